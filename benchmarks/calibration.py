@@ -1,7 +1,7 @@
 """Coverage of the intervals of calibration, scaled Brier score and net benefit.
 
-Studies as in coverage.py; the truths come from the Gaussian scores of the fold models: recalibration
-is solved on quadrature nodes of all folds of a repeat together, as it is estimated.
+Studies as in coverage.py. The true values follow from the Gaussian scores of the fold models: recalibration is
+solved on quadrature nodes of all folds of a repeat together, as it is estimated from data.
 
     python benchmarks/calibration.py            # confirmation, the table of docs/coverage.md
     python benchmarks/calibration.py --tune     # other cells, other seeds: variance factors asked for

@@ -1,8 +1,8 @@
 """Coverage of the interval of a paired difference of two procedures.
 
-Every study draws a cohort with clinical covariates and edges, cross-validates two models on the same
-folds and asks `evaluation.compare` for the interval; the truth is known in closed form (see
-coverage.py). Also printed: the error rate of the verdict for equally good procedures.
+Each study draws a cohort with clinical covariates and edges, cross-validates two models on the same folds, and
+computes the interval with `evaluation.compare`. The true difference is known in closed form (see coverage.py). The
+error rate of the verdict for equally good procedures is printed, too.
 
     python benchmarks/comparisons.py            # confirmation cells, the table of docs/coverage.md
     python benchmarks/comparisons.py --tune     # other cells, other seeds: variance factors asked for

@@ -3,9 +3,10 @@
     python benchmarks/controls.py [--cohorts 100] [--first 0] [--out controls.tsv] [--quick]
 
 Simulated studies of 60 infants, 24 noisy regions and 400 older subjects, without covariates; 1 x 5 folds. Under
-`noise` the outcomes of the older subjects are permuted, so that stage 1 can teach nothing; under `related` the older
-subjects' score has the infants' footprint, with another name and the opposite sign. `zero-shot` is the score of the
-source's core without any label of an infant: its gain over `core_scratch` is what is there to be found.
+`noise` the outcomes of the older subjects are permuted, so that stage 1 cannot help; under `related` the score of the
+older subjects depends on the same edges as that of the infants, with another name and the opposite sign. `zero-shot`
+is the score of the source's core without any label of an infant: its gain over `core_scratch` is the benefit that
+transfer could reach.
 
 Prints, for `network` against `network_scratch`, `full` against `scratch` and `core` against `core_scratch`, the mean
 difference of AUC over cohorts with its 95 % t interval, and in how many cohorts the difference is above 0. The bars:

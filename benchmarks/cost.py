@@ -4,7 +4,7 @@
 
 33 infants, one repeat (the bootstrap and the tests use the first only, so that more repeats cost fits alone), the
 default models, controls, baselines and 100 linear refits. The share printed is that of everything after the fits,
-judging and drawing the report included, of the CPU time of the fits. One thread.
+computation of scores and drawing of the report included, of the CPU time of the fits. One thread.
 """
 
 from __future__ import annotations

@@ -1,14 +1,13 @@
 """Coverage of the 95 % intervals in simulated studies with known truths.
 
-Each study draws a cohort, cross-validates a linear learner in repeated stratified folds and asks each
-interval whether it holds the truth, which is known in closed form: scores of a linear model on
-Gaussian features are Gaussian in each class. Two truths, two estimands: the mean over studies
-("this procedure on a new cohort of this size") and the mean over the study's own fitted models
-("this fitted model on new subjects"). The Brier score's interval is for cohorts with the same share of positives:
-where shares vary its truth follows them. Beside the width stands the ideal one, 3.92 standard deviations of the
-estimate over studies, which nobody knows from one cohort; and what an interval covers that knows only that a
-subject was tested and not that it also trained. Cells with `n_labelled` train on 33 drawn subjects and test the
-others (few_labels).
+Each study draws a cohort and cross-validates a linear learner in repeated stratified folds. The true value of each
+score is known in closed form: scores of a linear model on Gaussian features are Gaussian in each class. There are
+two estimands: the mean over studies ("this procedure on a new cohort of this size") and the mean over the study's
+own fitted models ("this fitted model on new subjects"). The interval of the Brier score is for cohorts with the same
+share of positives; where shares vary, its true value depends on the share. Two values are printed for comparison:
+the ideal width, 3.92 standard deviations of the estimate over studies, which cannot be known from one cohort; and
+the coverage of an interval that ignores the dependence due to shared training subjects. Cells with `n_labelled`
+train on 33 drawn subjects and test the others (few_labels).
 
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds

@@ -3,12 +3,12 @@
     python benchmarks/detector.py [--seed 1000] [--leaky 3] [--only NAME] [--procedures 60] [--runs 60] [--ridge 100]
                                   [--state detector.jsonl] [--quick]
 
-Procedures are audited by their behaviour (`audit_procedure`), run folders by `connectome-tl audit`. The leaky
-ones, in tests/audit, have metadata that look honest. What leaves nothing wrong in a folder (a run chosen among
-several by its test scores, infants left out after a look, an outcome among the covariates) is caught where the audit
-warns of it. Honest runs of ridge alone have 33 infants and 24 regions: strangers, two scanners whose counts differ
-by five, twins, low-rank matrices, tiny values, rescans declared as family. With --state a stopped benchmark goes on
-where it was. One thread.
+Procedures are audited by their behaviour (`audit_procedure`), run folders by `connectome-tl audit`. The leaky ones,
+in tests/audit, have metadata that look honest. Leaks that leave a consistent folder (a run chosen among several by
+its test scores, infants excluded after inspecting the results, an outcome among the covariates) count as detected if
+the audit warns of them. Honest runs of ridge alone have 33 infants and 24 regions: strangers, two scanners whose
+counts differ by five, twins, low-rank matrices, tiny values, rescans declared as family. With --state a stopped
+benchmark goes on where it was. One thread.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
     python benchmarks/dhcp33.py --prepare FOLDER              # one table with ids out of the release's six files
     python benchmarks/dhcp33.py [--draws 10] [--keep FOLDER]  # the table of results
 
-Needs the folder dhcp_cortex_regional in CONNECTOME_TL_DATA (or ../shared/data); says so and stops where it is
-absent. Two arms, both by the settings of configs/dhcp33.yaml:
+Needs the folder dhcp_cortex_regional in CONNECTOME_TL_DATA (or ../shared/data); without it, a message is printed and
+nothing is computed. Two arms, both by the settings of configs/dhcp33.yaml:
   preterm   three stages: 63 term-born infants (age at scan, sex), everybody untested without labels, 33 preterm
             infants with labels; tested on the other 43.
   everyone  stages 2 and 3 only, since no infant is left for a source: 33 of all 139 with labels, tested on the others.

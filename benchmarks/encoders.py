@@ -3,20 +3,20 @@
     python benchmarks/encoders.py [--cohorts 6] [--first 0] [--part encoders objectives atlases] [--out encoders.tsv]
                                   [--quick] [--report]
 
-Simulated cohorts with new subjects as test rows. Design seeds are 9000 and above; what is reported has others.
+Simulated cohorts with new subjects as test rows. Design seeds are 9000 and above; reported results use others.
 
 `encoders`: networks from scratch, with and without messages, and the closed-form core. Two kinds of cohort:
-  footprint  60 infants, 24 regions: the outcome moves the connections of some regions (as `simulate_study` has it).
-  spread     300 subjects, 24 regions, one measure per region (a lesion load): the outcome is what the load of each
-             region does at the regions that it is connected to in that very subject. Messages compute just that;
-             a linear model of edges and measures cannot (`connectome_tl/simulation/spread.py`). Ridge on the loads as
-             they arrive is the best that can be hoped for.
+  footprint  60 infants, 24 regions: the outcome changes the connections of some regions (as in `simulate_study`).
+  spread     300 subjects, 24 regions, one measure per region (a lesion load): the outcome is the effect of the load
+             of each region on the regions that it is connected to in the same subject. Message passing can represent
+             this; a linear model of edges and measures cannot (`connectome_tl/simulation/spread.py`). Ridge on the
+             propagated loads is the upper bound.
 `objectives`: 33 infants, 150 older subjects and 80 neonates of 24 regions: three stages with each objective against
-  no stage 2, and what a probe reads before and after it.
-`atlases`: 33 infants on 90 regions and 200 older subjects on 90 or on 116: an encoder that knows regions by their
-  place, taught on the same atlas, on the other one, and not at all.
+  no stage 2, and the scores of a probe before and after it.
+`atlases`: 33 infants on 90 regions and 200 older subjects on 90 or on 116: an encoder that represents regions by their
+  coordinates, pretrained on the same atlas, on the other one, and not at all.
 
-Prints R2 on new subjects, paired differences over cohorts with 95 % t intervals, and CPU time. A killed run goes on.
+Prints R2 on new subjects, paired differences over cohorts with 95 % t intervals, and CPU time. A killed run resumes.
 """
 
 from __future__ import annotations

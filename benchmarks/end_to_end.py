@@ -2,10 +2,10 @@
 
     python benchmarks/end_to_end.py [--seed 901] [--cpus 2] [--streamlines 20000]
 
-Settings were chosen on anatomies 101 and 102; any other seed is new. For every scan: Spearman's correlation of
-edge weights with planted cross-sections over the planted edges, and the share of weight on edges that do not
-exist. For subjects: how well differences of log weight between any two of them follow the planted ones, over
-planted edges, sessions averaged, beside the same between two sessions of one subject, where nothing differs.
+Settings were chosen on anatomies 101 and 102; any other seed is new. For each scan: Spearman's correlation of edge
+weights with planted cross-sections over the planted edges, and the share of weight on edges that do not exist. For
+subjects: the agreement of differences of log weight between two subjects with the planted differences, over planted
+edges, with sessions averaged; and the same between two sessions of one subject, where the true difference is 0.
 """
 
 from __future__ import annotations

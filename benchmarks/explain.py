@@ -4,14 +4,14 @@
 `univariate` (each planted edge carries a part of its own), `shared` (all carry one latent trait), `suppressed` (the
 planted edges also share noise with 20 others, which a linear model uses to cancel it and which hold no signal). Printed
 per map: precision at 20 beside that of a univariate t ranking, overlap of the 20 strongest between folds, share of
-planted and of other edges beyond the corrected threshold. *Null*: 60 subjects, edges that vary together, an outcome
-that has nothing to do with them: how many runs have any edge, or any region, beyond it. *Null of networks*: the same
+planted and of other edges beyond the corrected threshold. *Null*: 60 subjects, correlated edges, an outcome
+independent of them: number of runs with any edge, or any region, beyond the threshold. *Null of networks*: the same
 with a small graph network on 20 regions that is fitted again for every permutation.
 
     python benchmarks/explain.py [--first 0] [--draws 5] [--null 300] [--permutations 199] [--network-null 20]
         [--network-permutations 49] [--out explain.jsonl] [--quick]
 
-What is in the file is not computed again.
+Results in the file are not computed again.
 """
 
 from __future__ import annotations

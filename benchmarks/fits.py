@@ -2,7 +2,7 @@
 
     python benchmarks/fits.py            # both parts
     python benchmarks/fits.py --part a   # equal fits: same weights, batches and optimiser steps
-    python benchmarks/fits.py --part b   # one whole nested study beside a program that fits everything anew
+    python benchmarks/fits.py --part b   # a whole nested study compared with a program that repeats every fit
 
 Part a prints `ratio_pyg_nN: R` (median over fits of PyG's CPU time over ours) and the largest
 difference between the two sets of predictions: as timed (float32, where Adam amplifies round-off

@@ -2,14 +2,14 @@
 
     python benchmarks/gate.py [--bad 300] [--good 150] [--seed 1000] [--whole 80] [--state gate.jsonl] [--quick]
 
-First part: alignments made by known transforms, judged by likeness and size alone, as the gate asks for them. Bad:
-turns by 90 and 180 degrees, mirror images, other ages, wrong shifts, crops that were stretched to a whole brain, noise,
-smooth texture, an organ that is no brain; each counts with the Dice of its labels. Good: the right map under bias
-fields of up to 9, thick slices, crops, noise and small errors. Second part (--whole): the whole step, from image to
-gate: heads that lie well, some under a bias field, turned heads (one that was turned back counts by its Dice),
-mirrored heads, other ages, and texture in the shape of a brain, in turn.
-Seeds 0 to 99 chose the limits; the default ones are new. With --state a stopped benchmark goes on. Real heads of
-CONNECTOME_TL_DATA are needed.
+First part: alignments by known transforms, judged by similarity and size alone, as in the gate. Bad: rotations by 90
+and 180 degrees, mirror images, other ages, wrong shifts, crops stretched to a whole brain, noise, smooth texture, an
+organ other than the brain; the Dice of the labels is printed for each. Good: the correct transform under bias fields
+of up to 9, thick slices, crops, noise and small errors. Second part (--whole): the whole step, from image to gate, on
+heads in normal position, some with a bias field, rotated heads (one that was rotated back is judged by its Dice),
+mirrored heads, other ages, and texture in the shape of a brain.
+The limits were chosen on seeds 0 to 99; the default seeds are new. With --state a stopped benchmark resumes. Real
+heads of CONNECTOME_TL_DATA are needed.
 """
 
 from __future__ import annotations

@@ -2,12 +2,12 @@
 
     python benchmarks/imaging_steps.py [--streamlines 20000] [--slow]
 
-The truth is known, so most lines tell how good each engine is, too, in the order of the columns. Heads move by 1 mm and
-1 degree along each axis between volumes; a smooth bias field is laid on for its own line; a template is brought onto a
-head of other place and size and judged by the mean Dice of the labels it carries. Where an engine has no such step its
-column is empty; MRtrix3 is called as its commands come, ANTs through antspyx. `--slow` adds dipy's affine and motion
-correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, but for the last line: the
-whole command on one raw scan, wall clock on two CPUs, and the memory it took.
+Most lines also print the accuracy of each engine against the known truth, in the order of the columns. Heads move by
+1 mm and 1 degree along each axis between volumes; a smooth bias field is added for the line of its correction; a
+template is registered to a head of other position and size, and judged by the mean Dice of its labels. The column of
+an engine without such a step is empty. MRtrix3 is called by its commands, ANTs through antspyx. `--slow` adds dipy's
+affine and motion correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, but for
+the last line: the whole command on one raw scan, wall clock on two CPUs, and the memory it took.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """Kill a run repeatedly at random times, and check that it resumes to the same bytes.
 
-A study of about a minute is run twice undisturbed (same seed: same bytes), then under SIGKILL at
-moments drawn uniformly over the duration of the undisturbed run. A killed run is started again by the
-same command; one that ends before its kill comes is compared with the undisturbed one, file by file
-outside `log/`, and the next begins in a fresh folder. Every second kill takes the worker processes
-along (as a scheduler does), the others leave them orphaned (as `kill -9` does).
+A study of about a minute is run twice without interruption (same seed: same bytes), then killed by SIGKILL at
+moments drawn uniformly over the duration of the uninterrupted run. A killed run is started again by the same command.
+A run that ends before its kill is compared with the uninterrupted one, file by file outside `log/`, and the next one
+starts in a new folder. Every second kill includes the worker processes (as a scheduler does); the others leave them
+orphaned (as `kill -9` does).
 
     python benchmarks/kill.py [--kills 50] [--seed 0] [--n-jobs 2] [--images]
 

@@ -2,9 +2,10 @@
 
     python benchmarks/kill_connectomes.py [--kills 20] [--seed 0]
 
-A phantom of about a minute is made once undisturbed. Then the same command gets SIGKILL at random moments, is started
-again each time, and at last may finish: in turn the whole process group, the main process alone (its workers must end
-by themselves), one of its two workers, and the group while the cohort's page and tables are written. All files outside
+A phantom of about a minute is processed once without interruption. Then the same command is killed by SIGKILL at
+random moments and started again each time, until it is allowed to finish. What is killed alternates: the whole process
+group, the main process alone (its workers must end by themselves), one of its two workers, and the group while the
+cohort's page and tables are written. All files outside
 `log/` are compared byte by byte. Linux only: it looks for processes in /proc.
 """
 

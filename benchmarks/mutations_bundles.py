@@ -1,15 +1,15 @@
 """Refusal, with time and memory, of bundles with damaged bytes, shapes, JSON, paths and stated sizes.
 
-A bundle of simulated infants (all regions of the neonatal atlas) is damaged again and again
-(`tests/properties/bundle_mutations.py`) and opened. Every mutant whose manifest was not written anew must be refused
-with exit code 65. Mutants with a manifest that fits them are the work of somebody who knows the format: they must
-be refused, or predict their own simulated subjects as they say. Nothing may be executed or written, and opening may
+A bundle of simulated infants (all regions of the neonatal atlas) is damaged in many ways
+(`tests/properties/bundle_mutations.py`) and opened. Every mutant with the old manifest must be refused with exit code
+65. Mutants with a matching manifest, as made by somebody who knows the format, must be refused, or their predictions
+for their own simulated subjects must equal the stored ones. Nothing may be executed or written, and opening may
 take at most twice the mutant's size in memory (as Python and numpy count it) where it is half as large as the bundle
 or larger, and a fixed amount where it is smaller.
 
     python benchmarks/mutations_bundles.py [--n 500] [--seed 0] [--images] [--quick] [--out FILE]
 
-With --out, finished mutants are kept in the file, and a run that was stopped goes on from there.
+With --out, finished mutants are stored in the file, and a stopped run resumes.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 Every mutant is a participants table (TSV, CSV or Excel), a phenotype table with its dictionary and a wide table of
 regional measures after one to three mutations (`tests/properties/table_mutations.py`), read by `read_cohort` and
-compared with what is true by the mutations themselves.
+compared with the content that is known from the mutations.
 
     python benchmarks/mutations_tables.py [--n 1000] [--seed 1000]
 """

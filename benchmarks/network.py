@@ -1,12 +1,12 @@
 """Coverage of the intervals for a network, and type I error of its permutation test.
 
-Of networks no truth is known in closed form. Each study draws a cohort of 24 regions, fits the whole model (core,
-network and their mixture) in 1 x 5 folds with one seed and no inner folds, and predicts a large test set with each
-fold's fitted models: the mean of their scores over the folds is what the study's own models are worth, the mean over
-studies what the procedure is worth. Stages 1 and 2 are left out. The permutation test refits the mixture under
-permuted outcomes; its fits are short, so that two hundred cohorts can be paid for.
+For networks the true value is not known in closed form. Each study draws a cohort of 24 regions, fits the whole model
+(core, network and their mixture) in 1 x 5 folds with one seed and no inner folds, and predicts a large test set with
+each fold's fitted models. The mean of their scores over the folds is the true value of the study's own models, the
+mean over studies that of the procedure. Stages 1 and 2 are left out. The permutation test refits the mixture under
+permuted outcomes, with short fits, so that two hundred cohorts are affordable.
 
-With --state a stopped benchmark goes on where it was. One thread.
+With --state a stopped benchmark resumes. One thread.
 
     python benchmarks/network.py --state network.jsonl             # 300 cohorts in one cell, 100 in two
     python benchmarks/network.py --state network.jsonl --null 200  # and the permutation test

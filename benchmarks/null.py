@@ -1,13 +1,13 @@
 """Null cohorts: mean AUC .5, permutation p values no smaller than they should be.
 
-Splits are stratified by the true labels, which is what misleads permutation tests on pooled scores.
+Splits are stratified by the true labels, which makes permutation tests on pooled scores invalid.
 Tests, each on its own null: *any signal* (permuted outcome rows, ridge refitted; also under site effects,
 families and heavy tails), *any of three correlated outcomes* (maximum statistic, some outcomes missing,
 twins as blocks), *beyond clinical covariates* (outcomes and edges both depend on the covariates, also as squares
 and jointly with age, and on nothing else in common), and the *corrected resampled t* (two equally good
-procedures). Beside them, what the usual shortcuts reject: AUC pooled over folds, permuting labels without
-refitting, ignoring sites or families. A row says *above* where more were rejected than a test that rejects
-6 % exceeds in one of a hundred times.
+procedures). For comparison, the rejection rates of common shortcuts: AUC pooled over folds, permuting labels
+without refitting, ignoring sites or families. A row is marked *above* if it rejects more often than a test with a
+rate of 6 % would in 99 of 100 runs.
 
     python benchmarks/null.py [--cohorts 2000] [--permutations 99] [--only any|several|designs|resampled|beyond]
 """

@@ -2,13 +2,13 @@
 
     CONNECTOME_TL_DATA=../shared/data python benchmarks/peers.py --work FOLDER [--cohort children] [--quick]
 
-Two cohorts, both without the two locked sites and without one of two rows that are one person. "everyone": 894
-subjects; there is no other cohort, so that nothing can be transferred. "children": those under 13, with the 627 older
+Two cohorts, both without the two locked sites and without one of two rows of the same person. "everyone": 894
+subjects, without a source cohort and therefore without transfer. "children": those under 13, with the 627 older
 subjects as the source of age, sex and three IQ scores (never the diagnosis) for the core, linear transfer and
 meta-matching. Scores are out of fold with 95 % intervals over subjects; the difference is to ridge in tangent space on
 the same subjects and folds. scikit-learn's model is a grid search over the penalty of a kernel ridge on correlations
 between subjects' edges, five inner folds. CPU time is that of all folds and outcomes of one model, features included.
-Predictions are kept in FOLDER model by model: a killed run goes on; those of other code are not used.
+Predictions are stored in FOLDER after each model, so that a killed run resumes; those of other code are not used.
 """
 
 from __future__ import annotations

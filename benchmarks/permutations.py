@@ -2,8 +2,8 @@
 
     python benchmarks/permutations.py [--permutations 1000] [--labelings 8]
 
-Both sides scale, choose alpha (ridge) and predict in every outer fold. scikit-learn runs a few
-labelings and is multiplied up; medians over them, one thread, CPU time.
+Both scale, choose alpha (ridge) and predict in every outer fold. scikit-learn's time is measured on a few labelings
+and extrapolated; medians over them, one thread, CPU time.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Reading a cohort of 116 regions, as CSV files or as one stack: CPU time per matrix and peak memory.
 
-Every row is a process of its own with one thread. Above `--in-memory` bytes the cohort lies in a file, and its
-memory stays flat however many subjects there are. All files are made in a temporary folder and removed. Linux only.
+Every row is a process of its own with one thread. Above `--in-memory` bytes the cohort is stored in a file,
+and memory does not grow with the number of subjects. All files are made in a temporary folder and removed. Linux only.
 
     OMP_NUM_THREADS=1 python benchmarks/reading.py [--files 500 5000] [--in-memory 20000000]
 """

@@ -7,10 +7,10 @@ Kinds of pairs: *adults*, different whole heads of IXI (145 labels, whose outlin
 atlases one to three weeks apart (8 tissues); and heads bent by known warps of new seeds (UNC-AAL's labels): within
 one contrast, the same under a bias field of 1 to 9, and a T1w template onto a T2w head. `auto` is the step as users
 run it: bias field, search for the orientation, choice of the engine; the others are the engine alone. ANTs' local
-correlation (`ants_cc`) is compared only where it is asked for: it takes minutes a pair.
-Rows are kept in --out as they come, so that a stopped benchmark goes on; --report prints the table of what is there.
-Needs ixi_10, fetal_atlases, infant_templates and neonatal_atlases in CONNECTOME_TL_DATA; the phantom's heads take their
-place where they are absent.
+correlation (`ants_cc`) is compared only on request, since it takes minutes per pair.
+Rows are written to --out one by one, so that a stopped benchmark resumes; --report prints the table of the finished
+rows. Needs ixi_10, fetal_atlases, infant_templates and neonatal_atlases in CONNECTOME_TL_DATA; where they are absent,
+the phantom's heads are used.
 """
 
 from __future__ import annotations

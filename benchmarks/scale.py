@@ -5,16 +5,16 @@
     python benchmarks/scale.py --part accuracy [--quick]
 
 `steps` trains the default network on random connectomes, full batches, and prints the CPU time of preparing the rows
-and of the steps, that of the fastest step times their number (what they cost on a machine with nothing else to do),
-and the peak memory of the process. The bars for 60 steps of 400 subjects x 400 regions are 12 CPU seconds and 1 GB.
+and of the steps, the time of the fastest step times their number (an estimate for an idle machine), and the peak
+memory of the process. The bars for 60 steps of 400 subjects x 400 regions are 12 CPU seconds and 1 GB.
 
 `fits` makes 10 fits of 225 subjects x 200 regions, 80 steps each in batches of 57, and with `--before` the same
 steps by the code of revision 6065cb7 in FOLDER (`git archive 6065cb7 | tar -x -C FOLDER`), one fit of each in turn. The
 bar is half of that code's time.
 
-`accuracy` trains on simulated connectomes with an outcome, in float32, in bfloat16 and in float32 with other weights to
-start from, and prints how far the predictions of new subjects lie apart, in standard deviations of the
-outcome, and the correlation of each with the truth.
+`accuracy` trains on simulated connectomes with an outcome, in float32, in bfloat16, and in float32 from other initial
+weights. It prints the differences between the predictions of new subjects, in standard deviations of the outcome, and
+the correlation of each with the true values.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Age from ABIDE's functional connectomes with and without ComBat, compared with the means of the sites.
 
-Two questions: does it carry over to sites never seen (each site held out in turn), and does it tell
-subjects of one site apart (five folds inside sites)? ComBat is fitted on training rows; age is what is
-predicted, so it is not protected; sex is. Skips, with a reason, where the data are absent.
+Two questions: does the model generalise to unseen sites (each site held out in turn), and does it predict within a
+site (five folds inside sites)? ComBat is fitted on training rows. Age is the outcome and therefore not protected; sex
+is. Skipped, with a reason, where the data are absent.
 
     OMP_NUM_THREADS=1 python benchmarks/site_effects.py [--data DIR]
 """

@@ -5,12 +5,12 @@
 Per cell (cohort, outcome, number of training rows) the best FIXED baseline is the one with the best mean on
 separate draws (stream "select"). On the draws of the chosen stream the core is then compared with it: mean
 difference (R2, or AUC of labels) with a 95 % t interval over draws. "Hindsight" is the difference to the
-baseline that is best on these very draws, a bar that no rule can know. Draws of a real cohort share subjects,
-so their intervals are too narrow for new people.
+baseline that is best on the same draws, which no rule could have selected in advance. Draws of a real cohort share
+subjects, so their intervals are too narrow for new subjects.
 
 Baselines, each a ridge with its penalty by leave-one-family-out: raw edges; everything (edges, regional,
 covariates, standardised side by side); tangent; covariates; regional. An outcome is never its own covariate.
-Results are appended draw by draw: a killed run goes on; results of other code are refused.
+Results are appended after each draw, so that a killed run resumes; results of other code are refused.
 """
 
 from __future__ import annotations

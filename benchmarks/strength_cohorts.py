@@ -1,7 +1,7 @@
 """Cohorts of the strength benchmark: three simulated ones and two real ones, as rows of each modality.
 
-The simulated difficulty was fixed before any model ran on it. In each simulated cohort latent traits change
-the connectome; outcomes are sums, one product, or mostly a covariate.
+The difficulty of the simulated cohorts was fixed before any model was run on them. In each of them latent traits
+change the connectome; outcomes are sums, one product, or mostly a covariate.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
     python benchmarks/tracking.py --curves       # quarter circles in boxes of 40 to 200 voxels
     python benchmarks/tracking.py --newborn      # a head of newborn size, 1.5 mm: CPU minutes and peak memory
 
-Settings were chosen on anatomies 101 and 102; any other seed is new. Data are denoised as by default. Both follow
-the same orientation densities with the same mask, seeds everywhere in it for MRtrix3's commands, the same cut on the
-amplitude and the same number of streamlines; one thread. Angles are each tool's own, but for the curves: there step
-and angle are ours, and the share of streamlines that run from end to end is compared.
+Settings were chosen on anatomies 101 and 102; any other seed is new. Data are denoised as by default. Both use
+the same orientation densities, mask, amplitude threshold and number of streamlines, with seeds in the whole mask for
+MRtrix3's commands; one thread. Each tool uses its own angle, except for the curves: there step and angle are ours, and
+the share of streamlines that run from end to end is compared.
 """
 
 from __future__ import annotations

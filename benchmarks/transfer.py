@@ -3,12 +3,12 @@
     python benchmarks/transfer.py [--draws 30] [--network-draws 10] [--arm a|b] [--edges raw|residualised]
                                   [--core-alone] [--keep FOLDER] [--quick]
 
-Needs the folder abide_fc_aal116 in CONNECTOME_TL_DATA (or ../shared/data); says so and stops where it is absent. Only
-the development children are read: the locked sites are left out by the config's `select`. Linear models (the core,
-its controls and the baselines) have all draws, networks the first ones. `--core-alone` leaves the baselines out.
-Prints the leading score of every outcome within test parts, pooled over draws, and paired differences over children
-with their intervals; a bare AUC here is no claim. Fits are kept in the folder of `--keep`, so that a killed
-run goes on.
+Needs the folder abide_fc_aal116 in CONNECTOME_TL_DATA (or ../shared/data); without it, a message is printed and
+nothing is computed. Only the development children are read: the locked sites are left out by the config's `select`.
+Linear models (the core, its controls and the baselines) have all draws, networks the first ones. `--core-alone`
+leaves the baselines out. Prints the primary score of each outcome within test parts, pooled over draws, and paired
+differences over children with their intervals. Scores without an interval are not evidence. Fits are stored in the
+folder of `--keep`, so that a killed run resumes.
 """
 
 from __future__ import annotations

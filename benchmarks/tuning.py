@@ -1,10 +1,10 @@
 """Flat and nested tuning on data without and with signal: optimism of the best of many trials.
 
-Each draw is a simulated cohort. Flat: the settings with the best cross-validated AUC over all subjects, and that AUC,
-as a search without outer folds reports it. Nested: settings chosen on the inner folds of each outer fold, scored on
-its test rows. Without signal (outcomes dealt out anew among the infants) the truth is .5. The closed-form core is
-tuned; trials are random, the same for both.
-Draws that are done are read from --out, so that a killed benchmark goes on.
+Each draw is a simulated cohort. Flat: the settings with the best cross-validated AUC over all subjects, and this AUC,
+as a search without outer folds would report it. Nested: settings chosen on the inner folds of each outer fold, scored
+on its test rows. Without signal (permuted outcomes) the true AUC is .5. The closed-form core is tuned; trials are
+random, the same for both.
+Finished draws are read from --out, so that a killed benchmark resumes.
 
     python benchmarks/tuning.py                  # 30 draws of each kind
     python benchmarks/tuning.py --quick          # 3 draws, 6 trials

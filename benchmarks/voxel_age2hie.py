@@ -1,7 +1,7 @@
 """Brain age to infant injury: pretraining on age against the same network from scratch, and five controls.
 
     python benchmarks/voxel_age2hie.py [--cohorts 20] [--first 0] [--out voxel_age2hie.tsv] [--quick]
-        [--n 80] [--null ages|lesions]
+        [--n 80] [--size 32] [--device cpu] [--null ages|lesions]
 
 Each cohort is a study of its own through the whole engine (`run_study`): 400 healthy infants on T1w volumes (0 to 24
 months, three scanners) whose age stage 1 learns, and newborns on ADC volumes, 40 % of them with a lesion of the
@@ -21,7 +21,7 @@ import argparse
 import shutil
 import sys
 import tempfile
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,7 +34,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.volume_cohorts import write_volumes
-from connectome_tl.simulation.volumes import Lesions, VolumeSettings
+from connectome_tl.simulation.volumes import Lesions, VolumeSettings, easy
 from connectome_tl.workflows.study.run import run_study
 
 CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
@@ -46,19 +46,27 @@ PAIRS = (
 )
 
 
-TESTED = 200
+@dataclass(frozen=True)
+class Design:
+    """Voxels along an axis, steps of stages 1 and 3, numbers of healthy and of tested subjects."""
+
+    size: int
+    steps: tuple[int, int] = (400, 200)
+    healthy: int = 400
+    tested: int = 200
+    simple: bool = False
 
 
-def settings(seed: int, n: int, quick: bool) -> StudySettings:
-    """The study of one cohort; with `quick` a few steps."""
-    first, last = (4, 3) if quick else (400, 200)
+def settings(seed: int, n: int, design: Design, device: str) -> StudySettings:
+    """The study of one cohort."""
+    first, last = design.steps
     return StudySettings(
         title="AGE2HIE, simulated",
         source=CohortUse(cohort="healthy/cohort.yaml", tasks=("age",)),
         target=CohortUse(cohort="newborns/cohort.yaml", tasks=("injury",)),
         image=ImageSettings(
-            size=16 if quick else 32,
-            voxel=10.0 if quick else 5.0,
+            size=design.size,
+            voxel=160.0 / design.size,
             augment=Augmentation(flip=0.5, affine=0.0, noise=0.0, gamma=0.0, invert=0.3),
         ),
         model=ModelSettings(encoder=ResNetEncoder(width=1 / 8, stem_stride=2), fused_width=16),
@@ -75,29 +83,31 @@ def settings(seed: int, n: int, quick: bool) -> StudySettings:
         refits=Refits(linear=0),
         seed=seed,
         n_jobs=1,
+        device=device,
     )
 
 
-def scores(seed: int, n: int, null: str | None, quick: bool) -> dict[str, float]:
+def scores(seed: int, n: int, null: str | None, design: Design, device: str) -> dict[str, float]:
     """AUC of every model on one cohort."""
-    size, tested = (16, 16) if quick else (32, TESTED)
-    healthy = VolumeSettings(size=size)
-    newborns = VolumeSettings(size=size, ages=(0.0, 1.0), contrast="ADC", lesions=Lesions())
+    healthy = VolumeSettings(size=design.size)
+    newborns = VolumeSettings(size=design.size, ages=(0.0, 1.0), contrast="ADC", lesions=Lesions())
+    if design.simple:
+        newborns = easy(newborns)
     if null == "lesions":
         newborns = replace(newborns, lesions=None)
     home = Path(tempfile.mkdtemp())
     try:
         rng = np.random.default_rng([seed, 5])
-        source = write_volumes(24 if quick else 400, healthy, home / "healthy", name="healthy", seed=2 * seed)
+        source = write_volumes(design.healthy, healthy, home / "healthy", name="healthy", seed=2 * seed)
         if null == "ages":
             order = rng.permutation(source.n_subjects)
             shuffled = pd.DataFrame(source.targets.to_numpy()[order], source.targets.index, source.targets.columns)
             source = replace(source, targets=shuffled)
         target = write_volumes(
-            n + tested, newborns, home / "newborns", name="newborn", outcomes=("injury",), seed=2 * seed + 1
+            n + design.tested, newborns, home / "newborns", name="newborn", outcomes=("injury",), seed=2 * seed + 1
         )
         if null == "lesions":
-            drawn = (rng.random(n + tested) < 0.4).astype(float)
+            drawn = (rng.random(n + design.tested) < 0.4).astype(float)
             target = replace(
                 target,
                 targets=target.targets.assign(injury=drawn),
@@ -105,7 +115,7 @@ def scores(seed: int, n: int, null: str | None, quick: bool) -> dict[str, float]
             )
         write_cohort(source, home / "healthy")
         write_cohort(target, home / "newborns")
-        found = run_study(settings(seed, n, quick), home / "run", base=home)
+        found = run_study(settings(seed, n, design, device), home / "run", base=home)
         auc = found.scores[found.scores["metric"] == "auc"]
         return {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
     finally:
@@ -115,15 +125,19 @@ def scores(seed: int, n: int, null: str | None, quick: bool) -> dict[str, float]
 def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--n", type=int, default=80)
+    parser.add_argument("--size", type=int, default=32)
+    parser.add_argument("--steps", type=int, nargs=2, default=(400, 200), help="of stage 1 and of stage 3")
+    parser.add_argument("--easy", action="store_true", help="lesions of twice the radius, no blobs elsewhere")
     parser.add_argument("--null", choices=("ages", "lesions"), default=None)
     own, rest = parser.parse_known_args()
     sys.argv = [sys.argv[0], *rest]
     asked = arguments(__doc__, "voxel_age2hie", cohorts=20)
     n = 24 if asked.quick else own.n
-    arm = f"n={n} null={own.null}"
+    design = Design(16, (4, 3), 24, 16) if asked.quick else Design(own.size, tuple(own.steps), simple=own.easy)
+    arm = f"n={n} null={own.null} {design.size}^3 steps={design.steps}{' easy' if design.simple else ''}"
     table = Table(asked.out)
     for seed in range(asked.first, asked.first + asked.cohorts):
-        table.fill(seed, arm, lambda seed=seed: scores(seed, n, own.null, asked.quick))
+        table.fill(seed, arm, lambda seed=seed: scores(seed, n, own.null, design, asked.device))
     measures = sorted({measure for _, a, measure in table.values if a == arm} - {"cpu"})
     print(f"\n{arm}, {len(table.of(arm, 'full'))} cohorts: AUC")
     for measure in measures:

@@ -1,6 +1,6 @@
 """Contrast between voxels of several volumes, and volumes of random contrast.
 
-    python benchmarks/voxel_contrast.py [--cohorts 8] [--first 0] [--out voxel_contrast.tsv] [--quick]
+    python benchmarks/voxel_contrast.py [--cohorts 8] [--first 0] [--out voxel_contrast.tsv] [--device cpu] [--quick]
 
 Simulated volumes at 32^3, 0 to 24 months, three scanners, 200 test subjects. Three questions:
 segmentation of tissues from 12 training volumes: `segment none`, `within` (contrast inside each volume only, the
@@ -45,12 +45,12 @@ def stage_maps(net: nn.Module, volumes: Tensor) -> Tensor:
     return net.maps(volumes)[0]
 
 
-def run(table: Table, seed: int, quick: bool) -> None:
+def run(table: Table, seed: int, quick: bool, device: str) -> None:
     size, n_pool, n_test = (16, 24, 12) if quick else (32, 160, 200)
     n_segment, n_age = (6, 12) if quick else (12, 40)
     steps = 8 if quick else 300
     settings = VolumeSettings(size=size)
-    rows = rows_of(simulate_volumes(n_pool + n_test, settings, seed=seed))
+    rows = rows_of(simulate_volumes(n_pool + n_test, settings, seed=seed), device)
     pool, test = rows.at(range(n_pool)), rows.at(range(n_pool, n_pool + n_test))
     n_classes = int(rows.need_labels().max()) + 1
     learn = Descent(steps=steps, learning_rate=2e-3, cosine=True)
@@ -81,7 +81,7 @@ def run(table: Table, seed: int, quick: bool) -> None:
             train = made if arm == "random" else joined(pool, made)
         change = SoftContrast(0.8, rng=np.random.default_rng(seed)) if arm == "soft" else None
         net = train_age(train, learn, seed, change=change)
-        turned = rows_of(simulate_volumes(n_pool + n_test, replace(settings, contrast="T2w"), seed=seed))
+        turned = rows_of(simulate_volumes(n_pool + n_test, replace(settings, contrast="T2w"), seed=seed), device)
         turned = turned.at(range(n_pool, n_pool + n_test))
         return {"mae": mae(net.ages(turned.volumes), turned.ages), "same": mae(net.ages(test.volumes), test.ages)}
 
@@ -97,7 +97,7 @@ def main() -> None:
     torch.set_num_threads(1)
     table = Table(given.out)
     for seed in range(given.first, given.first + given.cohorts):
-        run(table, seed, given.quick)
+        run(table, seed, given.quick, given.device)
     print()
     table.means([f"segment {scope}" for scope in SCOPES], "dice")
     table.against("segment none", ["segment within", "segment across"], "dice")

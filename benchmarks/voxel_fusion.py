@@ -1,6 +1,6 @@
 """Compare fusion of connectome, covariates and volumes, a third of each missing at random, with each of them alone.
 
-    python benchmarks/voxel_fusion.py [--cohorts 8] [--first 0] [--out voxel_fusion.tsv] [--quick]
+    python benchmarks/voxel_fusion.py [--cohorts 8] [--first 0] [--out voxel_fusion.tsv] [--device cpu] [--quick]
 
 Each cohort has 320 simulated newborns, 120 to learn from and 200 to be tested, whose outcome depends on their
 connectome, their covariates and a lesion of the deep grey matter that their volume (32^3, ADC) shows. A third of the
@@ -69,7 +69,7 @@ def cohort_of(seed: int, quick: bool, home: Path) -> Cohort:
     )
 
 
-def settings(seed: int, arm: str, quick: bool) -> StudySettings:
+def settings(seed: int, arm: str, quick: bool, device: str) -> StudySettings:
     """The study of one arm."""
     volumes = ResNetEncoder(width=1 / 8, stem_stride=2)
     hidden = 0.3 if arm == "dropout" else 0.0
@@ -103,6 +103,7 @@ def settings(seed: int, arm: str, quick: bool) -> StudySettings:
         refits=Refits(linear=0),
         seed=seed,
         n_jobs=1,
+        device=device,
     )
 
 
@@ -117,7 +118,7 @@ def alone(cohort: Cohort, modality: str) -> Cohort:
     return cohort if modality == "image" else replace(cohort, volumes=())
 
 
-def run(table: Table, seed: int, quick: bool) -> None:
+def run(table: Table, seed: int, quick: bool, device: str) -> None:
     home = Path(tempfile.mkdtemp())
     try:
         cohort = cohort_of(seed, quick, home)
@@ -126,7 +127,7 @@ def run(table: Table, seed: int, quick: bool) -> None:
             write_cohort(alone(cohort, modality), home / modality)
 
         def arm_of(arm: str) -> dict[str, float]:
-            found = run_study(settings(seed, arm, quick), home / f"run {arm}", base=home)
+            found = run_study(settings(seed, arm, quick, device), home / f"run {arm}", base=home)
             auc = found.scores[found.scores["metric"] == "auc"]
             return {
                 str(model): float(value)
@@ -145,7 +146,7 @@ def main() -> None:
     table = Table(given.out)
     for seed in range(given.first, given.first + given.cohorts):
         if any((seed, arm, "cpu") not in table.values for arm in ARMS):
-            run(table, seed, given.quick)
+            run(table, seed, given.quick, given.device)
     print()
     for measure in ("full", "network"):
         table.means(ARMS, measure)

@@ -1,6 +1,6 @@
 """Effect of two leaks of public code on the score of the GloResNet recipe.
 
-    python benchmarks/voxel_gloresnet.py [--cohorts 8] [--first 0] [--out voxel_gloresnet.tsv] [--quick]
+    python benchmarks/voxel_gloresnet.py [--cohorts 8] [--first 0] [--out voxel_gloresnet.tsv] [--device cpu] [--quick]
 
 160 simulated newborns (32^3, ADC), 40 % with a lesion of the deep grey matter and equal-looking blobs elsewhere; a
 ResNet-10 of an eighth of the published width with mixup, class weights, a cosine schedule, flips and mirrored volumes
@@ -27,6 +27,7 @@ from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import Lesions, VolumeSettings, simulate_volumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import in_batches, seeded
+from connectome_tl.training.networks.volumes import device_of
 
 LEAKY = "LEAKY, test folds"
 VARIANTS = ("last", "inner", LEAKY)
@@ -48,20 +49,23 @@ class Classifier(nn.Module):
     def logits(self, volumes: Tensor) -> np.ndarray:
         """Mean of each volume and its mirror image."""
         self.eval()
-        found = sum(in_batches(self, view) for view in (volumes, volumes.flip(2)))
+        device = self.head.weight.device
+        found = sum(in_batches(self, view, device=device) for view in (volumes, volumes.flip(2)))
         self.train()
         assert isinstance(found, Tensor)
         return found.double().numpy() / 2
 
 
-def states(volumes: Tensor, outcome: np.ndarray, train: np.ndarray, steps: int, seed: int) -> np.ndarray:
+def states(
+    volumes: Tensor, outcome: np.ndarray, train: np.ndarray, steps: int, seed: int, device: torch.device
+) -> np.ndarray:
     """(10, n_subjects) logits of all subjects after each tenth of the steps of one network."""
-    target = torch.tensor(outcome, dtype=torch.float32)
+    target = torch.tensor(outcome, dtype=torch.float32, device=device)
     share = float(outcome[train].mean())
-    weight = torch.tensor((1 - share) / share)
+    weight = torch.tensor((1 - share) / share, device=device)
     seen: list[np.ndarray] = []
     with seeded(seed) as rng:
-        net, every, done = Classifier(), max(1, steps // 10), [0]
+        net, every, done = Classifier().to(device), max(1, steps // 10), [0]
 
         def loss_of(index: np.ndarray) -> Tensor:
             rows = train[index]
@@ -70,7 +74,7 @@ def states(volumes: Tensor, outcome: np.ndarray, train: np.ndarray, steps: int, 
             both = mix * volumes[at] + (1 - mix) * volumes[other]
             flipped = torch.from_numpy(rng.random(len(at)) < 0.5)
             both = torch.where(flipped[:, None, None, None, None], both.flip(2), both)
-            logits = net(both)
+            logits = net(both.to(device))
             losses = [
                 functional.binary_cross_entropy_with_logits(logits, target[which], pos_weight=weight)
                 for which in (at, other)
@@ -89,7 +93,7 @@ def states(volumes: Tensor, outcome: np.ndarray, train: np.ndarray, steps: int, 
     return np.array(seen)
 
 
-def run(seed: int, quick: bool) -> dict[str, float]:
+def run(seed: int, quick: bool, device: str) -> dict[str, float]:
     """AUC of each variant, mean over the folds."""
     n, size, steps = (30, 16, 10) if quick else (160, 32, 200)
     sim = simulate_volumes(n, VolumeSettings(size=size, ages=(0.0, 1.0), contrast="ADC", lesions=Lesions()), seed=seed)
@@ -97,7 +101,7 @@ def run(seed: int, quick: bool) -> dict[str, float]:
     found: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
     for fold, (train, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=seed).split(outcome, outcome)):
         learnt, inner = train_test_split(train, test_size=0.2, stratify=outcome[train], random_state=seed)
-        logits = states(volumes, outcome, learnt, steps, 100 * seed + fold)
+        logits = states(volumes, outcome, learnt, steps, 100 * seed + fold, torch.device(device_of(device)))
         on_test, on_inner = ([roc_auc_score(outcome[rows], state[rows]) for state in logits] for rows in (test, inner))
         found["last"].append(on_test[-1])
         found["inner"].append(on_test[int(np.argmax(on_inner))])
@@ -105,7 +109,7 @@ def run(seed: int, quick: bool) -> dict[str, float]:
     return {variant: float(np.mean(values)) for variant, values in found.items()}
 
 
-def run_kin(seed: int, quick: bool, arm: str) -> dict[str, float]:
+def run_kin(seed: int, quick: bool, arm: str, device: str) -> dict[str, float]:
     """AUC at the last step where both scans of an infant are on one side of each fold, or anywhere."""
     n, size, steps = (20, 16, 10) if quick else (80, 32, 200)
     sim = simulate_volumes(n, VolumeSettings(size=size, ages=(0.0, 1.0), contrast="ADC", lesions=Lesions()), seed=seed)
@@ -116,7 +120,7 @@ def run_kin(seed: int, quick: bool, arm: str) -> dict[str, float]:
     folds = (StratifiedGroupKFold if arm == TOGETHER else StratifiedKFold)(5, shuffle=True, random_state=seed)
     found = []
     for fold, (train, test) in enumerate(folds.split(outcome, outcome, infant if arm == TOGETHER else None)):
-        logits = states(volumes, outcome, train, steps, 100 * seed + fold)[-1]
+        logits = states(volumes, outcome, train, steps, 100 * seed + fold, torch.device(device_of(device)))[-1]
         found.append(roc_auc_score(outcome[test], logits[test]))
     return {"auc": float(np.mean(found))}
 
@@ -130,13 +134,13 @@ def main() -> None:
 
             def take(variant: str, seed: int = seed, made: dict[str, float] = made) -> dict[str, float]:
                 if not made:
-                    made.update(run(seed, given.quick))
+                    made.update(run(seed, given.quick, given.device))
                 return {"auc": made[variant]}
 
             for variant in VARIANTS:
                 table.fill(seed, variant, lambda variant=variant: take(variant))
         for arm in (TOGETHER, APART):
-            table.fill(seed, arm, lambda arm=arm, seed=seed: run_kin(seed, given.quick, arm))
+            table.fill(seed, arm, lambda arm=arm, seed=seed: run_kin(seed, given.quick, arm, given.device))
     print()
     table.means([*VARIANTS, TOGETHER, APART], "auc")
     table.against("inner", ["last", LEAKY], "auc")

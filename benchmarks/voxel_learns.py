@@ -1,7 +1,7 @@
 """Age prediction by a small 3D network, compared with five controls without networks and the best possible error.
 
     python benchmarks/voxel_learns.py [--cohorts 10] [--first 0] [--out voxel_learns.tsv] [--quick]
-        [--n 480] [--size 32]
+        [--n 480] [--size 32] [--device cpu]
 
 Each cohort is a study of its own through the whole engine (`run_study`): `--n` labelled infants on T1w volumes, 0 to 24
 months, whose contrast inverts in the first year, three scanners, and 200 others that are tested. Nothing is
@@ -36,7 +36,7 @@ CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_
 TESTED = 200
 
 
-def settings(seed: int, n: int, size: int, quick: bool) -> StudySettings:
+def settings(seed: int, n: int, size: int, quick: bool, device: str) -> StudySettings:
     """The study of one cohort; with `quick` a few steps."""
     steps = 4 if quick else 600
     return StudySettings(
@@ -60,10 +60,11 @@ def settings(seed: int, n: int, size: int, quick: bool) -> StudySettings:
         refits=Refits(linear=0),
         seed=seed,
         n_jobs=1,
+        device=device,
     )
 
 
-def errors(seed: int, n: int, size: int, quick: bool) -> dict[str, float]:
+def errors(seed: int, n: int, size: int, quick: bool, device: str) -> dict[str, float]:
     """Mean absolute error of every model on one cohort, in months."""
     tested = 16 if quick else TESTED
     simulated = VolumeSettings(size=size)
@@ -72,7 +73,7 @@ def errors(seed: int, n: int, size: int, quick: bool) -> dict[str, float]:
         cohort = write_volumes(n + tested, simulated, home / "infants", name="infant", seed=seed)
         # Scanners are no families; a stratum of age would need classes.
         write_cohort(replace(cohort, simulated=True), home / "infants")
-        found = run_study(settings(seed, n, size, quick), home / "run", base=home)
+        found = run_study(settings(seed, n, size, quick, device), home / "run", base=home)
         mae = found.scores[found.scores["metric"] == "mae"]
         values = {str(model): float(value) for model, value in zip(mae["model"], mae["value"], strict=True)}
         seen = found.predictions[found.predictions["model"] == "network"].set_index("subject")
@@ -96,7 +97,7 @@ def main() -> None:
     arm = f"n={n} {size}^3"
     table = Table(asked.out)
     for seed in range(asked.first, asked.first + asked.cohorts):
-        table.fill(seed, arm, lambda seed=seed: errors(seed, n, size, asked.quick))
+        table.fill(seed, arm, lambda seed=seed: errors(seed, n, size, asked.quick, asked.device))
     print(f"\n{arm}: mean absolute error")
     for measure in sorted({measure for _, a, measure in table.values if a == arm} - {"cpu"}):
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f} months")

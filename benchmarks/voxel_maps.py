@@ -1,6 +1,7 @@
 """Importance maps against planted regions: learned noise, occlusion, smoothed integrated gradients.
 
-    python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--quick]
+    python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--device cpu] [--quick]
+        [--places deep cortex ...]
 
 Simulated volumes at 32^3 where age shows in one region only: deep grey matter, cortex, ventricle rim, one hemisphere,
 or a ball on a random side of each subject. 200 training subjects; the cohort's number seeds volumes, predictor and map.
@@ -12,7 +13,10 @@ that map over three seeds.
 
 from __future__ import annotations
 
+import argparse
+import sys
 from dataclasses import replace
+from functools import cache, partial
 
 import numpy as np
 from voxel_tables import AgePredictor, Table, arguments, mae, rows_of, train_age
@@ -39,10 +43,10 @@ KINDS = ("noise", "occlusion", "gradients")
 class Scene:
     """A cohort whose age shows in one place, its predictor, and the truth of the subjects that are mapped."""
 
-    def __init__(self, place: Place, seed: int, quick: bool) -> None:
+    def __init__(self, place: Place, seed: int, quick: bool, device: str) -> None:
         size, n = (16, 24) if quick else (32, 200)
         sim = simulate_volumes(n + 100, VolumeSettings(size=size, place=place, site_effect=0.3), seed=seed)
-        rows = rows_of(sim)
+        rows = rows_of(sim, device)
         assert sim.region is not None
         self.train, self.test = rows.at(range(n)), rows.at(range(n, n + 100))
         self.regions = sim.region[n : n + N_SUBJECTS]
@@ -87,22 +91,26 @@ def shuffled(scene: Scene, seed: int) -> dict[str, float]:
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
+    own, rest = parser.parse_known_args()
+    sys.argv = [sys.argv[0], *rest]
     given = arguments(__doc__, "voxel_maps", 3)
     table = Table(given.out)
-    places: tuple[Place, ...] = PLACES[:1] if given.quick else PLACES
+    places: tuple[Place, ...] = PLACES[:1] if given.quick else tuple(own.places)
     if given.quick:
         given.cohorts = 1
     for seed in range(given.first, given.first + given.cohorts):
         for place in places:
-            scene = Scene(place, seed, given.quick)
+            scene = cache(partial(Scene, place, seed, given.quick, given.device))  # made only if something is missing
             table.fill(
-                seed, f"{place} predictor", lambda s=scene: {"mae": mae(s.net.ages(s.test.volumes), s.test.ages)}
+                seed, f"{place} predictor", lambda s=scene: {"mae": mae(s().net.ages(s().test.volumes), s().test.ages)}
             )
             for kind in KINDS:
-                table.fill(seed, f"{place} {kind}", lambda s=scene, k=kind: s.measures(k))
-            table.fill(seed, f"{place} shuffled", lambda s=scene: shuffled(s, s.seed))
+                table.fill(seed, f"{place} {kind}", lambda s=scene, k=kind: s().measures(k))
+            table.fill(seed, f"{place} shuffled", lambda s=scene: shuffled(s(), s().seed))
             if seed == given.first:
-                table.fill(seed, f"{place} stability", lambda s=scene: s.stability("noise"))
+                table.fill(seed, f"{place} stability", lambda s=scene: s().stability("noise"))
     print()
     for place in places:
         table.means([f"{place} predictor"], "mae", " months")

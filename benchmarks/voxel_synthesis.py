@@ -1,6 +1,6 @@
 """Synthetic volumes in training: none, voxelwise mixup, a GAN without and with guidance by age.
 
-    python benchmarks/voxel_synthesis.py [--cohorts 8] [--first 0] [--out voxel_synthesis.tsv] [--quick]
+    python benchmarks/voxel_synthesis.py [--cohorts 8] [--first 0] [--out voxel_synthesis.tsv] [--device cpu] [--quick]
 
 Simulated volumes at 32^3, 0 to 24 months, three scanners, 80 training and 200 test subjects; as many synthetic
 volumes as training subjects, made from those alone. The age network makes the same number of steps in all arms.
@@ -35,9 +35,9 @@ def settings_of(arm: str, quick: bool) -> TaskGuidedGan:
     )
 
 
-def run(table: Table, seed: int, quick: bool) -> None:
+def run(table: Table, seed: int, quick: bool, device: str) -> None:
     size, n_train, n_test = (16, 24, 24) if quick else (32, 80, 200)
-    rows = rows_of(simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed))
+    rows = rows_of(simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed), device)
     train, test = rows.at(range(n_train)), rows.at(range(n_train, n_train + n_test))
     descent = Descent(steps=12 if quick else 300, learning_rate=2e-3, cosine=True)
 
@@ -55,7 +55,7 @@ def run(table: Table, seed: int, quick: bool) -> None:
     def region_of(arm: str) -> dict[str, float]:
         sim = simulate_volumes(n_train, VolumeSettings(size=size, place="deep", site_effect=0.3), seed=seed)
         assert sim.region is not None
-        placed = rows_of(sim)
+        placed = rows_of(sim, device)
         model = fit_synthesiser(placed, placed.ids, settings_of(arm, quick), seed)
         maps = np.abs(model.age_map(placed.volumes[:MAPPED], placed.ages[:MAPPED], 0.0, 24.0))
         inside = sim.labels[:MAPPED] > 0
@@ -69,7 +69,7 @@ def main() -> None:
     given = arguments(__doc__, "voxel_synthesis", 8)
     table = Table(given.out)
     for seed in range(given.first, given.first + given.cohorts):
-        run(table, seed, given.quick)
+        run(table, seed, given.quick, given.device)
     print()
     table.means(["real", *ARMS], "mae", " months")
     table.against("real", ARMS, "mae")

@@ -24,18 +24,19 @@ from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import SimulatedVolumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
-from connectome_tl.training.networks.volumes import Augment
+from connectome_tl.training.networks.volumes import Augment, device_of
 
 COLUMNS = ("cohort", "arm", "measure", "value")
 
 
 def arguments(doc: str | None, name: str, cohorts: int) -> argparse.Namespace:
-    """--cohorts, --first, --out and --quick."""
+    """--cohorts, --first, --out, --device and --quick."""
     torch.set_num_threads(1)
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohorts", type=int, default=cohorts)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort")
     parser.add_argument("--out", type=Path, default=Path(f"{name}.tsv"))
+    parser.add_argument("--device", choices=("cpu", "cuda", "auto"), default="cpu", help="of networks on volumes")
     parser.add_argument("--quick", action="store_true", help="two small cohorts, a few steps, nothing kept")
     found = parser.parse_args()
     if found.quick:
@@ -103,14 +104,18 @@ def interval(values: np.ndarray) -> str:
     return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
 
 
-def rows_of(sim: SimulatedVolumes) -> VolumeRows:
-    """Volumes standardised over each head, 0 outside; tissue labels."""
+def rows_of(sim: SimulatedVolumes, device: str = "cpu") -> VolumeRows:
+    """Volumes standardised over each head, 0 outside; tissue labels. Networks are trained on the device."""
     volumes = np.zeros_like(sim.volumes)
     for i, inside in enumerate(sim.labels > 0):
         values = sim.volumes[i][inside]
         volumes[i][inside] = (values - values.mean()) / values.std()
     return VolumeRows(
-        sim.ids, torch.from_numpy(volumes[:, None]), sim.age, labels=torch.from_numpy(sim.labels.astype(np.int64))
+        sim.ids,
+        torch.from_numpy(volumes[:, None]),
+        sim.age,
+        labels=torch.from_numpy(sim.labels.astype(np.int64)),
+        device=torch.device(device_of(device)),
     )
 
 
@@ -132,14 +137,14 @@ class AgePredictor(nn.Module):
         return self.head(self.body(volumes))[:, 0]
 
     def ages(self, volumes: Tensor) -> np.ndarray:
-        return self.centre + self.scale * in_batches(self, volumes).double().numpy()
+        return self.centre + self.scale * in_batches(self, volumes, device=self.head.weight.device).double().numpy()
 
     def loss(self, rows: VolumeRows, index: np.ndarray, change: Augment | None = None) -> Tensor:
         volumes = rows.volumes[index]
         if change is not None:
             volumes = torch.stack([change(one) for one in volumes])
-        target = torch.tensor((rows.ages[index] - self.centre) / self.scale, dtype=torch.float32)
-        return (self(volumes) - target).square().mean()
+        target = torch.tensor((rows.ages[index] - self.centre) / self.scale, dtype=torch.float32, device=rows.device)
+        return (self(volumes.to(rows.device)) - target).square().mean()
 
 
 def train_age(
@@ -148,6 +153,7 @@ def train_age(
     """Train an age network on these rows, from this body or from random weights, volumes changed at random or not."""
     with seeded(seed) as rng:
         net = AgePredictor(encoder() if body is None else body, float(rows.ages.mean()), float(rows.ages.std()))
+        net.to(rows.device)
         descend(net.parameters(), lambda index: net.loss(rows, index, change), len(rows), descent, rng)
     return net.eval()
 

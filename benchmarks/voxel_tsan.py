@@ -1,6 +1,6 @@
 """Brain age in two stages against one stage, and the loss terms on ranks, at equal numbers of steps.
 
-    python benchmarks/voxel_tsan.py [--cohorts 8] [--first 0] [--out voxel_tsan.tsv] [--quick]
+    python benchmarks/voxel_tsan.py [--cohorts 8] [--first 0] [--out voxel_tsan.tsv] [--device cpu] [--quick]
 
 Simulated volumes at 32^3, 0 to 24 months, three scanners, 160 training and 200 test subjects. All arms average four
 networks of inner folds and make as many steps in all: `plain` (one stage, squared error), `ranked` (one stage, rank
@@ -47,10 +47,10 @@ def case_auc(ids: tuple[str, ...], age: np.ndarray, predicted: np.ndarray, bias:
     return float(np.mean([roc_auc_score(part.y_true, part.y_score) for _, part in found.groupby("fold")]))
 
 
-def run(table: Table, seed: int, quick: bool) -> None:
+def run(table: Table, seed: int, quick: bool, device: str) -> None:
     size, n_train, n_test, steps = (16, 24, 40, 12) if quick else (32, 160, 200, 300)
     sim = simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed)
-    rows = rows_of(sim)
+    rows = rows_of(sim, device)
     test = rows.at(range(n_train, n_train + n_test))
 
     def arm_of(arm: str) -> dict[str, float]:
@@ -72,7 +72,7 @@ def main() -> None:
     given = arguments(__doc__, "voxel_tsan", 8)
     table = Table(given.out)
     for seed in range(given.first, given.first + given.cohorts):
-        run(table, seed, given.quick)
+        run(table, seed, given.quick, given.device)
     print()
     table.means([*ARMS, "oracle"], "mae", " months")
     table.against("plain", ARMS[1:], "mae")

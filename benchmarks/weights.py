@@ -9,10 +9,10 @@ in random order over random ends; grey matter, two ventricles; coil bias of 20 %
 relative error after one common scale, for counts and for fitted weights (`tracking.weights: fibre_density`), with
 --mrtrix also for MRtrix3's counts and SIFT2 on the same data and response.
 
-The design was fixed before any result was seen, but for one change: at first up to five bundles met in the middle,
-where no cross-section is kept and MRtrix3 with SIFT2 failed as well (rank correlation .61, error .29 on seed 0), so
-now no three meet. On seeds 100 and 101, on which the fit was made, its penalty hardly mattered. With --keep,
-finished parts are not made again (an empty folder for another version of the code).
+The design was fixed before any result was seen, with one exception: at first up to five bundles crossed in the centre,
+where no cross-section is preserved and MRtrix3 with SIFT2 failed as well (rank correlation .61, error .29 on seed 0).
+Now at most two cross. The fit was developed on seeds 100 and 101, where its penalty had little effect. With --keep,
+finished parts are not repeated (use an empty folder for another version of the code).
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
+from yaml.constructor import SafeConstructor
 
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.files import read_bytes, regular_file
@@ -55,7 +56,8 @@ def parse_settings(
         node = yaml.compose(text, Loader=yaml.SafeLoader)
         problems: list[Problem] = []
         lines: dict[Path_, int] = {}
-        value = {} if node is None else _value(node, (), lines, problems, file)
+        constructor = SafeConstructor()
+        value = {} if node is None else _value(node, (), lines, problems, file, constructor)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         raise UsageError(
@@ -114,7 +116,12 @@ def _dumped(value: Any) -> Any:
 
 
 def _value(
-    node: yaml.Node, path: Path_, lines: dict[Path_, int], problems: list[Problem], file: str | Path | None
+    node: yaml.Node,
+    path: Path_,
+    lines: dict[Path_, int],
+    problems: list[Problem],
+    file: str | Path | None,
+    constructor: SafeConstructor,
 ) -> Any:
     lines[path] = node.start_mark.line + 1
     if len(lines) > _MAX_VALUES:
@@ -123,7 +130,7 @@ def _value(
         problems.append(Problem(f"{_dotted(path)}: the tag {node.tag} is not allowed", file=file, line=lines[path]))
         return None
     if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, i), lines, problems, file) for i, item in enumerate(node.value)]
+        return [_value(item, (*path, i), lines, problems, file, constructor) for i, item in enumerate(node.value)]
     if isinstance(node, yaml.MappingNode):
         out: dict[Hashable, Any] = {}
         for key_node, value_node in node.value:
@@ -131,10 +138,9 @@ def _value(
             key = _plain(str(key_node.value), _dotted(path), file, line)
             if key in out:
                 problems.append(Problem(f"key {_dotted((*path, key))} occurs twice", file=file, line=line))
-            out[key] = _value(value_node, (*path, key), lines, problems, file)
+            out[key] = _value(value_node, (*path, key), lines, problems, file, constructor)
             lines[(*path, key)] = line
         return out
-    constructor = yaml.SafeLoader("")
     try:
         value = constructor.construct_object(node)
         return _plain(_expanded(value), _dotted(path), file, lines[path]) if isinstance(value, str) else value
@@ -152,7 +158,7 @@ def _value(
         problems.append(Problem(f"{_dotted(path)}: {' '.join(str(error).split())}", file=file, line=lines[path]))
         return None
     finally:
-        constructor.dispose()
+        constructor.recursive_objects.clear()  # after an error it holds the node, which an alias may name again
 
 
 def _plain(text: str, where: str, file: str | Path | None, line: int | None = None) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.places import region_places
+from connectome_tl.cohort.tables.records import records_of
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.imaging.volume_cache import image_hash
 from connectome_tl.plurals import counted
@@ -260,7 +261,7 @@ class Cohort:
     def input_hashes(self) -> tuple[str, ...]:
         """One SHA-256 per subject over all data that its prediction can depend on."""
         features = self.region_features
-        covariates = self.covariates.to_dict("records")
+        covariates = records_of(self.covariates)
         return tuple(
             content_hash(
                 subject,
@@ -279,7 +280,7 @@ class Cohort:
     @cached_property
     def row_hashes(self) -> tuple[str, ...]:
         """One SHA-256 per subject over all data that can affect a fit: inputs and outcomes."""
-        targets = self.targets.to_dict("records")
+        targets = records_of(self.targets)
         return tuple(content_hash(inputs, targets[i]) for i, inputs in enumerate(self.input_hashes))
 
     def rows_hash(self, ids: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
+from connectome_tl.nn.devices import device_of_network, exact_on_gpu
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
 
@@ -57,9 +58,11 @@ def area(curve: np.ndarray, shares: Sequence[float] = SHARES) -> float:
     return float(np.trapezoid(curve, shares))
 
 
+@exact_on_gpu()
 def _curve(
     predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float], *, keep: bool
 ) -> np.ndarray:
+    volume = volume.to(device_of_network(predictor))
     order = np.flatnonzero(inside)[np.argsort(-found[inside], kind="stable")]
     with torch.no_grad():
         whole = predictor(volume[None]).flatten()[0]
@@ -68,9 +71,9 @@ def _curve(
             chosen = np.zeros(found.size, dtype=bool)
             chosen[order[: round(share * len(order))]] = True
             left = torch.from_numpy((chosen if keep else ~chosen).reshape(found.shape) | ~inside)
-            changed.append(volume * left)
+            changed.append(volume * left.to(volume.device))
         outputs = predictor(torch.stack(changed))
-    return (outputs.reshape(len(shares), -1)[:, 0] - whole).abs().numpy()
+    return (outputs.reshape(len(shares), -1)[:, 0] - whole).abs().cpu().numpy()
 
 
 def randomised(network: nn.Module, seed: int) -> nn.Module:

@@ -52,6 +52,7 @@ def fold_maps(
     n_subjects: int,
     seed: int,
     check_random: bool,
+    device: torch.device,
 ) -> Mapping[MapKind, FoldMaps]:
     """Maps of the first held-out subjects of a fold that have a volume; the noise network is trained on training rows.
 
@@ -59,9 +60,9 @@ def fold_maps(
         UsageError: not a network on volumes alone.
         MissingInputError: the fit is not stored.
     """
-    predictor = VolumePredictor(stored_model(store, planned.plans[0].key), task).eval()
-    train = rows_of(cohort, planned.fold.train, image)
-    test = rows_of(cohort, planned.fold.test, image).at(range(n_subjects))
+    predictor = VolumePredictor(stored_model(store, planned.plans[0].key), task).eval().to(device)
+    train = rows_of(cohort, planned.fold.train, image, device)
+    test = rows_of(cohort, planned.fold.test, image, device).at(range(n_subjects))
     found: dict[MapKind, FoldMaps] = {}
     for kind in kinds if len(test) and len(train) else ():
         maps = _maps(kind, predictor, train, test, noise, seed)
@@ -77,12 +78,12 @@ def fold_maps(
     return found
 
 
-def rows_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings) -> VolumeRows:
+def rows_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings, device: torch.device) -> VolumeRows:
     """Volumes of the subjects that have one, in memory."""
     reader, _, present = read_volumes(cohort, ids, image)
     at = np.flatnonzero(present)
     volumes = torch.from_numpy(reader.read(at.tolist()))
-    return VolumeRows(tuple(ids[i] for i in at), volumes, np.full(len(at), np.nan))
+    return VolumeRows(tuple(ids[i] for i in at), volumes, np.full(len(at), np.nan), device=device)
 
 
 def _maps(

@@ -35,12 +35,13 @@ class _Goal:
     values: Tensor
 
     def loss(self, network: nn.Module, task: Task, at: np.ndarray) -> Tensor:
-        return training_loss(network, self.rows.volumes[at], self.values[at], task)
+        return training_loss(network, self.rows.batch(at), self.values[at].to(self.rows.device), task)
 
     def mean_loss(self, network: nn.Module, task: Task) -> float:
         if not len(self.rows):
             return float("nan")
-        return float(loss_between(in_batches(network.eval(), self.rows.volumes), self.values, task))
+        outputs = in_batches(network.eval(), self.rows.volumes, device=self.rows.device)
+        return float(loss_between(outputs, self.values, task))
 
 
 def pruned_fold(
@@ -52,6 +53,7 @@ def pruned_fold(
     settings: TaylorPruning,
     *,
     seed: int,
+    device: torch.device,
     done: Callable[[], None],
 ) -> list[tuple[PrunedNetwork, State]]:
     """Every network of a fold, pruned on its training rows, with its weights; `file` is empty.
@@ -62,11 +64,12 @@ def pruned_fold(
     """
     plan = planned.plans[0]
     model = network_of(stored_model(store, plan.key))
-    test = _goal(cohort, planned.fold.test, image, model, task)
+    test = _goal(cohort, planned.fold.test, image, model, task, device)
     found = []
     for number, network in enumerate(plain_networks(model, task.name)):
+        network.to(device)
         own = set(plan.inner[number]) if plan.inner else set()
-        train = _goal(cohort, [i for i in planned.fold.train if i not in own], image, model, task)
+        train = _goal(cohort, [i for i in planned.fold.train if i not in own], image, model, task, device)
         small, tuned = _pruned(network, train, task, settings, seed)
         steps = len(small.removals) * settings.between.steps + settings.after.steps
         found.append(
@@ -85,7 +88,7 @@ def pruned_fold(
                     steps=steps,
                     file="",
                 ),
-                {name: value.numpy() for name, value in small.network.state_dict().items()},
+                {name: value.cpu().numpy() for name, value in small.network.state_dict().items()},
             )
         )
         done()
@@ -101,7 +104,7 @@ def _pruned(
         return train.loss(one, task, at)
 
     with seeded(seed) as rng:
-        small = prune(network, loss, len(train.rows), settings, rng, train.rows.volumes[:1])
+        small = prune(network, loss, len(train.rows), settings, rng, train.rows.batch(np.arange(1)))
     tuned = copy.deepcopy(network).train()
     # as many training runs as for the pruned network, each with its own optimiser and schedule
     with seeded(seed) as rng:
@@ -110,12 +113,14 @@ def _pruned(
     return small, tuned.eval()
 
 
-def _goal(cohort: Cohort, ids: object, image: ImageSettings, model: NetworkModel, task: Task) -> _Goal:
+def _goal(
+    cohort: Cohort, ids: object, image: ImageSettings, model: NetworkModel, task: Task, device: torch.device
+) -> _Goal:
     """Subjects with a volume whose outcome is known."""
     assert isinstance(ids, (list, tuple))
     truth = cohort.targets[task.name].to_numpy(dtype=float)
     known = [i for i, at in zip(ids, cohort.positions(ids), strict=True) if np.isfinite(truth[at])]
-    rows = rows_of(cohort, known, image)
+    rows = rows_of(cohort, known, image, device)
     values = truth[cohort.positions(rows.ids)]
     t = [one.name for one in model.tasks].index(task.name)
     scaled = (values - model.targets.mean[t]) / model.targets.scale[t]

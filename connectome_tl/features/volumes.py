@@ -54,7 +54,14 @@ class GridReader:
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Grids (n, 1, x, y, z) float32; zeros for row number -1."""
-        found = np.zeros((len(rows), 1, *self.shape), dtype=np.float32)
+        return self._filled(rows, np.float32)
+
+    def stored(self, rows: Sequence[int]) -> np.ndarray:
+        """The same in the precision of the files, float16."""
+        return self._filled(rows, np.float16)
+
+    def _filled(self, rows: Sequence[int], dtype: type[np.floating]) -> np.ndarray:
+        found = np.zeros((len(rows), 1, *self.shape), dtype=dtype)
         for i, row in enumerate(rows):
             grid = None if row < 0 else self.grids[row]
             if grid is None:

@@ -185,6 +185,10 @@ class VolumeSource(Protocol):
         """(n, n_channels, depth, height, width) float32 of these row numbers; zeros for -1."""
         ...
 
+    def stored(self, rows: Sequence[int]) -> np.ndarray:
+        """The same in the precision of the files."""
+        ...
+
 
 @dataclass(frozen=True)
 class ImageRows(Modality):
@@ -210,6 +214,12 @@ class ImageRows(Modality):
         if self.where is None or self.source is None:
             raise InternalError("a batch of images has neither volumes nor files")
         return torch.from_numpy(self.source.read(self.where.tolist())).to(self.where.device)
+
+    def volumes_on(self, device: torch.device) -> Tensor:
+        """`volumes`, float32, on a device; they are moved in the precision of the files."""
+        if self.volume is not None or self.where is None or self.source is None:
+            return self.volumes.to(device)
+        return torch.from_numpy(self.source.stored(self.where.tolist())).to(device).float()
 
     @property
     def sizes(self) -> dict[str, int]:

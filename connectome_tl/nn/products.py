@@ -1,6 +1,7 @@
 """Products of constant rows, such as edges, with learned weights.
 
-Products have the precision of the rows. If no gradient of the rows is needed, a form with minimal memory traffic is
+Products have the precision of the rows, also within `torch.autocast`, which would otherwise change the precision of
+the forward pass only. If no gradient of the rows is needed, a form with minimal memory traffic is
 used, otherwise plain torch.
 """
 
@@ -17,6 +18,9 @@ _ROWS_AT_ONCE = 32  # rows of a wide product that fit into the cache
 
 def plus_messages(own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
     """`own + adjacency @ sent`, adjacency (batch, n_regions, n_regions) symmetric, features (batch, n_regions, n)."""
+    if torch.is_autocast_enabled(adjacency.device.type):
+        with torch.autocast(adjacency.device.type, enabled=False):
+            return plus_messages(own.to(adjacency.dtype), adjacency, sent.to(adjacency.dtype))
     if adjacency.requires_grad:
         return torch.baddbmm(own, adjacency, sent)
     return cast(Tensor, _PlusMessages.apply(own, adjacency, sent))

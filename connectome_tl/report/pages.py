@@ -76,7 +76,6 @@ def environment() -> Environment:
         tables.missingness_rows,
         tables.returner_rows,
         tables.missing_outcome_table,
-        tables.importance_rows,
         tables.permutation_rows,
         tables.comparison_rows,
         page_tables.glance_table,

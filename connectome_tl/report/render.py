@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from connectome_tl.report import labels
 from connectome_tl.report.explanations import explanation_views, file_rows, withheld_rows
-from connectome_tl.report.figures.brain import glass_brain
 from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.report.figures.flow import flow_figure
 from connectome_tl.report.figures.out_of_fold import group_predictions
@@ -20,7 +19,7 @@ from connectome_tl.report.text.references import references_of
 from connectome_tl.report.text.standards import checklists
 from connectome_tl.report.views import task_views
 from connectome_tl.settings.records.explanations import ExplanationRecord
-from connectome_tl.settings.records.results import RegionImportance, RunRecord
+from connectome_tl.settings.records.results import RunRecord
 
 if TYPE_CHECKING:
     pass
@@ -61,7 +60,6 @@ def render_report(
         verdicts={verdict.task: verdict for verdict in record.verdicts},
         figures={view.task.name: task_figures(view, record, by_key, sheet) for view in views},
         training=_training_figures(record, sheet),
-        importances=[(importance, _importance(importance, record, sheet)) for importance in record.importances],
         task_labels={task.name: task.label for task in record.tasks},
         tuning=tuning_view(record),
         found=explained,
@@ -89,19 +87,4 @@ def _flow(record: RunRecord, sheet: Sheet) -> list[Figure]:
         lambda name: flow_figure(record, name, sheet.stamp),
         "Flow of subjects",
         "Boxes: remaining subjects. Next to arrows: exclusions and reasons. Last row: tested subjects by outcome.",
-    )
-
-
-def _importance(importance: RegionImportance, record: RunRecord, sheet: Sheet) -> list[Figure]:
-    return sheet.draw(
-        lambda name: glass_brain(
-            importance.coordinates,
-            importance.value,
-            edges=[(edge.first, edge.second, edge.value) for edge in importance.edges],
-            name=name,
-            stamp=sheet.stamp,
-        ),
-        next((t.label for t in record.tasks if t.name == importance.task), importance.task),
-        f"{labels.model_label(importance.model).label}: {importance.method}. Importance shows what the model "
-        "uses, not what causes the outcome.",
     )

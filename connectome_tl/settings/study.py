@@ -143,7 +143,9 @@ class StudySettings(Settings):
         threshold: risk at which the positive class is predicted, fixed in advance.
         n_jobs: number of processes; results do not depend on it.
         brain_age: brain-age gap as an additional result.
-        device: device for training; `auto` is a GPU if torch finds one.
+        device: device for the training of networks; `auto` is a GPU if torch finds one. Random numbers of dropout,
+            noise and mixup differ between devices, so that fits agree up to rounding only without them. A fit on a GPU
+            that is repeated, for example after an interruption, is equal up to rounding.
         devices: number of processes that share every batch of a network on volumes, with one GPU each if available.
             Results equal those of one process up to rounding, unless the encoder has batch normalisation.
         tune: settings of `tune`, ignored by a run.

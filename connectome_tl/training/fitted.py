@@ -14,6 +14,7 @@ from connectome_tl.errors import InternalError, MissingInputError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features, Rows
 from connectome_tl.nn.batch import ROWS, Batch
+from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, regressions_of
@@ -238,7 +239,7 @@ def embeddings_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
 def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch: Batch) -> np.ndarray:
     """Apply the model to a batch in parts, on the device of its weights."""
     size = _VOLUMES if "image" in batch.modalities else _CHUNK
-    device = next((p.device for p in model.parameters()), torch.device("cpu"))
+    device = device_of_network(model)
     parts = [batch] if len(batch) <= size else [batch.rows(at) for at in torch.arange(len(batch)).split(size)]
     with torch.no_grad():
         found = [apply(part if device.type == "cpu" else part.to(device)) for part in parts]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
 import shutil
@@ -61,6 +62,24 @@ def test_the_snakefile_passes_options_that_exist(command: Command, asked: list[d
         answer = command(*words, settings[0], "settings.yaml")
         assert answer.code == 0, answer.err
     assert (asked[0]["sessions"], asked[1]["participants"]) == (["ses-01"], ())
+
+
+@pytest.mark.parametrize(
+    ("code", "recorded", "left"),
+    [(65, True, 0), (66, True, 0), (66, False, 66), (75, True, 75), (70, False, 70), (0, False, 0)],
+)
+def test_a_job_succeeds_on_bad_input_only_if_the_scan_is_recorded_as_failed(
+    tmp_path: Path, code: int, recorded: bool, left: int
+) -> None:
+    """Exit 66 of a settings file that is not there must not mark every scan as done."""
+    (block,) = re.findall(r"^UNLESS_BAD_INPUT = \((.*?)^\)", SNAKEFILE.read_text(), re.M | re.S)
+    guard = "".join(ast.literal_eval(line.strip()) for line in block.strip().splitlines())
+    filled = guard.replace("{out:q}", "out").replace("{params.of}", "sub-01").replace("{{", "{").replace("}}", "}")
+    (tmp_path / "out" / "sub-01" / "dwi").mkdir(parents=True)
+    if recorded:
+        (tmp_path / "out" / "sub-01" / "dwi" / "sub-01_failure.json").touch()
+    done = subprocess.run(["bash", "-euo", "pipefail", "-c", f"(exit {code}) {filled}"], cwd=tmp_path, check=False)
+    assert done.returncode == left
 
 
 @pytest.mark.slow

@@ -52,12 +52,77 @@ def test_what_a_sheet_leaves_open_is_refused_with_a_remedy(tmp_path: Path) -> No
     book(tmp_path / "b.xlsx", [["id", "x"], ["a", "=1+1"]])
     with pytest.raises(DataError, match=r"cell B2.*save it again"):
         read_table(tmp_path / "b.xlsx")
+
+
+def merged(path: Path, rows: list[list[object]], *ranges: str) -> Path:
     openpyxl = pytest.importorskip("openpyxl")
-    made = openpyxl.load_workbook(book(tmp_path / "c.xlsx", [["id", "x"], ["a", 1], ["b", None]]))
-    made.active.merge_cells("B2:B3")
-    made.save(tmp_path / "c.xlsx")
-    with pytest.raises(DataError, match=r"B2:B3.*Unmerge"):
-        read_table(tmp_path / "c.xlsx")
+    made = openpyxl.load_workbook(book(path, rows))
+    for one in ranges:
+        made.active.merge_cells(one)
+    made.save(path)
+    return path
+
+
+GROUPED: list[list[object]] = [
+    ["Infant", "Bayley-III", None, "Age"],
+    [None, "cognitive", "motor", "weeks"],
+    ["a", 90, 85, 40],
+    ["b", 100, 95, 41],
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "ranges", "columns", "said"),
+    [
+        (
+            [*GROUPED[:1], [None, "cognitive", "motor", None], *GROUPED[2:]],
+            ["B1:C1", "A1:A2", "D1:D2"],
+            ["Infant", "Bayley-III cognitive", "Bayley-III motor", "Age"],
+            "rows 1 to 2 was joined",
+        ),
+        (
+            [["Follow-up of 2024", None, None], ["id", "x", "y"], ["a", 1, 2]],
+            ["A1:C1"],
+            ["id", "x", "y"],
+            "title 'Follow-up of 2024' (A1:C1) was not read",
+        ),
+        (
+            [["Study", None, None], ["id", "z-score", None], [None, "x", "y"], ["a", 1, 2]],
+            ["A1:C1", "B2:C2"],
+            ["id", "z-score x", "z-score y"],
+            "rows 2 to 3 was joined",
+        ),
+        ([["id", "x"], ["a", 1], [None, None]], ["A3:B3"], ["id", "x"], ""),
+    ],
+    ids=["groups", "title", "both", "empty"],
+)
+def test_merged_cells_above_the_rows_are_titles_and_groups(
+    tmp_path: Path, rows: list[list[object]], ranges: list[str], columns: list[str], said: str
+) -> None:
+    notes: list[str] = []
+    table = read_table(merged(tmp_path / "t.xlsx", rows, *ranges), notes)
+    assert table.columns.tolist() == columns
+    assert table.iloc[0].tolist() == [str(cell) for cell in next(row for row in rows if row[0] == "a")]
+    assert said in " ".join(notes)
+    assert len(notes) == (said != "") + (len(ranges) > 1 and said.startswith("rows 2"))
+
+
+@pytest.mark.parametrize(
+    ("rows", "ranges", "said"),
+    [
+        ([["id", "x"], ["a", 1], ["b", None]], ["B2:B3"], r"B2:B3 \('1'\).*Unmerge"),
+        ([["id", "x", None], ["a", 1, 2], ["b", 3, 4]], ["B1:C1"], r"without names of their own.*B1:C1 \('x'\)"),
+        ([["id", "site", None], ["a", "Ulm", "x"], ["b", "Bern", "y"]], ["B1:C1"], "two names for column 1"),
+        (GROUPED, ["B1:C1"], r"two names for column 4 \(Age, weeks\).*B1:C1.*Unmerge"),
+        ([["id", "x"], ["a", 1], ["b", 2]], ["A1:A2"], r"two names for column 2"),
+    ],
+    ids=["rows", "numbers", "text", "second name", "one over a row"],
+)
+def test_merged_cells_that_leave_names_or_values_open_are_refused_with_their_place(
+    tmp_path: Path, rows: list[list[object]], ranges: list[str], said: str
+) -> None:
+    with pytest.raises(DataError, match=said):
+        read_table(merged(tmp_path / "t.xlsx", rows, *ranges))
 
 
 def test_an_empty_second_sheet_is_no_matter(tmp_path: Path) -> None:

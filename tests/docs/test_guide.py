@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 import subprocess
@@ -9,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,11 +25,13 @@ from connectome_tl.settings.study import StudySettings
 
 DOCS = Path(__file__).parents[2] / "docs"
 PRINTED = {"limits.md": ("0.39", "0.52", "0.17", "0.44", "0.02")}  # numbers that a page repeats
+READMES = ("README.md", "CONTRIBUTING.md", "configs/snakemake/README.md")
 RUN = ("quickstart.md", "howto/extend.md", "limits.md")  # their blocks are executed in order
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "decisions" not in p.parts and "_build" not in p.parts)
 _FENCE = re.compile(
     r"(?:<!-- (?P<mark>[^>]*?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<text>.*?)^```", re.M | re.S
 )
+_ANY_FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.M | re.S)
 _KINDS: dict[str, type[Settings]] = {
     "cohort": CohortSettings,
     "study": StudySettings,
@@ -123,21 +127,46 @@ def test_the_commands_of_a_page_run_as_printed(
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
-def test_pages_that_are_not_run_as_a_whole_hold_commands_that_exist(page: Path) -> None:
+def test_blocks_of_commands_are_marked_as_such(page: Path) -> None:
+    """A fence without a language holds no commands, and one of bash is run by a test or says why not."""
+    plain = [text for language, text in _ANY_FENCE.findall(page.read_text("utf-8")) if not language]
+    assert not [text for text in plain if "connectome-tl " in text], f"{page.name}: write ```bash"
+    for block in blocks(page):
+        if block.language == "bash" and page.relative_to(DOCS).as_posix() not in RUN:
+            assert not block.runs, f"{page.name}: run this block in the test above, or say why not\n{block.text}"
+
+
+def written_commands(text: str) -> Iterator[str]:
+    """Every call of our command in fences of commands and in the sentences of a page."""
+    for language, fence in _ANY_FENCE.findall(text):
+        if language in ("", "bash"):
+            yield from re.findall(r"connectome-tl [a-z-].*", fence.replace("\\\n", " "))
+    sentences = re.sub(r"^```.*?^```", "", text, flags=re.M | re.S)
+    yield from (" ".join(one.split()) for one in re.findall(r"`(connectome-tl [^`]+)`", sentences))
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, *(DOCS.parent / name for name in READMES)], ids=lambda p: p.relative_to(DOCS.parent).as_posix()
+)
+def test_every_command_that_a_page_names_has_these_arguments_and_options(page: Path) -> None:
+    """Parsed by the program itself, without being run."""
     import typer
 
     from connectome_tl.cli.app import app
 
-    known = typer.main.get_command(app)
-    for block in blocks(page):
-        if block.language != "bash":
-            continue
-        for line in block.text.replace("\\\n", " ").splitlines():
-            words = shlex.split(line, comments=True)
-            if words[:1] == ["connectome-tl"] and len(words) > 1 and not words[1].startswith("-"):
-                assert words[1] in known.commands, line  # type: ignore[attr-defined]
-        if page.relative_to(DOCS).as_posix() not in RUN:
-            assert not block.runs, f"{page.name}: run this block in the test above, or say why not\n{block.text}"
+    for line in written_commands(page.read_text("utf-8")):
+        words = list(itertools.takewhile(lambda word: word != ">", shlex.split(line, comments=True)[1:]))
+        command: Any = typer.main.get_command(app)
+        while hasattr(command, "commands") and words and not words[0].startswith("-"):
+            assert words[0] in command.commands, f"no such command: {line}"
+            command = command.commands[words.pop(0)]
+        if hasattr(command, "commands"):
+            assert words in ([], ["--help"], ["--version"]), line
+        elif words:
+            try:
+                command.make_context(command.name, words)
+            except Exception as error:
+                raise AssertionError(f"{line}: {getattr(error, 'format_message', str)()}") from error
 
 
 @pytest.mark.slow

@@ -1,20 +1,16 @@
-"""Parts of the example: cohorts, curves, importances, further tables, quality."""
+"""Parts of the example: cohorts, curves, further tables, quality."""
 
 from __future__ import annotations
-
-import itertools
 
 import numpy as np
 
 from connectome_tl.settings.records.results import (
     CohortQualityRecord,
     CohortRecord,
-    EdgeImportance,
     FlowStep,
     MatrixImage,
     OutcomeCounts,
     QualityFinding,
-    RegionImportance,
     ResultTable,
     SubjectMeasure,
     TableRow,
@@ -150,9 +146,9 @@ def example_curves(rng: np.random.Generator) -> list[TrainingCurve]:
 
 
 def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[str, tuple]:
-    """Decision curves, subgroups, importances and further tables, for the tasks that have them."""
+    """Decision curves, subgroups and further tables, for the tasks that have them."""
     threshold = np.linspace(0.05, 0.6, 23)
-    decisions, subgroups, importances = [], [], []
+    decisions, subgroups = [], []
     for task in (t for t in tasks if t.is_binary):
         treat_all = 0.26 - 0.74 * threshold / (1 - threshold)
         for model, gain in (("full", 0.08), ("clinical_only", 0.05)):
@@ -195,25 +191,6 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
                     model="full",
                 )
             )
-    coordinates = brain_coordinates(rng)
-    for task in tasks[:1]:
-        value = np.abs(rng.normal(size=90)) ** 2
-        strongest = np.argsort(-value)[:12]
-        importances.append(
-            RegionImportance(
-                task=task.name,
-                model="full",
-                method="integrated gradients, mean absolute attribution over fits",
-                regions=tuple(f"Region_{i + 1:02d}" for i in range(90)),
-                coordinates=tuple(map(tuple, coordinates)),
-                value=tuple(value / value.max()),
-                stability=tuple(rng.uniform(0.2, 1.0, 90)),
-                edges=tuple(
-                    EdgeImportance(first=int(a), second=int(b), value=float(rng.normal()))
-                    for a, b in itertools.pairwise(strongest)
-                ),
-            )
-        )
     tables = (
         ResultTable(
             section="adequacy",
@@ -232,7 +209,6 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
     return {
         "decision_curves": tuple(decisions),
         "subgroups": tuple(subgroups),
-        "importances": tuple(importances),
         "tables": tables,
         "calibration_curves": tuple(
             _calibration_curve(task, model) for task in tasks if task.is_binary for model in ("full", "clinical_only")

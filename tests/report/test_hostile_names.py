@@ -85,10 +85,6 @@ def poisoned(record: RunRecord, text: str) -> RunRecord:
                 one.model_copy(update={"criteria": ((text, 1),), "method": text}) for one in record.sample_sizes
             ),
             "decision_curves": of_task(record.decision_curves),
-            "importances": tuple(
-                i.model_copy(update={"regions": tuple(f"{text}{k}" for k in range(90)), "method": text})
-                for i in record.importances
-            ),
             "tables": tuple(
                 t.model_copy(update={"title": text, "columns": (text, text), "rows": ((text, text),), "note": text})
                 for t in record.tables

@@ -89,7 +89,7 @@ def test_a_record_read_back_from_json_gives_the_same_report(html: str, record: R
 def test_the_verdict_comes_first_then_warnings_evidence_cohorts_scores_methods_provenance(html: str) -> None:
     sections = re.findall(r'<section id="([a-z]+)"', html)
     assert sections == [
-        "verdict", "warnings", "evidence", "training", "importance", "cohorts", "scores", "methods", "provenance",
+        "verdict", "warnings", "evidence", "training", "cohorts", "scores", "methods", "provenance",
     ]  # fmt: skip
 
 
@@ -125,7 +125,7 @@ def test_negative_transfer_is_said_aloud(record: RunRecord) -> None:
 def test_what_a_comparison_says_in_words_is_its_verdict(record: RunRecord) -> None:
     one = next(c for c in record.comparisons if c.control == "no_pretrain")
     base = next(c for c in record.comparisons if c.control == "clinical_only")
-    small = record.model_copy(update={"predictions": (), "permutations": (), "curves": (), "importances": ()})
+    small = record.model_copy(update={"predictions": (), "permutations": (), "curves": ()})
     words = {"helps": ("helps", "better"), "harms": ("harms (negative transfer)", "worse"),
              "no benefit": ("no benefit", "no benefit"), "cannot tell": ("cannot tell", "cannot tell")}  # fmt: skip
     for verdict, (stage, baseline) in words.items():

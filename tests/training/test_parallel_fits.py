@@ -24,6 +24,7 @@ from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
+from connectome_tl.training.networks.parallel import fabric_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
@@ -84,6 +85,22 @@ def test_two_processes_lose_and_learn_what_one_does(cohort: Cohort, both: FitRes
         np.testing.assert_allclose(both.predictions[subject], value, rtol=1e-3)
 
 
+def test_a_job_of_slurm_starts_its_processes_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fabric takes the processes of a job for its own, and warns where srun is installed and not used."""
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    srun = tmp_path / "srun"
+    srun.write_text("#!/bin/sh\n")
+    srun.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    for job in ({}, {"SLURM_NTASKS": "1", "SLURM_JOB_NAME": "study", "SLURM_PROCID": "0", "SLURM_JOB_ID": "7"}):
+        for name, value in job.items():
+            monkeypatch.setenv(name, value)
+        fabric = fabric_of("cpu", 2)
+        assert isinstance(fabric._connector.cluster_environment, LightningEnvironment)
+        assert fabric.world_size == 2
+
+
 def test_batch_normalisation_is_another_fit(cohort: Cohort, capfd: pytest.CaptureFixture[str]) -> None:
     """Its statistics are those of each share, which is said and not mended."""
     one, two = (fitted(cohort, network_plan(cohort, "batch", devices)) for devices in (1, 2))
@@ -130,10 +147,3 @@ def test_what_cannot_be_shared_is_refused(cohort: Cohort) -> None:
     if torch.cuda.device_count() < 2:
         with pytest.raises(UsageError, match="fewer GPUs"):
             fitted(cohort, replace(plan, device="cuda"))
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
-def test_a_gpu_fits_what_the_processor_fits(cohort: Cohort) -> None:
-    plan = network_plan(cohort)
-    one, two = fitted(cohort, plan), fitted(cohort, replace(plan, device="cuda"))
-    np.testing.assert_allclose(two.curve, one.curve, rtol=1e-3)

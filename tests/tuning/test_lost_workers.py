@@ -5,12 +5,8 @@ from __future__ import annotations
 import itertools
 import multiprocessing
 import os
-import pwd
 import random
-import shutil
 import signal
-import subprocess
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -20,6 +16,7 @@ from typing import Any
 import optuna
 import pytest
 from optuna.trial import FrozenTrial
+from postgres_server import postgres_server
 from tuning_cases import tuned_study, write_study
 
 from connectome_tl.config import load_settings
@@ -43,59 +40,10 @@ def study(tmp_path: Path) -> Path:
     return write_study(tmp_path / "study", settings.model_copy(update={"seed": seed}))
 
 
-def _postgres_commands() -> Path | None:
-    found = [Path(which).parent] if (which := shutil.which("initdb")) else []
-    found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return next((folder for folder in found if (folder / "pg_ctl").is_file()), None)
-
-
-def _account() -> dict[str, Any]:
-    """PostgreSQL does not run as root: another account is taken for its processes."""
-    if os.geteuid() != 0:
-        return {}
-    for name in ("postgres", "nobody"):
-        try:
-            entry = pwd.getpwnam(name)
-        except KeyError:
-            continue
-        return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}
-    pytest.skip("PostgreSQL refuses to run as root, and there is no account postgres or nobody")
-
-
 @pytest.fixture(scope="module")
 def postgres() -> Iterator[str]:
-    """URL of a PostgreSQL server of our own, on a socket in a folder of its own."""
-    commands = _postgres_commands()
-    if commands is None:
-        pytest.skip("no PostgreSQL server here (initdb, pg_ctl); `make services` installs Debian's")
-    account = _account()
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # short: a socket's path holds 107 bytes
-    if account:
-        os.chown(folder, account["user"], account["group"])
-    data = folder / "data"
-    quiet: dict[str, Any] = {"check": True, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": "/"}
-    options = f"-c listen_addresses= -c unix_socket_directories={folder} -c fsync=off"
-    try:
-        initdb = [
-            commands / "initdb",
-            "-D",
-            data,
-            "-U",
-            "tuner",
-            "-A",
-            "trust",
-            "--no-sync",
-            "--no-locale",
-            "-E",
-            "UTF8",
-        ]
-        subprocess.run(initdb, **quiet, **account)
-        subprocess.run([commands / "pg_ctl", "-D", data, "-w", "-o", options, "start"], **quiet, **account)
-        yield f"postgresql://tuner@/postgres?host={folder}"
-    finally:
-        stop = [commands / "pg_ctl", "-D", data, "-m", "immediate", "stop"]
-        subprocess.run(stop, **{**quiet, "check": False}, **account)
-        shutil.rmtree(folder, ignore_errors=True)
+    with postgres_server() as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -79,6 +79,15 @@ def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
     assert cost_of(wider, costs) == pytest.approx(2 * cost_of(plan, costs))
 
 
+def test_a_study_of_the_first_hour_is_not_timed_before_it_runs() -> None:
+    """Its 20 ensembles of 320 steps take a minute at most, since networks stop early; the timing would take seconds."""
+    short = STUDY.with_settings({"splits.repeats": 1, "splits.outer": 5, "stages.finetune.training.steps": 320})
+    short = short.with_settings({"stages.pretrain": None, "stages.adapt": None, "controls": ()})
+    assert not is_long(short, COHORTS, make_split_plan(COHORTS.target, short.splits), TARGET_TASKS)
+    full = short.with_settings({"splits.repeats": 40})
+    assert is_long(full, COHORTS, make_split_plan(COHORTS.target, full.splits), TARGET_TASKS)
+
+
 def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

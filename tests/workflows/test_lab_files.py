@@ -159,6 +159,15 @@ def test_session_ids_blanks_and_accents_in_paths(tmp_path: Path) -> None:
     assert read_cohort(folder / "study" / "cohort.yaml").n_subjects == N
 
 
+@pytest.mark.parametrize("name", ["a*b", "{id}", "x[1]", "what?", "sub-{id} *"])
+def test_names_of_folders_that_look_like_patterns_are_names(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / name
+    lay(folder, [f"{one}.csv" for one in IDS], mats=name)
+    done = init(folder, mats=name)
+    assert done.exit_code == 0, done.output
+    assert read_cohort(folder / "study" / "cohort.yaml").n_subjects == N
+
+
 def test_other_files_in_the_folder_do_no_harm(tmp_path: Path) -> None:
     lay(tmp_path, [f"{one}.csv" for one in IDS])
     mats = tmp_path / "mats"
@@ -208,6 +217,14 @@ def test_files_that_are_no_matrices_say_why(tmp_path: Path) -> None:
         (tmp_path / "mats" / f"{one}.csv").write_text("time,signal\n" + "1,2\n" * 30)
     with pytest.raises(DataError, match=r"INF01.csv: .*cannot be read as matrices: the matrix is not square"):
         start(tmp_path)
+
+
+def test_a_file_that_holds_only_names_says_so(tmp_path: Path) -> None:
+    lay(tmp_path, [f"{one}.csv" for one in IDS])
+    (tmp_path / "mats" / "INF03.csv").write_text("a,b\n")
+    start(tmp_path)
+    with pytest.raises(DataError, match=r"INF03\.csv: the file holds names and no numbers; .*got only a, b"):
+        read_cohort(tmp_path / "study" / "cohort.yaml")
 
 
 def test_one_file_for_all_subjects_is_told_its_way(tmp_path: Path) -> None:

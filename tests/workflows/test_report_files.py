@@ -19,7 +19,7 @@ LOG = "2026-01-02 03:0{}:00,123 INFO connectome-tl: {}\n"
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    record = example_record(n_tasks=1, n_repeats=1, n_permutations=19).model_copy(update={"importances": ()})
+    record = example_record(n_tasks=1, n_repeats=1, n_permutations=19)
     write_json(tmp_path / "results.json", record)
     write_text(tmp_path / "log" / "a.txt", LOG.format(1, "started") + LOG.format(3, "stopped") + "Traceback\n")
     write_text(tmp_path / "log" / "b.txt", LOG.format(5, "started") + LOG.format(6, "done"))

@@ -20,19 +20,17 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     """Find files that match a pattern, by the id in their name; `other` are files to be ignored.
 
     `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
-    folder or file name. Hidden files (`._sub-01.csv` of macOS) are ignored. Ids are in Unicode form NFC, as those of
-    tables are, whatever the file system uses. Two files of one subject are a problem.
+    folder or file name. A part of the pattern that names an existing folder stands for that folder, even if it
+    contains `*` or `{id}`. Hidden files (`._sub-01.csv` of macOS) are ignored. Ids are in Unicode form NFC, as those
+    of tables are, whatever the file system uses. Two files of one subject are a problem.
 
     Raises:
         MissingInputError: no such folder. UsageError: the pattern does not determine the id.
     """
-    base = Path(pattern) if Path(pattern).is_absolute() else folder / pattern
-    parts = list(base.parts)
-    fixed = next((i for i, part in enumerate(parts) if "{id}" in part or "*" in part), len(parts))
-    root = Path(*parts[:fixed]) if fixed else Path()
+    root, parts = _fixed_part(Path(pattern), folder)
     if not root.is_dir():
         raise MissingInputError("folder not found", file=root)
-    tail = "/".join(parts[fixed:])
+    tail = "/".join(parts)
     if "{id}*" in tail or "*{id}" in tail:
         raise UsageError(
             "{id} and * are adjacent, so the end of the id is ambiguous",
@@ -46,7 +44,7 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     found: dict[str, Path] = {}
     for path in sorted(root.glob(wildcard)):
         match = name.fullmatch(path.relative_to(root).as_posix())
-        hidden = path.name.startswith(".") and not parts[-1].startswith(".")
+        hidden = path.name.startswith(".") and not tail.rpartition("/")[2].startswith(".")
         if match is None or hidden or not path.is_file() or os.path.realpath(path) in tables:
             continue
         subject = unicodedata.normalize("NFC", match.group("id"))
@@ -68,6 +66,18 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
         else:
             found[subject] = path
     return found
+
+
+def _fixed_part(pattern: Path, folder: Path) -> tuple[Path, list[str]]:
+    """The folder of a pattern up to its first wildcard, and the parts that follow."""
+    root = Path(pattern.anchor) if pattern.is_absolute() else folder
+    parts = list(pattern.relative_to(pattern.anchor).parts)
+    while parts:
+        wild = "{id}" in parts[0] or "*" in parts[0]
+        if wild and (len(parts) == 1 or not (root / parts[0]).is_dir()):
+            break
+        root = root / parts.pop(0)
+    return root, parts
 
 
 def _as_regex(tail: str) -> str:

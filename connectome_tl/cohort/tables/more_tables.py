@@ -18,6 +18,7 @@ from connectome_tl.cohort.columns.ids import bare, whole_ids
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, clean, is_missing
 from connectome_tl.cohort.tables.dictionaries import Dictionary
+from connectome_tl.cohort.tables.records import records_of
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.cohort.tables.selection import selected
 from connectome_tl.connectome.names.labels import doubled
@@ -134,7 +135,7 @@ def _rows_of(
         )
     if doubled(keys):
         raise DataError("a scan occurs twice", file=path, got=doubled(keys)[0])
-    records = rows.drop(columns=[id_columns[0]], errors="ignore").to_dict("records")
+    records = records_of(rows.drop(columns=[id_columns[0]], errors="ignore"))
     return {key: {str(n): str(v) for n, v in row.items()} for key, row in zip(keys, records, strict=True)}
 
 

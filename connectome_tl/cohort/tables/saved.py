@@ -31,18 +31,19 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     """A TSV, CSV or Excel sheet as text, every cell stripped, one row per line; missing words are not yet replaced.
 
     Accepts byte order marks, UTF-16, Windows-1252 if no other encoding is possible, CRLF, quotes, commas, semicolons
-    or tabs, and empty lines above the header. Invisible characters (zero width, direction marks) are removed from
-    every cell.
+    or tabs, empty lines above the header, and in Excel sheets merged cells in a title or header. Invisible characters
+    (zero width, direction marks) are removed from every cell.
 
     Args:
-        notes: takes a line if the encoding was recognised. Without it a table must be in UTF-8 or UTF-16.
+        notes: takes a line if the encoding was recognised, and for merged cells. Without it a text table must be in
+            UTF-8 or UTF-16.
 
     Raises:
         MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), too large, a
             column name twice over different cells, or none over a filled column. UsageError: an Excel file
             without openpyxl.
     """
-    raw = spreadsheet_rows(path) if is_spreadsheet(path) else _text_rows(path, notes)
+    raw = spreadsheet_rows(path, notes) if is_spreadsheet(path) else _text_rows(path, notes)
     rows = [(i, [clean(cell) for cell in row]) for i, row in enumerate(raw, 1)]
     rows = [(i, row) for i, row in rows if any(row)]
     if not rows:

@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from connectome_tl.cohort.tables.cells import clean
+from connectome_tl.cohort.tables.merged import Merged, plain_header
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.plurals import counted
 
@@ -47,8 +49,11 @@ def is_spreadsheet(path: str | Path) -> bool:
     return True
 
 
-def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
+def spreadsheet_rows(path: str | Path, notes: list[str] | None = None) -> Sequence[Sequence[str]]:
     """Read the cells of the only sheet that is not empty, as text.
+
+    Args:
+        notes: takes a line for each title that is dropped and for a header of merged cells that is joined.
 
     Raises:
         UsageError: openpyxl is not installed. DataError: damaged, several filled sheets, merged cells below
@@ -76,7 +81,8 @@ def spreadsheet_rows(path: str | Path) -> Sequence[Sequence[str]]:
             )
         if not sheets:
             raise DataError("the table is empty", file=path)
-        return _rows(sheets[0], formulas[sheets[0].title], path)
+        rows = _rows(sheets[0], formulas[sheets[0].title], path)
+        return plain_header(rows, _merged(sheets[0]), path, notes)
     except ConnectomeTLError:
         raise
     except Exception as error:  # openpyxl raises many types for a damaged file
@@ -92,14 +98,6 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
             got=f"{counted(sheet.max_row, 'row')}, {counted(sheet.max_column, 'column')}",
             remedy="Delete what lies far from the table, or save it as .csv.",
         )
-    if sheet.merged_cells.ranges:
-        where = ", ".join(sorted(str(one) for one in sheet.merged_cells.ranges)[:5])
-        raise DataError(
-            "merged cells hold one value for several rows or columns",
-            file=path,
-            got=where,
-            remedy="Delete titles above the header. Unmerge the other cells and give each its own value.",
-        )
     rows = []
     for values, written in zip(sheet.iter_rows(), formulas.iter_rows(), strict=True):
         for cell, own in zip(values, written, strict=True):
@@ -112,6 +110,20 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
                 )
         rows.append([_text(cell.value) for cell in values])
     return rows
+
+
+def _merged(sheet: Any) -> list[Merged]:
+    return [
+        Merged(
+            str(one),
+            clean(_text(sheet.cell(one.min_row, one.min_col).value)),
+            one.min_row - 1,
+            one.max_row - 1,
+            one.min_col - 1,
+            one.max_col - 1,
+        )
+        for one in sheet.merged_cells.ranges
+    ]
 
 
 def _text(value: Any) -> str:

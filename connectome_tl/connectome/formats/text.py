@@ -12,6 +12,7 @@ import numpy as np
 
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowOrder
+from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.spelling import default_positions, mangled
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text
@@ -142,7 +143,14 @@ def _is_list(grid: _Grid) -> bool:
 def _check_square(grid: _Grid, path: str | Path) -> None:
     body = grid.body
     if not body or not body[0]:
-        raise DataError("there are no numbers in the file", file=path)
+        names = [name for name in grid.header or grid.side or () if name]
+        raise DataError(
+            "the file holds names and no numbers" if names else "there are no numbers in the file",
+            file=path,
+            expected="one line of numbers per region",
+            got=f"only {listed(names, 4)}" if names else None,
+            remedy="Export the matrix again, or remove the file.",
+        )
     widths = {len(row) for row in body}
     if widths == {len(body)}:
         return

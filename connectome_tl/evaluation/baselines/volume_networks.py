@@ -23,6 +23,7 @@ from connectome_tl.training.images.cascade import fit_two_stage
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, refuse_seen, seeded
 from connectome_tl.training.images.synthesis import fit_synthesiser, joined, synthesise
+from connectome_tl.training.networks.volumes import device_of
 
 # maps training and test rows to values, (n_test,)
 Method = Callable[[StudySettings, VolumeRows, VolumeRows], np.ndarray]
@@ -84,7 +85,14 @@ class _Volumes:
         volumes = torch.from_numpy(reader.read(kept.tolist()))
         family = self.cohort.family
         families = tuple(str(family[at[i]]) or f"alone {ids[i]}" for i in kept)
-        return VolumeRows(tuple(ids[i] for i in kept), volumes, values[kept], _sex(self.cohort, at[kept]), families)
+        return VolumeRows(
+            tuple(ids[i] for i in kept),
+            volumes,
+            values[kept],
+            _sex(self.cohort, at[kept]),
+            families,
+            device=torch.device(device_of(self.study.device)),
+        )
 
 
 def _sex(cohort: Cohort, at: np.ndarray) -> np.ndarray | None:
@@ -123,15 +131,15 @@ def _with_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -
 def _trained(study: StudySettings, settings: SynthesisSettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
     """Predictions of the encoder with a linear head, outcomes standardised by the training rows."""
     centre, scale = float(train.ages.mean()), float(train.ages.std()) or 1.0
-    target = torch.tensor((train.ages - centre) / scale, dtype=torch.float32)
+    target = torch.tensor((train.ages - centre) / scale, dtype=torch.float32, device=train.device)
     with seeded(study.seed) as rng:
         encoder = _encoder(study)
         width = encoder.width
         assert isinstance(width, int)
-        network = nn.Sequential(encoder, nn.Linear(width, 1), nn.Flatten(0))
+        network = nn.Sequential(encoder, nn.Linear(width, 1), nn.Flatten(0)).to(train.device)
 
         def loss_of(index: np.ndarray) -> Tensor:
-            return (network(train.volumes[index]) - target[index]).square().mean()
+            return (network(train.batch(index)) - target[index]).square().mean()
 
         descend(network.parameters(), loss_of, len(train), settings.training, rng)
-    return centre + scale * in_batches(network.eval(), test.volumes).double().numpy()
+    return centre + scale * in_batches(network.eval(), test.volumes, device=train.device).double().numpy()

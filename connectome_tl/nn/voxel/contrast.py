@@ -68,7 +68,7 @@ class VoxelContrastLoss(nn.Module):
             return maps.sum() * 0.0
         features = maps.flatten(2)[volume, :, place]
         classes = labels.flatten(1)[volume, place]
-        found = functional.normalize(self.project(features), dim=1)
+        found = functional.normalize(self.project(features).float(), dim=1)
         if found.shape[1] != self.prototypes.shape[1]:  # without projection the width equals that of the maps
             self._empty(found.shape[1])
             self.to(found.device)

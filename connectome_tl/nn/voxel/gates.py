@@ -44,7 +44,7 @@ class Gates(nn.Module):
     def closed(self) -> dict[str, Tensor]:
         """Removed root channels by the name of the group's root."""
         return {
-            group.root: group.channels_of(torch.nonzero(is_open == 0).flatten())
+            group.root: group.channels_of(torch.nonzero(is_open == 0).flatten().cpu())
             for group, is_open in zip(self.groups, self.open, strict=True)
         }
 

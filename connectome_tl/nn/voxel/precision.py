@@ -1,4 +1,4 @@
-"""Layers that a processor computes correctly in bfloat16.
+"""Layers that a processor or GPU computes correctly in bfloat16.
 
 On processors with AVX-512 bfloat16 units, torch 2.13 computes wrong weight gradients of 3D convolutions in bfloat16 if
 the input is thinner than the kernel along its first axis. Each convolution is therefore compared with float32 at the
@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+
+from connectome_tl.nn.devices import device_of_network, exact_on_gpu
 
 _TOLERANCE = 0.02  # relative to the largest value; rounding of bfloat16 is about .004
 
@@ -41,9 +43,9 @@ class LayerCheck:
 
 
 def check_layer(layer: nn.Conv3d, shape: tuple[int, ...], *, name: str = "", seed: int = 0) -> LayerCheck:
-    """Compare one convolution in bfloat16 with float32 on random input of this shape."""
+    """Compare one convolution in bfloat16 with float32 on random input of this shape, on the device of its weights."""
     generator = torch.Generator().manual_seed(seed)
-    volumes = torch.randn(shape, generator=generator)
+    volumes = torch.randn(shape, generator=generator).to(layer.weight.device)
     exact = _gradients(layer, volumes, torch.float32)
     rough = _gradients(layer, volumes, torch.bfloat16)
     found = [_deviation(a, b) for a, b in zip(rough, exact, strict=True)]
@@ -61,7 +63,7 @@ def check_network(net: nn.Module, shape: tuple[int, ...]) -> list[LayerCheck]:
     was_training = net.training
     try:
         with torch.no_grad():
-            net.eval()(torch.zeros(shape))
+            net.eval()(torch.zeros(shape, device=device_of_network(net)))
     finally:
         net.train(was_training)
         for hook in hooks:
@@ -100,30 +102,42 @@ class _Guarded(nn.Conv3d):
         return super().forward(input)
 
 
+@exact_on_gpu()
 def fastest(net: nn.Module, shape: tuple[int, ...], *, tries: int = 3, gain: float = 1.1) -> str:
     """`bf16` if a training step is faster by the factor `gain` and every layer is correct, else `float32`.
 
-    Layers with inputs thinner than their kernel always use float32 (`in_float32`) and are not checked.
+    The network is tested on its device. On the CPU, layers with inputs thinner than their kernel always use float32
+    (`in_float32`) and are not checked.
     """
-    in_float32(net)
+    if device_of_network(net).type == "cpu":
+        in_float32(net)
     seconds = {kind: _seconds(net, shape, kind, tries) for kind in ("float32", "bf16")}
     if seconds["float32"] < gain * seconds["bf16"]:
         return "float32"
-    wrong = [check for check in check_network(net, shape) if not check.is_right and not check.is_thin]
+    guarded = device_of_network(net).type == "cpu"
+    wrong = [c for c in check_network(net, shape) if not c.is_right and not (guarded and c.is_thin)]
     return "float32" if wrong else "bf16"
 
 
 def _seconds(net: nn.Module, shape: tuple[int, ...], kind: str, tries: int) -> float:
-    volumes = torch.randn(shape)
+    """CPU seconds of the fastest of some training steps; wall-clock seconds on a GPU."""
+    device = device_of_network(net)
+    volumes = torch.randn(shape, device=device)
+    clock = time.process_time if device.type == "cpu" else _clock_of_gpu
     best = float("inf")
     for _ in range(tries + 1):
-        start = time.process_time()
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=kind == "bf16"):
+        start = clock()
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=kind == "bf16"):
             loss = net(volumes).float().square().mean()
         loss.backward()
         net.zero_grad(set_to_none=True)
-        best = min(best, time.process_time() - start)
+        best = min(best, clock() - start)
     return best
+
+
+def _clock_of_gpu() -> float:
+    torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 def _gradients(layer: nn.Conv3d, volumes: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
@@ -131,7 +145,7 @@ def _gradients(layer: nn.Conv3d, volumes: Tensor, kind: torch.dtype) -> tuple[Te
     bias = None if layer.bias is None else layer.bias.detach().to(kind)
     padding: Any = layer.padding
     out = nn.functional.conv3d(given, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
-    seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(kind)
+    seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
     out.backward(seed)
     assert given.grad is not None
     assert weight.grad is not None

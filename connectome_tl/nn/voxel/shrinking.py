@@ -131,10 +131,10 @@ class Cost:
 
 
 def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
-    """Count and time a network on an example (1, n_channels, depth, height, width)."""
+    """Count and time a copy of a network on the processor, on an example (1, n_channels, depth, height, width)."""
     from torch_pruning.utils import count_ops_and_params
 
-    network.eval()
+    network, example = copy.deepcopy(network).eval().cpu(), example.cpu()
     macs, parameters = count_ops_and_params(network, example)
     times = []
     with torch.no_grad():

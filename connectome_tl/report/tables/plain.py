@@ -19,7 +19,7 @@ from connectome_tl.report.labels import (
 from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.models import model_order
-from connectome_tl.settings.records.results import CohortRecord, RegionImportance, RunRecord, Score
+from connectome_tl.settings.records.results import CohortRecord, RunRecord, Score
 from connectome_tl.settings.records.statistics import (
     ConformalCheck,
     GroupDifference,
@@ -208,17 +208,6 @@ def _missing_cell(one: MissingOutcomes | None) -> str:
         return UNDEFINED
     observed, weighted, worst, best = map(number, (one.complete_cases, one.weighted, one.worst_case, one.best_case))
     return f"{observed}; {weighted}; {worst} to {best}"
-
-
-def importance_rows(importance: RegionImportance, longest: int = 10) -> list[Row]:
-    """The regions of largest magnitude; undefined values are omitted."""
-    value = np.array(importance.value, dtype=float)
-    order = [i for i in np.argsort(-np.nan_to_num(np.abs(value)), kind="stable") if np.isfinite(value[i])]
-    stability = importance.stability
-    return [
-        (importance.regions[i], number(float(value[i])), number(stability[i]) if i < len(stability) else UNDEFINED)
-        for i in order[:longest]
-    ]
 
 
 def permutation_rows(record: RunRecord) -> list[Row]:

@@ -216,31 +216,6 @@ class ResultTable(Record):
     note: str = ""
 
 
-class EdgeImportance(Record):
-    """Importance of one edge, given by the positions of its two regions."""
-
-    first: int
-    second: int
-    value: Number
-
-
-class RegionImportance(Record):
-    """Importance of regions in one model for one task, and the strongest edges.
-
-    `coordinates` are centroids in mm (RAS+), (n_regions, 3); `stability` is the share of fits in
-    which the region is among the most important, empty if it was not assessed.
-    """
-
-    task: str
-    model: str
-    method: str
-    regions: tuple[str, ...]
-    coordinates: tuple[tuple[float, float, float], ...]
-    value: tuple[Number, ...]
-    stability: tuple[Number, ...] = ()
-    edges: tuple[EdgeImportance, ...] = ()
-
-
 class RunRecord(Record):
     """Contents of the report of a run."""
 
@@ -270,7 +245,6 @@ class RunRecord(Record):
     returners: tuple[GroupDifference, ...] = ()
     missing_outcomes: tuple[MissingOutcomes, ...] = ()
     missingness: tuple[Score, ...] = ()  # of a model that uses only which values are missing
-    importances: tuple[RegionImportance, ...] = ()
     tables: tuple[ResultTable, ...] = ()
     optimism: tuple[Optimism, ...] = ()
     tuned_folds: tuple[FoldChoice, ...] = ()  # settings chosen on the inner folds of each outer fold

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
+from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.voxel.ranking import ranked_loss
 from connectome_tl.settings.images.cascade import RankedLoss, TwoStage
 from connectome_tl.settings.images.descent import Descent
@@ -127,6 +128,8 @@ def fit_two_stage(
             )
             estimates[held, 1] = rounded[held] + _outputs(network, rows.at(held), rounded[held])
             second.append(network)
+    for network in (*first, *second):
+        network.cpu()
     estimates = centre + scale * estimates
     bias = fit_age_bias(rows.ids, estimates[:, 1], rows.ages, settings.bias_correction)
     return TwoStageAge(rows.ids, tuple(first), tuple(second), centre, scale, rounding, bias, estimates)
@@ -161,14 +164,15 @@ def _train(
     rng: np.random.Generator,
 ) -> AgeNetwork:
     """Train on some rows; in the second stage the residual is squared and the sum ranked."""
-    target = torch.tensor(ages, dtype=torch.float32)
-    sex = _one_hot(rows)
-    known = None if rounded is None else torch.tensor(rounded, dtype=torch.float32)
+    network.to(rows.device)
+    target = torch.tensor(ages, dtype=torch.float32, device=rows.device)
+    sex = _one_hot(rows).to(rows.device)
+    known = None if rounded is None else torch.tensor(rounded, dtype=torch.float32, device=rows.device)
 
     def loss_of(index: np.ndarray) -> Tensor:
         at = train[index]
         estimate = None if known is None else known[at]
-        found = network(rows.volumes[at], sex[at], estimate)
+        found = network(rows.batch(at), sex[at], estimate)
         # The error of the residual equals the error of the sum, so that one call gives both published terms.
         return ranked_loss(found if estimate is None else estimate + found, target[at], loss)
 
@@ -180,10 +184,12 @@ def _train(
 def _outputs(network: AgeNetwork, rows: VolumeRows, rounded: np.ndarray | None = None) -> np.ndarray:
     sex = _one_hot(rows)
     known = None if rounded is None else torch.tensor(rounded, dtype=torch.float32)
-    places = torch.arange(len(rows))
+    places, device = torch.arange(len(rows)), device_of_network(network)
 
     def outputs(at: Tensor) -> Tensor:
-        return network(rows.volumes[at], sex[at], None if known is None else known[at])
+        estimate = None if known is None else known[at].to(device)
+        found: Tensor = network(rows.volumes[at].to(device), sex[at].to(device), estimate)
+        return found
 
     return in_batches(outputs, places).double().numpy()
 

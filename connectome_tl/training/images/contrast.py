@@ -57,18 +57,18 @@ def adapt_by_contrast(
     """
     rows = rows.of(ids)
     labels = rows.need_labels()
-    encoder = copy.deepcopy(encoder).train()
+    encoder = copy.deepcopy(encoder).to(rows.device).train()
     with seeded(seed) as rng:
         with torch.no_grad():
-            n_features = maps(encoder, rows.volumes[:1]).shape[1]
-        contrast = VoxelContrastLoss(n_features, int(labels.max()) + 1, settings)
+            n_features = maps(encoder, rows.volumes[:1].to(rows.device)).shape[1]
+        contrast = VoxelContrastLoss(n_features, int(labels.max()) + 1, settings).to(rows.device)
 
         def loss_of(index: np.ndarray) -> Tensor:
-            return contrast(maps(encoder, rows.volumes[index]), labels[index])
+            return contrast(maps(encoder, rows.batch(index)), labels[index].to(rows.device))
 
         moving = [*encoder.parameters(), *contrast.parameters()]
         losses = descend(moving, loss_of, len(rows), descent, rng)
-    return Adapted(rows.ids, encoder.eval(), contrast.eval(), losses)
+    return Adapted(rows.ids, encoder.eval().cpu(), contrast.eval().cpu(), losses)
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,21 +107,21 @@ def fit_segmenter(
     n_classes = n_classes or int(labels.max()) + 1
     task = DiceCELoss(to_onehot_y=True, softmax=True)
     with seeded(seed) as rng:
-        network = UNet(rows.volumes.shape[1], n_classes, width=settings.width, depth=settings.depth)
+        network = UNet(rows.volumes.shape[1], n_classes, width=settings.width, depth=settings.depth).to(rows.device)
         contrast = None
         if settings.contrast is not None:
-            contrast = VoxelContrastLoss(network.width, n_classes, settings.contrast)
+            contrast = VoxelContrastLoss(network.width, n_classes, settings.contrast).to(rows.device)
 
         def loss_of(index: np.ndarray) -> Tensor:
-            maps = network.features(rows.volumes[index])
-            loss: Tensor = task(network.last(maps), labels[index][:, None])
+            maps, truth = network.features(rows.batch(index)), labels[index].to(rows.device)
+            loss: Tensor = task(network.last(maps), truth[:, None])
             if contrast is not None and settings.contrast is not None:
-                loss = loss + settings.contrast.weight * contrast(maps, labels[index])
+                loss = loss + settings.contrast.weight * contrast(maps, truth)
             return loss
 
         moving = [*network.parameters(), *(contrast.parameters() if contrast is not None else ())]
         descend(moving, loss_of, len(rows), settings.descent, rng)
-    return Segmenter(rows.ids, network.eval())
+    return Segmenter(rows.ids, network.eval().cpu())
 
 
 def dice(found: Tensor, labels: Tensor, n_classes: int) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
+from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.networks.loop import batches
 from connectome_tl.training.networks.optimisers import AdamW
@@ -16,6 +17,7 @@ from connectome_tl.training.networks.optimisers import AdamW
 LossOf = Callable[[np.ndarray], Tensor]  # row numbers of a batch to its loss
 
 
+@exact_on_gpu()
 def descend(
     parameters: Iterable[nn.Parameter],
     loss_of: LossOf,
@@ -26,7 +28,7 @@ def descend(
     before: Callable[[np.ndarray], None] | None = None,
     after: Callable[[], None] | None = None,
 ) -> np.ndarray:
-    """Minimise the mean loss of batches, in place.
+    """Minimise the mean loss of batches, in place, on the device of the parameters.
 
     Args:
         loss_of: called with the row numbers of a batch.

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.voxel.unet import UNet
 from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.training.images.descent import descend
@@ -63,8 +64,8 @@ def fit_noise_map(
     Args:
         predictor: maps volumes to (n,) or (n, n_outputs) predictions, whose change is penalised.
     """
-    rows = rows.of(ids)
-    predictor.eval()
+    rows, home = rows.of(ids), device_of_network(predictor)
+    predictor.eval().to(rows.device)
     frozen = [parameter for parameter in predictor.parameters() if parameter.requires_grad]
     for parameter in frozen:
         parameter.requires_grad_(False)
@@ -72,21 +73,22 @@ def fit_noise_map(
         with seeded(seed) as rng:
             return _fit(predictor, rows, settings, rng)
     finally:
+        predictor.to(home)
         for parameter in frozen:
             parameter.requires_grad_(True)
 
 
 def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.random.Generator) -> NoiseMapper:
-    plain = _columns(in_batches(predictor, rows.volumes))
+    plain = _columns(in_batches(predictor, rows.volumes, device=rows.device)).to(rows.device)
     spread = plain.var(dim=0, unbiased=False).clamp_min(1e-12)
     scale = float(rows.volumes.std())
-    network = UNet(rows.volumes.shape[1], 1, width=settings.width, depth=settings.depth)
+    network = UNet(rows.volumes.shape[1], 1, width=settings.width, depth=settings.depth).to(rows.device)
     weight = _START if settings.weight == "auto" else settings.weight
     errors: list[float] = []
 
     def loss_of(index: np.ndarray) -> Tensor:
         nonlocal weight
-        volumes = rows.volumes[index]
+        volumes = rows.batch(index)
         logit = network(volumes)
         noisy = volumes + torch.randn_like(volumes) * _deviation(logit, settings, scale)
         error = ((_columns(predictor(noisy)) - plain[index]).square() / spread).mean()
@@ -99,7 +101,7 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
 
     descend(network.parameters(), loss_of, len(rows), settings.descent, rng)
     last = errors[-max(1, len(errors) // 10) :]
-    return NoiseMapper(rows.ids, network.eval(), settings, scale, weight, float(np.mean(last)))
+    return NoiseMapper(rows.ids, network.eval().cpu(), settings, scale, weight, float(np.mean(last)))
 
 
 def _deviation(logit: Tensor, settings: NoiseMap, scale: float) -> Tensor:

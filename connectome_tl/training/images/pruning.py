@@ -150,7 +150,8 @@ def prune(
         network: trained, with its head; it is not changed.
         loss: mean loss of training rows. n_rows: number of training rows.
         rng: draws the batches.
-        example: (1, n_channels, depth, height, width) of the size that costs are counted for.
+        example: (1, n_channels, depth, height, width) of the size that costs are counted for, on the device of the
+            network.
 
     Raises:
         DataError: no layer can be pruned, or the target cannot be reached.

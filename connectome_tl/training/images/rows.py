@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from connectome_tl.errors import DataError, LeakageError
+from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.plurals import counted
+
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,6 +26,8 @@ class VolumeRows:
         ages: (n,) NaN where unknown. sex: (n,) 0 or 1, NaN where unknown, or None.
         families: one per row; rows of a family are kept in one inner fold. Empty: no families.
         labels: (n, depth, height, width) int64 class of each voxel, or None.
+        device: where the networks of a method are trained. The rows themselves stay in the memory of the processor, and
+            batches are moved.
     """
 
     ids: tuple[str, ...]
@@ -31,6 +36,7 @@ class VolumeRows:
     sex: np.ndarray | None = None
     families: tuple[str, ...] = ()
     labels: Tensor | None = None
+    device: torch.device = _CPU
 
     def __post_init__(self) -> None:
         sizes = {"volumes": len(self.volumes), "ages": len(self.ages)}
@@ -82,6 +88,10 @@ class VolumeRows:
             labels=None if self.labels is None else self.labels[at],
         )
 
+    def batch(self, index: np.ndarray) -> Tensor:
+        """The volumes of these row numbers, on the device."""
+        return self.volumes[index].to(self.device)
+
     def need_ages(self) -> None:
         """Refuse rows without an age."""
         unknown = np.flatnonzero(~np.isfinite(self.ages))
@@ -118,8 +128,14 @@ def seeded(seed: int) -> Iterator[np.random.Generator]:
         yield np.random.default_rng(seed)
 
 
-def in_batches(function: object, volumes: Tensor, size: int = 16) -> Tensor:
-    """Apply a function to volumes in batches, without gradients."""
-    assert callable(function)
+@exact_on_gpu()
+def in_batches(
+    function: Callable[[Tensor], Tensor], volumes: Tensor, size: int = 16, device: torch.device | None = None
+) -> Tensor:
+    """Apply a function to volumes in batches, without gradients; the result is in the memory of the processor.
+
+    Args:
+        device: device that each batch is moved to; that of the volumes by default.
+    """
     with torch.no_grad():
-        return torch.cat([function(part) for part in volumes.split(size)])
+        return torch.cat([function(part.to(device or part.device)).cpu() for part in volumes.split(size)])

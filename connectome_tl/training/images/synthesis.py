@@ -81,23 +81,27 @@ def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGa
     """
     rows = rows.of(ids)
     rows.need_ages()
-    ages = torch.tensor((rows.ages - rows.ages.mean()) / (rows.ages.std() or 1.0), dtype=torch.float32)
+    scaled = (rows.ages - rows.ages.mean()) / (rows.ages.std() or 1.0)
+    ages = torch.tensor(scaled, dtype=torch.float32, device=rows.device)
     n_channels, size = rows.volumes.shape[1], {"width": settings.width, "depth": settings.depth}
     mean = rows.volumes.mean(dim=0)
     if not settings.centred:
         mean = torch.zeros_like(mean)
+    centre = mean.to(rows.device)
     found = np.ones(2)  # running means: reconstruction, age
     with seeded(seed) as rng:
         generator = EncoderDecoder(n_channels, latent=settings.latent, **size)
         critic, guide = Critic(n_channels, **size), AgeGuide(n_channels, **size)
+        for network in (generator, critic, guide):
+            network.to(rows.device)
         own = Adam(critic.parameters(), lr=settings.descent.learning_rate, betas=(0.5, 0.9))
 
         def judge(index: np.ndarray) -> None:
             if settings.adversarial:
-                real = rows.volumes[index]
+                real = rows.batch(index)
                 for _ in range(settings.critic_steps):
                     with torch.no_grad():
-                        made = mean + generator(real - mean)
+                        made = centre + generator(real - centre)
                     loss = critic(made).mean() - critic(real).mean()
                     loss = loss + settings.penalty * gradient_penalty(critic, real, made)
                     own.zero_grad(set_to_none=True)
@@ -105,8 +109,8 @@ def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGa
                     own.step()
 
         def loss_of(index: np.ndarray) -> Tensor:
-            real = rows.volumes[index]
-            made = mean + generator(real - mean)
+            real = rows.batch(index)
+            made = centre + generator(real - centre)
             error = (made - real).abs().mean()
             loss = settings.reconstruction * error
             age_error = (guide(made) - ages[index]).square().mean()
@@ -119,7 +123,7 @@ def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGa
 
         moving = [*generator.parameters(), *guide.parameters()]
         descend(moving, loss_of, len(rows), settings.descent, rng, before=judge)
-    generator.eval()
+    generator.eval().cpu()
     slope = _slope(in_batches(generator.encode, rows.volumes - mean), rows.ages)
     return Synthesiser(rows.ids, generator, mean, slope, (float(found[0]), float(found[1])))
 
@@ -177,7 +181,7 @@ def synthesise(
         volumes = model.mixed(first.volumes, second.volumes, w)
     ages = weight * first.ages + (1 - weight) * second.ages
     # A synthetic row belongs to the families of both parents; it is therefore never in an inner test part.
-    made = VolumeRows(tuple(f"synthetic{i:04d}" for i in range(len(pairs))), volumes, ages)
+    made = VolumeRows(tuple(f"synthetic{i:04d}" for i in range(len(pairs))), volumes, ages, device=rows.device)
     return SyntheticRows(made, tuple(zip(first.ids, second.ids, strict=True)), weight)
 
 
@@ -242,6 +246,7 @@ def random_contrast_rows(rows: VolumeRows, ids: Sequence[str], settings: RandomC
         None if rows.sex is None else rows.sex[place],
         tuple((rows.families or rows.ids)[i] for i in place),
         rows.need_labels()[place],
+        rows.device,
     )
 
 
@@ -259,4 +264,5 @@ def joined(rows: VolumeRows, added: VolumeRows) -> VolumeRows:
         np.concatenate([rows.ages, added.ages]),
         np.concatenate([rows.sex, added.sex]) if both and rows.sex is not None and added.sex is not None else None,
         (*(rows.families or rows.ids), *(added.families or added.ids)),
+        device=rows.device,
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
 from connectome_tl.training.networks.optimisers import AdamW
@@ -63,6 +64,7 @@ def batches(n_rows: int, size: int, rng: np.random.Generator) -> Iterator[np.nda
             yield from np.array_split(rng.permutation(n_rows), n_batches)
 
 
+@exact_on_gpu()
 def train(
     model: OutcomeModel,
     objective: Objective,

@@ -42,8 +42,6 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
     Raises:
         UsageError: fewer GPUs than requested, a search that stops fits early, or a process that cannot start others.
     """
-    from lightning_fabric import Fabric
-
     if context.hook is not None or context.check is not None:
         raise UsageError("a search that prunes fits cannot share them between processes", remedy="Say devices: 1.")
     if multiprocessing.current_process().daemon:
@@ -58,13 +56,7 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
             got=str(torch.cuda.device_count()),
         )
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it logs the start of every fit
-    # A process that uses a GPU cannot be forked; otherwise a fork avoids repeated imports.
-    forks = plan.device == "cpu" and sys.platform == "linux"
-    fabric = Fabric(
-        accelerator="cpu" if plan.device == "cpu" else "cuda",
-        devices=plan.devices,
-        strategy="ddp_fork" if forks else "ddp_spawn",
-    )
+    fabric = fabric_of(plan.device, plan.devices)
     with tempfile.TemporaryDirectory() as folder:
         with _port_of_its_own():
             fabric.launch(_shared_fit, fitter, plan, context, folder)
@@ -72,6 +64,22 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
     if found is None:
         raise InternalError("the processes of a fit left no result")
     return found
+
+
+def fabric_of(device: str, devices: int) -> Fabric:
+    """A launcher of so many processes on this machine."""
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import LightningEnvironment
+
+    # A process that uses a GPU cannot be forked; otherwise a fork avoids repeated imports.
+    forks = device == "cpu" and sys.platform == "linux"
+    return Fabric(
+        accelerator="cpu" if device == "cpu" else "cuda",
+        devices=devices,
+        strategy="ddp_fork" if forks else "ddp_spawn",
+        # Within a job of Slurm, or where its commands are installed, Fabric would expect srun to start the processes.
+        plugins=[LightningEnvironment()],
+    )
 
 
 @contextmanager

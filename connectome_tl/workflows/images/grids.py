@@ -92,7 +92,8 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
 
         changes["device"] = device_of(settings.device)
     if settings.image.precision == "auto" and settings.model.reads_volumes:
-        changes["image"] = settings.image.model_copy(update={"precision": _precision(settings, folder)})
+        device = str(changes.get("device", "cpu"))
+        changes["image"] = settings.image.model_copy(update={"precision": _precision(settings, folder, device)})
     use = settings.image.embedding
     if use is not None:
         known = use.model_copy(update={"hash": file_hash(home / use.file)})
@@ -101,7 +102,7 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
     return settings.model_copy(update={**changes, "model": model})
 
 
-def _precision(settings: StudySettings, folder: Path) -> str:
+def _precision(settings: StudySettings, folder: Path, device: str) -> str:
     """Precision recorded at the start of the run, or determined now by a test of the study's network."""
     begun = folder / "study.yaml"
     if begun.is_file():
@@ -117,7 +118,7 @@ def _precision(settings: StudySettings, folder: Path) -> str:
 
     branch = build_branch(encoder, {"n_channels": 1})
     assert isinstance(branch, volumes.VolumeBranch)
-    return fastest(branch.net, (4, 1, *settings.image.shape3))
+    return fastest(branch.net.to(device), (4, 1, *settings.image.shape3))
 
 
 def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettings:

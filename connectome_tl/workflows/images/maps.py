@@ -22,6 +22,7 @@ from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.settings.records.volume_maps import MapKind, VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.networks.volumes import device_again
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
@@ -62,7 +63,7 @@ def map_volumes(
     if not study.model.reads_volumes:
         raise UsageError("this study uses no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
     splits = SplitPlan.load(folder / "split_plan.json")
-    store, noise = FitStore(folder / "models"), noise or NoiseMap()
+    store, noise, device = FitStore(folder / "models"), noise or NoiseMap(), device_again(study.device)
     with Steps(shown=show_progress) as steps, claim(folder):
         with steps.step("reading cohorts"):
             cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
@@ -81,7 +82,7 @@ def map_volumes(
                     folds.append(
                         fold_maps(
                             one, cohorts.target, study.image, store, task.name, kinds, noise,
-                            n_subjects=n_subjects, seed=study.seed, check_random=i == 0,
+                            n_subjects=n_subjects, seed=study.seed, check_random=i == 0, device=device,
                         )
                     )  # fmt: skip
                     progress(i + 1, len(planned))

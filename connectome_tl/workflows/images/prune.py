@@ -20,6 +20,7 @@ from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumeP
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore, tensor_bytes
+from connectome_tl.training.networks.volumes import device_again
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
@@ -62,7 +63,7 @@ def prune_run(
         with steps.step("reading cohorts"):
             cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
         tasks = tasks_of(study, cohorts)
-        chosen = _task(tasks, task)
+        chosen, device = _task(tasks, task), device_again(study.device)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]
         n_networks = sum(max(1, len(one.plans[0].inner)) for one in planned)
         kept: list[PrunedNetwork] = []
@@ -76,7 +77,15 @@ def prune_run(
 
             for fold in planned:
                 for found, state in pruned_fold(
-                    fold, cohorts.target, study.image, store, chosen, settings, seed=study.seed, done=done
+                    fold,
+                    cohorts.target,
+                    study.image,
+                    store,
+                    chosen,
+                    settings,
+                    seed=study.seed,
+                    device=device,
+                    done=done,
                 ):
                     name = f"{chosen.name}_fold{found.fold}_network{found.network}.safetensors"
                     file = write_bytes(folder / FOLDER / name, tensor_bytes(state))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # what fits imports torch
     from connectome_tl.training.schemes import StudyCohorts
 
 WORTH_SAYING = 60.0  # CPU seconds; no forecast is printed for shorter studies
-_STEP, _CORE = 0.004, 0.02  # smallest CPU seconds of a step of one network and of a closed-form fit
+_STEP, _CORE = 0.001, 0.02  # CPU s of a step of one small network, early stopping included, and of a closed-form fit
 _SAVES = 0.02  # smallest fraction of the total cost that a suggested change must save
 
 

@@ -30,7 +30,11 @@ def read_record(folder: Path) -> RunRecord:
         ) from error
     except (ValidationError, UnicodeDecodeError, RecursionError) as error:
         what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
-        raise DataError(f"not the results of a run: {what}", file=file) from error
+        raise DataError(
+            f"not the results of a run: {what}",
+            file=file,
+            remedy="If another version of connectome-tl made the run, repeat `connectome-tl run`.",
+        ) from error
 
 
 def read_predictions(path: Path) -> pd.DataFrame:

@@ -1,0 +1,116 @@
+"""Read merged cells above the rows of a sheet: titles, and headers of two or more lines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from connectome_tl.connectome.names.labels import listed
+from connectome_tl.errors import DataError
+
+_REMEDY = "Unmerge them and give each cell its own value (in the header: one name per column, in one row)."
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A range of merged cells with its text; rows and columns count from 0, the last ones included."""
+
+    name: str
+    text: str
+    top: int
+    bottom: int
+    left: int
+    right: int
+
+    @property
+    def wide(self) -> bool:
+        return self.right > self.left
+
+
+def plain_header(
+    rows: Sequence[Sequence[str]], merged: Sequence[Merged], path: str | Path, notes: list[str] | None = None
+) -> list[list[str]]:
+    """The rows with one line of column names, where cells of the header were merged.
+
+    A title over the table is dropped. A group over several columns is joined with the names below it ("Bayley
+    cognitive"). Dropped and joined lines become empty, so that rows keep their numbers.
+
+    Args:
+        rows: cells as text; merged cells hold their text in the first cell. notes: takes a line for what was dropped
+            or joined.
+
+    Raises:
+        DataError: merged cells among the rows, or columns that the merged header does not name.
+    """
+    out = [list(row) for row in rows]
+    left = sorted((one for one in merged if one.text), key=lambda one: (one.top, one.left))
+    said: list[str] = []
+    while left and _is_title(left[0], out):
+        title = left.pop(0)
+        out[title.top : title.bottom + 1] = [[] for _ in range(title.top, title.bottom + 1)]
+        said.append(f"the title {title.text!r} ({title.name}) was not read")
+    if left:
+        first = next(i for i, row in enumerate(out) if any(row))
+        last = _last_line(first, left, len(out))
+        below = [one for one in left if one.bottom > last or one.top > last]
+        if below:
+            raise _refused("merged cells hold one value for several rows or columns", below, path)
+        out[last] = _joined(out, first, last, left, path)
+        out[first:last] = [[] for _ in range(first, last)]
+        said.append(
+            f"the header in rows {first + 1} to {last + 1} was joined: {listed([n for n in out[last] if n], 4)}"
+        )
+    if notes is not None:
+        notes += [f"{Path(path).name}: {line}" for line in said]
+    return out
+
+
+def _is_title(one: Merged, rows: Sequence[Sequence[str]]) -> bool:
+    """Whether cells are alone in the first filled line, over several columns from the first one on."""
+    first = next(i for i, row in enumerate(rows) if any(row))
+    alone = all(not cell or k == one.left for row in rows[one.top : one.bottom + 1] for k, cell in enumerate(row))
+    return one.top == first and one.left == 0 and one.wide and alone and any(map(any, rows[one.bottom + 1 :]))
+
+
+def _last_line(first: int, merged: Sequence[Merged], n_rows: int) -> int:
+    """The last line of a header that begins at `first`: the line below a group of columns belongs to it."""
+    last = first
+    for one in merged:
+        if one.top <= last:
+            last = max(last, one.bottom + one.wide)
+    return min(last, n_rows - 1)
+
+
+def _joined(
+    rows: Sequence[Sequence[str]], first: int, last: int, merged: Sequence[Merged], path: str | Path
+) -> list[str]:
+    """The name of each column from all lines of the header."""
+    columns = range(max(map(len, rows)))
+    groups = {k: [one for one in merged if one.wide and one.left <= k <= one.right] for k in columns}
+    own: dict[int, list[str]] = {}
+    for k in columns:
+        cells = [row[k] for row in rows[first : last + 1] if k < len(row) and row[k]]
+        own[k] = [cell for cell in cells if all(cell != one.text for one in groups[k])]
+    nameless = {one for k in columns for one in groups[k] if not own[k] or any(map(_is_number, own[k]))}
+    if nameless:
+        found = sorted(nameless, key=lambda one: (one.top, one.left))
+        raise _refused("merged cells over columns without names of their own", found, path)
+    for k in columns:
+        if not groups[k] and len(own[k]) > 1:  # the second one may be the value of the first subject
+            what = f"a header with merged cells has two names for column {k + 1} ({listed(own[k], 3)})"
+            raise _refused(what, merged, path)
+    return [" ".join([*(one.text for one in groups[k]), *own[k]]) for k in columns]
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell.replace(",", "."))
+    except ValueError:
+        return False
+    return True
+
+
+def _refused(what: str, merged: Sequence[Merged], path: str | Path) -> DataError:
+    cells = [f"{one.name} ({one.text[:40]!r})" for one in merged]
+    return DataError(what, got=listed(cells, 5), file=path, remedy=_REMEDY)
