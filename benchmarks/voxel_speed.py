@@ -147,6 +147,7 @@ def main() -> None:
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--sizes", type=int, nargs="*", default=sorted(STEPS))
     parser.add_argument("--norms", nargs="*", choices=("batch", "group"), default=("batch", "group"))
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="turns of each loop; %(default)s by default")
     parser.add_argument("--only", choices=("steps", "start", "memory"))
     parser.add_argument("--memory", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -163,7 +164,7 @@ def main() -> None:
         if given.only in (None, "steps"):
             for size in (16,) if given.quick else given.sizes:
                 for norm in given.norms:
-                    steps_of(Case(size, BATCH, norm), state, STEPS.get(size, 2), 1 if given.quick else ROUNDS)
+                    steps_of(Case(size, BATCH, norm), state, STEPS.get(size, 2), 1 if given.quick else given.rounds)
         if given.only in (None, "start"):
             second_start(state, *((32, 3) if given.quick else (96, 20)))
         if given.only in (None, "memory"):

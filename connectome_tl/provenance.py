@@ -14,6 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -215,13 +216,17 @@ def read_own_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str
 
 def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:
     """Installed versions of the packages that affect results, without missing ones."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+    found = {name: _version(name) for name in names}
+    return {name: given for name, given in found.items() if given is not None}
+
+
+@cache
+def _version(name: str) -> str | None:
+    """Version of an installed package, read once in a process: its metadata may be long."""
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
 
 
 def sidecar_path(path: str | Path) -> Path:

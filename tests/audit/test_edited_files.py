@@ -11,7 +11,7 @@ import pytest
 
 from connectome_tl.audit.replay import _compared
 from connectome_tl.audit.results import page_finding
-from connectome_tl.audit.stored import unlike
+from connectome_tl.audit.stored import same_state, unlike
 from connectome_tl.errors import DataError
 from connectome_tl.provenance import content_hash, write_json
 from connectome_tl.training.checkpoint import FitResult, FitStore
@@ -185,3 +185,28 @@ def test_one_class_turned_far_from_the_cut_is_named_and_one_at_the_cut_is_round_
     assert _compared("c", again, again, classes=True).status == "passed"
     assert _compared("c", again, near, classes=True).status == "passed"
     assert "1 subject is in the other class" in _compared("c", again, far, classes=True).what
+
+
+def test_a_gpu_that_rounds_is_not_accused_and_an_edit_is_found():
+    fit = replace(FIT, stage="finetune", curve=np.array([1.0, 0.5]), arrays={"state/0/3/w": np.ones(4, np.float32)})
+    weights = fit.arrays["state/0/3/w"] + np.array([1e-5, 0, 0, 0], np.float32)
+    again = replace(
+        fit,
+        arrays={"state/0/3/w": weights},
+        curve=fit.curve * (1 + 1e-6),
+        facts={name: value * (1 + 1e-6) for name, value in FIT.facts.items()},
+    )
+    assert unlike(fit, again) == ["fitted numbers", "facts and notes", "training curve"]
+    assert unlike(fit, again, exactly=False) == []
+    assert not same_state(fit, again, exactly=True)
+    edited = [
+        replace(fit, facts={"weight": 0.6}),
+        replace(fit, curve=np.array([1.0, 0.4])),
+        replace(fit, arrays={"state/0/3/w": np.array([1, 1, 1, 1.1], np.float32)}),
+        replace(fit, arrays={**fit.arrays, "features/mean": np.zeros(1)}),
+    ]
+    assert all(unlike(one, again, exactly=False) for one in edited)
+    # A mixture whose network has no weight predicts the same, whatever rounding did to the network.
+    mixture = replace(FIT, stage="mixture")
+    assert unlike(mixture, replace(mixture, facts={k: v + 1e-6 for k, v in FIT.facts.items()})) == []
+    assert unlike(mixture, replace(mixture, facts={"weight": 0.6})) == ["facts and notes"]

@@ -18,7 +18,7 @@ from connectome_tl.settings.imaging import RegistrationSettings
 
 from .heads import AFFINE, bend, head
 
-SETTINGS = RegistrationSettings(affine_mm=4.0, nonlinear_mm=2.0)
+SETTINGS = RegistrationSettings(affine_mm=4.0, nonlinear_mm=2.0, nonlinear_steps=(50, 20, 5))
 
 
 def mean_dice(a: np.ndarray, b: np.ndarray) -> float:

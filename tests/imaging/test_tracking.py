@@ -69,13 +69,13 @@ def test_as_many_streamlines_follow_a_curve_as_mrtrixs(radius: float, ours: str,
     if shutil.which("tckgen") is None:
         pytest.skip("MRtrix3 is not installed")
     orientations = quarter_circle(66, radius)
-    settings = TrackingSettings.model_validate({"algorithm": ours, "n_streamlines": 3000})
+    settings = TrackingSettings.model_validate({"algorithm": ours, "n_streamlines": 1000})
     found = share_end_to_end(track(orientations, orientations.mask, settings).streamlines, radius)
     fod = write_volume(tmp_path / "fod.nii", orientations.coefficients, orientations.affine)
     mask = write_volume(tmp_path / "mask.nii", orientations.mask, orientations.affine)
     command = ["tckgen", "-quiet", "-nthreads", "0", "-algorithm", theirs, "-seed_image", mask, "-mask", mask]
     command += ["-step", VOXEL / 2, "-angle", settings.max_angle_deg, "-cutoff", settings.fod_cutoff]
-    command += ["-minlength", 10, "-maxlength", 150, "-select", 3000, "-seeds", 0, fod, tmp_path / "t.tck"]
+    command += ["-minlength", 10, "-maxlength", 150, "-select", 1000, "-seeds", 0, fod, tmp_path / "t.tck"]
     subprocess.run([str(word) for word in command], check=True)
     read = read_streamlines(tmp_path / "t.tck")
     lines = [read.points[a : a + n] for a, n in zip(read.first, read.n_points, strict=True)]

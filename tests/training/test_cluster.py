@@ -168,7 +168,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def test_a_scheduler_that_vanishes_is_an_interruption_and_not_a_hang(pool: Pool, tmp_path: Path) -> None:
     """The last test of this pool."""
-    wanted = plans(8, steps=3000, first=100)
+    wanted = plans(2, steps=3000, first=100)
     threading.Timer(1.5, pool.stop).start()
     with on_scheduler(pool.address), pytest.raises(InterruptedRunError, match="run the same command"):
         fit(wanted, COHORTS.by_name(), store=FitStore(tmp_path / "models"))

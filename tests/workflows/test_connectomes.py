@@ -54,8 +54,10 @@ template:
   mask: template/tpl-Phantom_desc-brain_mask.nii.gz
 tracking: {n_streamlines: 1500}
 reconstruction: {response_voxels: 60}
-registration: {nonlinear_mm: 2.0}
+preprocessing: {motion: none}
+registration: {nonlinear_mm: 2.0, orientation: header, nonlinear_steps: [40, 20, 5]}
 """
+QUICK = CONFIG.replace("1500", "300").replace("denoise: none", "denoise: none, motion: none")
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +65,11 @@ def folder(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
     def make(root: Path) -> None:
         write_phantom(root, n_subjects=2, n_sessions=1, settings=SMALL)
         (root / "config.yaml").write_text(CONFIG)
+        (root / "quick.yaml").write_text(QUICK)
         (root / "registered.yaml").write_text(REGISTERED)
         theirs = REGISTERED.replace("nonlinear_mm: 2.0", "engine: ants")
         theirs = theirs.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
-        theirs += "preprocessing: {denoise: dwidenoise, gibbs: mrdegibbs, motion: none}\n"
+        theirs = theirs.replace("{motion: none}", "{denoise: dwidenoise, gibbs: mrdegibbs, motion: none}")
         (root / "theirs.yaml").write_text(theirs + "engine: mrtrix3\nkeep_tractogram: true\n")
 
     return made_once("scans", make)
@@ -173,7 +176,7 @@ def test_what_is_odd_about_a_gradient_table_is_also_told_at_once(folder: Path, t
     bvec = root / "sub-01" / "ses-01" / "dwi" / "sub-01_ses-01_dwi.bvec"
     np.savetxt(bvec, np.loadtxt(bvec) * [[-3.0], [3.0], [3.0]])
     told: list[str] = []
-    made = build_connectomes(root, tmp_path / "out", participants=["01"], config=root / "config.yaml", tell=told.append)
+    made = build_connectomes(root, tmp_path / "out", participants=["01"], config=root / "quick.yaml", tell=told.append)
     assert any("of length 3 are taken as directions" in line and "sub-01_ses-01" in line for line in told)
     assert any("gradient table looks wrong" in line for line in told)
     assert made.done[0].state == "computed"
@@ -236,12 +239,12 @@ def test_an_empty_mask_and_lost_labels_are_said(folder: Path, made: Path, tmp_pa
     write_volume(root / "sub-02/ses-01/dwi/sub-02_ses-01_desc-brain_mask.nii.gz", labels.data * 0, labels.affine)
     write_volume(truth, np.where(labels.data > 0, labels.data + 100, 0), labels.affine)
     with pytest.raises(DataError) as caught:
-        build_connectomes(root, tmp_path / "out", config=root / "config.yaml")
+        build_connectomes(root, tmp_path / "out", config=root / "quick.yaml")
     assert "none of the labels" in str(caught.value)
     assert "the mask is empty" in str(caught.value)
     truth.unlink()
     with pytest.raises(DataError, match="the parcellation is missing"):
-        build_connectomes(root, tmp_path / "out", config=root / "config.yaml")
+        build_connectomes(root, tmp_path / "out", config=root / "quick.yaml")
 
 
 def test_the_page_lists_failures_of_earlier_commands_and_forgets_mended_ones(folder: Path, tmp_path: Path) -> None:
@@ -250,13 +253,13 @@ def test_the_page_lists_failures_of_earlier_commands_and_forgets_mended_ones(fol
     good = file.read_text()
     file.write_text("0 1000\n")
     with pytest.raises(DataError):
-        build_connectomes(root, out, config=root / "config.yaml", participants=["01"])
-    build_connectomes(root, out, config=root / "config.yaml", participants=["02"])
+        build_connectomes(root, out, config=root / "quick.yaml", participants=["01"])
+    build_connectomes(root, out, config=root / "quick.yaml", participants=["02"])
     for text in ((out / "index.html").read_text(), (out / "failures.tsv").read_text()):
         assert "sub-01_ses-01" in text
         assert "number of b-values" in text
     file.write_text(good)
-    build_connectomes(root, out, config=root / "config.yaml", participants=["01"])
+    build_connectomes(root, out, config=root / "quick.yaml", participants=["01"])
     assert "number of b-values" not in (out / "index.html").read_text()
     assert read_cohort(out / "cohort.yaml").ids == ("sub-01_ses-01", "sub-02_ses-01")
 
@@ -310,8 +313,8 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
     assert sidecar["Response"]["of"] == "this subject"
     folder = copied(folder, tmp_path / "bids")
     (folder / "group.json").write_text(json.dumps(sidecar["Response"]))
-    text = CONFIG.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
-    (folder / "group.yaml").write_text(text.replace("1500", "300"))
+    text = QUICK.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
+    (folder / "group.yaml").write_text(text)
     out = tmp_path / "out"
     build_connectomes(folder, out, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
     moved = copied(folder, tmp_path / "moved")

@@ -24,7 +24,7 @@ NAME = "sub-01_ses-01"
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = replace(SMALL, scalp=True)
     root = write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=1, n_sessions=1, settings=settings)
-    (root / "registered.yaml").write_text(REGISTERED + "preprocessing: {denoise: none, motion: none}\n")
+    (root / "registered.yaml").write_text(REGISTERED.replace("{motion: none}", "{denoise: none, motion: none}"))
     return root
 
 

@@ -72,6 +72,7 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
                 _edges(box, cut(row.outline))
             box.text(0.02, 0.5, sides[0], color="white", transform=box.transAxes, va="center")
             box.set_axis_off()
+            box.set(xticks=(), yticks=())  # unseen ticks would still be laid out, which takes half of the time
             box.set_title(f"{view}: {row.title}" if column == 0 else view, fontsize=10, loc="left")
             if row.with_labels:
                 found = cut(parcels)

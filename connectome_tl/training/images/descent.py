@@ -6,13 +6,13 @@ import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.networks.loop import batches
+from connectome_tl.training.networks.optimisers import AdamW
 
 LossOf = Callable[[np.ndarray], Tensor]  # row numbers of a batch to its loss
 
@@ -42,7 +42,7 @@ def descend(
         DataError: a loss is not finite.
     """
     moving = [parameter for parameter in parameters if parameter.requires_grad]
-    optimiser = torch.optim.AdamW(moving, lr=settings.learning_rate, weight_decay=settings.weight_decay)
+    optimiser = AdamW(moving, lr=settings.learning_rate, weight_decay=settings.weight_decay)
     draws, losses = batches(n_rows, min(settings.batch_size, n_rows), rng), np.zeros(settings.steps)
     for step in range(settings.steps):
         drawn = next(draws)

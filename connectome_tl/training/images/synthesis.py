@@ -20,6 +20,7 @@ from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGa
 from connectome_tl.simulation.volumes import random_contrast
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+from connectome_tl.training.networks.optimisers import Adam
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,7 +94,7 @@ def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGa
         critic, guide = Critic(n_channels, **size), AgeGuide(n_channels, **size)
         for network in (generator, critic, guide):
             network.to(rows.device)
-        own = torch.optim.Adam(critic.parameters(), lr=settings.descent.learning_rate, betas=(0.5, 0.9))
+        own = Adam(critic.parameters(), lr=settings.descent.learning_rate, betas=(0.5, 0.9))
 
         def judge(index: np.ndarray) -> None:
             if settings.adversarial:

@@ -14,6 +14,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
+from connectome_tl.training.networks.optimisers import AdamW
 from connectome_tl.training.networks.parallel import average_gradients
 from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.networks.volumes import Work
@@ -111,7 +112,7 @@ def train(
             "every part of the model is frozen or absent: nothing can be learned",
             remedy="Leave a part out of `freeze`.",
         )
-    optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
+    optimiser = AdamW(groups, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     rates = _schedule(optimiser, settings, n_steps)
     anchored = settings.anchor > 0
     start = [

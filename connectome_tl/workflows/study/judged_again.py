@@ -69,7 +69,7 @@ def judged_findings(
         fits: all refitted networks. predictions: predictions of the run, already compared with the refits.
     """
     study, cohorts = replay.study, replay.cohorts
-    kept = stored_finding(fits, StoredFits(folder / "models"))
+    kept = stored_finding(fits, StoredFits(folder / "models"), exactly=replay.exactly)
     validation = CrossValidation(predictions, replay.everything, fits)
     own = pd.concat([fold_predictions(item, fits, cohorts, study.threshold) for item in replay.everything])
     found = fit_study(
@@ -79,7 +79,7 @@ def judged_findings(
         replay.splits,
         replay.tasks,
         steps,
-        store_of=lambda place: SpotCheckedFits(place, frozenset(fits)),
+        store_of=lambda place: SpotCheckedFits(place, frozenset(fits), replay.exactly),
         validation=replace(validation, predictions=predictions[predictions["model"].isin(set(own["model"]))]),
     )
     found = replace(found, predictions=predictions)

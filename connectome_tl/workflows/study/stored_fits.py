@@ -28,10 +28,11 @@ class SpotCheckedFits(StoredFits):
     Which ones is a function of what is stored, so that nobody can choose what to leave as it was.
 
     Attributes:
-        known: keys of fits that are compared elsewhere.
+        known: keys of fits that are compared elsewhere. exactly: whether fits are repeated to the last bit.
     """
 
     known: frozenset[str] = frozenset()
+    exactly: bool = True
 
     @cached_property
     def chosen(self) -> frozenset[str]:
@@ -54,7 +55,7 @@ class SpotCheckedFits(StoredFits):
         """
         del keep_state
         stored = super().load(result.key, state=False)
-        wrong = [] if stored is None else unlike(stored, replace(result, arrays={}))
+        wrong = [] if stored is None else unlike(stored, replace(result, arrays={}), exactly=self.exactly)
         if wrong:
             raise DataError(
                 f"a stored fit ({result.stage}) is not what the settings and data give: {', '.join(wrong)}",
