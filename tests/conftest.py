@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 from collections.abc import Callable
 from itertools import groupby
 from pathlib import Path
@@ -16,6 +17,9 @@ from filelock import FileLock
 # these when they are imported.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+# Processes that tests start would otherwise compile the package anew, half a second of CPU time each.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 

@@ -15,7 +15,7 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder, GraphEncoder
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
+from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
@@ -79,7 +79,7 @@ def with_correlations(cohort: Cohort, seed: int = 0) -> Cohort:
 
 
 def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: Any) -> StudySettings:
-    """All three stages, few steps, two networks."""
+    """All three stages, few steps, two networks, few refits."""
     return StudySettings(
         **{
             "source": CohortUse(cohort="older/cohort.yaml", tasks=("age", "sex")),
@@ -96,6 +96,7 @@ def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: A
             ),
             "model": model,
             "splits": SplitSettings(repeats=1, outer=3, stratum="cognitive"),
+            "refits": Refits(linear=5),
             "n_jobs": 1,
             **changed,
         }

@@ -11,7 +11,6 @@ import pytest
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
-from connectome_tl.settings.study import Refits
 from connectome_tl.workflows.study.run import run_study
 from tests.small_study import small_cohorts, small_settings
 
@@ -22,7 +21,7 @@ def _write_run(home: Path, **changed: Any) -> Path:
     cohorts = small_cohorts()
     for name, cohort in (("older", cohorts.source), ("pool", cohorts.pool), ("target", cohorts.target)):
         write_cohort(cohort, home / "cohorts" / name)
-    settings = small_settings(refits=Refits(linear=5), **changed)
+    settings = small_settings(**changed)
     run_study(write_text(home / "cohorts" / "study.yaml", dump_settings(settings)), home / "run")
     return home
 
