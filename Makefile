@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check wheel-test wheel-test-quick coverage docs services format clean
+.PHONY: install demo test check wheel-test wheel-test-quick coverage docs services slurm format clean
 
 install: .venv/.installed
 
@@ -46,6 +46,10 @@ services:
 		apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null 2>&1 \
 		|| echo "PostgreSQL could not be installed: its tests will skip"; \
 	else echo "PostgreSQL is installed by root on Debian: apt-get install postgresql"; fi
+
+# A Slurm for the tests of the guide's job scripts, which take some minutes; they skip without one. Needs root on Debian.
+slurm:
+	apt-get install --yes --quiet --no-install-recommends slurm-wlm
 
 format: install
 	$(BIN)/ruff check --fix .

@@ -92,7 +92,7 @@ def slurm_server(folder: Path, commands: Path) -> Iterator[Slurm]:
     path = f"{commands}:{os.environ.get('PATH', '')}:{_SEEN}"
     missing = [name for name in PROGRAMS if shutil.which(name, path=path) is None]
     if missing:
-        pytest.skip(f"no Slurm here ({', '.join(missing)}); `make services` installs Debian's")
+        pytest.skip(f"no Slurm here ({', '.join(missing)}); `make slurm` installs Debian's")
     host, ports = socket.gethostname().split(".")[0], _free_ports(2)
     for name in ("state", "spool"):
         (folder / name).mkdir()
