@@ -313,8 +313,10 @@ def cohort(
     found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}
+    n_regions = found.record.n_regions
+    regions = f"{counted(n_regions, 'region')}, " if n_regions else ""
     terminal.say(
-        f"{cohort_file}: {counted(found.record.n_subjects, 'subject')}, {counted(found.record.n_regions, 'region')}, "
+        f"{cohort_file}: {counted(found.record.n_subjects, 'subject')}, {regions}"
         f"{counted(counts['error'], 'error')}, {counted(counts['warning'], 'warning')}"
     )
 

@@ -129,8 +129,9 @@ class Cohort:
 
     def __repr__(self) -> str:
         tasks = ", ".join(task.name for task in self.tasks) or "none"
+        regions = f"{counted(self.n_regions, 'region')}, " if self.n_regions else ""
         return (
-            f"Cohort({self.name!r}: {counted(self.n_subjects, 'subject')}, {counted(self.n_regions, 'region')}, "
+            f"Cohort({self.name!r}: {counted(self.n_subjects, 'subject')}, {regions}"
             f"measures: {', '.join(self.measures) or 'none'}, outcomes: {tasks})"
         )
 
