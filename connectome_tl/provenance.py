@@ -117,7 +117,7 @@ def file_hash(path: str | Path) -> str:
     digest = hashlib.sha256()
     try:
         with regular_file(path).open("rb") as stream:
-            while block := stream.read(1 << 20):
+            while block := stream.read(1 << 16):
                 digest.update(block)
     except OSError as error:
         remedy = f"Ask its owner for the right to read it: chmod a+r {Path(path).name}."
