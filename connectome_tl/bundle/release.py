@@ -67,7 +67,7 @@ class Release:
                 tangent=None if model.tangent is None else self.features(model.tangent),
                 fit=_core_fit(model.fit),
                 source=None if model.source is None else self._core(model.source),
-                predictable=(),
+                predictable=None,
             )
         if isinstance(model, NetworkModel):
             targets = TargetScaler(model.targets.mean, model.targets.scale, ())

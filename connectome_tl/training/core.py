@@ -50,7 +50,8 @@ class CoreModel:
         source: the core of the source cohort whose scores are one more block, or None.
         source_key: its fit.
         unpenalised: clinical covariates that enter without a penalty.
-        predictable: (n_scores,), whether held-out rows of this core's own cohort were predicted better than by chance.
+        predictable: (n_scores,), whether held-out rows of this core's own cohort were predicted better than by chance;
+            None if that is unknown.
     """
 
     tasks: tuple[Task, ...]
@@ -62,7 +63,7 @@ class CoreModel:
     source: CoreModel | None = None
     source_key: str | None = None
     unpenalised: tuple[str, ...] = ()
-    predictable: tuple[bool, ...] = ()
+    predictable: tuple[bool, ...] | None = None
 
     def blocks(self, cohort: Cohort, ids: Sequence[str]) -> list[Block]:
         """Blocks of these subjects, source scores included."""
@@ -115,7 +116,7 @@ class CoreModel:
             "source": self.source_key,
             "unpenalised": list(self.unpenalised),
             "thresholds": sorted(self.thresholds),
-            "predictable": list(self.predictable),
+            "predictable": None if self.predictable is None else list(self.predictable),
         }
         for name, features in (("features", self.features), ("tangent", self.tangent)):
             if features is not None:
@@ -146,7 +147,7 @@ class CoreModel:
             source=source,
             source_key=plain["source"],
             unpenalised=tuple(plain["unpenalised"]),
-            predictable=tuple(plain.get("predictable", ())),  # absent from older bundles
+            predictable=None if plain.get("predictable") is None else tuple(plain["predictable"]),
         )
 
 
@@ -160,8 +161,8 @@ def source_core(plan: FitPlan, context: Context) -> tuple[CoreModel, str] | None
         return None
     model = CoreModel.of(parent.arrays, parent.plain)
     if plan.transfer.unpredictable:
-        model = replace(model, predictable=(True,) * len(model.predictable))
-    return (model, parent.key) if any(model.predictable) else None
+        model = replace(model, predictable=None)
+    return (model, parent.key) if model.predictable is None or any(model.predictable) else None
 
 
 def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
@@ -183,6 +184,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         settings,
         source=None if source is None else source.scores_for(tasks, cohort, ids),
     )
+    predictable = predictable_scores(fitted, families)
     model = CoreModel(
         tasks,
         cohort.regions if "connectome" in features.steps else (),
@@ -193,7 +195,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         source,
         source_key,
         settings.unpenalised,
-        predictable_scores(fitted, families),
+        predictable,
     )
     arrays, plain = model.state()
     held_out = model.from_scores(fitted.steady)
@@ -212,7 +214,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
         plain=plain,
         predictions=dict(zip(plan.predict, predictions, strict=True)),
         held_out=dict(zip(ids, held_out, strict=True)),
-        facts=_briers(tasks, fitted) | {PREDICTABLE: float(any(model.predictable))},
+        facts=_briers(tasks, fitted) | {PREDICTABLE: float(any(predictable))},
         notes=notes,
     )
 

@@ -7,12 +7,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy import stats
-from small_study import plan_of, retrained, small_cohorts, small_settings, weights_of
+from small_study import plan_of, small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.settings.core import CoreSettings
+from connectome_tl.settings.objectives import AnyObjective, Coral, MaskedEdges, SelfTraining
 from connectome_tl.settings.study import CohortUse
-from connectome_tl.settings.training import Pretrain, Training
+from connectome_tl.settings.training import Adapt, Pretrain, Training
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
@@ -80,19 +81,26 @@ def test_a_source_with_a_predictable_outcome_is_used(scheme: str) -> None:
         np.testing.assert_array_equal(predictions(used), predictions(always))
 
 
-def test_after_stage_2_adapted_branches_are_used_but_heads_start_at_random() -> None:
-    started = {}
-    for scheme in ("network", "network_scratch"):
+@pytest.mark.parametrize("objective", [MaskedEdges(), Coral(), SelfTraining()], ids=lambda one: one.kind)
+@pytest.mark.parametrize("scaling", ["own", "parent"])
+def test_with_stage_2_the_network_is_the_one_without_stage_1(objective: AnyObjective, scaling: str) -> None:
+    found = {}
+    for scheme in ("network", "network_no_pretrain", "network_scratch"):
         study = small_settings(source=CohortUse(cohort="older/cohort.yaml", tasks=("score", "age", "sex")), steps=4)
-        pretrain = Pretrain(training=Training(steps=4, batch_size=10))
-        study = study.model_copy(update={"stages": study.stages.model_copy(update={"pretrain": pretrain})})
-        plan = plan_of(Fold(NOISE.target.ids[:16], ()), study, cohorts=NOISE, scheme=scheme, inner=(), checkpoints=())
-        plan = retrained(plan, steps=0)
-        started[scheme] = weights_of(fit([plan], NOISE.by_name())[plan.key])
-    ours, scratch = started["network"], started["network_scratch"]
-    np.testing.assert_array_equal(ours["heads.cognitive.weight"], scratch["heads.cognitive.weight"])
-    branches = [name for name in ours if name.startswith("branches.connectome")]
-    assert any(not np.array_equal(ours[name], scratch[name]) for name in branches)
+        stages = study.stages.model_copy(
+            update={
+                "pretrain": Pretrain(training=Training(steps=4, batch_size=10)),
+                "adapt": Adapt(objective=objective, training=Training(steps=3, batch_size=8)),
+                "finetune": study.stages.finetune.model_copy(update={"scaling": scaling}),
+            }
+        )
+        ids = NOISE.target.ids
+        study = study.model_copy(update={"stages": stages})
+        plan = plan_of(Fold(ids[:16], ids[16:]), study, cohorts=NOISE, scheme=scheme)
+        found[scheme] = fit([plan], NOISE.by_name())[plan.key]
+    np.testing.assert_array_equal(predictions(found["network"]), predictions(found["network_no_pretrain"]))
+    assert not np.array_equal(predictions(found["network"]), predictions(found["network_scratch"]))
+    assert UNUSED_SOURCE in found["network"].notes
 
 
 def random_fit(n: int, signal: float, seed: int) -> tuple[np.ndarray, tuple[bool, ...], np.ndarray]:

@@ -149,7 +149,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         found.append(
             f"Stage 1: supervised pretraining of the network on {counted(n, 'subject')} "
             f"({listed(list(facts.source_tasks))}; "
-            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}{_use_if(settings)}"
+            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}{_use_if(settings, facts)}"
         )
     if stages.adapt is not None and "pool" in facts.sizes:
         included = (
@@ -170,8 +170,8 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     )
     if stages.pretrain is not None and "source" in facts.sizes and "heads" in stages.finetune.carry:
         found.append(
-            "Heads of values and binary outcomes that stage 1 does not have start as the linear combination of its "
-            "heads that predicts the training rows best (ridge regression)."
+            "Where stage 1 is used, heads of values and binary outcomes that it does not have start as the linear "
+            "combination of its heads that predicts the training rows best (ridge regression)."
         )
     if len(found) > 1:
         found.append(
@@ -182,14 +182,15 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     return found + _only_stage(settings, facts)
 
 
-def _use_if(settings: StudySettings) -> str:
+def _use_if(settings: StudySettings, facts: StudyFacts) -> str:
     """When the results of stage 1 are used."""
     pretrain = settings.stages.pretrain
     if pretrain is None or pretrain.use_if == "always":
         return ""
+    what, single = ("Weights and scores", ", and single scores likewise") if facts.source_scores else ("Weights", "")
     return (
-        " Weights and scores of stage 1 are used only if the closed-form core predicts at least one of the source's "
-        "outcomes in held-out subjects of the source (t >= 3), and single scores likewise."
+        f" {what} of stage 1 are used only if the closed-form core predicts at least one of the source's "
+        f"outcomes in held-out subjects of the source (t >= 3){single}; otherwise models start as without stage 1."
     )
 
 

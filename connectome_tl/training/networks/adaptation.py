@@ -44,7 +44,7 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     ages = setting.cohort.age[setting.cohort.positions(plan.train.ids)].astype(float)
     pools = {TRAIN: Pool(setting.batch, _scaled_ages(ages) if plan.objective.needs_age else None)}
     probed = [("pool", setting.batch, {"age": ages})]
-    for role, rows in plan.others:
+    for role, rows in plan.others if setting.parent is not None else ():
         if role in (SOURCE, PROBE):
             probed.append(("source", *_for_probe(setting, rows, context)))
         if role != PROBE:
@@ -55,7 +55,7 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": state_of(model)}
     result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
-    if setting.parent is not None:
+    if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
     for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
         for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):

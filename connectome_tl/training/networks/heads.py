@@ -29,7 +29,7 @@ def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried
         rows: numbers of the training rows of this network.
         carried: names of the parameters that come from the parent.
     """
-    if setting.parent is None or not setting.learnt or "heads" not in setting.plan.transfer.carry:
+    if setting.parent is None or "heads" not in setting.plan.transfer.carry:
         return
     weight, bias = _parent_heads(setting.parent, model)
     new = [

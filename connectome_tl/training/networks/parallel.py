@@ -32,7 +32,8 @@ if TYPE_CHECKING:
     from connectome_tl.training.context import Context
     from connectome_tl.training.plans import FitPlan
 
-_PORT = "MASTER_PORT"
+# Fabric reads where its processes are from these, which a job may have set for another program.
+_PLACE = ("MASTER_PORT", "MASTER_ADDR", "NODE_RANK", "GROUP_RANK")
 _here: list[Fabric] = []  # set in a process that shares a fit
 
 
@@ -89,13 +90,13 @@ def _port_of_its_own() -> Iterator[None]:
     Fabric stores the port in the environment, from which later fits and child processes would reuse it while it may
     still be in use.
     """
-    before = os.environ.pop(_PORT, None)
+    before = {name: os.environ.pop(name) for name in _PLACE if name in os.environ}
     try:
         yield
     finally:
-        os.environ.pop(_PORT, None)
-        if before is not None:
-            os.environ[_PORT] = before
+        for name in _PLACE:
+            os.environ.pop(name, None)
+        os.environ.update(before)
 
 
 def _shared_fit(

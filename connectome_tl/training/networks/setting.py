@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -48,6 +48,7 @@ class Setting:
     sizes: dict[str, dict[str, int]]
     heads: dict[str, int]
     parent: FitResult | None
+    learnt: bool  # whether the stages before learned anything from the source, or there is none
 
     @property
     def outcomes(self) -> Outcomes:
@@ -64,12 +65,6 @@ class Setting:
         if self.plan.training is None:
             raise InternalError("a network needs training settings")
         return self.plan.training
-
-    @property
-    def learnt(self) -> bool:
-        """Whether stage 1 learned anything that the closed-form core can confirm on held-out rows of the source."""
-        known = self.parent is None or bool(self.parent.facts.get(PREDICTABLE, 1.0))
-        return known or self.plan.transfer.unpredictable
 
     def supervised(self, rows: np.ndarray) -> Supervised:
         """The loss of the heads, optionally with class weights from the frequencies in these training rows."""
@@ -89,17 +84,15 @@ class Setting:
             if task.name in model.soft_heads and self.goal.shape[1]:
                 model.soft_heads[task.name].cover(self.goal[:, t])
         start_from_files(model, self.model.branches)
-        if self.parent is None or (self.parent.stage == "pretrain" and not self.learnt):
-            return model, frozenset()
-        transfer = self.plan.transfer
-        if not self.learnt:  # adapted branches are passed on, heads of the source are not
-            transfer = replace(transfer, carry=tuple(part for part in transfer.carry if part != "heads"))
-        return model, _carry(model, self.parent, transfer)
+        return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan.transfer)
 
 
 def set_up(plan: FitPlan, context: Context) -> Setting:
     cohort = context.cohort(plan.train.cohort)
     parent = context.parent(plan, "stage")
+    learnt = parent is None or plan.transfer.unpredictable or bool(parent.facts.get(PREDICTABLE, 1.0))
+    if parent is not None and parent.stage == "pretrain" and not learnt:
+        parent = None  # as in the control without stage 1
     features = context.features(plan, cohort)
     if plan.transfer.scaling == "parent" and parent is not None:
         features = features.with_steps_of(NetworkModel.of(parent.arrays, parent.plain).features)
@@ -110,7 +103,7 @@ def set_up(plan: FitPlan, context: Context) -> Setting:
         tasks, scaler, heads = known.tasks, known.targets, dict(known.heads)
         goal = torch.zeros((len(batch), 0))
     else:
-        tasks = tuple(cohort.task(name) for name in plan.tasks)
+        tasks = tuple(cohort.task(name) for name in plan.tasks if plan.stage != "adapt")
         raw = outcomes_of(cohort, plan.train.labels or plan.train.ids, tasks)
         scaler = TargetScaler.fit(raw, tasks, plan.train.ids)
         goal = torch.from_numpy(scaler.apply(raw).astype(np.float32))
@@ -119,7 +112,7 @@ def set_up(plan: FitPlan, context: Context) -> Setting:
     if plan.stage == "adapt" and parent is not None:
         # Parts of modalities that the pool lacks are passed on unchanged.
         sizes = {name: dict(size) for name, size in known.sizes.items()} | sizes
-    return Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent)
+    return Setting(plan, cohort, features, batch, tasks, scaler, goal, sizes, heads, parent, learnt)
 
 
 def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np.ndarray:
