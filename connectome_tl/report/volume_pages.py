@@ -37,14 +37,14 @@ def render_maps(
     record: VolumeMapsRecord,
     study: Study,
     images: Mapping[str, np.ndarray],
-    inside: np.ndarray,
+    inside: Mapping[str, np.ndarray],
     task_labels: Mapping[str, str],
 ) -> str:
     """Render the page of `connectome-tl maps`. The same arguments give the same bytes.
 
     Args:
         images: mean maps, (x, y, z) from left to right, back to front and bottom to top, by file name.
-        inside: voxels of the head, (x, y, z) bool.
+        inside: voxels of the head, (x, y, z) bool, by name of the outcome.
         task_labels: label by name of the outcome.
 
     Returns:
@@ -54,8 +54,8 @@ def render_maps(
     shown = []
     for task in tasks:
         own = [one for one in record.maps if one.task == task]
-        rows = [_row(one, images[one.file], inside) for one in own]
-        picture = cuts(rows, inside, np.zeros(inside.shape, dtype=int), ("R", "A", "S"))
+        rows = [_row(one, images[one.file], inside[task]) for one in own]
+        picture = cuts(rows, inside[task], np.zeros(inside[task].shape, dtype=int), ("R", "A", "S"))
         shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own]))
     return render(
         "volume_maps.html",

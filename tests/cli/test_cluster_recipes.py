@@ -8,6 +8,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -68,16 +69,22 @@ def test_the_snakefile_passes_options_that_exist(command: Command, asked: list[d
     ("code", "recorded", "left"),
     [(65, True, 0), (66, True, 0), (66, False, 66), (75, True, 75), (70, False, 70), (0, False, 0)],
 )
+@pytest.mark.parametrize("subject", ["sub-01", "sub-CTL01"])
 def test_a_job_succeeds_on_bad_input_only_if_the_scan_is_recorded_as_failed(
-    tmp_path: Path, code: int, recorded: bool, left: int
+    tmp_path: Path, code: int, recorded: bool, left: int, subject: str
 ) -> None:
-    """Exit 66 of a settings file that is not there must not mark every scan as done."""
+    """Exit 66 of a settings file that is not there must not mark every scan as done; `id_prefix` renames scans."""
     (block,) = re.findall(r"^UNLESS_BAD_INPUT = \((.*?)^\)", SNAKEFILE.read_text(), re.M | re.S)
     guard = "".join(ast.literal_eval(line.strip()) for line in block.strip().splitlines())
-    filled = guard.replace("{out:q}", "out").replace("{params.of}", "sub-01").replace("{{", "{").replace("}}", "}")
-    (tmp_path / "out" / "sub-01" / "dwi").mkdir(parents=True)
+    (record,) = re.findall(r"record=lambda w: str\((.*)\),\n", SNAKEFILE.read_text())
+    pattern = str(eval(record, {"out": Path("out"), "SCANS": {"x": ("sub-01",)}, "w": SimpleNamespace(name="x")}))
+    filled = guard.replace("{out:q}", "out").replace("{params.record:q}", shlex.quote(pattern))
+    filled = filled.replace("{{", "{").replace("}}", "}")
+    for other in ("sub-02", subject):
+        (tmp_path / "out" / other / "dwi").mkdir(parents=True)
+    (tmp_path / "out" / "sub-02" / "dwi" / "sub-02_failure.json").touch()
     if recorded:
-        (tmp_path / "out" / "sub-01" / "dwi" / "sub-01_failure.json").touch()
+        (tmp_path / "out" / subject / "dwi" / f"{subject}_failure.json").touch()
     done = subprocess.run(["bash", "-euo", "pipefail", "-c", f"(exit {code}) {filled}"], cwd=tmp_path, check=False)
     assert done.returncode == left
 
@@ -88,7 +95,9 @@ def test_snakemake_plans_one_job_for_each_scan_and_one_for_the_cohort(tmp_path: 
     if snakemake is None:
         pytest.skip("Snakemake is not installed")
     for place in ("sub-01/ses-01", "sub-01/ses-02", "sub-02"):
-        (tmp_path / "bids" / place / "dwi").mkdir(parents=True)
+        folder = tmp_path / "bids" / place / "dwi"
+        folder.mkdir(parents=True)
+        (folder / f"{place.replace('/', '_')}_dwi.nii.gz").touch()
     call = [snakemake, "-s", str(SNAKEFILE), "--dry-run", "--cores", "1", "--printshellcmds", "--config"]
     made = subprocess.run([*call, "bids=bids", "out=out"], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert made.returncode == 0, made.stdout + made.stderr

@@ -93,8 +93,14 @@ GROUPED: list[list[object]] = [
             "rows 2 to 3 was joined",
         ),
         ([["id", "x"], ["a", 1], [None, None]], ["A3:B3"], ["id", "x"], ""),
+        (
+            [["id", "Bayley-III ", "\u00a0"], [" ", "cognitive", "motor"], ["a", 90, 85]],
+            ["B1:C1"],
+            ["id", "Bayley-III cognitive", "Bayley-III motor"],
+            "rows 1 to 2 was joined",
+        ),
     ],
-    ids=["groups", "title", "both", "empty"],
+    ids=["groups", "title", "both", "empty", "blanks"],
 )
 def test_merged_cells_above_the_rows_are_titles_and_groups(
     tmp_path: Path, rows: list[list[object]], ranges: list[str], columns: list[str], said: str
@@ -115,8 +121,9 @@ def test_merged_cells_above_the_rows_are_titles_and_groups(
         ([["id", "site", None], ["a", "Ulm", "x"], ["b", "Bern", "y"]], ["B1:C1"], "two names for column 1"),
         (GROUPED, ["B1:C1"], r"two names for column 4 \(Age, weeks\).*B1:C1.*Unmerge"),
         ([["id", "x"], ["a", 1], ["b", 2]], ["A1:A2"], r"two names for column 2"),
+        ([["participant_id", None], ["sub-01", None], ["sub-02", None]], ["A1:B1"], "without names of their own"),
     ],
-    ids=["rows", "numbers", "text", "second name", "one over a row"],
+    ids=["rows", "numbers", "text", "second name", "one over a row", "a list under one name"],
 )
 def test_merged_cells_that_leave_names_or_values_open_are_refused_with_their_place(
     tmp_path: Path, rows: list[list[object]], ranges: list[str], said: str

@@ -34,7 +34,7 @@ def maps_page(*maps: VolumeMap, withheld: dict[str, str] | None = None, seed: in
     inside[2:-2, 2:-2, 2:-2] = True
     images = {one.file: np.random.default_rng(seed).normal(size=inside.shape) for one in maps}
     record = VolumeMapsRecord(model="network", maps=maps, withheld=withheld or {})
-    return render_maps(record, Study(simulated=True), images, inside, {"injury": "Injury on MRI"})
+    return render_maps(record, Study(simulated=True), images, {"injury": inside}, {"injury": "Injury on MRI"})
 
 
 def network(**changed: object) -> PrunedNetwork:

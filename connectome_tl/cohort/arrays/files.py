@@ -74,7 +74,8 @@ def _fixed_part(pattern: Path, folder: Path) -> tuple[Path, list[str]]:
     parts = list(pattern.relative_to(pattern.anchor).parts)
     while parts:
         wild = "{id}" in parts[0] or "*" in parts[0]
-        if wild and (len(parts) == 1 or not (root / parts[0]).is_dir()):
+        last_id = "{id}" in parts[0] and not any("{id}" in part for part in parts[1:])
+        if wild and (last_id or len(parts) == 1 or not (root / parts[0]).is_dir()):
             break
         root = root / parts.pop(0)
     return root, parts

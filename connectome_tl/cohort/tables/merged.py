@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.errors import DataError
 
@@ -43,7 +44,7 @@ def plain_header(
     Raises:
         DataError: merged cells among the rows, or columns that the merged header does not name.
     """
-    out = [list(row) for row in rows]
+    out = [[clean(cell) for cell in row] for row in rows]
     left = sorted((one for one in merged if one.text), key=lambda one: (one.top, one.left))
     said: list[str] = []
     while left and _is_title(left[0], out):
@@ -70,7 +71,9 @@ def _is_title(one: Merged, rows: Sequence[Sequence[str]]) -> bool:
     """Whether cells are alone in the first filled line, over several columns from the first one on."""
     first = next(i for i, row in enumerate(rows) if any(row))
     alone = all(not cell or k == one.left for row in rows[one.top : one.bottom + 1] for k, cell in enumerate(row))
-    return one.top == first and one.left == 0 and one.wide and alone and any(map(any, rows[one.bottom + 1 :]))
+    below = next((row for row in rows[one.bottom + 1 :] if any(row)), [])
+    # Merged cells over a list of one column are its header, not a title.
+    return one.top == first and one.left == 0 and one.wide and alone and sum(map(bool, below)) > 1
 
 
 def _last_line(first: int, merged: Sequence[Merged], n_rows: int) -> int:
@@ -90,8 +93,11 @@ def _joined(
     groups = {k: [one for one in merged if one.wide and one.left <= k <= one.right] for k in columns}
     own: dict[int, list[str]] = {}
     for k in columns:
-        cells = [row[k] for row in rows[first : last + 1] if k < len(row) and row[k]]
-        own[k] = [cell for cell in cells if all(cell != one.text for one in groups[k])]
+        own[k] = [
+            row[k]
+            for i, row in enumerate(rows[first : last + 1], first)
+            if k < len(row) and row[k] and not any(one.top <= i <= one.bottom for one in groups[k])
+        ]
     nameless = {one for k in columns for one in groups[k] if not own[k] or any(map(_is_number, own[k]))}
     if nameless:
         found = sorted(nameless, key=lambda one: (one.top, one.left))

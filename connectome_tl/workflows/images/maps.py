@@ -74,7 +74,7 @@ def map_volumes(
             raise UsageError(f"the study has no model {model!r}", expected="one of its models, such as network")
         withheld = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, results.scores))}
         shown, tables, images = [], [], {}
-        inside = np.ones((1, 1, 1), dtype=bool)
+        heads: dict[str, np.ndarray] = {}
         for task in tasks:
             if task.name in withheld:
                 continue
@@ -91,8 +91,8 @@ def map_volumes(
             for kind in kinds:
                 found = [fold[kind] for fold in folds if kind in fold]
                 if found:
-                    inside = np.all([fold.inside for fold in found], axis=0)
-                    made, mean = _write(folder / FOLDER, task.name, kind, found, inside, study)
+                    heads[task.name] = np.all([fold.inside for fold in found], axis=0)
+                    made, mean = _write(folder / FOLDER, task.name, kind, found, heads[task.name], study)
                     shown.append(made)
                     images[made.file] = mean
                     tables.append(pd.concat([one.subjects for one in found]).assign(task=task.name, kind=kind))
@@ -101,7 +101,7 @@ def map_volumes(
             path = write_table(folder / FOLDER / SUBJECTS, pd.concat(tables, ignore_index=True))
             write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
         write_json(folder / FOLDER / SUMMARY, record)
-        page = render_maps(record, results, images, inside, {task.name: task.label for task in tasks})
+        page = render_maps(record, results, images, heads, {task.name: task.label for task in tasks})
         write_text(folder / FOLDER / PAGE, page)
     return record
 

@@ -33,7 +33,7 @@ def read_record(folder: Path) -> RunRecord:
         raise DataError(
             f"not the results of a run: {what}",
             file=file,
-            remedy="If another version of connectome-tl made the run, repeat `connectome-tl run`.",
+            remedy="If another version of connectome-tl made the run, repeat `connectome-tl run` with a new --out.",
         ) from error
 
 
