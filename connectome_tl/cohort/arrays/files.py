@@ -21,8 +21,9 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
 
     `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
     folder or file name. A part of the pattern that names an existing folder stands for that folder, even if it
-    contains `*` or `{id}`. Hidden files (`._sub-01.csv` of macOS) are ignored. Ids are in Unicode form NFC, as those
-    of tables are, whatever the file system uses. Two files of one subject are a problem.
+    contains `*` or `{id}`, but not the part with the last `{id}`. Hidden files (`._sub-01.csv` of macOS) are ignored.
+    Ids are in Unicode form NFC, as those of tables are, whatever the file system uses. Two files of one subject are a
+    problem.
 
     Raises:
         MissingInputError: no such folder. UsageError: the pattern does not determine the id.
