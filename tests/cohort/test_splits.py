@@ -59,6 +59,8 @@ def test_families_never_straddle_and_everyone_is_tested_once(
     split = SplitSettings(repeats=2, outer=outer, inner=inner, seed=seed, stratum="outcome")
     largest = np.bincount(kinship_groups(families)).max()
     assume(largest <= max(2, len(families) // (2 * outer)))  # a family larger than a fold may leave nothing to split
+    # Few large families may fill the training rows of a fold, which inner folds refuse (next test).
+    assume((inner - 1) * largest < len(families) * (outer - 1) / outer - largest)
     family = dict(zip(cohort.ids, kinship_groups(cohort.family), strict=True))
     plan = make_split_plan(cohort, split)
     for folds in plan.repeats:
@@ -72,6 +74,13 @@ def test_families_never_straddle_and_everyone_is_tested_once(
                 assert set(inner_fold.train) | set(inner_fold.test) == set(fold.train)
             if inner:
                 assert sorted(s for i in fold.inner for s in i.test) == sorted(fold.train)
+
+
+def test_inner_folds_refuse_training_rows_of_fewer_families() -> None:
+    cohort = people(20, family=[*"cbb", *[""] * 5, "c", "", *"aba", "", "", *"aaabb"])
+    split = SplitSettings(repeats=2, outer=2, inner=3, seed=0, stratum="outcome")
+    with pytest.raises(UsageError, match="families count once"):  # one half has families a and b alone
+        make_split_plan(cohort, split)
 
 
 @pytest.mark.parametrize("family", [(), ["t1", "t1", "t2", "t2", *[""] * 29]])
