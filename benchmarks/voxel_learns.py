@@ -36,9 +36,8 @@ CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_
 TESTED = 200
 
 
-def settings(seed: int, n: int, size: int, quick: bool, device: str) -> StudySettings:
-    """The study of one cohort; with `quick` a few steps."""
-    steps = 4 if quick else 600
+def settings(seed: int, n: int, size: int, steps: int, device: str) -> StudySettings:
+    """The study of one cohort."""
     return StudySettings(
         title="Age from simulated volumes",
         target=CohortUse(cohort="infants/cohort.yaml", tasks=("age",)),
@@ -73,7 +72,7 @@ def errors(seed: int, n: int, size: int, quick: bool, device: str) -> dict[str, 
         cohort = write_volumes(n + tested, simulated, home / "infants", name="infant", seed=seed)
         # Scanners are no families; a stratum of age would need classes.
         write_cohort(replace(cohort, simulated=True), home / "infants")
-        found = run_study(settings(seed, n, size, quick, device), home / "run", base=home)
+        found = run_study(settings(seed, n, size, 4 if quick else 600, device), home / "run", base=home)
         mae = found.scores[found.scores["metric"] == "mae"]
         values = {str(model): float(value) for model, value in zip(mae["model"], mae["value"], strict=True)}
         seen = found.predictions[found.predictions["model"] == "network"].set_index("subject")

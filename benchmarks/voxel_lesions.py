@@ -20,46 +20,30 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import voxel_learns
 from sklearn.metrics import roc_auc_score
+from voxel_learns import CONTROLS, TESTED
 from voxel_tables import Table, arguments, interval
 
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
-from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
-from connectome_tl.settings.training import Ensemble, FineTune, Stages, Training
+from connectome_tl.settings.images.volumes import Augmentation
+from connectome_tl.settings.study import CohortUse, StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import Lesions, VolumeSettings, each_volume, easy
 from connectome_tl.workflows.study.run import run_study
 
-CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
-TESTED = 200
-
 
 def settings(seed: int, n: int, size: int, steps: int, device: str) -> StudySettings:
-    """The study of one cohort."""
-    return StudySettings(
-        title="Lesions of simulated newborns",
-        target=CohortUse(cohort="newborns/cohort.yaml", tasks=("injury",)),
-        image=ImageSettings(
-            size=size, voxel=160.0 / size, augment=Augmentation(flip=0.5, affine=0.0, noise=0.0, gamma=0.2)
-        ),
-        model=ModelSettings(encoder=ResNetEncoder(width=1 / 8, stem_stride=2), fused_width=16),
-        stages=Stages(
-            pretrain=None,
-            adapt=None,
-            finetune=FineTune(
-                training=Training(steps=steps, batch_size=16, learning_rate=2e-3, weight_decay=0.05, schedule="cosine"),
-                ensemble=Ensemble(networks=4, checkpoints=(0.5,)),
-            ),
-        ),
-        splits=SplitSettings(scheme="few_labels", n_labelled=n, repeats=1, outer=2, stratum="injury", seed=seed),
-        controls=(),
-        baselines=("prevalence", *CONTROLS),
-        refits=Refits(linear=0),
-        seed=seed,
-        n_jobs=1,
-        device=device,
+    """The study of one cohort: that of ages, with other outcome, strata and augmentation."""
+    age = voxel_learns.settings(seed, n, size, steps, device)
+    augment = Augmentation(flip=0.5, affine=0.0, noise=0.0, gamma=0.2)
+    return age.model_copy(
+        update={
+            "title": "Lesions of simulated newborns",
+            "target": CohortUse(cohort="newborns/cohort.yaml", tasks=("injury",)),
+            "image": age.image.model_copy(update={"augment": augment}),
+            "splits": age.splits.model_copy(update={"stratum": "injury"}),
+        }
     )
 
 

@@ -1,7 +1,7 @@
 """AdamW and Adam that do not import torch's compiler.
 
 torch decorates methods of its optimisers for `torch.compile`, and these decorators import the compiler at the first
-call, although nothing is compiled: 800 modules, more than a second of CPU time in every process that trains. The
+call, although nothing is compiled, in every process that trains. The
 classes of this module run the same methods without the decorators; the updates are the same to the last bit.
 """
 

@@ -29,7 +29,7 @@ from connectome_tl.training.networks.volumes import Work, augmentation, device_o
 from connectome_tl.training.networks.weights import start_from_files
 from connectome_tl.training.objectives.objective import Objective
 from connectome_tl.training.objectives.supervised import Supervised
-from connectome_tl.training.plans import FitPlan, Transfer
+from connectome_tl.training.plans import FitPlan
 
 State = dict[str, np.ndarray]
 
@@ -84,7 +84,7 @@ class Setting:
             if task.name in model.soft_heads and self.goal.shape[1]:
                 model.soft_heads[task.name].cover(self.goal[:, t])
         start_from_files(model, self.model.branches)
-        return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan.transfer)
+        return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
 
 
 def set_up(plan: FitPlan, context: Context) -> Setting:
@@ -157,7 +157,7 @@ def seed_of(plan: FitPlan, purpose: str, number: int) -> int:
     return int(content_hash(plan.seed, plan.stage, purpose, number)[:15], 16)
 
 
-def _carry(model: OutcomeModel, parent: FitResult, transfer: Transfer) -> frozenset[str]:
+def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[str]:
     """Copy the parent's weights of the transferred parts if name and shape agree; returns their names.
 
     Raises:
@@ -166,12 +166,12 @@ def _carry(model: OutcomeModel, parent: FitResult, transfer: Transfer) -> frozen
     known = NetworkModel.of(parent.arrays, parent.plain)
     given = next(iter(known.states.values()))
     own = model.state_dict()
-    fresh = {f"heads.{task}" for task in transfer.fresh_heads}
+    fresh = {f"heads.{task}" for task in plan.transfer.fresh_heads}
 
     def wanted(name: str) -> bool:
         part = part_of(name)
         kind = part if part in ("fusion", "heads") else "encoder"
-        return kind in transfer.carry and ".".join(name.split(".")[:2]) not in fresh
+        return kind in plan.transfer.carry and ".".join(name.split(".")[:2]) not in fresh
 
     taken = {
         name: torch.tensor(value)
