@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch
-from connectome_tl.nn.voxel.precision import in_float32
 from connectome_tl.training.networks.augmentation import Augment
 from connectome_tl.training.networks.parallel import share_volumes
 
@@ -35,13 +34,11 @@ class Work:
     augment: Augment | None = None
 
     def begin(self, model: nn.Module) -> None:
-        """Move the model to the device; layers that are incorrect in bfloat16 stay in float32."""
+        """Move the model to the device."""
         model.to(self.device)
         share_volumes(model)
         if self.precision == "bf16" and self.device.type == "cuda":  # faster there; values do not depend on it
             model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        if self.precision == "bf16" and self.device.type == "cpu":
-            in_float32(model)
 
     def arithmetic(self) -> AbstractContextManager[Any]:
         """The context in which an objective is computed."""
