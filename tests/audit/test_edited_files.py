@@ -1,4 +1,4 @@
-"""Files that stand beside the results of a run, edited by hand: each is named, and an honest folder passes."""
+"""Edited files of a run besides the results: each edit is reported, and a correct folder passes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIT = FitResult(
 
 
 def resealed(path, change):
-    """A stored record changed by `change`, its own hash made anew."""
+    """A stored record changed by `change`, with a new hash."""
     record = json.loads(path.read_text())
     record.pop("content")
     change(record)
@@ -127,7 +127,7 @@ def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
     later = json.dumps({**look, "how": "report", "time": "2999-01-01T00:00:00.000000+00:00", "key": "b"}) + "\n"
     inside.write_text(inside.read_text() + later)
     assert doubts(run) == ("1 look of log/ is not in the ledger beside the folder",)
-    beside.write_text(later)  # a folder that was moved has left its first looks behind
+    beside.write_text(later)  # a moved folder has lost its first evaluations
     assert doubts(run) == ()
     beside.write_text(json.dumps({**look, "configuration": "f" * 64}) + "\n" + later)
     assert "1 look is told differently in log/ and beside the folder" in doubts(run)
@@ -149,7 +149,7 @@ def test_fits_are_alike_up_to_what_another_processor_does():
     fewer = {name: value for name, value in FIT.predictions.items() if name != "e"}
     assert unlike(replace(FIT, predictions=fewer), FIT) == ["predictions of other subjects"]
     more = {**FIT.predictions, "z": np.array([1.0])}
-    assert unlike(replace(FIT, predictions=more), FIT) == []  # asked for later
+    assert unlike(replace(FIT, predictions=more), FIT) == []  # requested later
 
 
 def test_some_stored_fits_are_made_again_and_compared(tmp_path):

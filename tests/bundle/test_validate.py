@@ -1,4 +1,4 @@
-"""`validate`: scores as scikit-learn computes them, and a shifted cohort whose shift is said."""
+"""`validate`: scores equal to scikit-learn's, and a shift of the cohort that is reported."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_decision_curve_is_the_net_benefit(home: Path, validated: Validated)
 
 
 def shifted() -> Cohort:
-    """Other site, older, and more of them with the outcome."""
+    """Another site, older infants, and a higher proportion with the outcome."""
     cohort = infants_elsewhere("north")
     rows = np.flatnonzero(cohort.targets["cognitive"].notna())
     y = cohort.targets["cognitive"].to_numpy()[rows]
@@ -170,7 +170,7 @@ def test_another_definition_of_an_outcome_is_refused(home: Path, tmp_path: Path)
 def test_what_would_go_back_into_the_bundle_names_nobody(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values of the new cohort are blanked in the file; if one stood there, nothing would be written."""
+    """Values of the new cohort are blanked in the file; if there was one, nothing would be written."""
 
     def planted(record: ValidationRecord) -> Validation:
         whole = passed(record)

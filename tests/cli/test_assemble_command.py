@@ -1,4 +1,4 @@
-"""What `assemble` and `atlas install` say on the terminal, and the limits that can be set there."""
+"""Terminal output of `assemble` and `atlas install`, and limits set by options."""
 
 from __future__ import annotations
 

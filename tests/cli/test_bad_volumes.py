@@ -28,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(written: Path, tmp_path: Path) -> Path:
-    """A study whose first image may be changed."""
+    """A study with a changed first image."""
     images = sorted((written / "infants" / "images").glob("*.nii.gz"))
     own = tmp_path / "infants"
     (own / "images").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Excel sheets and exports of spreadsheet programs: read as a person reads them, or refused with what to do."""
+"""Excel sheets and exports of spreadsheet programs: read as a person would read them, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_sheet_is_read_as_it_is_shown(tmp_path: Path) -> None:
         ["sub-01", 40.5, 101, datetime.datetime(2020, 3, 1), "F "],
         ["sub-02", 41.0, None, None, "M"],
     ]
-    for name in ("t.xlsx", "t.csv"):  # the content counts, not the name
+    for name in ("t.xlsx", "t.csv"):  # recognised by content, not by name
         table = read_table(book(tmp_path / name, rows))
         assert table.columns.tolist() == rows[0]
         assert table.values.tolist() == [["sub-01", "40.5", "101", "2020-03-01", "F"], ["sub-02", "41", "", "", "M"]]

@@ -1,4 +1,4 @@
-"""Assembly against brute force, dipy and MRtrix3's own numbers."""
+"""Assembly compared with brute force, dipy and MRtrix3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEEP = AssemblySettings(diagonal="keep")
 
 
 def oblique(seed: int) -> tuple[Volume, np.random.Generator]:
-    """Sparse labels on a turned grid with uneven voxels, mirrored for even seeds."""
+    """Sparse labels on a rotated grid with anisotropic voxels, mirrored for even seeds."""
     rng = np.random.default_rng(seed)
     shape = rng.integers(6, 16, 3)
     axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag(rng.uniform(0.8, 3.0, 3))

@@ -1,4 +1,4 @@
-"""Volumes onto grids: orientation, size kept or lost, grey levels, the cache; and files that no grid is made of."""
+"""Volumes to grids: orientation, preserved or lost size, grey levels, the cache; and files that are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_isotropic_keeps_size_and_zoom_loses_it(tmp_path: Path) -> None:
     zoomed = [(grid(path, ImageSettings(size=24, grid="zoom")) != 0).sum() for path in paths]
     assert isotropic[1] / isotropic[0] == pytest.approx(0.6**3, rel=0.15)
     assert zoomed[0] == zoomed[1]
-    # The numbers beside the grid know the size in any case.
+    # The numbers stored with the grid contain the size in any case.
     ml = [gridded(path, "s1", ImageSettings(size=24, grid="zoom")).head_ml for path in paths]
     assert ml[1] / ml[0] == pytest.approx(0.6**3, rel=0.01)
 

@@ -1,4 +1,4 @@
-"""Folders as labs leave them: everything missing, doubled or misnamed is listed, with names."""
+"""Realistic folders: all missing, duplicate or misnamed files are listed by name."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def test_an_anatomical_image_beside_the_sessions_belongs_to_each_that_has_none(t
     lay(tmp_path, "dataset_description.json", *scan_files("01", "a"))
     lay(tmp_path, *(name for name in scan_files("01", "b") if "dwi" in name), "sub-01/anat/sub-01_T2w.nii.gz")
     first, second = take_inventory(tmp_path).scans
-    assert (first.name, second.name) == ("sub-01_ses-a", "sub-01_ses-b")  # and no scan of no session
+    assert (first.name, second.name) == ("sub-01_ses-a", "sub-01_ses-b")  # and no scan without a session
     assert first.anatomical == tmp_path / "sub-01/ses-a/anat/sub-01_ses-a_T2w.nii.gz"
     assert second.anatomical == tmp_path / "sub-01/anat/sub-01_T2w.nii.gz"
     assert said(take_inventory(tmp_path)) == ""
@@ -154,7 +154,7 @@ def test_a_link_to_content_that_was_not_fetched_is_an_input(tmp_path: Path) -> N
     for ending in ("nii.gz", "bval", "bvec"):
         (tmp_path / f"sub-01/dwi/sub-01_dwi.{ending}").symlink_to(f"../../.git/annex/objects/{ending}")
     (scan,) = take_inventory(tmp_path).scans
-    assert set(scan.files()) == {"dwi", "bval", "bvec"}  # whoever opens them says `datalad get`
+    assert set(scan.files()) == {"dwi", "bval", "bvec"}  # opening them reports `datalad get`
 
 
 def test_qsiprep_is_preprocessed_and_its_world_table_is_preferred(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_qsiprep_is_preprocessed_and_its_world_table_is_preferred(tmp_path: Path
 
 @pytest.mark.parametrize("anatomy_first", [True, False])
 def test_qsiprep_with_sessions_has_one_anatomical_image(anatomy_first: bool, tmp_path: Path) -> None:
-    """1.x writes space-ACPC, 0.x space-T1w; both count vectors along the image's axes; figures are no input."""
+    """1.x writes space-ACPC, 0.x space-T1w; both count vectors along the image's axes; figures are not input."""
     space = "ACPC" if anatomy_first else "T1w"
     lay(tmp_path, "dataset_description.json", text='{"GeneratedBy": [{"Name": "QSIPrep"}]}')
     stem = f"sub-01/ses-1/dwi/sub-01_ses-1_space-{space}_"
@@ -197,7 +197,7 @@ def test_qsiprep_with_sessions_has_one_anatomical_image(anatomy_first: bool, tmp
 @pytest.mark.parametrize("prefix", ["derivatives/", "derivatives/rel3_", "rel3_", ""])
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_dhcp_release_is_recognised(prefix: str, alone: bool, tmp_path: Path) -> None:
-    """Under the names it is given out with, as a whole or by its diffusion pipeline's folder alone."""
+    """With the names of the release, complete or only the folder of its diffusion pipeline."""
     stem = "sub-CC00063AN06/ses-15102/{}/sub-CC00063AN06_ses-15102_"
     place = f"{prefix}dhcp_dmri_shard_pipeline"
     dwi = f"{place}/" + stem.format("dwi") + "desc-"

@@ -1,4 +1,4 @@
-"""Folders with what file systems, archives and people leave in them: nothing is passed by in silence."""
+"""Folders with files of operating systems, archives and users: nothing is ignored silently."""
 
 from __future__ import annotations
 

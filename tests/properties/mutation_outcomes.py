@@ -1,4 +1,4 @@
-"""What became of a mutant: right, refused, warned, or a failure (wrong in silence, a traceback, too slow)."""
+"""Result of a mutant: right, refused, warned, or a failure (silently wrong, a traceback, too slow)."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ FAILURES = ("wrong in silence", "traceback", "over 5 s")
 
 
 def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
-    """Make a mutant in an empty folder and convert it; the outcome, and what explains a failure.
+    """Write a mutant to an empty folder and convert it; returns the outcome and the reason of a failure.
 
-    `not made`: the format cannot hold that change.
+    `not made`: the format cannot represent the change.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -40,7 +40,7 @@ def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
         values, found, text = np.zeros(0), "refused", str(error)
         if error.exit_code not in (64, 65, 66) or not text or len(error.problems) > 4:
             return "traceback", f"exit {error.exit_code}: {text[:200]}"
-    except Exception as error:  # the property is that there is none
+    except Exception as error:  # the tested property is that there is none
         return "traceback", f"{type(error).__name__}: {error}"
     if time.perf_counter() - start > SLOW:
         return "over 5 s", mutant.what
@@ -50,7 +50,7 @@ def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
 
 
 def _read(mutant: Mutant, folder: Path, notes: list[str]) -> np.ndarray:
-    """(..., n_regions, n_regions) over the atlas, NaN where a region is missing, as the product wrote or holds it."""
+    """(..., n_regions, n_regions) over the atlas, NaN for missing regions, as written or returned by the package."""
     if mutant.path.suffix == ".yaml":
         cohort = read_cohort(mutant.path)
         notes += [note.replace("edge weights neither", "WARNING") for note in cohort.notes]

@@ -16,7 +16,7 @@ from connectome_tl.workflows.study.run import run_study
 
 @pytest.fixture
 def rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks are trained on the CPU in place of a GPU, and end with other errors of rounding in every fit."""
+    """Networks are trained on the CPU in place of a GPU, and have other rounding errors in every fit."""
     unseeded = np.random.default_rng()
 
     def train(model: Any, *given: Any, **more: Any) -> np.ndarray:

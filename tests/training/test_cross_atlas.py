@@ -1,4 +1,4 @@
-"""Adults on one atlas teach infants on another: an encoder whose weights know regions by their place alone."""
+"""Transfer from adults on one atlas to infants on another: an encoder whose weights use regions' coordinates only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def planned(scheme: str, asked: StudySettings, of: StudyCohorts) -> FitPlan:
 
 
 def untaught(of: StudyCohorts) -> float:
-    """Correlation of the infants' score with what the adults' network says, which has seen no infant."""
+    """Correlation of the infants' score with the prediction of the adults' network, which has seen no infant."""
     target = of.target
     names = {"targets": target.targets, "status": target.status}
     renamed = {name: table[[TASK]].rename(columns={TASK: "score"}) for name, table in names.items()}
@@ -122,7 +122,7 @@ def test_files_of_two_atlases_are_read_for_such_an_encoder_and_refused_for_other
     with pytest.raises(DataError, match="node_features: identity, readout: attention") as refusal:
         read_cohorts(bound, tmp_path)
     assert "'older'" in str(refusal.value)
-    # What the message says is what works.
+    # The remedy in the message works.
     fixed = yaml.safe_load(dump_settings(bound))
     fixed["model"]["encoder"] |= {"node_features": "identity", "readout": "attention", "direct": False}
     read_cohorts(StudySettings.model_validate(fixed), tmp_path)

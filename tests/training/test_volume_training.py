@@ -41,7 +41,7 @@ def batch(n: int = 6) -> Batch:
 
 def test_augmentation_follows_its_seed_alone() -> None:
     def drawn(seed: int) -> torch.Tensor:
-        torch.manual_seed(np.random.default_rng().integers(2**31))  # other draws of the process do not matter
+        torch.manual_seed(np.random.default_rng().integers(2**31))  # other draws of the process have no effect
         augment = augmentation(EVERYTHING, seed)
         assert augment is not None
         return torch.stack([augment(one) for one in volumes(3)])
@@ -111,7 +111,7 @@ def test_a_cosine_schedule_ends_at_rest() -> None:
 
 
 class _Logit(nn.Module):
-    """A model that is one number for everybody."""
+    """A model that predicts one number for all subjects."""
 
     soft_heads: ClassVar[dict[str, nn.Module]] = {}
 

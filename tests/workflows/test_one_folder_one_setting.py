@@ -1,4 +1,4 @@
-"""A run for some participants changes nothing of the others; scans of two settings never make one cohort."""
+"""A run for some participants does not change the others; scans with different settings never form one cohort."""
 
 from __future__ import annotations
 

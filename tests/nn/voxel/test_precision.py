@@ -1,4 +1,4 @@
-"""What a processor computes right in bfloat16: thin inputs stay in float32, the others are near it."""
+"""bfloat16 on a CPU: thin inputs stay in float32, the others are close to it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_every_layer_that_is_not_thin_is_right_here_or_the_probe_takes_float32()
     checks = check_network(net, shape)
     assert len(checks) == 1 + 8 + 3
     assert {check.name for check in checks if check.is_thin} >= {"layer4.0.conv2"}
-    chosen = fastest(net, shape, tries=1, gain=0.0)  # speed apart
+    chosen = fastest(net, shape, tries=1, gain=0.0)  # except speed
     assert chosen == ("bf16" if all(check.is_right for check in checks if not check.is_thin) else "float32")
     assert fastest(net, shape, tries=1, gain=1e9) == "float32"
 
