@@ -18,7 +18,7 @@ from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.workflows.data.convert import convert_file
 
 SLOW = 5.0  # seconds
-FAILURES = ("wrong in silence", "traceback", "over 5 s")
+FAILURES = ("silently wrong", "traceback", "over 5 s")
 
 
 def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
@@ -69,10 +69,10 @@ def _read(mutant: Mutant, folder: Path, notes: list[str]) -> np.ndarray:
 def _judged(mutant: Mutant, values: np.ndarray, notes: list[str]) -> tuple[str, str]:
     warned = any(note.startswith("WARNING") for note in notes)
     if mutant.expected is None:
-        return ("warned", "") if warned else ("wrong in silence", "read, and must be refused")
+        return ("warned", "") if warned else ("silently wrong", "read, and must be refused")
     if values.shape != mutant.expected.shape:
-        return "wrong in silence", "other names, or another size"
+        return "silently wrong", "other names, or another size"
     off = ~np.eye(values.shape[-1], dtype=bool)
     if np.allclose(values[..., off], mutant.expected[..., off], rtol=1e-6, atol=0, equal_nan=True):
         return "right", ""
-    return ("warned", "") if warned else ("wrong in silence", "other values")
+    return ("warned", "") if warned else ("silently wrong", "other values")

@@ -51,7 +51,7 @@ def _in_time() -> Iterator[None]:
 
 
 def _outcome(run: Callable[[], bool], must: Must) -> str:
-    """`right`, `refused`, or a failure: `wrong in silence`, `refused wrongly`, `hang`, `memory`, `traceback`."""
+    """`right`, `refused`, or a failure: `silently wrong`, `refused wrongly`, `hang`, `memory`, `traceback`."""
     try:
         with _in_time():
             right = run()
@@ -67,7 +67,7 @@ def _outcome(run: Callable[[], bool], must: Must) -> str:
         return f"traceback: {type(error).__name__}: {error}"
     if right and must is not Must.REFUSE:
         return "right"
-    return "read although it must not be" if right else "wrong in silence"
+    return "read although it must not be" if right else "silently wrong"
 
 
 def _assembly(rng: Rng, folder: Path, first: tuple[str, str]) -> tuple[str, str]:

@@ -555,13 +555,13 @@ def _not_a_number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`right`, `refused`, `refused wrongly`, or a failure: `wrong in silence`, `traceback`, `hang`, `memory`."""
+    """`right`, `refused`, `refused wrongly`, or a failure: `silently wrong`, `traceback`, `hang`, `memory`."""
 
     word: str
     detail: str = ""
 
 
-FAULTS = ("wrong in silence", "traceback", "hang", "memory")
+FAULTS = ("silently wrong", "traceback", "hang", "memory")
 # After these only, nothing is ambiguous, so that a refusal would be wrong.
 HARMLESS = frozenset(
     one.__name__
@@ -600,9 +600,9 @@ def verdict(made: Study, folder: Path, label: str) -> Verdict:
     if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > BYTES:
         return Verdict("memory", label)
     if made.refused:
-        return Verdict("wrong in silence", f"{label}: was read and should not be")
+        return Verdict("silently wrong", f"{label}: was read and should not be")
     differ = differences(made, cohort)
-    return Verdict("wrong in silence", f"{label}: {'; '.join(differ[:4])}") if differ else Verdict("right", label)
+    return Verdict("silently wrong", f"{label}: {'; '.join(differ[:4])}") if differ else Verdict("right", label)
 
 
 def differences(s: Study, cohort: Cohort) -> list[str]:
