@@ -246,7 +246,7 @@ def _poisoned(
 def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
     """Positive control: changing the outcomes of one training subject must change the fit."""
     check = "canary label"
-    # The core: its fit holds numbers that follow the outcomes, and is equal to the last bit where nothing changed.
+    # The core: its fit contains numbers that depend on the outcomes, and is equal to the last bit if nothing changed.
     (plan,) = next(item for item in planned if item.model == "core").plans[:1]
     target = replay.cohorts.target
     known = target.targets[[task.name for task in replay.tasks]].notna().any(axis=1)

@@ -66,7 +66,7 @@ def _shared(values: np.ndarray) -> np.ndarray:
 
 
 def _precision(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Share of weights, as their files have them, that four significant digits hold."""
+    """Fraction of the original weights that have at most four significant digits."""
     found = {}
     for m, measure in enumerate(cohort.measures):
         kind = cohort.transforms[m] if m < len(cohort.transforms) else "none"

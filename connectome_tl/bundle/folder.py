@@ -53,7 +53,7 @@ class BundleFolder:
         """Tensors of one of its safetensors files.
 
         Raises:
-            DataError: not such a file, or tensors of a type that a bundle does not hold.
+            DataError: not such a file, or tensors of a type that a bundle must not contain.
         """
         from safetensors.numpy import load_file
 

@@ -31,7 +31,7 @@ _BENIGN = re.compile(
 
 
 def is_benign(note: str) -> bool:
-    """Whether a note only tells how something was read; what asks for a look or an action is not benign."""
+    """Whether a note only reports how something was read; notes that need attention or an action are not benign."""
     return any(found.end() == len(note) for found in _BENIGN.finditer(note))
 
 

@@ -19,8 +19,8 @@ from connectome_tl.plurals import counted
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
     """Find files that match a pattern, by the id in their name; `other` are files to be ignored.
 
-    `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
-    folder or file name. A part of the pattern that names an existing folder stands for that folder, even if it
+    `{id}` is replaced by the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
+    folder or file name. A part of the pattern that names an existing folder refers to that folder, even if it
     contains `*` or `{id}`, but not the part with the last `{id}`. Hidden files (`._sub-01.csv` of macOS) are ignored.
     Ids are in Unicode form NFC, as those of tables are, whatever the file system uses. Two files of one subject are a
     problem.

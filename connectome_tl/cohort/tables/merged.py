@@ -32,9 +32,9 @@ class Merged:
 def plain_header(
     rows: Sequence[Sequence[str]], merged: Sequence[Merged], path: str | Path, notes: list[str] | None = None
 ) -> list[list[str]]:
-    """The rows with one line of column names, where cells of the header were merged.
+    """The rows with one line of column names, if cells of the header were merged.
 
-    A title over the table is dropped. A group over several columns is joined with the names below it ("Bayley
+    A title above the table is dropped. A group over several columns is joined with the names below it ("Bayley
     cognitive"). Dropped and joined lines become empty, so that rows keep their numbers.
 
     Args:

@@ -17,13 +17,13 @@ from connectome_tl.imaging.read.dwi import Dwi
 
 _OFF = 0.25  # a volume whose log signal is so far from its b-value's is named
 _SURE_TABLE = 3.0  # a moved table must leave so much less, and
-_TABLE_WRONG = 0.10  # the one that stands so much, root mean square of the log signal
+_TABLE_WRONG = 0.10  # the present table by this much, root mean square of the log signal
 _GROUP_GAP = 0.35  # between groups of volumes of one b-value, in log signal
 _IN_GROUP = 0.15  # standard deviation within such a group at most
 _GROUP_SIZE = 3
 _SHIFTS = (-2, -1, 1, 2)
 _N_VOXELS = 2000
-_DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the table as it stands
+_DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the present table
 _BACKFITS = 10
 
 
@@ -48,7 +48,7 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
     """Compare the table with the signal.
 
     Args:
-        empty: (n_volumes,) bool, volumes that hold nothing.
+        empty: (n_volumes,) bool, empty volumes.
     """
     measured = dwi.data[dwi.mask].mean(axis=0, dtype=float)
     floor = 1e-3 * max(float(np.median(measured)), 1e-12)

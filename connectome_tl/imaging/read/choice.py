@@ -29,7 +29,7 @@ def the_only(found: list[FoundFile], what: str, name: str, problems: list[Proble
 
 
 def tissues_of(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...], str]:
-    """Tissue maps and the space they lie in, `dwi` before `anat`; probabilities before 5TT before labels."""
+    """Tissue maps and their space, `dwi` before `anat`; probabilities before 5TT before labels."""
 
     def lies_in(f: FoundFile) -> str | None:
         if f.path.parent.name == "dwi" or (space is not None and f.entities.get("space") == space):

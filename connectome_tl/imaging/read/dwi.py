@@ -32,7 +32,7 @@ __all__ = [
     "read_dwi",
 ]
 _SHELL_GAP = 100.0  # s/mm2; b-values nearer than this are one shell
-_MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, and may so in silence
+_MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, with and without a warning
 
 
 @dataclass(frozen=True, eq=False)

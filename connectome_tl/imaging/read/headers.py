@@ -21,7 +21,7 @@ from connectome_tl.errors import DataError
 _MAX_EXTRA = 64 << 20  # bytes in addition to the voxels: extensions of a NIfTI header, tags after an MGH
 _BLOCK = 1 << 22
 _UNITS = {1: "metres", 3: "micrometres"}  # codes of xyzt_units; mm without a code
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per fault: ours, with subject and file
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per problem: ours, with subject and file
 _HEADERS = (
     (nib.Nifti1Header, 348, nib.Nifti1Image),
     (nib.Nifti2Header, 540, nib.Nifti2Image),

@@ -126,7 +126,7 @@ def _notes(unused: tuple[int, ...], fit: Fit | None, atlas: Atlas) -> tuple[str,
 
 
 def _centroids(atlas: Atlas, labels: Volume) -> pd.DataFrame:
-    """Mean position of each label in mm (RAS+); a background that this image leaves out lies at the brain's centre."""
+    """Mean position of each label in mm (RAS+); a background that is missing in this image is at the centre."""
     found = pd.DataFrame.from_dict(centroids(labels), orient="index", columns=["x", "y", "z"])
     voxels = np.argwhere(labels.data > 0)
     middle = voxels.mean(axis=0) @ labels.affine[:3, :3].T + labels.affine[:3, 3]

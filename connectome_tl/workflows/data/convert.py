@@ -219,7 +219,7 @@ def _convert(
     layout, notes = chosen_layout(matrix, job.layout)
     entity = _MEASURE.search(target.name) or _MEASURE.search(file.name)
     variable = choice if chooses in ("array", "variable") and "," not in choice else ""
-    single = entity.group(1) if entity else job.measure or variable or "weight"  # what the file does not say
+    single = entity.group(1) if entity else job.measure or variable or "weight"  # not stated in the file
     measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
     connectome, rows = lined_up(matrix, job.known, measures=measures, layout=layout, file=file)
     if job.measure is not None:

@@ -116,7 +116,7 @@ def _table(
 ) -> pd.DataFrame:
     """A table with ages; empty if it has no such column or, which is a problem, cannot be read."""
     try:
-        table = read_table(file, notes=[])  # the inventory tells of its encoding
+        table = read_table(file, notes=[])  # the inventory reports its encoding
     except ConnectomeTLError as error:
         # What was not fetched (a broken link) or is no regular file is listed in the inventory, and the rest is used.
         (doubts if file.is_file() else findings).problems += error.problems

@@ -133,8 +133,10 @@ def make_cohort(
 
 
 def forecast_of(one: ScanCohort, n_workers: int) -> str:
-    """One line: how long the connectomes of this cohort take where none is made, and what they hold; nothing is
-    written. Raises as `make_cohort` does before it computes."""
+    """One line with the predicted time and the content of the connectomes of this cohort; nothing is written.
+
+    Raises as `make_cohort` does before it computes.
+    """
     _, plan, ready, _ = planned(one)
     return f"scans of {one.settings.name}: {forecast(plan, ready, n_workers)}"
 

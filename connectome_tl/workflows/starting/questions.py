@@ -54,7 +54,7 @@ def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[See
 
 
 def _refuse_dates(seen: Seen, column: str | None) -> None:
-    """A column of dates is no age, though a person says so.
+    """A column of dates is not an age, even if the user says so.
 
     Raises:
         UsageError: it is.

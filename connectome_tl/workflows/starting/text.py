@@ -108,7 +108,7 @@ def _unused_lines(seen: Seen) -> list[str]:
 
 
 def notes_on(seen: Seen) -> list[str]:
-    """What a person should know at once: other matrices of the same subjects, and ages that are dates."""
+    """Important notes for the user: other matrices of the same subjects, and ages that are dates."""
     notes = []
     if seen.other_patterns:
         others = listed(seen.other_patterns, _MOST_PATTERNS)

@@ -186,7 +186,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
 
 
 def _notes(cohorts: StudyCohorts, *, benign: bool) -> tuple[str, ...]:
-    """Notes of all cohorts, those that ask for nothing or the others."""
+    """Notes of all cohorts: those that need no action, or the others."""
     return tuple(
         f"{cohort.name}: {note}"
         for cohort in cohorts.by_name().values()

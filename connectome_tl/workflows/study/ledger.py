@@ -118,7 +118,7 @@ def doubts(folder: Path) -> tuple[str, ...]:
         found.append(f"{counted(edited, 'look is', 'looks are')} told differently in log/ and beside the folder")
     if not any(look.how == "run" for look in looks_inside):
         found.append("the look of the run itself is not in log/")
-    # A folder that was moved has left its first looks behind; whatever came after one that is there must be there.
+    # A moved folder has lost its first evaluations; all evaluations after an existing one must exist.
     known = {look.time for look in looks_beside}
     shared = [look.time for look in looks_inside if look.time in known]
     gone = [look for look in looks_inside if shared and look.time > min(shared) and look.time not in known]
@@ -130,7 +130,7 @@ def doubts(folder: Path) -> tuple[str, ...]:
 
 
 def _lines(path: Path) -> dict[str, Reveal | None]:
-    """Lines of a ledger that is there, and what each says; None where it says nothing."""
+    """Lines of an existing ledger, and the content of each; None if it has none."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError:
