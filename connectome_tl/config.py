@@ -150,7 +150,7 @@ def _value(
                 f"{_dotted(path)}: the environment variable {error} is not set",
                 file=file,
                 line=lines[path],
-                remedy="Set it to the folder it stands for, or write the path out.",
+                remedy="Set it to a folder, or write the complete path.",
             )
         )
         return None

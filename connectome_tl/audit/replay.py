@@ -55,9 +55,9 @@ class Replay:
     def not_poisoned(self) -> str:
         """Reason why corrupted test rows may change the fits, or an empty text."""
         if self.is_transductive:
-            return "the study is transductive, and says so"
+            return "the study is transductive, as declared"
         if self.study.stages.finetune.ensemble.choose_on == "tested":
-            return "the study chooses steps on the tested rows, and says so"
+            return "the study chooses steps on the tested rows, as declared"
         return ""
 
     @cached_property
@@ -299,7 +299,7 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     if pool is None or replay.study.stages.adapt is None:
         return Finding(check=check, status="skipped", what="the study has no adaptation")
     if replay.is_transductive:
-        return Finding(check=check, status="skipped", what="the study is transductive, and says so")
+        return Finding(check=check, status="skipped", what="the study is transductive, as declared")
     test = set(replay.fold.test)
     without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]

@@ -138,7 +138,7 @@ def _check_file(file: Path, claim: FileClaim) -> None:
         raise DataError(
             "the content differs from the manifest",
             file=file,
-            remedy="The bundle was damaged or changed: ask for it again.",
+            remedy="The bundle was damaged or changed: request a new copy.",
         )
 
 
@@ -228,5 +228,5 @@ def as_bad_data(path: Path) -> Iterator[None]:
         raise DataError(
             f"the bundle cannot be read: {type(error).__name__}: {str(error)[:200]}",
             file=path,
-            remedy="It was damaged or changed, or made by another version: ask for it again.",
+            remedy="It was damaged or changed, or made by another version: request a new copy.",
         ) from error

@@ -119,7 +119,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], tasks: 
     models = tuple(_unpack(one, f"fits/{i}", arrays, sources) for i, one in enumerate(plain["fits"]))
     known = {task.name for model in models for task in model.tasks}
     if not models or known != {task.name for task in tasks}:
-        raise DataError("the fits of the bundle do not know its outcomes")
+        raise DataError("the fits of the bundle do not have its outcomes")
     return Members(models, tasks)
 
 

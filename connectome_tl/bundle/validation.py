@@ -128,7 +128,7 @@ def refuse_training_cohort(bundle: Bundle, cohort: Cohort) -> None:
     found = likeness(bundle.members, cohort, bundle.facts.n_train)
     if found < NEAR:
         raise DataError(
-            f"cohort {cohort.name!r} looks like the one that the bundle was trained on: its mean is nearer to the "
+            f"cohort {cohort.name!r} appears to be the training cohort of the bundle: its mean is closer to the "
             "training mean than that of other subjects could be",
             expected="another cohort",
             got=f"{found:.2g} of the expected distance",

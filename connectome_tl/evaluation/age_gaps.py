@@ -124,7 +124,7 @@ def _check_reckoning(task: Task, cohort: Cohort) -> None:
             f"brain_age.task: {task.name!r} is not the age at scan of cohort {cohort.name!r}",
             expected=f"its age in {task.unit} ({cohort.age_reference})",
             got=f"{off:+.1f} {task.unit} in the median",
-            remedy="Count both from the same day: correct `age.reference`, say age.to, or name another column.",
+            remedy="Count both from the same day: correct `age.reference`, set age.to, or name another column.",
         )
 
 

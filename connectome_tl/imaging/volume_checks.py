@@ -38,7 +38,7 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
                 raw,
                 "voxels are no numbers",
                 got=f"{unknown.sum()} of {unknown.size}",
-                remedy="Fix the image, or say image.nan: zero.",
+                remedy="Fix the image, or set image.nan: zero.",
             )
         data = np.where(unknown, np.float32(0), data)
     low, high = float(data.min()), float(data.max())
@@ -49,7 +49,7 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
             raw,
             "the axes of the affine are not at right angles",
             got=f"{_shear(raw.affine):.1f} degrees off",
-            remedy="Resample it, or say image.grid: isotropic, which does.",
+            remedy="Resample it, or set image.grid: isotropic, which resamples.",
         )
     return Volume(data, raw.affine, subject, path)
 

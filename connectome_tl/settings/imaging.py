@@ -32,7 +32,7 @@ class AssemblySettings(Settings):
         default=0.05, ge=0, le=1, description="share of streamline ends that labels beyond the table may take"
     )
     max_misplaced: float = Field(
-        default=0.10, ge=0, le=1, description="share of regions that may lie elsewhere than the atlas has them; 1: any"
+        default=0.10, ge=0, le=1, description="share of regions that may be in other places than in the atlas; 1: any"
     )
 
 
@@ -68,7 +68,7 @@ class TrackingSettings(Settings):
     n_streamlines: int = Field(default=100_000, ge=10)
     step_voxels: float = Field(default=0.5, gt=0, le=2)
     max_angle_deg: float = Field(
-        default=12.0, gt=0, lt=90, description="turn in one step; the smallest radius is step / (2 sin(angle / 2))"
+        default=12.0, gt=0, lt=90, description="angle of one step; the smallest radius is step / (2 sin(angle / 2))"
     )
     min_length_mm: float = Field(default=10.0, ge=0)
     max_length_mm: float = Field(default=150.0, gt=0)
@@ -114,7 +114,7 @@ class RegistrationSettings(Settings):
         description="divided out first; auto: only where strong, by N4 where antspyx or SimpleITK is installed",
     )
     orientation: Literal["search", "header"] = Field(
-        default="search", description="try turned and mirrored heads; or believe the header"
+        default="search", description="test rotated and mirrored heads; or trust the header"
     )
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=1.4, gt=0)
@@ -123,7 +123,7 @@ class RegistrationSettings(Settings):
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
     min_likeness: float = Field(
-        default=0.25, ge=0, le=1, description="mean local squared correlation of image and carried template"
+        default=0.25, ge=0, le=1, description="mean local squared correlation of image and transformed template"
     )
     max_size_ratio: float = Field(
         default=2.0, gt=1, description="of the brain's volume to the template's, or the other way round"
@@ -156,7 +156,7 @@ class ScanSettings(Settings):
     registration: RegistrationSettings = RegistrationSettings()
     hooks: AnatomyHooks = AnatomyHooks()
     formats: tuple[Literal["csv", "npy", "npz", "mat", "graphml"], ...] = Field(
-        default=(), description="of matrices, beside the table (.tsv)"
+        default=(), description="of matrices, in addition to the table (.tsv)"
     )
 
     @model_validator(mode="after")
@@ -196,7 +196,7 @@ class ConnectomesSettings(ScanSettings):
     assembly: AssemblySettings = AssemblySettings()
     tissues: Literal["given", "segmented", "none"] = Field(
         default="given",
-        description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
+        description="maps that define where streamlines may end: of the folder, otherwise by intensities only, or none",
     )
     keep_tractogram: bool = Field(default=False, description="write the streamlines and their weights")
     keep_preprocessed: bool = Field(default=False, description="write the diffusion data that fibres were followed in")

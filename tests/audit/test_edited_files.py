@@ -126,16 +126,16 @@ def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
     look = json.loads(honest.splitlines()[0])
     later = json.dumps({**look, "how": "report", "time": "2999-01-01T00:00:00.000000+00:00", "key": "b"}) + "\n"
     inside.write_text(inside.read_text() + later)
-    assert doubts(run) == ("1 look of log/ is not in the ledger beside the folder",)
+    assert doubts(run) == ("1 evaluation in log/ is not in the ledger next to the folder",)
     beside.write_text(later)  # a moved folder has lost its first evaluations
     assert doubts(run) == ()
     beside.write_text(json.dumps({**look, "configuration": "f" * 64}) + "\n" + later)
-    assert "1 look is told differently in log/ and beside the folder" in doubts(run)
+    assert "1 evaluation differs between log/ and the ledger next to the folder" in doubts(run)
     beside.write_text(honest[:50] + "\n" + honest + later)
     assert doubts(run) == ("1 line cannot be read",)
     beside.write_text(honest + later)
     inside.write_text(later)
-    assert doubts(run) == ("the look of the run itself is not in log/",)
+    assert doubts(run) == ("the evaluation of the run is not in log/",)
 
 
 def test_fits_are_alike_up_to_what_another_processor_does():
@@ -162,7 +162,7 @@ def test_some_stored_fits_are_made_again_and_compared(tmp_path):
     assert store.load("m", state=False) is None
     assert store.load("k", state=False) is not None  # compared elsewhere
     store.save(replace(FIT, predicted=predicted), keep_state=False)
-    with pytest.raises(DataError, match=r"a stored fit .core. is not what the settings and data give: predictions"):
+    with pytest.raises(DataError, match=r"a stored fit .core. does not follow from the settings and data: predictions"):
         store.save(replace(FIT, predictions={**FIT.predictions, "e": np.array([0.9])}), keep_state=False)
 
 

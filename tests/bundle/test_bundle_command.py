@@ -198,7 +198,7 @@ def test_what_changed_after_the_run_is_refused(home: Path, tmp_path: Path) -> No
     table.write_text("\n".join([*lines[:at], "\t".join(cells), *lines[at + 1 :]]) + "\n")
     from connectome_tl.errors import DataError
 
-    with pytest.raises(DataError, match=r"no longer predicts what predictions\.tsv says"):
+    with pytest.raises(DataError, match=r"no longer has the predictions in predictions\.tsv"):
         bundle_run(copy / "run", tmp_path / "b")
     participants = copy / "target" / "participants.tsv"
     participants.write_text(participants.read_text().replace("female", "male", 1))

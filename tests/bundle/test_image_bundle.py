@@ -109,7 +109,7 @@ def test_validation_scores_other_volumes_and_refuses_the_training_cohort(home: H
     record = validate_on(home.bundle, home.others, tmp_path / "v").record
     assert record.tasks[0].n == str(int(read_cohort(home.others).targets["cognitive"].notna().sum()))
     assert {row.what for row in record.shifts} >= {"native voxel edge", "head volume", "grey levels"}
-    with pytest.raises(DataError, match="looks like the one that the bundle was trained on"):
+    with pytest.raises(DataError, match="appears to be the training cohort of the bundle"):
         validate_on(home.bundle, home.folder / "target" / "cohort.yaml", tmp_path / "w")
 
 

@@ -140,7 +140,7 @@ def test_what_goes_back_into_the_bundle_is_pooled(validated: Validated) -> None:
 
 def test_the_training_cohort_is_no_other_cohort(home: Path, tmp_path: Path) -> None:
     for bundle in ("bundle", "refit"):
-        with pytest.raises(DataError, match="looks like the one that the bundle was trained on"):
+        with pytest.raises(DataError, match="appears to be the training cohort of the bundle"):
             validate_on(home / bundle, home / "target" / "cohort.yaml", tmp_path / "v")
     assert not (tmp_path / "v").exists()
     opened = open_bundle(home / "bundle")

@@ -47,7 +47,7 @@ def test_a_sheet_and_its_text_are_one_table(tmp_path: Path) -> None:
 
 def test_what_a_sheet_leaves_open_is_refused_with_a_remedy(tmp_path: Path) -> None:
     several = book(tmp_path / "a.xlsx", [["id"], ["1"]], more={"Codes": [["x"], ["y"]]})
-    with pytest.raises(DataError, match=r"several sheets.*'Codes'.*file of its own"):
+    with pytest.raises(DataError, match=r"several sheets.*'Codes'.*separate file"):
         read_table(several)
     book(tmp_path / "b.xlsx", [["id", "x"], ["a", "=1+1"]])
     with pytest.raises(DataError, match=r"cell B2.*save it again"):
@@ -117,11 +117,11 @@ def test_merged_cells_above_the_rows_are_titles_and_groups(
     ("rows", "ranges", "said"),
     [
         ([["id", "x"], ["a", 1], ["b", None]], ["B2:B3"], r"B2:B3 \('1'\).*Unmerge"),
-        ([["id", "x", None], ["a", 1, 2], ["b", 3, 4]], ["B1:C1"], r"without names of their own.*B1:C1 \('x'\)"),
+        ([["id", "x", None], ["a", 1, 2], ["b", 3, 4]], ["B1:C1"], r"without names.*B1:C1 \('x'\)"),
         ([["id", "site", None], ["a", "Ulm", "x"], ["b", "Bern", "y"]], ["B1:C1"], "two names for column 1"),
         (GROUPED, ["B1:C1"], r"two names for column 4 \(Age, weeks\).*B1:C1.*Unmerge"),
         ([["id", "x"], ["a", 1], ["b", 2]], ["A1:A2"], r"two names for column 2"),
-        ([["participant_id", None], ["sub-01", None], ["sub-02", None]], ["A1:B1"], "without names of their own"),
+        ([["participant_id", None], ["sub-01", None], ["sub-02", None]], ["A1:B1"], "without names"),
     ],
     ids=["rows", "numbers", "text", "second name", "one over a row", "a list under one name"],
 )

@@ -215,7 +215,7 @@ def test_wrong_tables_and_weights_are_refused(three_blocks: Volume) -> None:
 
 def test_a_connectome_without_any_edge_is_no_result(three_blocks: Volume) -> None:
     regions = regions_of_image(three_blocks)
-    with pytest.raises(DataError, match="holds no streamline"):
+    with pytest.raises(DataError, match="contains no streamline"):
         assemble(reduce_streamlines([]), three_blocks, regions)
     nowhere, within = ((1, 1, 1), (13.5, 1, 1)), ((1, 1, 1), (2, 1, 1))
     near = AssemblySettings(radius_mm=2)

@@ -343,7 +343,7 @@ def test_mu_beside_qsirecon_is_applied_once_to_sift_measures_and_said(tmp_path: 
     path = tmp_path / "sub-1_space-ACPC_connectivity.mat"
     keys = {"atlas_AAL_sift_radius2_count_connectivity": matrix, "atlas_AAL_radius2_count_connectivity": matrix}
     savemat(path, {"atlas_AAL_region_labels": np.array(ALL_NAMES, dtype=object), **keys}, long_field_names=True)
-    assert any("do not compare" in note for note in read_matrix(path).notes)
+    assert any("are not comparable" in note for note in read_matrix(path).notes)
     (tmp_path / "sub-1_space-ACPC_model-sift2_mu.txt").write_text("0.25\n")
     found = read_matrix(path)
     by_measure = dict(zip(found.measures, found.values, strict=True))

@@ -211,7 +211,7 @@ def test_no_remedy_that_would_read_label_numbers_as_data(tmp_path: Path) -> None
     for format in ("auto", "dipy", "mrtrix"):
         with pytest.raises(DataError) as caught:
             read(tmp_path / "m.csv", format=format)
-        assert "say format: dipy" not in str(caught.value)
+        assert "set format: dipy" not in str(caught.value)
 
 
 def test_formats_that_go_by_row_number_refuse_names(tmp_path: Path) -> None:

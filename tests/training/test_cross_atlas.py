@@ -131,7 +131,7 @@ def test_files_of_two_atlases_are_read_for_such_an_encoder_and_refused_for_other
 def test_an_atlas_without_places_is_refused_by_name() -> None:
     small = cohorts(n_source=12, n_target=12)
     nameless = small.with_role("source", replace(small.roles["source"], atlas="my labels"))
-    with pytest.raises(UsageError, match=r"where the regions of older lie.*my labels"):
+    with pytest.raises(UsageError, match=r"locations of the regions of older.*my labels"):
         check_names(study(), nameless)
     strengths = {**FREE, "node_features": "strength"}
     check_names(study(strengths), nameless)

@@ -123,7 +123,7 @@ def test_what_a_scan_lacks_is_listed_before_anything(folder: Path, tmp_path: Pat
     (folder / "both.yaml").write_text(CONFIG + "images: [T1w, T2w]\ntissues: given\n")
     with pytest.raises(MissingInputError) as caught:
         build_networks(folder, out, config=folder / "both.yaml")
-    assert "sub-01_ses-01: there are no tissue maps beside the image" in str(caught.value)
+    assert "sub-01_ses-01: there are no tissue maps in the folder of the image" in str(caught.value)
     for scan in ("sub-02_ses-01", "sub-03_ses-01"):
         assert f"{scan}: there is no T1w image; expected anat/{scan}_T1w.nii.gz" in str(caught.value)
     Path(f"{images(folder, 'sub-02_ses-01')}_seg-Own_dseg.nii.gz").unlink()

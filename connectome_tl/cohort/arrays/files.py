@@ -173,7 +173,7 @@ class Search:
                 findings.notes.append(f"left out, because no row of the table has this id ({what}): {listed(extra)}")
             return found
         if without:
-            remedy = f"Leave the rows out with select, or say {self.dropping}."
+            remedy = f"Exclude the rows with select, or set {self.dropping}."
             lying = [name for name in there if name not in set(found.values())]
             if not found and lying:
                 remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
@@ -184,7 +184,7 @@ class Search:
             findings.problems.append(self._absent(without, what, file, lying, remedy))
         if extra and found:
             rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
-            remedy = f"Add their rows, or say {self.dropping}."
+            remedy = f"Add their rows, or set {self.dropping}."
             findings.problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
         return found
 
@@ -201,7 +201,7 @@ class Search:
         return Problem(
             f"in the table but without {what}: {len(without)} of {len(self.ids)} rows ({listed(without)})",
             expected=looked,
-            got=f"no such; there lie {listed(names, 3)}" if names else "nothing there",
+            got=f"no such file; found {listed(names, 3)}" if names else "nothing there",
             file=file,
             remedy=remedy,
         )

@@ -101,7 +101,7 @@ def _joined(
     nameless = {one for k in columns for one in groups[k] if not own[k] or any(map(_is_number, own[k]))}
     if nameless:
         found = sorted(nameless, key=lambda one: (one.top, one.left))
-        raise _refused("merged cells over columns without names of their own", found, path)
+        raise _refused("merged cells over columns without names", found, path)
     for k in columns:
         if not groups[k] and len(own[k]) > 1:  # the second one may be the value of the first subject
             what = f"a header with merged cells has two names for column {k + 1} ({listed(own[k], 3)})"

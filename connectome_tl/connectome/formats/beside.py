@@ -84,7 +84,7 @@ def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) ->
     except ConnectomeTLError as error:
         # A list that belongs to this matrix but has unusable names is an error; other files are ignored.
         if strict and any("twice" in problem.what or "name" in problem.what for problem in error.problems):
-            raise DataError("the list of regions beside it cannot be used", problems=error.problems) from error
+            raise DataError("the list of regions for it cannot be used", problems=error.problems) from error
         return []
     if all(is_number(cell) for cell in table.names[0].split()) and table.numbers is None:
         return []  # a line of numbers: another matrix

@@ -29,8 +29,8 @@ _NOTES: dict[Method, str] = {
     "pattern": "Positive: the item is larger where the prediction is higher. A pattern shows what goes with the "
     "prediction, whether or not the model reads it there. It is taken over the training and the held-out subjects of "
     "each fold, since the held-out ones alone are too few for a covariance.",
-    "integrated gradients": "What the model reads. Values of regions are half the sum of the magnitudes of their "
-    "edges, and that of their own measures.",
+    "integrated gradients": "What the model uses. Values of regions are half the sum of the magnitudes of their "
+    "edges, plus that of their own measures.",
     "occlusion": "All edges of a region go with it. `drop` is how much the outcome's metric falls over all folds.",
 }
 

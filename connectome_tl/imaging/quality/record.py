@@ -24,16 +24,16 @@ COLUMNS = {  # columns of the table: description and unit
     "trans_x": ("shift of the head's centre to the right", "mm"),
     "trans_y": ("shift of the head's centre to the front", "mm"),
     "trans_z": ("shift of the head's centre upwards", "mm"),
-    "rot_x": ("turn about the axis to the right", "rad"),
-    "rot_y": ("turn about the axis to the front", "rad"),
-    "rot_z": ("turn about the upward axis", "rad"),
-    "framewise_displacement": ("Power et al. 2012, turns at 50 mm; expected, given the noise of the poses", "mm"),
+    "rot_x": ("rotation about the axis to the right", "rad"),
+    "rot_y": ("rotation about the axis to the front", "rad"),
+    "rot_z": ("rotation about the upward axis", "rad"),
+    "framewise_displacement": ("Power et al. 2012, rotations at 50 mm; expected, given the noise of poses", "mm"),
     "slices_lost": ("slices with signal dropout", ""),
     "slices_bright": ("slices brighter than predicted", ""),
     "slices_striped": ("slices with stripes or spikes", ""),
     "prediction_correlation": ("with what the other volumes predict", ""),
     "neighbour_correlation": ("with the nearest volume in q-space", ""),
-    "left_out": ("1 where the volume holds nothing", ""),
+    "left_out": ("1 if the volume is empty", ""),
 }
 
 

@@ -107,7 +107,7 @@ def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None
     return Problem(
         f"the gradient table is shifted by {_volumes(best)} against the images",
         expected="signals that fall as b-values rise",
-        got=f"log signals {found[0]:.2f} off as the table stands, {found[best]:.2f} with it moved",
+        got=f"log signals {found[0]:.2f} off with the present table, {found[best]:.2f} with it moved",
         subject=dwi.subject,
         file=dwi.file,
         remedy="Correct .bval and .bvec: a volume was added or removed in only one of the files.",

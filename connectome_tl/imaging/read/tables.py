@@ -27,7 +27,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
             Problem(
                 "occurs twice in participants.tsv",
                 subject=s,
-                remedy="Cells that differ are missing in the cohort; a column session_id would tell rows apart.",
+                remedy="Cells that differ are missing in the cohort; add a column session_id to distinguish rows.",
             )
             for s in sorted({s for s in named if named.count(s) > 1 and not by_session})
         ]
@@ -58,7 +58,7 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
         problems += error.problems
         return None
     if note:
-        problems.append(Problem(f"{note}; BIDS asks for UTF-8", file=table))
+        problems.append(Problem(f"{note}; BIDS requires UTF-8", file=table))
     lines = text.splitlines()
     header = lines[0].rstrip().split("\t") if lines else []
     if column not in header:

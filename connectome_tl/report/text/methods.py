@@ -272,7 +272,7 @@ def _options(training: Training) -> list[str]:
     if training.unfreeze:
         found.append(f", transferred weights unfrozen part by part over the first {training.unfreeze:.0%} of the steps")
     if training.anchor:
-        found.append(f", a pull of {training.anchor:g} towards the carried weights (L2-SP)")
+        found.append(f", a penalty of {training.anchor:g} on the distance to the transferred weights (L2-SP)")
     if training.edge_noise:
         found.append(f", Gaussian noise of {training.edge_noise:g} SD added to the edges")
     if training.task_weights != "equal":

@@ -119,7 +119,7 @@ def _notes(unused: tuple[int, ...], fit: Fit | None, atlas: Atlas) -> tuple[str,
         notes.append("the image is too small for its places to be compared with the table's")
     if fit is not None and fit.apart > fit.far:
         notes.append(
-            f"the image lies in another space than the table ({atlas.space}): regions are {fit.apart:.0f} mm apart, "
+            f"the image is in another space than the table ({atlas.space}): regions are {fit.apart:.0f} mm apart, "
             "and fit after an affine map"
         )
     return tuple(notes)

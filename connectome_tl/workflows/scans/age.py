@@ -76,7 +76,7 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
             found.setdefault(key, age)
     if declared is not None:
         raise_all("ages cannot be read", findings.problems, DataError)
-    raise_all("it is not known what the ages are", doubts.problems, DataError)
+    raise_all("the unit or reference of the ages is not known", doubts.problems, DataError)
     if not found and declared is not None:
         raise MissingInputError(
             f"no table has the column {column.column}",

@@ -307,7 +307,7 @@ def _session(rows: pd.DataFrame, run: FolderRun) -> str:
             "only some subjects of the table have a session in their id or in their files",
             expected="a row for each scan (such as 01_ses-1), or one for each subject",
             got=", ".join(sorted(scans - ids)[:3] + sorted(scans & ids)[:3]),
-            remedy="Name all rows alike, and give all scans a session.",
+            remedy="Name all rows in the same way, and give all scans a session.",
         )
     return f"_{sessions.pop()}" if len(sessions) == 1 else "_ses-*"
 

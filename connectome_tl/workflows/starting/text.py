@@ -102,7 +102,7 @@ def _unused_lines(seen: Seen) -> list[str]:
     if dates:
         lines += [
             f"# not used, dates: {', '.join(dates)}",
-            "#   an age needs a column of its own: the date of the scan minus the date of birth, in one unit",
+            "#   an age needs a separate column: the date of the scan minus the date of birth, in one unit",
         ]
     return ["", *lines] if lines else []
 

@@ -109,7 +109,7 @@ def _leaks(settings: StudySettings) -> Finding:
         check=check,
         status="failed",
         what="; ".join(settings.leaks),
-        remedy="The run shows what a fault adds. For scores, leave these settings out and run the study again.",
+        remedy="The run shows the effect of an error. For scores, leave these settings out and run the study again.",
     )
 
 
@@ -131,7 +131,7 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
             check=check,
             status="failed",
             what="; ".join(strange),
-            remedy="The ledger was edited or damaged after it was written. Restore it, or say so beside the scores.",
+            remedy="The ledger was edited or damaged after it was written. Restore it, or report this with the scores.",
         )
     if len(configurations) > 1:
         return Finding(

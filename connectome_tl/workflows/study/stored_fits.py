@@ -58,7 +58,7 @@ class SpotCheckedFits(StoredFits):
         wrong = [] if stored is None else unlike(stored, replace(result, arrays={}), exactly=self.exactly)
         if wrong:
             raise DataError(
-                f"a stored fit ({result.stage}) is not what the settings and data give: {', '.join(wrong)}",
+                f"a stored fit ({result.stage}) does not follow from the settings and data: {', '.join(wrong)}",
                 file=self.folder / f"{result.key}.json",
                 remedy="It was edited. Delete the folder models/ and run the study again.",
             )
