@@ -176,8 +176,8 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     if len(found) > 1:
         found.append(
             "Controls without a stage start from random weights, train all of them at the full rate for the same "
-            "number of steps, and are otherwise identical; learning rates of parts, frozen parts and pulls towards "
-            "earlier weights apply only to transferred weights."
+            "number of steps, and are otherwise identical; learning rates of parts, frozen parts and penalties on "
+            "the distance to earlier weights apply only to transferred weights."
         )
     return found + _only_stage(settings, facts)
 
