@@ -84,7 +84,7 @@ def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
 
 def _found(check: str, pairs: Sequence[Pair], what: str) -> Finding:
     if not pairs:
-        return Finding(check=check, status="passed", what="no two connectomes are too alike")
+        return Finding(check=check, status="passed", what="no two connectomes are too similar")
     return Finding(
         check=check,
         status="failed",

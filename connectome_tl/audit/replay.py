@@ -240,7 +240,7 @@ def _poisoned(
             remedy="A step used test rows. This is a bug; please report it.",
         )
     what = "no fitted bit" if replay.exactly else "no fit beyond the rounding of a GPU"
-    return Finding(check=check, status="passed", what=f"wrecking the test rows changes {what}")
+    return Finding(check=check, status="passed", what=f"corrupting the test rows changes {what}")
 
 
 def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
@@ -257,8 +257,8 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     other = next(item for item in replay.planned(sung) if item.model == "core").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if same_state(results[plan.key], again, exactly=True):
-        return Finding(check=check, status="warning", what="a training outcome does not move the model either")
-    return Finding(check=check, status="passed", what="a training outcome moves the fit, so a leak would show")
+        return Finding(check=check, status="warning", what="a training outcome does not change the model either")
+    return Finding(check=check, status="passed", what="a training outcome changes the fit, so a leak would be detected")
 
 
 def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
@@ -286,7 +286,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
         return Finding(
             check=check,
             status="failed",
-            what=f"{what} with the order of the rows or with who else is predicted",
+            what=f"{what} with the order of the rows or with the other predicted subjects",
             remedy="A prediction must be a function of that subject and the training rows. Please report this.",
         )
     return Finding(check=check, status="passed", what="no fit, and no prediction, depends on them")

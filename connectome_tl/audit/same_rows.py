@@ -37,7 +37,7 @@ def same_row_findings(
         Finding(
             check=check,
             status="warning",
-            what=f"{counted(len(pairs), 'pair')} in training and test of one fold, age at scan apart: {text}",
+            what=f"{counted(len(pairs), 'pair')} in training and test of one fold, except for age at scan: {text}",
             remedy="If they are scans of one child, or twins, give both rows one id or one family.",
         )
     ]

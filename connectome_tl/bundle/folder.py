@@ -60,7 +60,7 @@ class BundleFolder:
         found = load_file(self.path / name)
         wrong = [array.dtype.name for array in found.values() if array.dtype.name not in DTYPES]
         if wrong:
-            raise DataError("a tensor of a type that a bundle does not hold", file=self.path / name, got=wrong[0])
+            raise DataError("a tensor of a type that a bundle must not contain", file=self.path / name, got=wrong[0])
         return found
 
 
@@ -111,7 +111,7 @@ def open_folder(path: str | Path) -> BundleFolder:
                 "the folder has files that do not belong to a bundle",
                 file=folder,
                 got=repr(strange[0])[:100],
-                remedy="Ask for the bundle again; if you added them yourself, remove them.",
+                remedy="Request a new copy of the bundle; if you added them yourself, remove them.",
             )
         if MANIFEST not in names:
             raise DataError("not a bundle: manifest.json is missing", file=folder)
@@ -158,7 +158,7 @@ def _plain_file(entry: os.DirEntry[str]) -> str:
     mode = entry.stat(follow_symlinks=False).st_mode
     if not stat.S_ISREG(mode):
         raise DataError(
-            "a bundle holds plain files only, no links, folders or devices",
+            "a bundle contains plain files only, no links, folders or devices",
             file=entry.path,
             remedy="Copy the bundle without links (cp -rL).",
         )

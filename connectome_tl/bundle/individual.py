@@ -27,7 +27,7 @@ COLUMNS = {
     "high": "upper end of the interval, see `interval`",
     "interval": "method of the interval, which shows how much the prediction depends on the training subjects",
     "recalibrated": "risk recalibrated by the out-of-fold risks of the study; n/a for other outcomes",
-    "conformal": "classes that cannot be excluded, or interval that holds the value, at the level of the bundle",
+    "conformal": "classes that cannot be excluded, or interval that contains the value, at the level of the bundle",
     "limits": "values of the subject outside the limits of the model; empty if there are none",
     "status": "predicted, or withheld and why",
     "use": "permitted use",

@@ -100,7 +100,7 @@ def _pack(model: FittedModel, prefix: str, arrays: Arrays, sources: dict[str, Co
         made, plain = model.state()
         arrays |= {f"{prefix}/{name}": value for name, value in made.items()}
         return {"kind": "network", "state": plain}
-    raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+    raise DataError(f"a bundle cannot contain a model of the type {type(model).__name__}")
 
 
 def _core(model: CoreModel, prefix: str, arrays: Arrays, source: int | None) -> Plain:

@@ -39,7 +39,7 @@ def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
         _check_model(model.network, inputs, sizes)
         return
     if not isinstance(model, (CoreModel, NetworkModel)):
-        raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+        raise DataError(f"a bundle cannot contain a model of the type {type(model).__name__}")
     if model.regions != (inputs.regions if "connectome" in model.features.steps else ()):
         raise DataError("a fit and the bundle have different regions")
     check_features(model.features, sizes)

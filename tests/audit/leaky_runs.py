@@ -417,7 +417,7 @@ def rows_scaled_by_outcome_group(home: Path, seed: int) -> None:
 
 LEDGER_CHECK = "ledger of test scores"
 ROWS_CHECK = "rows that agree in every column"
-ALONE_CHECK = "no single value gives the outcome away"
+ALONE_CHECK = "no single value reveals the outcome"
 # Leaks that a folder alone cannot prove cause a warning.
 CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
     the_best_of_several_runs: LEDGER_CHECK,

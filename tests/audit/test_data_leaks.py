@@ -60,7 +60,7 @@ def test_levels_tell_together_what_no_level_tells_alone():
     assert telling_levels(alone, outcome, DELAY) == ""  # levels with one subject are always pure
     points = Task(name="points", kind="regression", column="points")
     score = 10 * ward.str[1:].astype(float).to_numpy() + np.random.default_rng(0).normal(size=24)
-    assert "of its variance lies between levels" in telling_levels(ward, score, points)
+    assert "of its variance is between levels" in telling_levels(ward, score, points)
     assert telling_levels(ward, np.random.default_rng(1).normal(size=24), points) == ""
 
 

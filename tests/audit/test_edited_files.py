@@ -82,7 +82,7 @@ def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     edited(figure, "</svg>", "<text>AUC 0.99</text></svg>")
     by_tables, by_figures = paper_findings(run, record, drawn)
     assert f"{tables[0].name} differs in line 2" in by_tables.what
-    assert "99-mine.tsv is no table of this report" in by_tables.what
+    assert "99-mine.tsv is not a table of this report" in by_tables.what
     assert by_figures.what == f"{figure.name} differs"
     assert "references.bib differs" in by_tables.what
     (run / "tables" / "99-mine.tsv").unlink()

@@ -161,7 +161,7 @@ def test_permutations_stay_within_sites(monkeypatch):
     own = np.array([seen["sites"][i] for i in seen["subjects"]])
     assert (own[seen["moves"]] == own).all()
     assert "of a site" in result.method
-    assert "site" in result.method.split("taken out:")[1]
+    assert "site" in result.method.split("removed:")[1]
 
 
 def test_what_cannot_be_tested_is_said():

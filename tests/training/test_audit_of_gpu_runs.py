@@ -37,4 +37,4 @@ def test_rounding_is_no_leak_and_no_edit(rounding: None, tmp_path: Path) -> None
     found = audit_run(run.folder)
     assert [one.what for one in found.findings if one.status == "failed"] == []
     said = {one.check: one.what for one in found.findings}
-    assert said["poisoned test fold"] == "wrecking the test rows changes no fit beyond the rounding of a GPU"
+    assert said["poisoned test fold"] == "corrupting the test rows changes no fit beyond the rounding of a GPU"

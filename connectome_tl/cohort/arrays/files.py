@@ -159,7 +159,7 @@ class Search:
             [(subject, f"is {name!r} there") for subject, name in padded],
             f"the id is written differently for {what}",
             file,
-            "Zeros in front, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
+            "Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
             "same everywhere.",
         )
         settled = {subject for subject, _ in padded} | {name for _, name in padded}
@@ -176,7 +176,7 @@ class Search:
             remedy = f"Exclude the rows with select, or set {self.dropping}."
             lying = [name for name in there if name not in set(found.values())]
             if not found and lying:
-                remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
+                remedy = "Does the pattern contain more, or less, than the id? Compare a name with an id."
                 if "{id}" not in str(file):
                     remedy = (
                         "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."

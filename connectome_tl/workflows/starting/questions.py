@@ -90,7 +90,7 @@ def _settled(questions: Sequence[Question], answers: Mapping[str, str], ask: Ask
             raise UsageError(f"answer {given!r} to {one.key}", expected=f"one of {', '.join(one.choices)}")
         else:
             settled[one.key] = given
-    raise_all("the files leave something open", open_, UsageError)
+    raise_all("there are open questions", open_, UsageError)
     return settled
 
 

@@ -137,11 +137,11 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
         return Finding(
             check=check,
             status="warning",
-            what=f"scores of these subjects were seen {len(seen)} times, under "
+            what=f"scores of these subjects were evaluated {len(seen)} times, with "
             f"{counted(len(configurations), 'configuration')}",
             remedy="If this one was chosen by its test scores, these are optimistic: report the number tried.",
         )
-    return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
+    return Finding(check=check, status="passed", what=f"evaluated {len(seen)} times, with this configuration only")
 
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:

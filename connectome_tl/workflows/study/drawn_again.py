@@ -127,7 +127,7 @@ def _unlike_tables(recorded: dict[str, bytes], again: dict[str, str]) -> list[st
     for name, data in recorded.items():
         text = data.decode("utf-8", "replace")
         if name not in again:
-            wrong.append(f"{name} is no table of this report")
+            wrong.append(f"{name} is not a table of this report")
         elif text != again[name]:
             pairs = zip(text.splitlines(), again[name].splitlines(), strict=False)
             first = next((k for k, (one, two) in enumerate(pairs, start=1) if one != two), None)
@@ -139,7 +139,7 @@ def _unlike_figures(recorded: dict[str, bytes], again: dict[str, bytes], *, pdf:
     wrong = []
     for name, data in recorded.items():
         if name not in again:
-            wrong.append(f"{name} is no figure of this report")
+            wrong.append(f"{name} is not a figure of this report")
         elif data != again[name] and (pdf if name.endswith(".pdf") else not same_drawing(data, again[name])):
             wrong.append(f"{name} differs")
     return [*wrong, *(f"{name} is not there" for name in again if name not in recorded)]
@@ -176,7 +176,7 @@ def _unlike_items(
     if side.get("Sha256") != file_hash(file) or file.stat().st_size != one.n_bytes:
         return "is not the file that its sidecar describes"
     if one.name not in known:
-        return "is of no map of the summary"
+        return "belongs to no map of the summary"
     shown, kind = known[one.name]
     if side.get("Unit") != shown.unit:
         return "has a sidecar with another unit"

@@ -170,7 +170,7 @@ def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool)
     )
     table = ResultTable(
         section="audit",
-        title=f"Test scores of these subjects were seen under {_configurations(len(order))}",
+        title=f"Test scores of these subjects were evaluated with {_configurations(len(order))}",
         columns=("", "Configuration", "Subjects in common", "Split plan", "Models scored"),
         rows=rows,
         note="In the order of their first evaluation, from the ledgers in this run's log/ and next to its "
@@ -178,8 +178,8 @@ def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool)
     )
     others = len(order) - (own in order)
     warning = (
-        f"Test scores of these subjects were also seen under {_configurations(others)} other than this one. If it was "
-        "chosen by them, its scores are too good.",
+        f"Test scores of these subjects were also evaluated with {_configurations(others)} other than this one. If "
+        "this one was chosen by them, its scores are too good.",
     )
     return record.model_copy(
         update={"tables": (*record.tables, table), "warnings": (*record.warnings, *(warning if others else ()))}

@@ -116,7 +116,7 @@ def print_plan(task: Task, plan: Plan, screen: Console) -> None:
         'verdict "helps"': plan.gain_found,
     }
     screen.print(_table(f"gain over a control with a true {metric.words} of {plan.base:g}", gains))
-    screen.print(Text(f"Widths are medians, the rest are chances. {plan.method}.\n"))
+    screen.print(Text(f"Widths are medians, the others are probabilities. {plan.method}.\n"))
 
 
 def _table(title: str, columns: dict[str, tuple[float, ...]]) -> Table:
