@@ -86,7 +86,7 @@ class ConnectomeFiles(Settings):
                     f"give one for each"
                 )
         if self.labels == NUMBERED and self.atlas is not None:
-            raise ValueError("labels: numbered goes without names, and atlas gives names: use one of them")
+            raise ValueError("labels: numbered means no names, and atlas defines names: use one of them")
         if "fisher_z" in self.transforms and self.diagonal == "keep":
             raise ValueError("Fisher's z of a diagonal of ones is infinite: use diagonal: zero")
         return self
@@ -212,7 +212,7 @@ class CohortSettings(Settings):
 
     name: str = "cohort"
     simulated: bool = False
-    exploratory: bool = Field(default=False, description="scans came without the corrections a study needs")
+    exploratory: bool = Field(default=False, description="necessary corrections of the scans are missing")
     origin: str = Field(default="", description="how the connectomes were made: a sentence for the report's methods")
     participants: str
     tables: tuple[MoreTable, ...] = ()

@@ -148,7 +148,7 @@ class ScanSettings(Settings):
     template: AnyTemplate | None = None
     surfaces: SurfaceFiles | None = Field(default=None, description="regions of cortical surfaces, in place of the two")
     id_prefix: str = Field(
-        default="", pattern=r"^[A-Za-z0-9]*$", description="letters before each subject's label in all that is written"
+        default="", pattern=r"^[A-Za-z0-9]*$", description="prefix of each subject's label in all output"
     )
     age: AgeColumn | None = Field(
         default=None, description="age at scan, a column of the folder's sessions.tsv or participants.tsv"
@@ -181,7 +181,7 @@ class ConnectomesSettings(ScanSettings):
     )
     join_runs: bool = Field(
         default=False,
-        description="all diffusion images of a session that `dwi` lets pass are one scan, by run and name",
+        description="all diffusion images of a session that `dwi` selects are one scan, by run and name",
     )
     b0_max: float = Field(default=50.0, ge=0, le=500, description="s/mm2; up to here a volume is not weighted")
     bvec_lengths: BvecLengths = Field(
@@ -203,7 +203,7 @@ class ConnectomesSettings(ScanSettings):
     keep_orientations: bool = Field(default=False, description="write the fibre orientation densities")
     keep_transforms: bool = Field(default=False, description="write the registrations, as ITK reads them")
     wrong_table: Literal["refuse", "warn"] = Field(
-        default="refuse", description="b-values or b-vectors that surely do not go with the signal"
+        default="refuse", description="b-values or b-vectors that clearly contradict the signal"
     )
 
     @property

@@ -101,7 +101,7 @@ def test_a_table_that_lacks_some_regions_of_a_kind_is_refused() -> None:
     """Half a table: unlisted cortex receives streamlines."""
     labels, lines = head((1001, 1024, 2001, 2035), 0)
     half = RegionTable(("ctx-lh-bankssts", "ctx-lh-precentral"), (1001, 1024))
-    with pytest.raises(DataError, match="not in the table take streamline ends"):
+    with pytest.raises(DataError, match="not in the table receive streamline ends"):
         assemble(reduce_streamlines([from_list(lines)]), labels, half)
     settings = AssemblySettings(max_unlisted_ends=1)
     assert assemble(reduce_streamlines([from_list(lines)]), labels, half, settings=settings).account.edges > 0

@@ -131,9 +131,9 @@ def test_text_and_ragged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d * np.nan, "no voxel holds a number"),
-        (lambda d: d * 0, "hold nothing but 0"),
-        (lambda d: d * 0 + 7, "hold nothing but 7"),
+        (lambda d: d * np.nan, "no voxel has a number"),
+        (lambda d: d * 0, "contain only 0"),
+        (lambda d: d * 0 + 7, "contain only 7"),
         (lambda d: d - 2, "of the unweighted signal is negative"),
         (lambda d: (d * 60000).astype(np.uint16).view(np.int16), "numbers too large for their type"),
         (lambda d: d.astype(np.complex64), "not real numbers"),

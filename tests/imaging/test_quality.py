@@ -96,7 +96,7 @@ def test_a_volume_that_is_too_bright_is_named(clean: Dwi) -> None:
     assert "too bright in volume 31" in said(bright)
     check = check_signal(bright, empty_volumes(bright))
     assert check.problem is None
-    assert "volume 31 is brighter than its b-value of 1000 lets expect: 3 times" in check.warnings
+    assert "volume 31 is brighter than expected at b = 1000: 3 times" in check.warnings
 
 
 def test_volumes_that_hold_nothing_are_named_and_left_out(clean: Dwi) -> None:

@@ -140,7 +140,7 @@ def spell_ids_as_files(walker: Path_) -> Callable[[dict[str, Any], str], None]:
 
 
 def take_pattern(settings: dict[str, Any], said: str) -> None:
-    lying = re.search(r"there lie (\S+?),", said).group(1)  # type: ignore[union-attr]
+    lying = re.search(r"found (\S+?),", said).group(1)  # type: ignore[union-attr]
     settings["connectomes"]["files"] = re.sub(r"sub-\d+", "{id}", lying)
 
 

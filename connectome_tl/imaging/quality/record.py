@@ -20,7 +20,7 @@ COLUMNS = {  # columns of the table: description and unit
     "volume": ("counted from 1", ""),
     "bval": ("b-value", "s/mm2"),
     "signal": ("mean signal in the brain", "arbitrary"),
-    "expected_signal": ("what b-value and direction let expect", "arbitrary"),
+    "expected_signal": ("expected signal for b-value and direction", "arbitrary"),
     "trans_x": ("shift of the head's centre to the right", "mm"),
     "trans_y": ("shift of the head's centre to the front", "mm"),
     "trans_z": ("shift of the head's centre upwards", "mm"),

@@ -65,8 +65,8 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
         usual = 1.4826 * float(np.nanmedian(np.abs(rest)))
         far = np.flatnonzero(np.abs(rest) > max(_OFF, 6 * usual))
         warnings = tuple(
-            f"volume {v + 1} is {'brighter' if rest[v] > 0 else 'darker'} than its b-value of {dwi.bvals[v]:g} lets "
-            f"expect: {np.exp(rest[v]):.2g} times"
+            f"volume {v + 1} is {'brighter' if rest[v] > 0 else 'darker'} than expected at b = "
+            f"{dwi.bvals[v]:g}: {np.exp(rest[v]):.2g} times"
             for v in far
         )
     return SignalCheck(measured, np.exp(fitted), problem, warnings)

@@ -190,7 +190,7 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             "the image has no orientation (sform and qform codes are 0)",
             expected="a scanner or template space",
             file=file,
-            remedy="Left and right cannot be told apart; convert it again from the original.",
+            remedy="Left and right cannot be distinguished; convert it again from the original.",
         )
     _make_sizes_positive(header, file)
     _check_two_orientations(header, file)
@@ -273,7 +273,7 @@ def _open_mgh(file: Path, max_bytes: int) -> OpenedImage:
             "the image has no orientation (goodRASFlag is 0)",
             expected="a scanner or template space",
             file=file,
-            remedy="Left and right cannot be told apart; convert it again from the original.",
+            remedy="Left and right cannot be distinguished; convert it again from the original.",
         )
     shape = [int(n) for n in header["dims"]]
     n_bytes = _claimed(shape, header.get_data_dtype().itemsize, max_bytes, file)

@@ -43,9 +43,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
         subject = table.relative_to(folder).parts[0]
         for name in _column(table, "filename", problems) or []:
             if not any((place / name).is_file() for place in (table.parent, *table.parent.glob("*/"))):
-                problems.append(
-                    Problem("scans.tsv names a file that is not there", got=name, subject=subject, file=table)
-                )
+                problems.append(Problem("scans.tsv names a missing file", got=name, subject=subject, file=table))
     return problems
 
 

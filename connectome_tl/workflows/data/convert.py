@@ -159,7 +159,7 @@ def _job(
 ) -> _Job:
     numbered = str(labels) == NUMBERED
     if numbered and atlas is not None:
-        raise UsageError("--labels numbered goes without names, and --atlas gives names", expected="one of them")
+        raise UsageError("--labels numbered means no names, and --atlas defines names", expected="one of them")
     of_atlas = None if atlas is None else load_atlas(atlas)
     table = None if labels is None or numbered else read_labels(labels)
     if of_atlas is not None and table is not None:
