@@ -96,7 +96,7 @@ def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
 
 
 def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -> list[str]:
-    """Columns that no single one gives the outcome away in, but two or all of them do."""
+    """Columns that reveal the outcome in combination, but not alone."""
     seen = np.isfinite(outcome)
     if not (task.is_binary or task.kind == "regression") or seen.sum() < _FEWEST_ROWS:
         return []

@@ -117,7 +117,7 @@ def test_tissue_that_stands_as_a_row_is_said(named: bool) -> None:
         reduce_streamlines([from_list(lines)]), labels, regions, settings=AssemblySettings(diagonal="keep")
     )
     (said,) = [warning for warning in found.warnings if "rows that are white" in warning]
-    assert "FreeSurfer take 100.0% of the streamline ends" in said
+    assert "FreeSurfer receive 100.0% of the streamline ends" in said
 
 
 def test_numbers_of_another_scheme_are_not_taken_for_tissue() -> None:

@@ -75,7 +75,7 @@ def test_a_failure_is_one_error_with_the_last_lines_that_were_said(tmp_path: Pat
     assert "line 87 " not in text
     with pytest.raises(InterruptedRunError, match="killed"):
         run(shell("kill -9 $$"), tmp_path)
-    with pytest.raises(MissingInputError, match=r"asks for \{image\}, which this scan does not have"):
+    with pytest.raises(MissingInputError, match=r"requires \{image\}, which this scan does not have"):
         run(brain("cp", "{image}", "{out}"), tmp_path)
 
 
