@@ -2,11 +2,11 @@
 
 A bundle of simulated infants (all regions of the neonatal atlas) is damaged in many ways
 (`tests/properties/bundle_mutations.py`) and opened. Every mutant with the old manifest must be refused with exit code
-65. Mutants with a matching manifest, as made by somebody who knows the format, must be refused, or their predictions
+65. Mutants with a matching manifest, as made by a person who knows the format, must be refused, or their predictions
 for their own simulated subjects must equal the stored ones. Nothing may be executed or written, and opening may
 take at most twice the mutant's size in memory (as Python and numpy count it) where it is half as large as the bundle
 or larger, and a fixed amount more where it is smaller. For a bundle of less than 1.5 MB the limit is 3 MB, since
-parsing, tables and features of six subjects take that whatever its size.
+parsing, tables and features of six subjects need this for any size.
 
     python benchmarks/mutations_bundles.py [--n 500] [--seed 0] [--images] [--quick] [--out FILE]
 
@@ -33,7 +33,7 @@ sys.path[:0] = [str(HERE), str(HERE / "tests")]
 
 
 def harness() -> ModuleType:
-    """The mutations and their judge, which the tests share."""
+    """The mutations and their evaluation, shared with the tests."""
     path = HERE / "tests" / "properties" / "bundle_mutations.py"
     spec = importlib.util.spec_from_file_location("bundle_mutations", path)
     assert spec is not None
@@ -66,8 +66,8 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="64 mutants of a bundle of twelve regions")
-    parser.add_argument("--images", action="store_true", help="a bundle that sees volumes of 32^3 voxels, too")
-    parser.add_argument("--out", type=Path, help="keep finished mutants here")
+    parser.add_argument("--images", action="store_true", help="a bundle that also uses volumes of 32^3 voxels")
+    parser.add_argument("--out", type=Path, help="file of finished mutants")
     options = parser.parse_args()
     n = 64 if options.quick else options.n
     mutations = harness()
@@ -82,7 +82,7 @@ def main() -> int:
         else:
             bundle = made(Path(folder), 12 if options.quick else 90)
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-        open_bundle(bundle)  # what is imported on first use is imported
+        open_bundle(bundle)  # import what is imported on first use
         started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for seed in range(options.seed, options.seed + n):
             if str(seed) not in known:
@@ -95,7 +95,7 @@ def main() -> int:
 
 
 def report(known: dict[str, list[Any]], size: int, cpu: float, before: int, mutations: ModuleType) -> int:
-    """Print what became of the mutants; 1 where one was not as it must be."""
+    """Print the results of the mutants; 1 if any result is wrong."""
     counts = Counter(one[0] for one in known.values())
     by_mutation: dict[str, Counter[str]] = {}
     for word, name, *_ in known.values():
