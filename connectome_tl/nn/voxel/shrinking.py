@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.channels import ChannelGroup, dependency_graph
+from connectome_tl.nn.voxel.convolutions import plain
 from connectome_tl.nn.voxel.gates import Gates
 
 
@@ -135,7 +136,7 @@ def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
     from torch_pruning.utils import count_ops_and_params
 
     network, example = copy.deepcopy(network).eval().cpu(), example.cpu()
-    macs, parameters = count_ops_and_params(network, example)
+    macs, parameters = count_ops_and_params(plain(copy.deepcopy(network)), example)
     times = []
     with torch.no_grad():
         for _ in range(repeats + 1):
