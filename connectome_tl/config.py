@@ -105,6 +105,14 @@ def dump_settings(settings: Settings) -> str:
     return yaml.safe_dump(_dumped(settings), sort_keys=False, allow_unicode=True, width=100)
 
 
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Settings, as plain dictionaries, that are not the same: `key.sub: before to now` each."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        return [line for k in keys for line in differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)]
+    return [] if before == now else [f"{name}: {before} to {now}"]
+
+
 def _dumped(value: Any) -> Any:
     if isinstance(value, BaseModel):
         # Write null only if it is not the default (for example, an omitted stage).

@@ -77,6 +77,31 @@ def fitted_before() -> dict[str, Any]:
 
 
 @pytest.fixture
+def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal fits of one test are made once and in this process, so that an audit repeats none of its run's.
+
+    For tests of commands that follow each other; that an audit fits anew is tested in `tests/audit`.
+    """
+    from connectome_tl.provenance import content_hash
+    from connectome_tl.training import fit as module
+
+    made: dict[str, Any] = {}
+    fitted, run = module._fitted, module._run
+
+    def once(plan: Any, context: Any, store: Any) -> Any:
+        key = content_hash(plan.key, module._contents(plan, context), plan.predict, plan.keep)
+        if store is not None or key not in made:
+            made[key] = fitted(plan, context, store)
+        return made[key]
+
+    def here(plans: Any, cohorts: Any, done: Any, store: Any, n_jobs: int, *rest: Any) -> Any:
+        return run(plans, cohorts, done, store, 1, *rest)
+
+    monkeypatch.setattr(module, "_fitted", once)
+    monkeypatch.setattr(module, "_run", here)
+
+
+@pytest.fixture
 def audits_fit_once(fitted_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Audits fit equal plans on equal rows once in this process: most tests audit copies of one run.
 

@@ -63,7 +63,9 @@ def embed(
     from connectome_tl.workflows.images.embed import embed_cohort
 
     found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
-    terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
+    terminal.answer(file=out, images=len(found.images), fits=len(found.fits), notes=found.notes)
+    for note in found.notes:
+        terminal.note(f"note: {note}")
     terminal.say(f"{counted(len(found.images), 'image')}, {counted(len(found.fits), 'fit')}: {out}")
 
 

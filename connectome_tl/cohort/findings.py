@@ -14,6 +14,7 @@ _SHOWN = 12
 _MOST_LINES = 40
 _FEW = 3
 _QUOTED = re.compile(r"'[^']*'")
+_DETAILS = re.compile(r"(?<=\w)\)?: .*")
 # Ends of notes on how something was read that ask nothing of anybody. Every other note is shown as a warning.
 _BENIGN = re.compile(
     r"decimal commas were read as points"
@@ -52,6 +53,14 @@ class Findings:
             self.problems.append(
                 Problem(f"{what}, in {counted(len(rows), 'row')}", got=listed(pairs), file=file, remedy=remedy),
             )
+
+    def of_files(self, said: Iterable[tuple[Path, str]]) -> None:
+        """Add notes that name their file, one for all files that were read in the same way."""
+        groups: dict[str, list[str]] = {}
+        for path, note in said:
+            groups.setdefault(_DETAILS.sub("", _QUOTED.sub("", note.replace(path.name, ""))), []).append(note)
+        for first, *more in groups.values():
+            self.notes.append(f"{first} (and so in {counted(len(more), 'more file')})" if more else first)
 
 
 def listed(values: Sequence[str], shown: int = _SHOWN) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 import numpy as np
+import pytest
 
 from .conftest import OnDisk
 
@@ -53,6 +54,21 @@ def test_quality_of_upstream_tools_is_read_one_file_per_subject(on_disk: OnDisk)
     assert cohort.ids == ("sub-01", "sub-02", "sub-03", "sub-04")
     assert cohort.flow[1].n_excluded == 2
     np.testing.assert_allclose(cohort.covariates["qc_mot_abs"], [0.1, 0.2, 0.3, 0.4])
+
+
+def test_merged_headers_of_files_of_single_subjects_are_noted_once(on_disk: OnDisk) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    for i in range(1, 7):
+        book = openpyxl.Workbook()
+        for row in (["Growth", None], ["head", "weight"], [30 + i, 3000 + i]):
+            book.active.append(row)
+        book.active.merge_cells("A1:B1")
+        book.save(on_disk.folder / f"growth-0{i}.xlsx")
+    on_disk.settings["covariates"] = [{"column": "weight", "unit": "g"}]
+    cohort = with_tables(on_disk, {"file": "growth-{id}.xlsx"}).read()
+    assert cohort.covariates["weight"].tolist() == [3001, 3002, 3003, 3004, 3005, 3006]
+    (note,) = (one for one in cohort.notes if "Growth" in one)
+    assert note == "growth-01.xlsx: the title 'Growth' (A1:B1) was not read (and so in 5 more files)"
 
 
 def test_what_does_not_fit_is_listed_with_everything_else(on_disk: OnDisk) -> None:

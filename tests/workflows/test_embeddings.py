@@ -25,12 +25,13 @@ from connectome_tl.settings.images.embedding import ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
-from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.checks import check_embedded
+from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.images.embedding import image_embedding
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.stages import unseen_fit
-from connectome_tl.workflows.images.embed import embed_cohort
+from connectome_tl.workflows.images.embed import UNUSED, embed_cohort
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -126,6 +127,23 @@ def test_each_fold_uses_a_fit_without_its_test_subjects(home: Path, run: StudyRu
         if record.of(value)
     }
     assert used == {one.fit for one in record.fits}
+
+
+def test_a_network_of_a_source_that_was_not_used_is_noted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As stage 1 is stored where the core of the source judged it; a source of volumes alone has no core."""
+    assert made_by(home).notes == made_by(home, "of_source").notes == ()
+    load = FitStore.load
+
+    def judged(store: FitStore, key: str, *, state: bool) -> FitResult | None:
+        found = load(store, key, state=state)
+        return None if found is None else replace(found, facts={**found.facts, PREDICTABLE: 0.0})
+
+    monkeypatch.setattr(FitStore, "load", judged)
+    file = home / "infants" / "cohort.yaml"
+    assert embed_cohort(home / "run", file, tmp_path / "a.json", stage="pretrain").notes == (UNUSED,)
+    assert embed_cohort(home / "run", file, tmp_path / "b.json").notes == ()
 
 
 def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(home: Path, run: StudyRun) -> None:

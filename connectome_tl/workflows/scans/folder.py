@@ -73,6 +73,9 @@ class FolderRun:
     page: Path
     reasons: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"FolderRun({counted(len(self.done), 'scan')} done, {len(self.failed)} failed, page: {str(self.page)!r})"
+
 
 def run_folder(
     plan: Plan[AnyScanSettings],
