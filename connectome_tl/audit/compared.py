@@ -16,12 +16,12 @@ _KEY = ["task", "model", "repeat", "fold", "subject"]
 def compared(
     check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classes: bool = False, rounding: float | None = None
 ) -> Finding:
-    """Compare predictions with recorded ones, within what another processor may do to them.
+    """Compare predictions with recorded ones, with the tolerance that different processors require.
 
     Args:
         classes: compare the classes as well.
-        rounding: largest difference between two repetitions on this device, as a share of the scores' SD; beyond
-            `TIMES` as much is a warning.
+        rounding: largest difference between two repetitions on this device, as a fraction of the scores' SD;
+            more than `TIMES` as much is a warning.
     """
     both = again.merge(recorded, on=_KEY, how="left", suffixes=("", "_recorded"), indicator=True)
     absent = both[both["_merge"] == "left_only"]

@@ -1,7 +1,8 @@
-"""Whether two fits are equal: to the last bit on the processor, up to rounding on a GPU.
+"""Compare two fits: bit for bit on the CPU, up to rounding on a GPU.
 
-How much rounding does to a fit depends on the device, the network and the number of steps. It is therefore measured:
-the same fit is made once more from the same data, and its differences, array by array, are the unit of all others.
+The effect of rounding on a fit depends on the device, the network and the number of steps. It is therefore measured:
+the same fit is made once more from the same data, and other differences are compared with those of this repetition,
+array by array.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from connectome_tl.training.checkpoint import FitResult
 
 # A GPU repeats a fit up to rounding, which moves its numbers by at most this share, or this value.
 NEAR, NEAR_ZERO = 0.01, 1e-3
-# Two repetitions differ by at most this multiple of what two others differ by, or of this share of an array's size.
+# Largest difference between two repetitions, as a multiple of that between two others, or of this fraction of the norm.
 TIMES, SMALLEST = 10.0, 1e-6
 _TRAINED = "state/"  # arrays that are trained; the others are computed on the processor
 
@@ -42,11 +43,11 @@ def near(one: object, two: object) -> bool:
 def same_state(one: FitResult, two: FitResult, *, exactly: bool, twin: FitResult | None = None) -> bool:
     """Whether two fits are equal to the last bit or, if not `exactly`, up to the rounding of a GPU.
 
-    Rounding moves trained weights and losses only; what is fitted on the processor is equal to the last bit.
+    Rounding changes trained weights and losses only; fits on the CPU are equal to the last bit.
 
     Args:
         twin: the fit `one` made once more from the same data. With it, each array and the training curve may differ
-            by `TIMES` the difference between these two; without it, all weights together by the share `NEAR`.
+            by `TIMES` the difference between these two; without it, all weights together by the fraction `NEAR`.
     """
     if exactly:
         return equal_state(one, two)
@@ -81,11 +82,11 @@ def alike_in_shape(one: FitResult, two: FitResult) -> bool:
 
 
 def _within(one: FitResult, two: FitResult, twin: FitResult, trained: list[str]) -> bool:
-    """Whether `two` is as near to `one` as rounding explains, array by array.
+    """Whether rounding explains the difference between `one` and `two`, array by array.
 
-    An array of few numbers may by chance have hardly moved in the twin. It is therefore also allowed the share that
-    rounding moved the median array by, of its own size or that of as many numbers of average size. Numbers that only
-    rounding determines (a bias in front of a normalisation) move much in both.
+    An array with few numbers may by chance hardly differ in the twin. Its limit is therefore at least the relative
+    change of the median array, applied to its own norm or to that of as many numbers of average size. Numbers that are
+    determined by rounding alone (a bias before a normalisation) differ much in both.
     """
     arrays = {name: (one.arrays[name], two.arrays[name], twin.arrays[name]) for name in trained}
     noise = {name: _distance(a, c) for name, (a, _, c) in arrays.items()}

@@ -1,4 +1,4 @@
-"""Compare the fits that a run keeps with the same fits made again."""
+"""Compare the stored fits of a run with the same fits made again."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ Apply = Callable[[FitResult], list[np.ndarray]]
 
 @dataclass
 class _Compared:
-    """Stored fits and the same fits made again, by what they are."""
+    """Results of the comparison of stored fits with the same fits made again."""
 
     wrong: list[str]
     trained_equal: int = 0  # networks that predict the same to the last bit
     trained_apart: int = 0
-    silent: list[tuple[FitResult, FitResult]] = field(default_factory=list)  # fits that predict nothing, and mixtures
+    silent: list[tuple[FitResult, FitResult]] = field(default_factory=list)  # fits without predictions, and mixtures
 
 
 def stored_finding(
     results: dict[str, FitResult], store: FitStore, *, exactly: bool = True, apply: Apply | None = None
 ) -> Finding:
-    """The fits that the run keeps, for explanations, bundles and the page, beside those fitted again.
+    """Compare the stored fits of a run, used by explanations, bundles and the page, with those fitted again.
 
-    Fits that predict nothing (stages 1 and 2) are compared to the last bit if all networks of the folder are equal to
-    the last bit, so that it was made on such a machine. Otherwise what they compute for some rows is compared.
+    Fits without predictions (stages 1 and 2) are compared bit for bit if all networks of the folder are equal bit for
+    bit, since it was then made on the same kind of machine. Otherwise their outputs for some rows are compared.
 
     Args:
         exactly: whether the device of the fits repeats them to the last bit (`repeats_exactly`).
-        apply: what a fit computes for some of its own rows, arrays (n_rows, n_columns).
+        apply: returns the outputs of a fit for some of its own rows, arrays (n_rows, n_columns).
     """
     check = "stored fits are those fitted again"
     seen = _Compared([])
@@ -78,7 +78,7 @@ def stored_finding(
 
 
 def _compare(stored: FitResult, again: FitResult, seen: _Compared, exactly: bool) -> None:
-    """Compare one fit, and note what has to be compared when all are known."""
+    """Compare one fit, and collect the fits that are compared after all others."""
     seen.wrong += [f"{again.key[:12]} ({again.stage}): {what}" for what in unlike(stored, again, exactly=exactly)]
     if stored.stage == "mixture" or not again.predictions:
         seen.silent.append((stored, again))
@@ -89,10 +89,10 @@ def _compare(stored: FitResult, again: FitResult, seen: _Compared, exactly: bool
 
 
 def _silent(stored: FitResult, again: FitResult, here: bool, apply: Apply | None) -> list[str]:
-    """In what a mixture, or a fit that predicts nothing, differs.
+    """Differences of a mixture, or of a fit without predictions.
 
     Args:
-        here: whether the folder was made on a machine that repeats fits to the last bit.
+        here: whether the folder was made on a machine on which fits are repeated bit for bit.
     """
     if here:
         found = [] if not stored.arrays or same_state(stored, again, exactly=True) else ["fitted numbers"]
@@ -114,9 +114,9 @@ def _close(one: np.ndarray, two: np.ndarray) -> bool:
 
 
 def unlike(stored: FitResult, again: FitResult, *, exactly: bool = True) -> list[str]:
-    """In what a stored fit differs from the same one made again, beyond what another processor may do.
+    """Differences between a stored fit and the same one made again that another processor does not explain.
 
-    A mixture whose network has the weight 0 predicts the same, although its facts depend on the network.
+    A mixture with network weight 0 has the same predictions, although its facts depend on the network.
     """
     exactly &= stored.stage != "mixture"
     found = [name for name in ("stage", "rows", "tasks") if getattr(stored, name) != getattr(again, name)]

@@ -33,7 +33,7 @@ from connectome_tl.workflows.study.stored_fits import StoredFits
 
 @pytest.fixture(scope="module")
 def rounding() -> Iterator[None]:
-    """Networks are trained on the CPU in place of a GPU, and end with other errors of rounding in every fit."""
+    """Networks are trained on the CPU in place of a GPU, and have other rounding errors in every fit."""
     unseeded = np.random.default_rng()
 
     def train(model: Any, *given: Any, **more: Any) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_rounding_is_no_leak_and_no_edit(run: Path) -> None:
     found = audit_run(run)
     assert [one.what for one in found.findings if one.status == "failed"] == []
     said = {one.check: one for one in found.findings}
-    assert said["poisoned test fold"].what == "wrecking the test rows changes no fit beyond the rounding of a GPU"
+    assert said["poisoned test fold"].what == "corrupting the test rows changes no fit beyond the rounding of a GPU"
     assert said["networks fitted again (all folds)"].status == "passed"
 
 
