@@ -12,6 +12,7 @@ train on 33 drawn subjects and test the others (few_labels).
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds
     python benchmarks/coverage.py --studies 200      # quick
+    python benchmarks/coverage.py --cells 1:4        # cells whose name holds this text
     python benchmarks/coverage.py --state FILE       # resumes a stopped one
 """
 
@@ -351,6 +352,7 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 1000 when tuning)")
     parser.add_argument("--only", choices=("binary", "regression"))
+    parser.add_argument("--cells", default="", help="only cells whose name holds this text, for example 1:4")
     parser.add_argument("--seed", type=int, default=None, help="another seed (11; 1 when tuning)")
     parser.add_argument("--state", type=Path, help="file of finished cells; a stopped run resumes from it")
     parser.add_argument("--quick", action="store_true", help="two cells, 20 studies each")
@@ -361,6 +363,7 @@ def main() -> None:
     seed = given.seed if given.seed is not None else 1 if given.tune else 11
     wanted = {"binary": [False], "regression": [True]}.get(given.only, [False, True])
     cells = [c for c in (TUNE if given.tune else CONFIRM) if (c.n_positive is None) in wanted]
+    cells = [cell for cell in cells if given.cells in cell.name]
     cells = cells[:2] if given.quick else cells
     start = time.process_time()
     enough = stats.binom.ppf(0.01, n_studies, WANTED) / n_studies

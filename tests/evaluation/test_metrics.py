@@ -22,6 +22,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.calls import HALF_SELDOM, RARE_OFTEN, RARE_SELDOM, SWINGING, call_intervals
 from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
+    averaged_interval,
     between_folds,
     mean_interval,
     positive_mean_interval,
@@ -196,9 +197,9 @@ def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     called, positive, alone = np.tile([0.0, 0.0, 0.0, 0.1], 300), np.arange(1200) % 5 == 0, np.arange(1200)
     nothing, little = (call_intervals(called, positive, alone, auc) for auc in ((0.48, 0.55), (0.55, 0.65)))
     # Few are predicted positive: the specificity is stable; a sensitivity above 0 may hold in this cohort only.
-    steady, low, high = (TEST_ONLY._replace(factor=f) for f in (RARE_OFTEN[0], *RARE_SELDOM))
+    low, high = (TEST_ONLY._replace(factor=f) for f in RARE_SELDOM)
     right, caught = 1 - called[~positive], called[positive]
-    assert little.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady))
+    assert little.specificity[1:] == pytest.approx(averaged_interval(right, alone[~positive], RARE_OFTEN[0]))
     assert nothing.specificity[1:] == (pytest.approx(little.specificity[1]), 1.0)
     assert little.sensitivity[1] == pytest.approx(proportion_interval(caught, alone[positive], low)[0])
     assert little.sensitivity[2] == pytest.approx(proportion_interval(caught, alone[positive], high)[1])
@@ -281,6 +282,25 @@ def test_a_proportion_of_none_or_all_reaches_its_end_exactly():
         for factor in (1.0, 2.2, 3.2):
             assert proportion_interval(np.zeros(n), np.arange(n), TEST_ONLY._replace(factor=factor))[0] == 0
             assert proportion_interval(np.ones(n), np.arange(n), TEST_ONLY._replace(factor=factor))[1] == 1
+
+
+def test_a_recall_near_one_has_jeffreys_interval_of_as_many_single_calls_as_were_seen():
+    """Oracle: statsmodels. A model that errs in one of three repeats is not known better than one that never errs."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    alone = np.arange(26)
+    for wrong in (0, 1, 5, 26):
+        value = (alone >= wrong) * 1.0
+        low, high = proportion_confint(26 - wrong, 26, method="jeffreys")
+        expected = (0.0 if wrong == 26 else low, 1.0 if wrong == 0 else high)
+        assert averaged_interval(value, alone, 1.0) == pytest.approx(expected)
+    twins = averaged_interval(np.repeat(alone >= 5, 2) * 1.0, np.repeat(alone, 2), 1.0)
+    assert twins == pytest.approx(proportion_confint(21, 26, method="jeffreys"))  # called alike, they count once
+    lows = [averaged_interval(np.r_[np.ones(25), 1 - k / 3], alone, 1.1)[0] for k in range(4)]
+    assert lows == sorted(lows, reverse=True)
+    low, high = averaged_interval(np.r_[np.ones(16), np.full(10, 0.5)], alone, 1.0)  # half of the variance
+    single = proportion_confint(21, 26, method="jeffreys")
+    assert 0.68 < (high - low) / (single[1] - single[0]) < 0.78
 
 
 def test_a_brier_interval_counts_what_varies_within_the_classes():
