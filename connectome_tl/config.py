@@ -158,7 +158,7 @@ def _value(
                 f"{_dotted(path)}: the environment variable {error} is not set",
                 file=file,
                 line=lines[path],
-                remedy="Set it to the folder it stands for, or write the path out.",
+                remedy="Set it to a folder, or write the complete path.",
             )
         )
         return None
@@ -166,7 +166,7 @@ def _value(
         problems.append(Problem(f"{_dotted(path)}: {' '.join(str(error).split())}", file=file, line=lines[path]))
         return None
     finally:
-        constructor.recursive_objects.clear()  # after an error it holds the node, which an alias may name again
+        constructor.recursive_objects.clear()  # after an error it contains the node, to which an alias may refer again
 
 
 def _plain(text: str, where: str, file: str | Path | None, line: int | None = None) -> str:

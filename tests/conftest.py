@@ -1,4 +1,4 @@
-"""What all tests share: real data, results made once for all workers, and the order in which tests run."""
+"""Shared by all tests: real data, results computed once for all workers, and the order of the tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 # these when they are imported.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# Processes that tests start would otherwise compile the package anew, half a second of CPU time each.
+# Processes that tests start would otherwise compile the package again, half a second of CPU time each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -25,7 +25,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Modules with slow tests first, dealt out to the workers, so that all workers end with short tests.
+    """Modules with slow tests first, distributed over the workers, so that all workers end with short tests.
 
     `--dist worksteal` gives each worker a contiguous part of the list; tests of a module stay together, since they
     share fixtures.
@@ -105,7 +105,7 @@ def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
 def audits_fit_once(fitted_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Audits fit equal plans on equal rows once in this process: most tests audit copies of one run.
 
-    Wrecked or turned rows, another outcome or other subjects to predict are other inputs, and are fitted.
+    Corrupted or reordered rows, another outcome or other subjects to predict are other inputs, and are fitted.
     """
     from connectome_tl.audit import replay
     from connectome_tl.provenance import content_hash

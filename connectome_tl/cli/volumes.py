@@ -107,7 +107,7 @@ def prune(
         )
         terminal.say(
             f"fold {one.fold}, network {one.network}: {cost}; loss {one.pruned_loss:.3f} "
-            f"(unpruned, trained as long: {one.tuned_loss:.3f}; as it was: {one.loss:.3f})"
+            f"(unpruned, same number of steps: {one.tuned_loss:.3f}; before: {one.loss:.3f})"
         )
     terminal.say(
         f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "

@@ -23,7 +23,7 @@ _BENIGN = re.compile(
     r"|rows have no names and were numbered; their order is taken to be the same in all files"
     r"|(?:was|were) read as missing|was read as no family|spellings of one category were read as one: .*"
     r"|censored values were read as (?:their limit|missing)|(?:is missing|its unit is .*), says \S+"
-    r"|missing cells were filled from .*|read from the column gender|stand in the participants table already"
+    r"|missing cells were filled from .*|read from the column gender|are in the participants table already"
     r"|(?:is|are) missing in .*masked.*|further files fit the pattern of .*"
     r"|SIFT2 measures were multiplied by .*|CONN values are Fisher's z already|and were read as positions"
     r"|covariate and outcome; a study may use it as one of them only"
@@ -32,7 +32,7 @@ _BENIGN = re.compile(
 
 
 def is_benign(note: str) -> bool:
-    """Whether a note only tells how something was read; what asks for a look or an action is not benign."""
+    """Whether a note only reports how something was read; notes that need attention or an action are not benign."""
     return any(found.end() == len(note) for found in _BENIGN.finditer(note))
 
 

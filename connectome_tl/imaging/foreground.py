@@ -69,8 +69,8 @@ def mixed_backgrounds(is_stripped: Collection[bool]) -> str:
     if empty in (0, n):
         return ""
     return (
-        f"{empty} of {n} volumes have an empty background, as after skull stripping, and the others have not: head "
-        "volumes and grey levels of heads and of brains do not compare"
+        f"{empty} of {n} volumes have an empty background, as after skull stripping, and the others do not: head "
+        "volumes and grey levels of heads and brains are not comparable"
     )
 
 

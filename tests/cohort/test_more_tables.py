@@ -1,4 +1,4 @@
-"""Sessions, phenotype and quality tables are joined by id and say when they cannot be."""
+"""Sessions, phenotype and quality tables are joined by id, with an error if this is impossible."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_unit_that_contradicts_the_sidecar_is_refused(on_disk: OnDisk) -> None
 
 
 def redcap(on_disk: OnDisk) -> OnDisk:
-    """A longitudinal export: birth, scan and follow-up are rows of their own, in one file."""
+    """A longitudinal export: birth, scan and follow-up are separate rows in one file."""
     lines = ["record_id,redcap_event_name,redcap_repeat_instrument,ga_birth,scan_pma,bayley_cog"]
     for i in range(1, 7):
         lines += [f"{i},birth_arm_1,,29+{i},,", f"{i},term_arm_1,,,4{i - 1},", f"{i},term_arm_1,mri,,,"]

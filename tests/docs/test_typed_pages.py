@@ -59,7 +59,7 @@ Typed = Callable[..., None]
 
 @pytest.fixture
 def typed(home: Path, monkeypatch: pytest.MonkeyPatch) -> Typed:
-    """Type the marked blocks of a page; `stands_for` are its placeholders, `fewer` its numbers that take long."""
+    """Type the marked blocks of a page; `stands_for` replaces placeholders, `fewer` numbers that take long."""
     monkeypatch.chdir(home)
 
     def type_blocks(page: str, stands_for: dict[str, str] | None = None, fewer: dict[str, str] | None = None) -> None:
@@ -86,7 +86,7 @@ def test_a_run_is_explained_drawn_and_shared_as_the_pages_print(
     assert list((home / "results" / "figures").glob("*.pdf"))
     assert (home / "results" / "tables" / "references.bib").is_file()
     shutil.copytree(home / "results", home / "runs" / "study")
-    shutil.copytree(home / "target", home / "runs" / "target")  # the run names its cohort relative to its own folder
+    shutil.copytree(home / "target", home / "runs" / "target")  # paths of its cohort are relative to the run
     placeholders = {"RUN_DIR": "results", "DIR": "bundle", "COHORT.yaml": "elsewhere/cohort.yaml", " V ": " v "}
     typed("bundles.md", placeholders)
     assert (home / "validation" / "validation.json").is_file()

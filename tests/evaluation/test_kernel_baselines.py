@@ -1,4 +1,4 @@
-"""Kernel ridge, linear transfer and meta-matching equal scikit-learn or a reference written out with refits."""
+"""Kernel ridge, linear transfer and meta-matching equal scikit-learn or a reference implementation with refits."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def centred_ridge(gram: np.ndarray, y: np.ndarray, cross: np.ndarray, penalty: f
 def by_refits(
     gram: np.ndarray, cross: np.ndarray, y: np.ndarray, families: np.ndarray, penalties: tuple[float, ...] = PENALTIES
 ) -> tuple[float, np.ndarray]:
-    """The least left-out squared error over penalties, every family left out by a refit, and the test scores."""
+    """The smallest left-out squared error over penalties, with a refit for every family, and the test scores."""
     best = (np.inf, np.zeros(0))
     for penalty in penalties:
         error = 0.0

@@ -76,6 +76,6 @@ def test_a_notebook_shows_names_as_text() -> None:
 
 @pytest.mark.parametrize("make", [PLOTS.roc, PLOTS.scores, COHORT.plot.ages, COHORT.plot.matrix])
 def test_ipython_shows_a_figure_though_nobody_imported_pyplot(make: Callable[[], Figure]) -> None:
-    """A formatter without registered figures is what a notebook starts with."""
+    """A notebook starts with a formatter without registered figures."""
     shown, _ = DisplayFormatter().format(make())
     assert shown["image/png"].startswith(b"\x89PNG")

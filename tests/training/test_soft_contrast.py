@@ -1,4 +1,4 @@
-"""Random contrasts without label maps: tissues keep their borders, and get other levels in any order."""
+"""Random contrasts without label maps: tissues keep their borders, with other levels in any order."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_equal_levels_stay_equal_and_the_map_is_smooth(head: tuple[torch.Tensor,
         for level in torch.round(volume, decimals=1)[inside].unique()[:4]:
             same = repeated[(torch.round(volume, decimals=1) == level) & inside]
             assert float(same.max() - same.min()) < 1e-4
-        # Voxels that are neighbours in grey level are neighbours afterwards.
+        # Voxels with similar grey levels have similar ones afterwards.
         assert float(new.diff().abs().median()) < 0.02 * float(new.max() - new.min())
 
 

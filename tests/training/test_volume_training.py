@@ -76,7 +76,7 @@ def test_a_cosine_schedule_ends_at_rest() -> None:
 
 
 class _Logit(nn.Module):
-    """A model that is one number for everybody."""
+    """A model that predicts one number for all subjects."""
 
     soft_heads: ClassVar[dict[str, nn.Module]] = {}
 

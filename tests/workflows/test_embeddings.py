@@ -1,4 +1,4 @@
-"""Embeddings of one study as the images of another: a fit for each fold that knows nobody of it."""
+"""Embeddings of one study as the images of another: for each fold a fit that has not seen its test subjects."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ N = 20
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Infants with connectomes, covariates and volumes; a network of the volumes alone; its embeddings."""
+    """Infants with connectomes, covariates and volumes; a network of the volumes only; its embeddings."""
     folder = tmp_path_factory.mktemp("embedded")
     small = VolumeSettings(size=16)
     write_volume_cohort(10, small, folder / "older", name="older", seed=1)
@@ -97,7 +97,7 @@ def run(home: Path) -> StudyRun:
 
 
 def with_grids_of(home: Path, cohort: Cohort) -> Cohort:
-    """The cohort as its volumes study reads it."""
+    """The cohort as read by its study of volumes."""
     return with_grids(
         load_settings(home / "volumes.yaml", StudySettings), StudyCohorts({"target": cohort}), home / "grids"
     ).target
@@ -157,13 +157,13 @@ def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(hom
 
 
 def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: Path) -> None:
-    """Other splits: every fit saw somebody of each fold."""
+    """Other splits: every fit has seen test subjects of each fold."""
     splits = {"repeats": 1, "outer": 2, "stratum": "cognitive", "seed": 5}
     with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
     assert not list((tmp_path / "run" / "models").rglob("*.json"))
     assert "--stage pretrain" in str(caught.value)
-    # That remedy: stage 1 saw the source alone, whose ids are others.
+    # The remedy: stage 1 has seen the source only, which has other ids.
     found = run_study(
         fused(home, splits=splits, image={"embedding": {"file": "of_source.json"}}), tmp_path / "other", base=home
     )
@@ -171,7 +171,7 @@ def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: P
 
 
 def test_inner_folds_are_refused_before_anything_is_fitted_and_the_remedy_serves(home: Path, tmp_path: Path) -> None:
-    """Every fit of stage finetune saw the rows that inner folds test."""
+    """Every fit of stage finetune has seen the test rows of inner folds."""
     splits = {"repeats": 1, "outer": 2, "inner": 2, "stratum": "cognitive"}
     with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
@@ -221,7 +221,7 @@ def test_kin_of_whom_the_encoder_saw_counts_as_seen(home: Path) -> None:
 
 
 def test_a_family_called_by_the_id_of_a_tested_subject_counts_as_seen(home: Path) -> None:
-    """As volumes of random contrast are, which `contrasts` makes from a subject's label map."""
+    """As for volumes of random contrast, which `contrasts` makes from a subject's label map."""
     cohorts = read_cohorts(fused(home), home)
     fold = SplitPlan.load(home / "run" / "split_plan.json").repeats[0][0]
     record = made_by(home)

@@ -1,4 +1,4 @@
-"""`run_study` in Python does what the command does, and hands back tables."""
+"""`run_study` in Python has the results of the command, and returns tables."""
 
 from __future__ import annotations
 
@@ -116,7 +116,7 @@ def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_chang
 
 
 def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of these writes fails once; the same call goes on from there, and ends as if nothing had been."""
+    """Each of these writes fails once; the same call resumes, with the results of an uninterrupted run."""
     out, full = run.folder.with_name("full"), ["study.yaml", "models/*.safetensors", "permuted/*.json", "report.html"]
     replace = os.replace
 
@@ -138,7 +138,7 @@ def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monke
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but its log."""
+    """Every file of a run except its log."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "log")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 

@@ -32,9 +32,9 @@ class Merged:
 def plain_header(
     rows: Sequence[Sequence[str]], merged: Sequence[Merged], path: str | Path, notes: list[str] | None = None
 ) -> list[list[str]]:
-    """The rows with one line of column names, where cells of the header were merged.
+    """The rows with one line of column names, if cells of the header were merged.
 
-    A title over the table is dropped. A group over several columns is joined with the names below it ("Bayley
+    A title above the table is dropped. A group over several columns is joined with the names below it ("Bayley
     cognitive"). Dropped and joined lines become empty, so that rows keep their numbers.
 
     Args:
@@ -101,7 +101,7 @@ def _joined(
     nameless = {one for k in columns for one in groups[k] if not own[k] or any(map(_is_number, own[k]))}
     if nameless:
         found = sorted(nameless, key=lambda one: (one.top, one.left))
-        raise _refused("merged cells over columns without names of their own", found, path)
+        raise _refused("merged cells over columns without names", found, path)
     for k in columns:
         if not groups[k] and len(own[k]) > 1:  # the second one may be the value of the first subject
             what = f"a header with merged cells has two names for column {k + 1} ({listed(own[k], 3)})"

@@ -194,7 +194,7 @@ def _joined(
     clash = [name for name in wanted if name in table.columns and name not in absent]
     wanted = [name for name in wanted if name not in clash and name not in absent]
     if spec.columns is None and clash:
-        findings.notes.append(f"{spec.file}: columns {', '.join(clash)} stand in the participants table already")
+        findings.notes.append(f"{spec.file}: columns {', '.join(clash)} are in the participants table already")
     matched, known = _matched(table, id_columns, found, file, findings)
     if spec.columns is not None:
         for name in clash:

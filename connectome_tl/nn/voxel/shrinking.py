@@ -132,7 +132,7 @@ class Cost:
 
 
 def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
-    """Count and time a copy of a network on the processor, on an example (1, n_channels, depth, height, width)."""
+    """Count and time a copy of a network on the CPU, on an example (1, n_channels, depth, height, width)."""
     from torch_pruning.utils import count_ops_and_params
 
     network, example = copy.deepcopy(network).eval().cpu(), example.cpu()

@@ -142,7 +142,7 @@ def _tell_cost(
             tell(f"the cost was not predicted: {error}")
             return
         if found.seconds > WORTH_SAYING:
-            tell(f"{found.line}; --dry-run says what would be cheaper")
+            tell(f"{found.line}; --dry-run lists cheaper settings")
 
 
 def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:

@@ -16,7 +16,7 @@ def test_every_layer_is_right_here_or_the_probe_takes_float32() -> None:
     checks = check_network(net, shape)
     assert len(checks) == 1 + 8 + 3
     assert {check.name for check in checks if check.is_thin} >= {"layer4.0.conv2"}
-    chosen = fastest(net, shape, tries=1, gain=0.0)  # speed apart
+    chosen = fastest(net, shape, tries=1, gain=0.0)  # except speed
     assert chosen == ("bf16" if all(check.is_right for check in checks) else "float32")
     assert fastest(net, shape, tries=1, gain=1e9) == "float32"
 

@@ -1,4 +1,4 @@
-"""One contract for all encoders of volumes: shapes, gradients, any grid, saving, float32 beside bfloat16."""
+"""One contract for all encoders of volumes: shapes, gradients, any grid, saving, float32 and bfloat16."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def test_bfloat16_is_near_float32_in_values_and_gradients(settings: ImageEncoder
         (embedding.float() * direction).sum().backward()
         gradient = torch.cat([p.grad.flatten() for p in branch.parameters() if p.grad is not None])
         found[rough] = (embedding.float().detach().flatten(), gradient)
-    # Rounding turns some rectified units on or off, which moves gradients more than values.
+    # Rounding switches some rectified units on or off, which changes gradients more than values.
     for exact, rough, least in zip(found[False], found[True], (0.98, 0.88), strict=True):
         assert rough.isfinite().all()
         cosine = torch.nn.functional.cosine_similarity(exact, rough, dim=0)
