@@ -126,4 +126,4 @@ def _network(one: PrunedNetwork) -> Sequence[str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:+.0f} %" if np.isfinite(share) else "n/a"
+    return f"{100 * share:+.0f} %".replace("-", "\u2212") if np.isfinite(share) else "n/a"
