@@ -2,7 +2,7 @@
 
 A bundle of simulated infants (all regions of the neonatal atlas) is damaged in many ways
 (`tests/properties/bundle_mutations.py`) and opened. Every mutant with the old manifest must be refused with exit code
-65. Mutants with a matching manifest, as made by somebody who knows the format, must be refused, or their predictions
+65. Mutants with a matching manifest, as made by a person who knows the format, must be refused, or their predictions
 for their own simulated subjects must equal the stored ones. Nothing may be executed or written, and opening may
 take at most twice the mutant's size in memory, as Python and numpy count it, and .5 MB more for mutants of less than
 .5 MB, since parsing and checks take that whatever the size. The memory of torch is not counted; the growth of the
@@ -35,7 +35,7 @@ sys.path[:0] = [str(HERE), str(HERE / "tests")]
 
 
 def harness() -> ModuleType:
-    """The mutations and their judge, which the tests share."""
+    """The mutations and their evaluation, shared with the tests."""
     path = HERE / "tests" / "properties" / "bundle_mutations.py"
     spec = importlib.util.spec_from_file_location("bundle_mutations", path)
     assert spec is not None
@@ -68,8 +68,8 @@ def main() -> int:
     parser.add_argument("--n", type=int, default=500)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="64 mutants of a bundle of twelve regions")
-    parser.add_argument("--images", action="store_true", help="a bundle that sees volumes of 32^3 voxels, too")
-    parser.add_argument("--out", type=Path, help="keep finished mutants here")
+    parser.add_argument("--images", action="store_true", help="a bundle that also uses volumes of 32^3 voxels")
+    parser.add_argument("--out", type=Path, help="file of finished mutants")
     options = parser.parse_args()
     n = 64 if options.quick else options.n
     mutations = harness()
@@ -84,7 +84,7 @@ def main() -> int:
         else:
             bundle = made(Path(folder), 12 if options.quick else 90)
         size = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file())
-        open_bundle(bundle)  # what is imported on first use is imported
+        open_bundle(bundle)  # import what is imported on first use
         print(f"resident memory while the whole bundle is opened, with torch's: {resident(bundle) / 1e6:.1f} MB more")
         started, before = time.process_time(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for seed in range(options.seed, options.seed + n):
@@ -117,7 +117,7 @@ def resident(bundle: Path) -> float:
 
 
 def report(known: dict[str, list[Any]], size: int, cpu: float, before: int, mutations: ModuleType) -> int:
-    """Print what became of the mutants; 1 where one was not as it must be."""
+    """Print the results of the mutants; 1 if any result is wrong."""
     counts = Counter(one[0] for one in known.values())
     by_mutation: dict[str, Counter[str]] = {}
     for word, name, *_ in known.values():

@@ -55,9 +55,9 @@ class Replay:
     def not_poisoned(self) -> str:
         """Reason why corrupted test rows may change the fits, or an empty text."""
         if self.is_transductive:
-            return "the study is transductive, and says so"
+            return "the study is transductive, as declared"
         if self.study.stages.finetune.ensemble.choose_on == "tested":
-            return "the study chooses steps on the tested rows, and says so"
+            return "the study chooses steps on the tested rows, as declared"
         return ""
 
     @cached_property
@@ -240,13 +240,13 @@ def _poisoned(
             remedy="A step used test rows. This is a bug; please report it.",
         )
     what = "no fitted bit" if replay.exactly else "no fit beyond the rounding of a GPU"
-    return Finding(check=check, status="passed", what=f"wrecking the test rows changes {what}")
+    return Finding(check=check, status="passed", what=f"corrupting the test rows changes {what}")
 
 
 def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
     """Positive control: changing the outcomes of one training subject must change the fit."""
     check = "canary label"
-    # The core: its fit holds numbers that follow the outcomes, and is equal to the last bit where nothing changed.
+    # The core: its fit contains numbers that depend on the outcomes, and is equal to the last bit if nothing changed.
     (plan,) = next(item for item in planned if item.model == "core").plans[:1]
     target = replay.cohorts.target
     known = target.targets[[task.name for task in replay.tasks]].notna().any(axis=1)
@@ -257,8 +257,8 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     other = next(item for item in replay.planned(sung) if item.model == "core").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if same_state(results[plan.key], again, exactly=True):
-        return Finding(check=check, status="warning", what="a training outcome does not move the model either")
-    return Finding(check=check, status="passed", what="a training outcome moves the fit, so a leak would show")
+        return Finding(check=check, status="warning", what="a training outcome does not change the model either")
+    return Finding(check=check, status="passed", what="a training outcome changes the fit, so a leak would be detected")
 
 
 def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
@@ -286,7 +286,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
         return Finding(
             check=check,
             status="failed",
-            what=f"{what} with the order of the rows or with who else is predicted",
+            what=f"{what} with the order of the rows or with the other predicted subjects",
             remedy="A prediction must be a function of that subject and the training rows. Please report this.",
         )
     return Finding(check=check, status="passed", what="no fit, and no prediction, depends on them")
@@ -299,7 +299,7 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     if pool is None or replay.study.stages.adapt is None:
         return Finding(check=check, status="skipped", what="the study has no adaptation")
     if replay.is_transductive:
-        return Finding(check=check, status="skipped", what="the study is transductive, and says so")
+        return Finding(check=check, status="skipped", what="the study is transductive, as declared")
     test = set(replay.fold.test)
     without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]

@@ -1,4 +1,4 @@
-"""Compare the fits that a run keeps with the same fits made again."""
+"""Compare the stored fits of a run with the same fits made again."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NEAR, NEAR_ZERO = 0.01, 1e-3
 
 
 def stored_finding(results: dict[str, FitResult], store: FitStore, *, exactly: bool = True) -> Finding:
-    """The fits that the run keeps, for explanations, bundles and the page, beside those fitted again.
+    """Compare the stored fits of a run, used by explanations, bundles and the page, with those fitted again.
 
     Args:
         exactly: whether the device of the fits repeats them to the last bit (`repeats_exactly`).
@@ -55,9 +55,9 @@ def repeats_exactly(device: str) -> bool:
 
 
 def unlike(stored: FitResult, again: FitResult, *, exactly: bool = True) -> list[str]:
-    """In what a stored fit differs from the same one made again, beyond what another processor may do.
+    """Differences between a stored fit and the same one made again that another processor does not explain.
 
-    A mixture whose network has the weight 0 predicts the same, although its facts depend on the network.
+    A mixture with network weight 0 has the same predictions, although its facts depend on the network.
     """
     exactly &= stored.stage != "mixture"
     found = [name for name in ("stage", "rows", "tasks") if getattr(stored, name) != getattr(again, name)]
@@ -108,7 +108,7 @@ def near(one: object, two: object) -> bool:
 def same_state(one: FitResult, two: FitResult, *, exactly: bool) -> bool:
     """Whether two fits are equal to the last bit or, if not `exactly`, up to the rounding of a GPU.
 
-    Rounding moves trained weights and losses only; what is fitted on the processor is equal to the last bit.
+    Rounding changes trained weights and losses only; fits on the CPU are equal to the last bit.
     """
     if exactly:
         return equal_state(one, two)

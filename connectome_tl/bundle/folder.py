@@ -60,7 +60,7 @@ class BundleFolder:
         """Tensors of one of its safetensors files.
 
         Raises:
-            DataError: tensors of a type that a bundle does not hold, or too many of them.
+            DataError: tensors of a type that a bundle must not contain, or too many of them.
         """
         return all_tensors(self.path / name)
 
@@ -122,7 +122,7 @@ def open_folder(path: str | Path) -> BundleFolder:
                 "the folder has files that do not belong to a bundle",
                 file=folder,
                 got=repr(strange[0])[:100],
-                remedy="Ask for the bundle again; if you added them yourself, remove them.",
+                remedy="Request a new copy of the bundle; if you added them yourself, remove them.",
             )
         if MANIFEST not in names:
             raise DataError("not a bundle: manifest.json is missing", file=folder)
@@ -149,7 +149,7 @@ def _check_file(file: Path, claim: FileClaim) -> None:
         raise DataError(
             "the content differs from the manifest",
             file=file,
-            remedy="The bundle was damaged or changed: ask for it again.",
+            remedy="The bundle was damaged or changed: request a new copy.",
         )
 
 
@@ -169,7 +169,7 @@ def _plain_file(entry: os.DirEntry[str]) -> str:
     mode = entry.stat(follow_symlinks=False).st_mode
     if not stat.S_ISREG(mode):
         raise DataError(
-            "a bundle holds plain files only, no links, folders or devices",
+            "a bundle contains plain files only, no links, folders or devices",
             file=entry.path,
             remedy="Copy the bundle without links (cp -rL).",
         )
@@ -244,5 +244,5 @@ def as_bad_data(path: Path) -> Iterator[None]:
         raise DataError(
             f"the bundle cannot be read: {type(error).__name__}: {str(error)[:200]}",
             file=path,
-            remedy="It was damaged or changed, or made by another version: ask for it again.",
+            remedy="It was damaged or changed, or made by another version: request a new copy.",
         ) from error

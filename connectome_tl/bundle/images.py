@@ -150,7 +150,7 @@ def as_grid(record: SimulatedGrid, voxels: np.ndarray) -> Gridded:
         DataError: it does not have the numbers of a grid.
     """
     if len(record.quantiles) != len(QUANTILES):
-        raise DataError("a simulated volume has not the numbers of a grid")
+        raise DataError("a simulated volume does not have the size of the grid")
     return Gridded(
         voxels.astype(np.float16), (1.0, 1.0, 1.0), record.head_ml, record.tissue_ml, record.quantiles, (1.0, 1.0, 1.0)
     )

@@ -38,12 +38,12 @@ def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
         if model.core.tasks != model.network.tasks or set(model.weights) != {task.name for task in model.tasks}:
             raise DataError("the parts of a mixture have different outcomes")
         if not all(0 <= weight <= 1 for weight in model.weights.values()):
-            raise DataError("a weight of a network lies between 0 and 1")
+            raise DataError("the weight of a network is between 0 and 1")
         _check_model(model.core, inputs, sizes)
         _check_model(model.network, inputs, sizes)
         return
     if not isinstance(model, (CoreModel, NetworkModel)):
-        raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+        raise DataError(f"a bundle cannot contain a model of the type {type(model).__name__}")
     if model.regions != (inputs.regions if "connectome" in model.features.steps else ()):
         raise DataError("a fit and the bundle have different regions")
     check_features(model.features, sizes)

@@ -18,7 +18,7 @@ _BRIGHTEST = 99.5  # percentile of the values inside the head that has the brigh
 
 
 class Study(Protocol):
-    """What both pages say about the run."""
+    """Information on the run for both pages."""
 
     @property
     def title(self) -> str: ...

@@ -140,11 +140,11 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("binary",),
-            interval="Wilson interval over positives, as wide as the calls may swing", widening=_RECALL,
+            interval="Wilson interval over positives, widened by the variation of the calls", widening=_RECALL,
         ),
         Metric(
             "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("binary",),
-            interval="Wilson interval over negatives, as wide as the calls may swing", widening=_RECALL,
+            interval="Wilson interval over negatives, widened by the variation of the calls", widening=_RECALL,
         ),
         Metric(
             "brier", "Brier score", "Brier score", -1, 0.0, 1.0, ("binary",), margin=0.01,

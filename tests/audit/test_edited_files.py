@@ -1,4 +1,4 @@
-"""Files that stand beside the results of a run, edited by hand: each is named, and an honest folder passes."""
+"""Edited files of a run besides the results: each edit is reported, and a correct folder passes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ FIT = FitResult(
 
 
 def resealed(path, change):
-    """A stored record changed by `change`, its own hash made anew."""
+    """A stored record changed by `change`, with a new hash."""
     record = json.loads(path.read_text())
     record.pop("content")
     change(record)
@@ -82,7 +82,7 @@ def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     edited(figure, "</svg>", "<text>AUC 0.99</text></svg>")
     by_tables, by_figures = paper_findings(run, record, drawn)
     assert f"{tables[0].name} differs in line 2" in by_tables.what
-    assert "99-mine.tsv is no table of this report" in by_tables.what
+    assert "99-mine.tsv is not a table of this report" in by_tables.what
     assert by_figures.what == f"{figure.name} differs"
     assert "references.bib differs" in by_tables.what
     (run / "tables" / "99-mine.tsv").unlink()
@@ -126,16 +126,16 @@ def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
     look = json.loads(honest.splitlines()[0])
     later = json.dumps({**look, "how": "report", "time": "2999-01-01T00:00:00.000000+00:00", "key": "b"}) + "\n"
     inside.write_text(inside.read_text() + later)
-    assert doubts(run) == ("1 look of log/ is not in the ledger beside the folder",)
-    beside.write_text(later)  # a folder that was moved has left its first looks behind
+    assert doubts(run) == ("1 evaluation in log/ is not in the ledger next to the folder",)
+    beside.write_text(later)  # a moved folder has lost its first evaluations
     assert doubts(run) == ()
     beside.write_text(json.dumps({**look, "configuration": "f" * 64}) + "\n" + later)
-    assert "1 look is told differently in log/ and beside the folder" in doubts(run)
+    assert "1 evaluation differs between log/ and the ledger next to the folder" in doubts(run)
     beside.write_text(honest[:50] + "\n" + honest + later)
     assert doubts(run) == ("1 line cannot be read",)
     beside.write_text(honest + later)
     inside.write_text(later)
-    assert doubts(run) == ("the look of the run itself is not in log/",)
+    assert doubts(run) == ("the evaluation of the run is not in log/",)
 
 
 def test_fits_are_alike_up_to_what_another_processor_does():
@@ -149,7 +149,7 @@ def test_fits_are_alike_up_to_what_another_processor_does():
     fewer = {name: value for name, value in FIT.predictions.items() if name != "e"}
     assert unlike(replace(FIT, predictions=fewer), FIT) == ["predictions of other subjects"]
     more = {**FIT.predictions, "z": np.array([1.0])}
-    assert unlike(replace(FIT, predictions=more), FIT) == []  # asked for later
+    assert unlike(replace(FIT, predictions=more), FIT) == []  # requested later
 
 
 def test_some_stored_fits_are_made_again_and_compared(tmp_path):
@@ -162,7 +162,7 @@ def test_some_stored_fits_are_made_again_and_compared(tmp_path):
     assert store.load("m", state=False) is None
     assert store.load("k", state=False) is not None  # compared elsewhere
     store.save(replace(FIT, predicted=predicted), keep_state=False)
-    with pytest.raises(DataError, match=r"a stored fit .core. is not what the settings and data give: predictions"):
+    with pytest.raises(DataError, match=r"a stored fit .core. does not follow from the settings and data: predictions"):
         store.save(replace(FIT, predictions={**FIT.predictions, "e": np.array([0.9])}), keep_state=False)
 
 

@@ -1,4 +1,4 @@
-"""Models that see volumes leave as others do: the same predictions, the same refusals, no word of a subject."""
+"""Models of volumes are released like others: same predictions, same refusals, no data of a subject."""
 
 from __future__ import annotations
 
@@ -58,9 +58,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home, tmp_path: Path) -> None:
-    """Against the fits of the run, whose grids are made without the code of bundles."""
+    """Compared with the fits of the run, whose grids are computed without the code of bundles."""
     table = predict_cohort(home.bundle, home.others, tmp_path / "p.tsv", research_individual=True).rows
-    assert table["value"].notna().all()  # of those without a volume, too
+    assert table["value"].notna().all()  # also of those without a volume
     cohort = read_cohort(home.others)
     store = FitStore(home.folder / "run" / "models")
     found = [stored_model(store, key) for key in finetuned(home.folder / "run")]
@@ -68,7 +68,7 @@ def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home,
     wanted = np.mean([model.predict(cohort, cohort.ids)[:, 0] for model in found], axis=0)
     np.testing.assert_allclose(table["value"], wanted, rtol=0, atol=1e-6)
     again = [model.predict(replace(cohort, volumes=("",) * cohort.n_subjects), cohort.ids)[:, 0] for model in found]
-    assert np.abs(np.mean(again, axis=0) - wanted).max() > 1e-6  # the volumes count
+    assert np.abs(np.mean(again, axis=0) - wanted).max() > 1e-6  # the volumes have an effect
 
 
 def finetuned(run: Path) -> list[str]:
@@ -144,7 +144,7 @@ def test_validation_scores_other_volumes_and_refuses_the_training_cohort(home: H
     record = validate_on(home.bundle, home.others, tmp_path / "v").record
     assert record.tasks[0].n == str(int(read_cohort(home.others).targets["cognitive"].notna().sum()))
     assert {row.what for row in record.shifts} >= {"native voxel edge", "head volume", "grey levels"}
-    with pytest.raises(DataError, match="looks like the one that the bundle was trained on"):
+    with pytest.raises(DataError, match="appears to be the training cohort of the bundle"):
         validate_on(home.bundle, home.folder / "target" / "cohort.yaml", tmp_path / "w")
 
 

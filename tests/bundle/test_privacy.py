@@ -1,4 +1,4 @@
-"""An id, a path or a date is found wherever a bundle could carry one, and nothing is written then."""
+"""An id, a path or a date is found wherever a bundle could contain one, and nothing is written in that case."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_clean_bundle_gives_nothing_away(home: Path, secrets: Secrets) -> None
     for bundle in ("bundle", "refit"):
         files = files_of(home / bundle)
         assert scan(files, secrets) == []
-        for name in ("target", "older", "pool"):  # and no id is there for whoever searches bytes
+        for name in ("target", "older", "pool"):  # and a search of the bytes finds no id
             cohort = read_cohort(home / name / "cohort.yaml")
             for subject in cohort.ids:
                 assert not any(subject.encode() in data for data in files.values())
@@ -84,7 +84,7 @@ def test_a_plant_is_found_in_every_value_key_line_and_tensor_name(home: Path, se
 
 
 def _in_values(content: Any, plant: str) -> tuple[Any, int]:
-    """The content with the plant in every text, and their number."""
+    """The content with the planted text in every string, and their number."""
     if isinstance(content, dict):
         done = {key: _in_values(value, plant) for key, value in content.items()}
         return {key: value for key, (value, _) in done.items()}, sum(n for _, n in done.values())
@@ -191,14 +191,14 @@ def test_an_id_is_found_with_other_separators_within_a_word_and_without_zeros(ho
 
 
 def test_a_pattern_is_found_behind_a_public_one(home: Path) -> None:
-    """The hash of the atlas is public; another one behind it, in the same text, is none."""
+    """The hash of the atlas is public; another one after it, in the same text, is not."""
     secrets = Secrets({}, {}, frozenset({"ab" * 32}))
     assert list(secrets.found_in("ab" * 32)) == []
     assert [what for what, _ in secrets.found_in(f"{'ab' * 32} {'cd' * 32}")] == ["a fingerprint of data"]
 
 
 def test_no_count_under_ten_follows_from_what_is_said() -> None:
-    """Neither the count, nor the rest of a total, nor a share of a class of few."""
+    """Neither the count, nor the difference to a total, nor a proportion of a small class."""
     assert [count_text(n) for n in (0, 9, 10, 31)] == ["< 10", "< 10", "10", "31"]
     assert [count_text(n, 40) for n in (9, 20, 30, 31, 39, 40)] == ["< 10", "20", "30", "> 30", "> 30", "40"]
     names = ("auc", "sensitivity", "specificity", "balanced_accuracy", "brier")
@@ -212,7 +212,7 @@ def test_no_count_under_ten_follows_from_what_is_said() -> None:
 
 
 def test_a_study_full_of_secrets_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    """Names from cohort.yaml, study.yaml and the tables reach a bundle in many places: all are named at once."""
+    """Names from cohort.yaml, study.yaml and the tables reach a bundle in many places: all are listed together."""
     cohorts = study_cohorts()
 
     def tainted(cohort: Any, role: str) -> Any:

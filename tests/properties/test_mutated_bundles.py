@@ -20,7 +20,7 @@ from tests.bundle.bundle_study import run_of
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle whose fits are networks: their settings and sizes can be attacked, too."""
+    """A bundle whose fits are networks: their settings and sizes can be attacked as well."""
     from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
     folder = tmp_path_factory.mktemp("bundle")
@@ -28,7 +28,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_mutants_are_refused_or_are_consistent_bundles(bundle: Path, tmp_path: Path) -> None:
-    open_bundle(bundle)  # what is imported on first use is imported
+    open_bundle(bundle)  # import what is imported on first use
     found = [judged(bundle, seed, tmp_path / "mutant") for seed in range(10 * len(MUTATIONS))]
     wrong = [one for one in found if one.word not in ("refused", "consistent")]
     assert not wrong, wrong[:3]
@@ -42,7 +42,7 @@ def test_memory_stays_below_twice_the_bundle(bundle: Path, tmp_path: Path) -> No
     open_bundle(bundle)
     for seed in range(2 * len(MUTATIONS)):
         one = judged(bundle, seed, tmp_path / "mutant", memory=True)
-        # A bundle of 120 kB: what parsing takes does not shrink with it.
+        # A bundle of 120 kB: memory for parsing does not decrease with its size.
         assert one.memory < 2 * one.size + 500_000, one
 
 

@@ -6,9 +6,10 @@
     python tests/release/try_wheel.py learn --here                           # bundle made by this checkout
 
 `base` works without torch. `learn` runs the demo, packs its model, and applies the bundle in another environment that
-begins without torch: `predict` refuses there, the printed remedy is tried, and predictions must then be those of the
-study's fits, to 1e-6. `voxel` does the same with the demo on volumes. With `--here`, demo and bundle are made by this
-checkout in the environment that runs the script, and only `predict` and `validate` by the wheel.
+begins without torch: `predict` refuses there, the printed remedy is applied, and predictions must then equal those of
+the study's fits to 1e-6. `voxel` does the same with the demo on volumes. With `--here`, demo and
+bundle are made by this checkout in the environment that runs the script, and only `predict` and `validate` by the
+wheel.
 
 Needs the package index that pip is configured for. Prints one line per step; ends with 1 at the first failure.
 """
@@ -53,14 +54,14 @@ def run(*words: object, cwd: Path, code: int = 0) -> str:
 
 
 def environment(folder: Path) -> Path:
-    """An empty virtual environment, or the one that an earlier call made there; its folder of commands."""
+    """An empty virtual environment, or the one of an earlier call; returns its folder of commands."""
     if not (folder / "bin").is_dir():
         venv.create(folder, with_pip=True)
     return folder / "bin"
 
 
 def build(work: Path) -> Path:
-    """The wheel, made from the sdist; both must hold what the package reads."""
+    """The wheel, built from the sdist; both must contain the files that the package reads."""
     commands = environment(work / "tools")
     pip = (commands / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
     run(*pip, "build", cwd=work)
@@ -74,7 +75,7 @@ def build(work: Path) -> Path:
 
 
 def install(work: Path, wheel: Path, extra: str, name: str = "") -> Path:
-    """The command `connectome-tl` of an environment that holds the wheel with one extra, or with none."""
+    """The command `connectome-tl` of an environment with the wheel and one extra, or none."""
     commands = environment(work / f"env-{name or extra or 'base'}")
     pip = (commands / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
     if extra:
@@ -123,7 +124,7 @@ def try_base(work: Path, wheel: Path, cwd: Path, *, quick: bool, here: bool) -> 
 
 
 def refused(command: Path, *words: object, cwd: Path, extra: str) -> None:
-    """The command must leave with exit code 66 and name the extra that it needs."""
+    """The command must end with exit code 66 and name the required extra."""
     said = run(command, *words, cwd=cwd, code=66)
     if f"pip install 'connectome-tl[{extra}]'" not in said:
         sys.exit(f"no word about the extra:\n{said}")
@@ -190,7 +191,7 @@ def applied_elsewhere(work: Path, wheel: Path, maker: Path, cwd: Path, *, extra:
 
 
 def has_torch(command: Path, cwd: Path) -> bool:
-    """Whether an environment that was kept holds torch already."""
+    """Whether a kept environment already contains torch."""
     code = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
     return run(command.parent / "python", "-c", code, cwd=cwd).strip() == "True"
 
@@ -255,7 +256,7 @@ TRIALS: dict[str, Callable[..., None]] = {"base": try_base, "learn": try_learn, 
 
 
 def tried(kinds: list[str], work: Path, *, quick: bool, here: bool) -> None:
-    """Build the wheel and try these kinds, each from a folder of its own."""
+    """Build the wheel and try these kinds, each from a separate folder."""
     wheel = build(work)
     for kind in kinds or TRIALS:
         elsewhere = work / f"elsewhere-{kind}"

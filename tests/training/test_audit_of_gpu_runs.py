@@ -16,7 +16,7 @@ from connectome_tl.workflows.study.run import run_study
 
 @pytest.fixture
 def rounding(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Networks are trained on the CPU in place of a GPU, and end with other errors of rounding in every fit."""
+    """Networks are trained on the CPU in place of a GPU, and have other rounding errors in every fit."""
     unseeded = np.random.default_rng()
 
     def train(model: Any, *given: Any, **more: Any) -> np.ndarray:
@@ -37,4 +37,4 @@ def test_rounding_is_no_leak_and_no_edit(rounding: None, tmp_path: Path) -> None
     found = audit_run(run.folder)
     assert [one.what for one in found.findings if one.status == "failed"] == []
     said = {one.check: one.what for one in found.findings}
-    assert said["poisoned test fold"] == "wrecking the test rows changes no fit beyond the rounding of a GPU"
+    assert said["poisoned test fold"] == "corrupting the test rows changes no fit beyond the rounding of a GPU"

@@ -1,4 +1,4 @@
-"""The pictures of a scan's page show the head one way up, however its voxels are stored."""
+"""The pictures of a scan's page have one orientation for any storage order of the voxels."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def drawn(image: np.ndarray, labels: np.ndarray, affine: np.ndarray) -> str:
 def test_the_left_is_on_the_left_in_every_orientation(codes: str) -> None:
     rng = np.random.default_rng(0)
     image = np.zeros(SHAPE)
-    image[2:11, 3:15, 2:11] = rng.uniform(0.2, 1, (9, 12, 9))  # an odd middle, which no turn moves
+    image[2:11, 3:15, 2:11] = rng.uniform(0.2, 1, (9, 12, 9))  # odd size: rotations preserve the centre
     image[2:11, 14, 2:11] = 0
     labels = np.where(image > 0.9, 3, 0)
     turn = ornt_transform(io_orientation(AFFINE), axcodes2ornt(codes))

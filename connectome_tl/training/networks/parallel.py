@@ -48,7 +48,7 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
     if multiprocessing.current_process().daemon:
         raise UsageError(
             "a worker of this cluster may not start the processes of a fit",
-            remedy="Say devices: 1, or run without --scheduler.",
+            remedy="Set devices: 1, or run without --scheduler.",
         )
     if plan.device == "cuda" and torch.cuda.device_count() < plan.devices:
         raise UsageError(
