@@ -7,9 +7,8 @@
 
 `base` works without torch. `learn` runs the demo, packs its model, and applies the bundle in another environment that
 begins without torch: `predict` refuses there, the printed remedy is applied, and predictions must then equal those of
-the study's fits to 1e-6. `voxel` does the same with the demo on volumes. With `--here`, demo and
-bundle are made by this checkout in the environment that runs the script, and only `predict` and `validate` by the
-wheel.
+the study's fits to 1e-6. `voxel` does the same with the demo on volumes. With `--here`, demo and bundle are made by
+this checkout in the environment that runs the script, and only `predict` and `validate` by the wheel.
 
 Needs the package index that pip is configured for. Prints one line per step; ends with 1 at the first failure.
 """

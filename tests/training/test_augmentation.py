@@ -83,6 +83,13 @@ def test_resampling_equals_monai_on_grids_of_unequal_sides() -> None:
     assert float((ours - torch.as_tensor(theirs)).abs().max()) < 1e-5
 
 
+def test_resampling_in_parts_is_resampling_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    given, asked = volumes(7), Augmentation()
+    parts = here.affines(given, np.random.default_rng(1), asked)
+    monkeypatch.setattr(here, "_AT_ONCE", 100)
+    assert torch.equal(parts, here.affines(given, np.random.default_rng(1), asked))
+
+
 def test_affine_changes_stay_within_their_settings() -> None:
     asked, rng = Augmentation(rotate=0, shift=2.0), np.random.default_rng(0)
     point = torch.zeros(200, 1, 11, 11, 11)

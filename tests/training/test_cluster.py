@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from optional import needs
 from small_study import FLAT, TASKS, retrained, small_cohorts, small_settings
 
 from connectome_tl import run_study
@@ -29,8 +30,7 @@ from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.training.stages import chain
 from connectome_tl.workflows.study.tune import tune_study
 
-pytest.importorskip("distributed", reason="Dask is not installed: pip install 'connectome-tl[cluster]'")
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [needs("distributed"), pytest.mark.filterwarnings("default")]
 COHORTS = small_cohorts()
 
 

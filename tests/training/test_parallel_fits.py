@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from optional import needs
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import make_split_plan
@@ -28,7 +29,7 @@ from connectome_tl.training.networks.parallel import fabric_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
-pytest.importorskip("lightning_fabric")
+pytestmark = needs("lightning_fabric")
 
 
 def settings(norm: str = "group") -> StudySettings:

@@ -31,7 +31,7 @@ from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.images.embedding import image_embedding
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.stages import unseen_fit
-from connectome_tl.workflows.images.embed import UNUSED, embed_cohort
+from connectome_tl.workflows.images.embed import UNUSED, embed_cohort, is_unused
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -144,6 +144,12 @@ def test_a_network_of_a_source_that_was_not_used_is_noted(
     file = home / "infants" / "cohort.yaml"
     assert embed_cohort(home / "run", file, tmp_path / "a.json", stage="pretrain").notes == (UNUSED,)
     assert embed_cohort(home / "run", file, tmp_path / "b.json").notes == ()
+    study = load_settings(home / "run" / "study.yaml", StudySettings)
+    assert study.stages.pretrain is not None
+    asked = study.stages.model_copy(update={"pretrain": study.stages.pretrain.model_copy(update={"use_if": "always"})})
+    fits = [FitResult("", "pretrain", frozenset(), (), facts={PREDICTABLE: 0.0})]
+    assert is_unused(study, fits)
+    assert not is_unused(study.model_copy(update={"stages": asked}), fits)
 
 
 def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(home: Path, run: StudyRun) -> None:

@@ -60,7 +60,11 @@ def test_a_run_without_stages_has_neither_their_controls_nor_their_verdicts(run:
     ("begun", "now", "said"),
     [
         ({"device": "cpu"}, {"device": "cuda"}, "device: cpu to cuda.*Give --set device=cpu, or give another --out"),
-        ({"device": "cuda"}, {"device": "cpu"}, "Resume it on a machine with a GPU, or give another --out"),
+        (
+            {"device": "cuda"},
+            {"device": "cpu"},
+            "Give --set device=cuda on a machine with a GPU, or give another --out",
+        ),
         ({"device": "cpu"}, {"device": "cuda", "seed": 3}, "device: cpu to cuda; seed: 0 to 3.*delete the folder"),
         ({"seed": 1}, {"n_jobs": 7}, r"seed: 1 to 0\b(?!.*n_jobs)"),
     ],

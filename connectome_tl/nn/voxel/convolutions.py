@@ -66,7 +66,8 @@ class Conv(nn.Conv3d):
         if input.device.type != "cpu":
             return super().forward(input)
         rough = torch.is_autocast_enabled("cpu")
-        if self._is_small(input):
+        usual = input.dtype != torch.float64 if rough else input.dtype == self.weight.dtype
+        if usual and self._is_small(input):
             kind = torch.get_autocast_dtype("cpu") if rough else input.dtype
             bias = None if self.bias is None else self.bias.to(kind)
             made: Tensor = _Product.apply(input.to(kind), self.weight.to(kind), bias, self.stride, self.padding)
@@ -77,7 +78,8 @@ class Conv(nn.Conv3d):
         return super().forward(input)
 
     def _is_small(self, input: Tensor) -> bool:
-        if isinstance(self.padding, str) or self.padding_mode != "zeros" or self.groups > 1 or max(self.dilation) > 1:
+        is_plain = self.padding_mode == "zeros" and self.groups == 1 and max(self.dilation) == 1
+        if not is_plain or isinstance(self.padding, str) or input.ndim != 5:
             return False
         ends = zip(input.shape[2:], self.padding, self.kernel_size, self.stride, strict=True)
         n_voxels = len(input) * prod((n + 2 * p - k) // s + 1 for n, p, k, s in ends)
@@ -92,7 +94,7 @@ class Stem(nn.Conv3d):
     """
 
     def forward(self, input: Tensor) -> Tensor:
-        if not torch.is_autocast_enabled(input.device.type):
+        if input.device.type not in ("cpu", "cuda") or not torch.is_autocast_enabled(input.device.type):
             return super().forward(input)
         even = functional.pad(input, [n % 2 if end else 0 for n in input.shape[:1:-1] for end in (0, 1)])
         blocks = functional.pad(_blocks(even), [2, 1] * 3)  # the padding of 3 voxels, and that of the kernel below

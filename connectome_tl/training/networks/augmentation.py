@@ -25,6 +25,7 @@ Change = Callable[[Tensor, np.random.Generator], Tensor]
 _BIAS = (3, 0.15)  # degree of the polynomial of a bias field, and its largest coefficient
 _GAMMA = (0.7, 1.5)
 _NOISE = 0.1  # largest standard deviation
+_AT_ONCE = 4  # volumes that are resampled together
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,13 @@ def affines(volumes: Tensor, rng: np.random.Generator, settings: Augmentation) -
         shifted = create_translate(3, list(rng.uniform(-settings.shift, settings.shift, 3)))
         scaled = create_scale(3, list(1 + rng.uniform(-settings.scale, settings.scale, 3)))
         matrices.append(turned @ shifted @ scaled)
-    return resampled(volumes, np.stack(matrices))
+    # A few volumes at a time, since coordinates take three times the memory of the volumes.
+    parts = zip(
+        volumes.split(_AT_ONCE),
+        np.array_split(np.stack(matrices), range(_AT_ONCE, len(volumes), _AT_ONCE)),
+        strict=True,
+    )
+    return torch.cat([resampled(*part) for part in parts])
 
 
 def resampled(volumes: Tensor, matrices: np.ndarray) -> Tensor:

@@ -99,10 +99,18 @@ def embed_cohort(
         "stage": stage,
         **{f"version {name}": version for name, version in versions().items()},
     }
-    unused = any(fit.stage == "pretrain" and not fit.facts.get(PREDICTABLE, 1.0) for fit, _ in fits)
-    record = ImageEmbeddings(made_of=made_of, images=images, notes=(UNUSED,) if unused else (), fits=tuple(made))
+    notes = (UNUSED,) if is_unused(study, [fit for fit, _ in fits]) else ()
+    record = ImageEmbeddings(made_of=made_of, images=images, notes=notes, fits=tuple(made))
     write_json(out, record)
     return record
+
+
+def is_unused(study: StudySettings, fits: Iterable[FitResult]) -> bool:
+    """Whether one of these networks is of stage 1 and was not used, since nothing of its source is predictable."""
+    stage = study.stages.pretrain
+    if stage is None or stage.use_if == "always":
+        return False
+    return any(fit.stage == "pretrain" and not fit.facts.get(PREDICTABLE, 1.0) for fit in fits)
 
 
 def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[FitResult, Parts]]:

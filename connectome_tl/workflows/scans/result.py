@@ -69,9 +69,11 @@ class Plan(Generic[SettingsT]):
     """Data shared by all scans of a run. Paths are absolute.
 
     Attributes:
-        regions: rows of every connectome; None takes the labels of each parcellation (which must agree). templates: by
-        the scan's name; empty without a template. response: file of the declared group response. filters: of
-        `--bids-filter-file`: which images are selected. shown: whether each step of a scan is shown on the terminal.
+        regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
+        templates: by the scan's name; empty without a template.
+        response: file of the declared group response.
+        filters: which images are selected, from `--bids-filter-file`.
+        shown: whether each step of a scan is shown on the terminal.
         base: folder that paths of the settings are relative to.
     """
 

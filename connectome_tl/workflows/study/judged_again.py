@@ -69,7 +69,7 @@ def judged_findings(
         fits: all refitted networks. predictions: predictions of the run, already compared with the refits.
     """
     study, cohorts = replay.study, replay.cohorts
-    kept = stored_finding(fits, StoredFits(folder / "models"), exactly=replay.exactly)
+    kept = stored_finding(fits, StoredFits(folder / "models"), exactly=replay.exactly, apply=replay.applied(fits))
     validation = CrossValidation(predictions, replay.everything, fits)
     own = pd.concat([fold_predictions(item, fits, cohorts, study.threshold) for item in replay.everything])
     found = fit_study(

@@ -184,9 +184,12 @@ def _refuse_other(begun: Path, text: str) -> None:
         return
     remedy = _OTHER
     if len(changed) == 1 and changed[0].startswith("device: "):
-        there = before["device"]
-        goes_on = "Give --set device=cpu" if there == "cpu" else "Resume it on a machine with a GPU"
-        remedy = f"A run goes on with the device it began with. {goes_on}, or give another --out."
+        there = before.get("device")
+        if there in ("cpu", "cuda"):
+            where = " on a machine with a GPU" if there == "cuda" else ""
+            remedy = (
+                f"A run continues on the device it began with. Give --set device={there}{where}, or give another --out."
+            )
     raise UsageError(
         "the folder contains a run with other settings",
         got="; ".join(line[:_SHOWN] for line in changed[:4]) + (" ..." if len(changed) > 4 else ""),

@@ -98,6 +98,21 @@ def test_channels_last_keeps_values_and_sets_the_layout_of_what_follows(n_channe
     assert torch.equal(channels_last(volumes.transpose(2, 4)), volumes.transpose(2, 4))
 
 
+def test_what_torch_refuses_is_refused() -> None:
+    layer = for_processors(nn.Conv3d(2, 900, 3))
+    assert layer(torch.randn(2, 3, 3, 3)).shape == (900, 1, 1, 1)  # without a batch, as in torch
+    with pytest.raises(RuntimeError, match="type"):
+        layer(torch.randn(1, 2, 3, 3, 3).half())
+    with pytest.raises(RuntimeError, match=r"smaller|size"):
+        layer(torch.randn(1, 2, 2, 3, 3))
+
+
+def test_shapes_are_found_without_data() -> None:
+    """Bundles are checked on torch's meta device."""
+    net = VoxelResNet(10, width=1 / 16).to("meta")
+    assert net(torch.zeros(1, 1, 32, 32, 32, device="meta")).shape == (1, net.width)
+
+
 def test_a_network_of_torch_convolutions_computes_the_same() -> None:
     torch.manual_seed(0)
     net = VoxelResNet(10, width=1 / 4).eval()
