@@ -20,8 +20,8 @@ _FLOOR = 0.05  # quantile of a target in and around the brain that is taken for 
 _ABOVE_FLOOR = 2.0  # times the floor is a clear signal
 _LEAST_CLEAR = 0.6  # of the squared slopes that clear voxels must hold
 _LEAST_SHARE = 0.05  # of a target's slopes that counts as signal where two halves of the data agree on less
-# Poses of phantoms vary by sqrt(0.7) of the estimate from residuals, which include errors of the target and misfits.
-_TARGETS_NOISE = 0.7
+# Poses of phantoms vary by sqrt(0.8) of the estimate from residuals, which include errors of the target and misfits.
+_TARGETS_NOISE = 0.8
 
 
 @dataclass(frozen=True, eq=False)

@@ -35,7 +35,8 @@ from connectome_tl.imaging.preprocess.process import covariance, noise_in, of_ha
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displacement, shrunk
 from connectome_tl.imaging.read.dwi import Dwi
 
-_SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 3.0)  # of each iteration; decreasing, since the first prediction is blurred
+_SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
+_WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed in the last iteration as before
 _FURTHER = 0.5  # of the mean change of a shell that is added to it
 _EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
 _T = TypeVar("_T")
@@ -86,13 +87,16 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
     """Pose of every volume in a common frame."""
     ground = ground_of(dwi)
     centre = ground.centre
-    smooth, made = _smoothed(dwi, _SMOOTHING_MM[0], n_threads), _SMOOTHING_MM[0]
+    widths = np.full(dwi.n_volumes, _SMOOTHING_MM[0])
+    smooth, noise = _smoothed(dwi, widths, n_threads), np.zeros((dwi.n_volumes, 6, 6))
     poses = _rough(dwi, smooth, ground, n_threads)
     for turn, width in enumerate(_SMOOTHING_MM, start=1):
-        if width != made:
-            smooth, made = _smoothed(dwi, width, n_threads), width
         last = turn == len(_SMOOTHING_MM)
-        found, noise = _round(dwi, smooth, poses, width, ground, n_threads, last=last)
+        weak = last & (np.sqrt(np.einsum("vii->v", noise) / 6) > _WEAK_MM)
+        wanted = np.where(weak, widths, width)
+        if (wanted != widths).any():
+            smooth, widths = _smoothed(dwi, wanted, n_threads), wanted
+        found, noise = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
         values, variances = shrunk(as_mm(found, centre), noise)
         if not last:
             values = _ahead(values, as_mm(poses, centre), dwi)
@@ -118,13 +122,20 @@ def _ahead(values: np.ndarray, before: np.ndarray, dwi: Dwi) -> np.ndarray:
 
 
 def _round(
-    dwi: Dwi, smooth: list[np.ndarray], poses: np.ndarray, width: float, ground: Ground, n_threads: int, *, last: bool
+    dwi: Dwi,
+    smooth: list[np.ndarray],
+    poses: np.ndarray,
+    widths: np.ndarray,
+    ground: Ground,
+    n_threads: int,
+    *,
+    last: bool,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Align every volume to its prediction: poses, and covariances of their errors, (n_volumes, 6, 6).
 
     Args:
-        width: of the smoothing, FWHM in mm.
-        last: whether the errors are reported, for which noise in the targets is excluded from their slopes.
+        widths: (n_volumes,) of the smoothing, FWHM in mm.
+        last: whether the poses are final; else a few steps do.
     """
     each = range(dwi.n_volumes)
     here = np.stack(_each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine), each, n_threads))
@@ -132,21 +143,24 @@ def _round(
     prior = covariance(dwi.bvals, turned)
     level = noise_in(here[:, ground.near], prior)
     targets = predictions(prior, level) @ here
-    halves = tuple(matrix @ here for matrix in of_halves(dwi.bvals, prior, level)) if last else None
+    first, second = (matrix @ here for matrix in of_halves(dwi.bvals, prior, level))
     steps = STEPS if last else _EARLY_STEPS
 
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
-        slopes = slopes_of(targets[volume], ground, None if halves is None else (halves[0][volume], halves[1][volume]))
+        slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
         pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
-        return pose, noise_of(slopes, smooth[volume], pose, ground, width)
+        return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
     return np.stack(found), np.stack(noise)
 
 
-def _smoothed(dwi: Dwi, width: float, n_threads: int) -> list[np.ndarray]:
+def _smoothed(dwi: Dwi, widths: np.ndarray, n_threads: int) -> list[np.ndarray]:
+    """Volumes after smoothing; `widths` are FWHM in mm, (n_volumes,)."""
+
     def one(volume: int) -> np.ndarray:
-        return np.asarray(gaussian_filter(dwi.data[..., volume], sigmas_of(width, dwi.zooms), output=np.float32))
+        sigmas = sigmas_of(float(widths[volume]), dwi.zooms)
+        return np.asarray(gaussian_filter(dwi.data[..., volume], sigmas, output=np.float32))
 
     return _each(one, range(dwi.n_volumes), n_threads)
 
