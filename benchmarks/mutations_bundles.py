@@ -127,7 +127,7 @@ def report(known: dict[str, list[Any]], size: int, cpu: float, before: int, muta
         print(f"  {word:<28} {count}")
     for limit in (0, size / 2):
         at_least = [one for one in known.values() if one[4] >= limit]
-        most = max(one[3] / one[4] for one in at_least)
+        most = max((one[3] / one[4] for one in at_least), default=float("nan"))
         print(f"  memory at most {most:.2f} x the size of a mutant ({len(at_least)} of {limit / 1e6:.2f} MB or more)")
     print(f"  memory at most {max(one[3] for one in known.values()) / 1e6:.2f} MB")
     print(f"  the process grew by {(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024:.0f} MiB")

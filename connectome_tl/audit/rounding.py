@@ -18,7 +18,7 @@ from connectome_tl.training.checkpoint import FitResult
 # A GPU repeats a fit up to rounding, which moves its numbers by at most this share, or this value.
 NEAR, NEAR_ZERO = 0.01, 1e-3
 # Largest difference between two repetitions, as a multiple of that between two others, or of this fraction of the norm.
-TIMES, SMALLEST = 10.0, 1e-6
+TIMES, SMALLEST = 30.0, 1e-6
 _TRAINED = "state/"  # arrays that are trained; the others are computed on the processor
 
 

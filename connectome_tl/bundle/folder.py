@@ -31,7 +31,7 @@ _FOLDERS = ("configs", "models", "docs")
 _SMALL = 1 << 20  # largest size of a manifest or a validation in bytes
 _SHARE = 8  # JSON files are at most 1 / _SHARE of a bundle, or `_SMALL` bytes each
 _DEEPEST = 60  # largest nesting depth of a JSON file
-_PARSED = 4 << 20  # parsed JSON takes at most so much memory, or as much as the bundle, in bytes
+_PARSED, _TIMES = 1 << 19, 4  # bytes of memory for parsed JSON, or so many times the size of the bundle
 _COSTS = {b"{": 184, b"[": 64, b",": 60, b":": 60}  # memory of a dict, of a list, and of each value and key, in bytes
 
 
@@ -54,7 +54,7 @@ class BundleFolder:
 
     def json(self, name: str) -> Any:
         """Content of one of its JSON files."""
-        return read_small_json(self.path / name, self.manifest.files[name].bytes, max(_PARSED, self.size))
+        return read_small_json(self.path / name, self.manifest.files[name].bytes, max(_PARSED, _TIMES * self.size))
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """Tensors of one of its safetensors files.

@@ -150,7 +150,11 @@ def as_grid(record: SimulatedGrid, voxels: np.ndarray) -> Gridded:
         DataError: it does not have the numbers of a grid.
     """
     if len(record.quantiles) != len(QUANTILES):
-        raise DataError("a simulated volume does not have the size of the grid")
+        raise DataError(
+            "a simulated volume has another number of quantiles",
+            expected=str(len(QUANTILES)),
+            got=str(len(record.quantiles)),
+        )
     return Gridded(
         voxels.astype(np.float16), (1.0, 1.0, 1.0), record.head_ml, record.tissue_ml, record.quantiles, (1.0, 1.0, 1.0)
     )

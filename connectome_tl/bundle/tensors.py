@@ -13,7 +13,7 @@ from connectome_tl.bundle.shapes import DTYPES
 from connectome_tl.errors import DataError
 
 _NAMES = {"F32": "float32", "F64": "float64", "BOOL": "bool", "I64": "int64"}
-_MANY, _BYTES_EACH = 4096, 256  # more tensors than `_MANY` need a file of so many bytes per tensor: arrays take 300
+_MANY, _BYTES_EACH = 1024, 128  # more tensors than `_MANY` need a file of so many bytes per tensor: arrays take 300
 
 
 @dataclass(frozen=True)

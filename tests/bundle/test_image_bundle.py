@@ -27,6 +27,7 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.grids import gridded
+from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
 from connectome_tl.settings.images.volumes import SfcnEncoder
 from connectome_tl.settings.model import ModelSettings
@@ -261,7 +262,9 @@ def test_a_network_with_more_channels_than_a_bundle_needs_is_refused_before_they
     shape = (32, 32, 32)
     with torch.device("meta"):
         wide, small = Sfcn((20_000, 4)), Sfcn((8, 8))
+        strided = VoxelResNet(10, width=0.25, stem_stride=2)  # the default, whose stem has a path of its own
     check_activations(small, shape, 2_000_000)
+    check_activations(strided, shape, 2_000_000)
     with pytest.raises(DataError, match="at most 67 MB for a layer and a volume; got 2621 MB"):
         check_activations(wide, shape, 2_000_000)
     check_activations(wide, shape, 200_000_000)

@@ -12,10 +12,13 @@ from scipy.spatial.transform import Rotation
 from connectome_tl.imaging.preprocess.shrinkage import RADIUS_MM
 from connectome_tl.imaging.read.dwi import Dwi
 
-_STEPS = 6
+STEPS = 6
 _SETTLED_MM = 0.01
 _LEVELS = 32
 _CLEAR = 1.5  # standard deviations of the air by which the head must be brighter
+_FLOOR = 0.05  # quantile of a target in and around the brain that is taken for the noise floor
+_ABOVE_FLOOR = 2.0  # times the floor is a clear signal
+_LEAST_CLEAR = 0.6  # of the squared slopes that clear voxels must hold
 _LEAST_SHARE = 0.05  # of a target's slopes that counts as signal where two halves of the data agree on less
 # Poses of phantoms vary by sqrt(0.8) of the estimate from residuals, which include errors of the target and misfits.
 _TARGETS_NOISE = 0.8
@@ -72,7 +75,7 @@ def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.n
     gradient = _gradient(target, ground)
     strength = (gradient**2).sum(axis=1)
     # A flat background is uninformative.
-    used = np.flatnonzero(ground.near & (strength > 1e-4 * strength[ground.near].max(initial=0.0)))
+    used = np.flatnonzero(_informative(target, strength, ground))
     if used.size < 100:
         return None
     jacobian = _jacobian(target, gradient[used], used, ground)
@@ -82,12 +85,30 @@ def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.n
     return Slopes(used, ground.points[used], target[used], jacobian, _information(jacobian, pair))
 
 
-def aligned(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground) -> np.ndarray:
+def _informative(target: np.ndarray, strength: np.ndarray, ground: Ground) -> np.ndarray:
+    """Voxels of a target with a slope and, if enough of them are left, with a signal clearly above the noise floor.
+
+    In magnitude images the floor hides the small signal of voxels that the head has just entered, but nothing in those
+    that it leaves, so that small movements would be underestimated.
+
+    Args:
+        strength: (n_voxels,) squared slopes.
+    """
+    sloping = ground.near & (strength > 1e-4 * strength[ground.near].max(initial=0.0))
+    if not sloping.any():
+        return sloping
+    clear = sloping & (target > _ABOVE_FLOOR * np.quantile(target[ground.near], _FLOOR))
+    return clear if strength[clear].sum() >= _LEAST_CLEAR * strength[sloping].sum() else sloping
+
+
+def aligned(
+    slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground, steps: int = STEPS
+) -> np.ndarray:
     """Gauss-Newton on the squared difference between a target and a volume under a rigid pose."""
     if slopes is None:
         return pose
     found = pose
-    for _ in range(_STEPS):
+    for _ in range(steps):
         # Inverse compositional scheme: the gradient of the target is used in all steps, and updates are inverted.
         voxels = voxels_of(slopes.places, found, ground.affine)
         off = map_coordinates(image, voxels, order=1, mode="nearest") - slopes.wanted

@@ -1,7 +1,7 @@
 """Rigid motion between diffusion volumes: each is aligned with a prediction from the others.
 
 A volume and the mean of its shell differ in contrast where there are fibres, which would bias the alignment. The target
-is therefore a prediction from all other volumes (`prediction`), for which least squares is appropriate, and
+is therefore a prediction from all other volumes (`process`), for which least squares is appropriate, and
 Gauss-Newton converges in a few steps. For large motion, the initial pose is estimated from the unweighted mean in the
 contrast of each volume. Estimates are shrunk according to their noise (`shrinkage`).
 """
@@ -18,6 +18,7 @@ from scipy.ndimage import gaussian_filter, map_coordinates, spline_filter
 from scipy.spatial.transform import Rotation
 
 from connectome_tl.imaging.preprocess.alignment import (
+    STEPS,
     Ground,
     aligned,
     ground_of,
@@ -30,11 +31,14 @@ from connectome_tl.imaging.preprocess.alignment import (
     stands_out,
     voxels_of,
 )
-from connectome_tl.imaging.preprocess.prediction import left_one_out, of_halves
+from connectome_tl.imaging.preprocess.process import covariance, noise_in, of_halves, predictions
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displacement, shrunk
 from connectome_tl.imaging.read.dwi import Dwi
 
-_SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0)  # of each iteration; decreasing, since the first prediction is blurred
+_SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
+_WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed in the last iteration as before
+_FURTHER = 0.5  # of the mean change of a shell that is added to it
+_EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
 _T = TypeVar("_T")
 _SMALL_MM = 1.0  # smaller initial motions are ignored
 
@@ -83,10 +87,19 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
     """Pose of every volume in a common frame."""
     ground = ground_of(dwi)
     centre = ground.centre
-    poses = _rough(dwi, _smoothed(dwi, _SMOOTHING_MM[0], n_threads), ground, n_threads)
-    for width in _SMOOTHING_MM:
-        found, noise = _round(dwi, poses, width, ground, n_threads)
+    widths = np.full(dwi.n_volumes, _SMOOTHING_MM[0])
+    smooth, noise = _smoothed(dwi, widths, n_threads), np.zeros((dwi.n_volumes, 6, 6))
+    poses = _rough(dwi, smooth, ground, n_threads)
+    for turn, width in enumerate(_SMOOTHING_MM, start=1):
+        last = turn == len(_SMOOTHING_MM)
+        weak = last & (np.sqrt(np.einsum("vii->v", noise) / 6) > _WEAK_MM)
+        wanted = np.where(weak, widths, width)
+        if (wanted != widths).any():
+            smooth, widths = _smoothed(dwi, wanted, n_threads), wanted
+        found, noise = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
         values, variances = shrunk(as_mm(found, centre), noise)
+        if not last:
+            values = _ahead(values, as_mm(poses, centre), dwi)
         poses = as_poses(values, centre)
         # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
@@ -94,26 +107,60 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
     return Motion(poses, displacement(values, variances), centre)
 
 
-def _round(dwi: Dwi, poses: np.ndarray, width: float, ground: Ground, n_threads: int) -> tuple[np.ndarray, np.ndarray]:
-    """Align every volume to its prediction: poses, and covariances of their errors, (n_volumes, 6, 6)."""
-    each, smooth = range(dwi.n_volumes), _smoothed(dwi, width, n_threads)
+def _ahead(values: np.ndarray, before: np.ndarray, dwi: Dwi) -> np.ndarray:
+    """Move each shell further along its mean change (over-relaxation).
+
+    Most of a volume's prediction comes from its own shell, so that shells settle slowly against each other.
+
+    Args:
+        values, before: (n_volumes, 6) mm, as `as_mm`, of this iteration and of the one before.
+    """
+    moved = values.copy()
+    for _, volumes in dwi.shells():
+        moved[volumes] += _FURTHER * (values[volumes] - before[volumes]).mean(axis=0)
+    return moved
+
+
+def _round(
+    dwi: Dwi,
+    smooth: list[np.ndarray],
+    poses: np.ndarray,
+    widths: np.ndarray,
+    ground: Ground,
+    n_threads: int,
+    *,
+    last: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Align every volume to its prediction: poses, and covariances of their errors, (n_volumes, 6, 6).
+
+    Args:
+        widths: (n_volumes,) of the smoothing, FWHM in mm.
+        last: whether the poses are final; else a few steps do.
+    """
+    each = range(dwi.n_volumes)
     here = np.stack(_each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine), each, n_threads))
     turned = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
-    targets = left_one_out(dwi.bvals, turned) @ here
-    first, second = (matrix @ here for matrix in of_halves(dwi.bvals, turned))
+    prior = covariance(dwi.bvals, turned)
+    level = noise_in(here[:, ground.near], prior)
+    targets = predictions(prior, level) @ here
+    first, second = (matrix @ here for matrix in of_halves(dwi.bvals, prior, level))
+    steps = STEPS if last else _EARLY_STEPS
 
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
         slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
-        pose = aligned(slopes, smooth[volume], poses[volume], ground)
-        return pose, noise_of(slopes, smooth[volume], pose, ground, width)
+        pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
+        return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
     return np.stack(found), np.stack(noise)
 
 
-def _smoothed(dwi: Dwi, width: float, n_threads: int) -> list[np.ndarray]:
+def _smoothed(dwi: Dwi, widths: np.ndarray, n_threads: int) -> list[np.ndarray]:
+    """Volumes after smoothing; `widths` are FWHM in mm, (n_volumes,)."""
+
     def one(volume: int) -> np.ndarray:
-        return np.asarray(gaussian_filter(dwi.data[..., volume], sigmas_of(width, dwi.zooms), output=np.float32))
+        sigmas = sigmas_of(float(widths[volume]), dwi.zooms)
+        return np.asarray(gaussian_filter(dwi.data[..., volume], sigmas, output=np.float32))
 
     return _each(one, range(dwi.n_volumes), n_threads)
 

@@ -27,31 +27,28 @@ def left_one_out(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
     return np.asarray((hat - np.diag(np.diag(hat))) / (1.0 - own)[:, None])
 
 
-def of_halves(bvals: np.ndarray, directions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Matrices of the predictions from each half of the volumes (every second one by b-value)."""
-    basis = components(bvals, directions)
-    order = np.argsort(bvals, kind="stable")
-    found = []
-    for half in (order[::2], order[1::2]):
-        matrix = np.zeros((len(bvals), len(bvals)))
-        matrix[:, half] = basis @ np.linalg.pinv(basis[half], rcond=0.1)
-        found.append(matrix)
-    return found[0], found[1]
-
-
 def components(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Orthonormal signals over the volumes, (n_volumes, n_components), the most common first."""
-    flat = np.exp(-np.outer(bvals, _ISOTROPIC))
+    flat = isotropic_signals(bvals)
     decays, strength, _ = np.linalg.svd(flat, full_matrices=False)
     decays = decays[:, strength > _SMALLEST_DECAY * strength[0]]
-    cosines = (directions @ _spread(_N_DIRECTIONS).T) ** 2
-    fibres = np.concatenate(
-        [np.exp(-bvals[:, None] * (across + (along - across) * cosines)) for along, across in _FIBRES], axis=1
-    )
+    fibres = fibre_signals(bvals, directions)
     shapes, strength, _ = np.linalg.svd(fibres - decays @ (decays.T @ fibres), full_matrices=False)
     shapes = shapes[:, strength > _SMALLEST_SHAPE * np.linalg.norm(fibres, 2)]
     most = max(int(_MOST_PER_VOLUME * len(bvals)), 1)
     return np.asarray(np.concatenate([decays, shapes], axis=1)[:, :most])
+
+
+def isotropic_signals(bvals: np.ndarray) -> np.ndarray:
+    """Signals of compartments without a direction, (n_volumes, n_compartments), 1 at b = 0."""
+    return np.asarray(np.exp(-np.outer(bvals, _ISOTROPIC)))
+
+
+def fibre_signals(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Signals of fibres of several kinds and all directions, (n_volumes, n_fibres), 1 at b = 0."""
+    cosines = (directions @ _spread(_N_DIRECTIONS).T) ** 2
+    kinds = [np.exp(-bvals[:, None] * (across + (along - across) * cosines)) for along, across in _FIBRES]
+    return np.concatenate(kinds, axis=1)
 
 
 def _spread(count: int) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -11,7 +11,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.preprocess.motion import Motion
 from connectome_tl.imaging.quality.noise import neighbour_correlation, noise_measures
 from connectome_tl.imaging.quality.signal_check import SignalCheck, check_signal
-from connectome_tl.imaging.quality.volumes import Slices, check_slices, empty_volumes
+from connectome_tl.imaging.quality.volumes import Slices, check_slices, copied_volumes, empty_volumes
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.plurals import counted
 
@@ -70,12 +70,30 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
             subject=dwi.subject,
             file=dwi.file,
         )
+    copied = copied_volumes(dwi) & left
+    if copied.any() and (left & ~dwi.is_b0 & ~copied).sum() < 6:
+        raise DataError(
+            "weighted volumes are copies of each other",
+            expected="six that differ",
+            got=f"{_numbered(copied)} equal to earlier ones",
+            subject=dwi.subject,
+            file=dwi.file,
+            remedy="Convert the data again.",
+        )
     check = check_signal(dwi, empty)
+    if copied.any():
+        said = f"{counted(int(copied.sum()), 'volume is a copy', 'volumes are copies')} of earlier ones"
+        check = replace(check, warnings=(f"{said}: {_numbered(copied)}", *check.warnings))
     if check.problem is not None and refuse:
         raise DataError("the gradient table must be wrong", problems=[check.problem])
     if not empty.any():
         return dwi, empty, check
     return dwi.part(left), empty, check
+
+
+def _numbered(volumes: np.ndarray, longest: int = 10) -> str:
+    """The first of some volumes, counted from 1."""
+    return ", ".join(str(v + 1) for v in np.flatnonzero(volumes)[:longest])
 
 
 def scan_quality(dwi: Dwi, empty: np.ndarray, check: SignalCheck, motion: Motion | None) -> ScanQuality:
@@ -128,6 +146,5 @@ def _numbers(
 def _said(slices: Slices, empty: np.ndarray, check: SignalCheck) -> tuple[str, ...]:
     said = [] if check.problem is None else [f"the gradient table must be wrong: {check.problem.what}"]
     if empty.any():
-        which = ", ".join(str(v + 1) for v in np.flatnonzero(empty)[:10])
-        said.append(f"{counted(int(empty.sum()), 'volume is', 'volumes are')} empty and left out: {which}")
+        said.append(f"{counted(int(empty.sum()), 'volume is', 'volumes are')} empty and left out: {_numbered(empty)}")
     return (*said, *slices.warnings(original=np.flatnonzero(~empty)), *check.warnings)

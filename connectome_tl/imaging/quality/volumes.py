@@ -49,6 +49,16 @@ def empty_volumes(dwi: Dwi) -> np.ndarray:
     return np.asarray(values.min(axis=0) == values.max(axis=0))
 
 
+def copied_volumes(dwi: Dwi) -> np.ndarray:
+    """Weighted volumes that equal an earlier weighted one in every voxel of the brain, (n_volumes,) bool."""
+    found, seen = np.zeros(dwi.n_volumes, dtype=bool), set[bytes]()
+    for volume in np.flatnonzero(~dwi.is_b0):
+        content = dwi.data[..., volume][dwi.mask].tobytes()
+        found[volume] = content in seen
+        seen.add(content)
+    return found
+
+
 def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
     """Compare each slice with its prediction from the other volumes.
 

@@ -32,6 +32,7 @@ __all__ = [
     "read_dwi",
 ]
 _SHELL_GAP = 100.0  # s/mm2; b-values nearer than this are one shell
+_FAR_BELOW, _MANY_BELOW = 0.1, 20  # of the largest signal; voxels
 _MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, with and without a warning
 
 
@@ -178,6 +179,9 @@ def _signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | N
         return f"the unweighted volumes contain only {values[0]:g}", None
     below = float(-values[values < 0].sum() / np.abs(values).sum())
     said = f"{below:.0%} of the unweighted signal is negative: numbers too large for their type, or a wrong scale"
-    if below > _MAX_BELOW:
+    # Large numbers that turned negative may be few, but unlike noise all of them are far below 0.
+    negative = values[values < 0]
+    wrapped = negative.size >= _MANY_BELOW and negative.max() < -_FAR_BELOW * values.max()
+    if below > _MAX_BELOW or (wrapped and below > _LITTLE_BELOW):
         return said, None
     return None, f"{said}?" if below > _LITTLE_BELOW else None

@@ -11,6 +11,7 @@ import gzip
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -26,6 +27,8 @@ _HEADERS = (
     (nib.Nifti1Header, 348, nib.Nifti1Image),
     (nib.Nifti2Header, 540, nib.Nifti2Image),
 )
+_GZIP = b"\x1f\x8b"
+_ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _MGH_HEADER = 284
 _MGH_SCAN = 20  # bytes of TR, flip angle, TE, TI, field of view
 _MGH_LAST_TAG = 100  # FreeSurfer's go up to 51
@@ -64,7 +67,7 @@ def open_image(file: Path, max_bytes: int) -> OpenedImage:
 
 
 def _open_nifti(file: Path, max_bytes: int) -> OpenedImage:
-    compressed = file.name.lower().endswith(".gz")
+    compressed = _compressed(file)
     header = _header(_start(file, 544, compressed=compressed), file)
     shape = [int(n) for n in header.get_data_shape()]
     _check_header(header, file)
@@ -77,6 +80,16 @@ def _open_nifti(file: Path, max_bytes: int) -> OpenedImage:
     scaled = stored_whole and (image.dataobj.slope, image.dataobj.inter) != (1.0, 0.0)
     step = abs(float(image.dataobj.slope)) if scaled else 0.0
     return OpenedImage(image.dataobj, np.asarray(header.get_best_affine(), dtype=float), step)
+
+
+def _compressed(file: Path) -> bool:
+    """Whether a file is compressed, by its content; the name decides where that is neither gzip nor NIfTI."""
+    with file.open("rb") as stream:
+        start = stream.read(4)
+    if start[:2] == _GZIP:
+        return True
+    plain = {length.to_bytes(4, order) for _, length, _ in _HEADERS for order in _ORDERS}
+    return file.name.lower().endswith(".gz") and start not in plain
 
 
 def _start(file: Path, n_bytes: int, *, compressed: bool) -> bytes:
@@ -147,6 +160,8 @@ def _header(start: bytes, file: Path) -> nib.Nifti1Header:
     for kind, length, _ in _HEADERS:
         if size[0] in (length, np.int32(length).byteswap()) and len(start) >= length:
             return kind(start[:length], check=False)  # the fixed part alone: extensions may be longer than `start`
+    if not start:
+        raise DataError("not a NIfTI file", file=file, got="an empty file", remedy="Copy it again.")
     raise DataError("not a NIfTI file", file=file, got=f"{len(start)} bytes that do not start with a NIfTI header")
 
 

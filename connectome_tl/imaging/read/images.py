@@ -21,6 +21,7 @@ from connectome_tl.provenance import write_bytes
 
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
 _MAX_LABEL_BYTES = 1 << 30  # 0.25 mm voxels of a whole head
+_SIZES_MM = (0.01, 100.0)  # of voxels
 _WHOLE = 1e-4  # a label may be this far from a whole number: round-off of the arithmetic before it
 _MAX_STEP = 0.25  # with a coarser scale of stored integers, neighbouring labels cannot be distinguished
 
@@ -96,6 +97,8 @@ def _read(
         ) from error
     except Exception as error:  # a damaged header makes nibabel and numpy raise almost anything
         raise DataError(f"cannot be read as an image: {error}", subject=subject, file=file) from error
+    if data.ndim == 5 and max(n_dimensions) == 4 and data.shape[3] == 1:  # volumes on NIfTI's fifth axis, as of vectors
+        data = data[:, :, :, 0]
     while data.ndim > max(n_dimensions) and data.shape[-1] == 1:
         data = data[..., 0]
     if data.ndim not in n_dimensions:
@@ -106,6 +109,16 @@ def _read(
     affine = image.affine
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
         raise DataError("the affine cannot be inverted", got=str(affine.tolist()), subject=subject, file=file)
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if sizes.min() < _SIZES_MM[0] or sizes.max() > _SIZES_MM[1]:
+        raise DataError(
+            "voxels are not of the size of a head's",
+            expected=f"edges of {_SIZES_MM[0]:g} to {_SIZES_MM[1]:g} mm",
+            got=" x ".join(f"{size:g}" for size in sizes),
+            subject=subject,
+            file=file,
+            remedy="The affine may be in metres or micrometres: scale it to mm.",
+        )
     return Volume(data, affine, subject, str(path)), image.step
 
 
@@ -125,17 +138,28 @@ def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
         tolerance = _WHOLE + (0.5 * step if step <= _MAX_STEP else 0.0)
         wrong = ~(np.abs(data - rounded) <= tolerance)
         if wrong.any():
+            unknown = bool(np.isnan(data[wrong]).all())
             raise DataError(
                 "labels are not whole numbers",
                 got=f"for example {data[wrong].flat[0]:g}",
                 subject=subject,
                 file=path,
-                remedy="Was it resampled with interpolation? Labels need nearest neighbours.",
+                remedy="If NaN is the background, set it to 0."
+                if unknown
+                else "Was it resampled with interpolation? Labels need nearest neighbours.",
             )
         data = rounded
     low, high = data.min(initial=0), data.max(initial=0)
     if low < 0 or high > 2**31 - 1:
-        raise DataError("labels are outside 0 .. 2147483647", got=f"{low:g} .. {high:g}", subject=subject, file=path)
+        raise DataError(
+            "labels are outside 0 .. 2147483647",
+            got=f"{low:g} .. {high:g}",
+            subject=subject,
+            file=path,
+            remedy="Numbers too large for 16 bits become negative: save it again with 32 bits; set others below 0 to 0."
+            if low < 0
+            else None,
+        )
     if high == 0:
         raise DataError("the parcellation is empty: every voxel is background", subject=subject, file=path)
     return Volume(data.astype(np.int32), volume.affine, subject, volume.file)

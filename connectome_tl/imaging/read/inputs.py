@@ -25,7 +25,7 @@ from connectome_tl.imaging.read.names import (
     subjects_without,
     walk,
 )
-from connectome_tl.imaging.read.runs import Wanted
+from connectome_tl.imaging.read.runs import Wanted, sidecar_problems
 from connectome_tl.imaging.read.scan import Scan, scan_of
 from connectome_tl.imaging.read.tables import padding_problems, table_problems
 
@@ -121,6 +121,7 @@ def take_inventory(
     subjects = {subject for subject, _ in by_scan}
     problems += [*table_problems(folder, subjects), *padding_problems(subjects)]
     problems += [p for scan in scans for p in repeated_anatomy(by_scan[scan.subject, scan.session], scan.name)]
+    problems += sidecar_problems([run for scan in scans for run in (*scan.runs, *scan.opposite)])
     if kind == "bids" and not (folder / "dataset_description.json").is_file():
         problems.append(Problem("dataset_description.json is missing", file=folder))
     if not scans:

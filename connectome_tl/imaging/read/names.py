@@ -173,6 +173,8 @@ def _misplaced(found: FoundFile, parts: tuple[str, ...]) -> tuple[str, str] | No
     if f"sub-{found.entities['sub']}" != parts[0]:
         return f"a file of sub-{found.entities['sub']} is in the folder of {parts[0]}", f"a name with {parts[0]}"
     session = next((part for part in parts[:-1] if part.startswith("ses-")), None)
+    if session == "ses-":
+        return "the folder ses- has no label", "ses-LABEL"
     named = f"ses-{found.entities['ses']}" if "ses" in found.entities else None
     if session is not None and named != session:
         return f"a file of {named or 'no session'} is in the folder of {session}", f"a name with {session}"

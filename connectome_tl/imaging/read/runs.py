@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +68,17 @@ def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
     for path in paths:
         said |= read_json_object(path)
     return said
+
+
+def sidecar_problems(runs: Sequence[RunFiles]) -> list[Problem]:
+    """Sidecars that cannot be read, once each; they are ignored unless a hook needs them."""
+    found: list[Problem] = []
+    for path in sorted({path for run in runs for path in run.sidecars}):
+        try:
+            read_json_object(path)
+        except ConnectomeTLError as error:
+            found += [replace(one, remedy="It is left out; correct it.") for one in error.problems]
+    return found
 
 
 def find_runs(

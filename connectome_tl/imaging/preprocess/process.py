@@ -1,0 +1,59 @@
+"""Leave-one-out prediction of each diffusion volume by a Gaussian process over all shells.
+
+The prior covariance is that of mixtures of isotropic compartments and fibres of all directions, for this gradient
+table; the noise is chosen by the error of the predictions. A truncated fit, as in `prediction`, misses the sharper
+angular structure of high b-values, and an alignment takes what is missing for rotation. As in eddy, volumes are
+compared with predictions from the data (Andersson and Sotiropoulos 2015, doi:10.1016/j.neuroimage.2015.07.067).
+Leave-one-out predictions have a closed form (Sundararajan and Keerthi 2001, doi:10.1162/08997660151134343).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from connectome_tl.imaging.preprocess.prediction import fibre_signals, isotropic_signals
+
+_NOISE = tuple(10.0 ** (step / 2) for step in range(-9, 3))  # variances beside that of a voxel's signals
+
+
+def covariance(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
+    """Prior covariance of the signals of a voxel, (n_volumes, n_volumes), for signals of about 1 at b = 0."""
+    flat, fibres = isotropic_signals(bvals), fibre_signals(bvals, directions)
+    return np.asarray(flat @ flat.T / flat.shape[1] + fibres @ fibres.T / fibres.shape[1])
+
+
+def predictions(prior: np.ndarray, noise: float) -> np.ndarray:
+    """Matrix of leave-one-out predictions, (n_volumes, n_volumes), with zero diagonal.
+
+    Args:
+        noise: variance of the noise, in units of the prior's.
+    """
+    inverse = np.linalg.inv(prior + noise * np.eye(len(prior)))
+    return np.asarray(np.eye(len(prior)) - inverse / np.diag(inverse)[:, None])
+
+
+def of_halves(bvals: np.ndarray, prior: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
+    """Matrices of the predictions from each half of the volumes (every second one by b-value)."""
+    order = np.argsort(bvals, kind="stable")
+    found = []
+    for half in (order[::2], order[1::2]):
+        matrix = np.zeros_like(prior)
+        own = prior[np.ix_(half, half)] + noise * np.eye(len(half))
+        matrix[:, half] = np.linalg.solve(own, prior[half]).T
+        found.append(matrix)
+    return found[0], found[1]
+
+
+def noise_in(signals: np.ndarray, prior: np.ndarray) -> float:
+    """Variance of the noise for which volumes are predicted best from the others, in units of the prior's.
+
+    Args:
+        signals: (n_volumes, n_voxels).
+    """
+    products = signals @ signals.T
+
+    def error(noise: float) -> float:
+        off = np.eye(len(prior)) - predictions(prior, noise)
+        return float(np.log(np.maximum(np.einsum("vi,ij,vj->v", off, products, off), 1e-300)).mean())
+
+    return min(_NOISE, key=error)
