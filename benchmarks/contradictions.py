@@ -104,9 +104,9 @@ def outputs(task: Task, rng: np.random.Generator, y: np.ndarray, shape: str) -> 
 
 def uninformed(task: Task, y: np.ndarray, n: int) -> np.ndarray:
     """The share or the mean of the training rows, for n test rows."""
-    known = y[~np.isnan(y)]
+    known = y[~np.isnan(y)] if (~np.isnan(y)).any() else np.zeros(1)
     if task.spec.by_level:
-        return np.tile(np.bincount(known.astype(int), minlength=3) / max(1, known.size), (n, 1))
+        return np.tile(np.bincount(known.astype(int), minlength=3) / known.size, (n, 1))
     return np.full(n, known.mean())
 
 
