@@ -17,8 +17,11 @@ install: .venv/.installed
 demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
-test: check
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+# Style and types need one core for a while: they are checked beside the first tests, and their result is printed last.
+test: install
+	@$(MAKE) --no-print-directory check >.venv/check.log 2>&1 & check=$$!; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal; tests=$$?; \
+	wait $$check; style=$$?; cat .venv/check.log; exit $$((tests || style))
 
 check: install
 	$(BIN)/ruff check .

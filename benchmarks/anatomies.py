@@ -1,4 +1,4 @@
-"""Real heads for the benchmarks of registration and its gate, and known warps of them; found in CONNECTOME_TL_DATA."""
+"""Real heads and known warps of them, for the benchmarks of registration and its gate; read from CONNECTOME_TL_DATA."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def fetus(week: int) -> Head:
 
 @cache
 def newborn(contrast: str) -> Head:
-    """The UNC template of newborns, with the labels of the UNC-AAL atlas laid into its outline."""
+    """The UNC template of newborns, with the labels of the UNC-AAL atlas fitted to its outline."""
     file = DATA / "infant_templates" / f"tpl-UNCBCP4DInfant_cohort-00_desc-brain_{contrast}.nii.gz"
     image = coarse(read_volume(file), GRID_MM)
     image = Volume(np.where(image.data > 5, image.data, 0).astype(np.float32), image.affine)
@@ -64,7 +64,7 @@ def newborn(contrast: str) -> Head:
 
 
 def laid_into(labels: Volume, image: Volume) -> Volume:
-    """Labels stretched along the axes until their outline is the brain's; where regions lie matters little here."""
+    """Labels scaled along the axes to the outline of the brain; the exact positions of regions matter little here."""
     ends = []
     for volume in (labels, image):
         at = np.argwhere(volume.data > 0) @ volume.affine[:3, :3].T + volume.affine[:3, 3]
@@ -78,7 +78,7 @@ def laid_into(labels: Volume, image: Volume) -> Volume:
 
 
 def mean_dice(found: np.ndarray, truth: np.ndarray) -> float:
-    """Over the labels of the truth."""
+    """Mean Dice over the labels of the truth."""
     numbers = np.unique(truth[truth > 0])
     both = np.bincount(found[found == truth], minlength=numbers.max() + 1)[numbers]
     one, two = (np.bincount(image.ravel(), minlength=numbers.max() + 1)[numbers] for image in (found, truth))
@@ -86,13 +86,13 @@ def mean_dice(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def places_of(image: Volume) -> np.ndarray:
-    """Every voxel's place in mm, (x, y, z, 3)."""
+    """Position of every voxel in mm, (x, y, z, 3)."""
     grid = np.stack(np.meshgrid(*(np.arange(n) for n in image.shape), indexing="ij"), axis=-1)
     return np.asarray(grid @ image.affine[:3, :3].T + image.affine[:3, 3])
 
 
 def bend(image: Volume, seed: int) -> Warp:
-    """A turn of some degrees, a stretch of some percent, and smooth waves."""
+    """A rotation of a few degrees, a scaling of a few percent, and smooth waves."""
     rng = np.random.default_rng(seed)
     brain = image.data > 0
     points = places_of(image)
@@ -115,7 +115,7 @@ def bend(image: Volume, seed: int) -> Warp:
 
 
 def bent(head: Head, seed: int, noise: float = 0.05) -> Head:
-    """Another head made of this one by a known warp, with noise as a share of its mean."""
+    """Another head, made from this one by a known warp, with noise as a fraction of its mean."""
     warp = bend(head.image, seed)
     clean = carry_image(warp, head.image, head.image).data
     brain = clean > 0.05 * clean.max()
@@ -127,7 +127,7 @@ def bent(head: Head, seed: int, noise: float = 0.05) -> Head:
 
 
 def bias_field(image: Volume, seed: int, ratio: float) -> np.ndarray:
-    """A smooth gain, quadratic in place: its 98th over its 2nd percentile in the brain is `ratio`."""
+    """A smooth gain, quadratic in position; `ratio` is its 98th over its 2nd percentile in the brain."""
     rng = np.random.default_rng(seed)
     brain = image.data > 0
     place = places_of(image)

@@ -3,7 +3,7 @@
     python benchmarks/assembly.py [--streamlines 200000] [--repeats 5] [--voxel 1.25]
 
 Streamlines are smooth random curves between labelled blobs, so no real data are needed. Every row first
-checks that the matrices are equal. Each run is a process of its own whose children's times are read
+checks that the matrices are equal. Each run is a separate process, whose CPU time is measured
 (resource.getrusage), less the time the same interpreter takes to import the same libraries.
 """
 
@@ -71,7 +71,7 @@ def phantom(folder: Path, n_streamlines: int, voxel_mm: float, seed: int = 0) ->
     t = np.linspace(0, 1, 60)[:, None]
     bend = rng.normal(0, 8, (n_streamlines, 3))
     curves = [a + (b - a) * t + c * np.sin(np.pi * t) for (a, b), c in zip(ends, bend, strict=True)]
-    curves = [np.clip(curve, 0.1, size - 2 * voxel_mm) for curve in curves]  # dipy takes no point outside the image
+    curves = [np.clip(curve, 0.1, size - 2 * voxel_mm) for curve in curves]  # dipy accepts no point outside the image
     return write_tck(folder / "tracks.tck", curves), write_volume(folder / "labels.nii", labels, affine)
 
 

@@ -4,7 +4,7 @@ Studies as in coverage.py. The true values follow from the Gaussian scores of th
 solved on quadrature nodes of all folds of a repeat together, as it is estimated from data.
 
     python benchmarks/calibration.py            # confirmation, the table of docs/coverage.md
-    python benchmarks/calibration.py --tune     # other cells, other seeds: variance factors asked for
+    python benchmarks/calibration.py --tune     # other cells, other seeds: required variance factors
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ TASK = Task(name="class", kind="binary", column="class")
 
 THRESHOLDS = (0.1, 0.3)
 GRID = np.linspace(-3, 3, 2001)
-Found = dict[str, tuple[float, float, float, float]]  # metric: estimate, low, high, own truth
+Found = dict[str, tuple[float, float, float, float]]  # metric: estimate, low, high, true value of the study's models
 
 
 def study(rng: np.random.Generator, cell: Cell, population: Population) -> Found:
@@ -124,13 +124,13 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 500 when tuning)")
     given = parser.parse_args()
     n_studies = given.studies or (500 if given.tune else 2000)
-    if given.tune:  # intervals without widening, to see what they ask for
+    if given.tune:  # intervals without widening, to compute the required factors
         plain = dict.fromkeys(("procedure", "fitted"), Widening(1.0))
         for name in ("calibration_intercept", "calibration_slope"):
             METRICS[name] = replace(METRICS[name], widening=plain)
         clinical.NET_BENEFIT_WIDENING = Widening(1.0)
     start = time.process_time()
-    print(f"{n_studies} simulated studies per cell; undefined slopes (separated classes) are left out and counted\n")
+    print(f"{n_studies} simulated studies per cell; undefined slopes (separated classes) are excluded and counted\n")
     last = "factor asked" if given.tune else "covered, fitted"
     print(f"| n | learner | signal | metric | truth | covered, procedure | width | undefined | {last} |")
     print("|---" * 9 + "|")
@@ -143,7 +143,7 @@ def main() -> None:
             value, low, high, own = np.array([run[metric] for run in runs]).T
             known = np.isfinite(value)
             value, low, high, own = (part[known] for part in (value, low, high, own))
-            # The median: a slope has no mean when some cohorts teach a model next to nothing.
+            # The median: the slope has no mean if a model learns almost nothing in some cohorts.
             true = float(np.median(own)) if metric.startswith("calibration") else float(own.mean())
             covered = float(((low <= true) & (true <= high)).mean())
             asked = float(np.quantile(((value - true) / np.maximum((high - low) / 2, 1e-9)) ** 2, 0.95))

@@ -1,6 +1,6 @@
 """Fits on a Dask scheduler with two worker processes on this machine, one of them killed in the middle.
 
-Prints whether the store holds the same bytes as the one filled without a scheduler, and what a scheduler costs per fit.
+Prints whether the store has the same bytes as without a scheduler, and the CPU time of the scheduler per fit.
 
     python benchmarks/cluster.py                 # 200 fits
     python benchmarks/cluster.py --quick         # 24 fits
@@ -31,14 +31,14 @@ from connectome_tl.training.stages import chain
 
 
 def dask(*arguments: str) -> subprocess.Popen[bytes]:
-    """A scheduler or a worker without a nanny, which would start a killed one again."""
+    """A scheduler or a worker without a nanny, which would restart a killed one."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     quiet = subprocess.DEVNULL
     return subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=quiet, stderr=quiet, env=environment)
 
 
 def plans(cohorts: StudyCohorts, n_fits: int) -> list[FitPlan]:
-    """Closed-form cores of many folds: fits of a few tens of milliseconds, where overhead shows."""
+    """Closed-form cores of many folds: fits of a few tens of milliseconds, for which overhead is visible."""
     study = StudySettings(
         target=CohortUse(cohort="target/cohort.yaml"),
         stages=Stages(pretrain=None, adapt=None),
@@ -87,7 +87,7 @@ def main() -> None:
     print(f"{n_fits} fits, one of two workers killed after {killed[0]}: store {'the same' if same else 'DIFFERS'}")
     print(f"one process: {alone:.1f} s, {alone_cpu:.1f} CPU s; scheduler: {far:.1f} s")
     own, every = (1000 * cpu / n_fits for cpu in (far_cpu, alone_cpu))
-    print(f"CPU of the asking process per fit: {own:.1f} ms (a fit takes {every:.1f} ms)")
+    print(f"CPU time of the calling process per fit: {own:.1f} ms (a fit takes {every:.1f} ms)")
 
 
 if __name__ == "__main__":

@@ -2,10 +2,10 @@
 
 Each study draws a cohort with clinical covariates and edges, cross-validates two models on the same folds, and
 computes the interval with `evaluation.compare`. The true difference is known in closed form (see coverage.py). The
-error rate of the verdict for equally good procedures is printed, too.
+error rate of the verdict for equally good procedures is printed as well.
 
     python benchmarks/comparisons.py            # confirmation cells, the table of docs/coverage.md
-    python benchmarks/comparisons.py --tune     # other cells, other seeds: variance factors asked for
+    python benchmarks/comparisons.py --tune     # other cells, other seeds: required variance factors
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from connectome_tl.tasks import Task
 
 CLASSES = Task(name="class", kind="binary", column="class")
 VALUES = Task(name="value", kind="regression", column="value")
-Outcome = tuple[Difference, Difference, float]  # shipped interval, test-only interval, own true difference
+Outcome = tuple[Difference, Difference, float]  # the package's interval, test-only interval, true difference
 ALPHAS = np.logspace(0, 5, 9)
 N_CLINICAL = 4
 NAMES = {
@@ -44,7 +44,7 @@ NAMES = {
 
 @dataclass(frozen=True)
 class Cell:
-    """Two models and where the signal is: AUC (or R2) of the best covariate and best edge score."""
+    """Two models and the location of the signal: AUC (or R2) of the best covariate score and the best edge score."""
 
     n: int
     n_positive: int | None
@@ -79,7 +79,7 @@ class Population:
             amount = stats.norm.ppf(strength) * np.sqrt(2) if cell.n_positive is not None else np.sqrt(strength)
             parts.append(direction / length * amount)
         self.beta = np.concatenate(parts)
-        # What a large older cohort would have taught: the true direction, half drowned in noise.
+        # As learnt from a large older cohort: the true direction with as much noise.
         noise = rng.standard_normal(cell.n_edges)
         shape = np.zeros(cell.n_edges)
         shape[::4] = 1.0
@@ -134,7 +134,7 @@ def truth(cell: Cell, population: Population, weights: np.ndarray, intercept: fl
 
 
 def study(rng: np.random.Generator, cell: Cell, population: Population) -> dict[str, Outcome]:
-    """Per metric: the shipped interval, the test-only interval, this study's own true difference."""
+    """Per metric: the package's interval, the test-only interval, the true difference for the models of this study."""
     binary = cell.n_positive is not None
     x = population.draw(rng, cell.n)
     if binary:
@@ -171,7 +171,7 @@ def study(rng: np.random.Generator, cell: Cell, population: Population) -> dict[
 def both_intervals(
     one: OutOfFold, two: OutOfFold, task: Task, metric: str, base: OutOfFold | None = None
 ) -> tuple[Difference, Difference]:
-    """The shipped interval, and that of the test sets only."""
+    """The package's interval, and that of the test sets only."""
     return tuple(paired_difference(one, two, task, metric, base, wide) for wide in (None, TEST_ONLY))
 
 
@@ -211,13 +211,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 500 when tuning)")
-    parser.add_argument("--only", default="", help="cells whose first columns hold this text: '33 1:4', '60 |'")
+    parser.add_argument("--only", default="", help="cells whose first columns contain this text: '33 1:4', '60 |'")
     given = parser.parse_args()
     n_studies = given.studies or (500 if given.tune else 2000)
     start = time.process_time()
     print(f"{n_studies} simulated studies per cell\n")
     print("| n | model - control | signal of covariates, edges | metric | true difference | covered | width | "
-          "test-only covers | verdict helps | harms | factor asked |\n" + "|---" * 11 + "|")  # fmt: skip
+          "test-only covers | verdict helps | harms | required factor |\n" + "|---" * 11 + "|")  # fmt: skip
     lowest: dict[str, float] = {}
     for cell in (c for c in (TUNE if given.tune else CONFIRM) if given.only in c.name):
         for metric, values in run(cell, n_studies, seed=3 if given.tune else 4).items():

@@ -9,9 +9,9 @@ is the score of the source's core without any label of an infant: its gain over 
 transfer could reach.
 
 Prints, for `network` against `network_scratch`, `full` against `scratch` and `core` against `core_scratch`, the mean
-difference of AUC over cohorts with its 95 % t interval, and in how many cohorts the difference is above 0. The bars:
+difference of AUC over cohorts with its 95 % t interval, and the number of cohorts with a difference above 0. The bars:
 under `noise` a mean within .02 of 0 and an interval within .04; under `related` a gain in at least 80 % of the
-cohorts. Design seeds are 9000 and above; results of a killed run are kept.
+cohorts. Design seeds are 9000 and above; a killed run resumes.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ COLUMNS = ("scenario", "seed", "model", "auc", "cpu")
 
 
 def cohorts_of(seed: int, scenario: str) -> StudyCohorts:
-    """The study's cohorts, cut to the regions that carry most of the outcome and others at random."""
+    """The study's cohorts, restricted to the regions with most of the effect and others at random."""
     study = simulate_study(seed=seed, n_source=N_SOURCE, n_pool=4, n_target=N_TARGET, effect=EFFECT)
     rng = np.random.default_rng([seed, 1])
     strong = np.argsort(-np.abs(study.pattern).sum(axis=0), kind="stable")
@@ -76,7 +76,7 @@ def cut(cohort: Cohort, names: list[str]) -> Cohort:
 
 
 def noisy(cohort: Cohort, rng: np.random.Generator) -> Cohort:
-    """The same with noise on the edges that are there."""
+    """The same with noise on the existing edges."""
     noise = np.triu(rng.normal(0, EDGE_NOISE, cohort.weights.shape), 1)
     moved = cohort.weights + (noise + np.swapaxes(noise, 2, 3)) * (cohort.weights != 0)
     return replace(cohort, weights=moved.astype(np.float32))
@@ -104,7 +104,7 @@ def run(seed: int, scenario: str) -> list[tuple[str, int, str, float, float]]:
 
 
 def zero_shot(cohorts: StudyCohorts, settings: StudySettings, splits: SplitPlan, task: Task) -> pd.DataFrame:
-    """Predictions of the older subjects' score, turned since a low score is a bad outcome."""
+    """Predictions of the older subjects' score with the sign reversed, since a low score is an adverse outcome."""
     planned = [item for item in plan_folds(settings, cohorts, splits, (task,)) if item.model == "core"]
     plan = next(parent for item in planned for made in item.plans for _, parent in made.parents)
     source = fit([plan], cohorts.by_name(), n_jobs=1)[plan.key]
@@ -140,7 +140,7 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, default=100)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("controls.tsv"))
-    parser.add_argument("--quick", action="store_true", help="two cohorts of each kind, nothing kept")
+    parser.add_argument("--quick", action="store_true", help="two cohorts of each kind, not stored")
     arguments = parser.parse_args()
     n, out = (2, None) if arguments.quick else (arguments.cohorts, arguments.out)
     table: dict[tuple[str, int], dict[str, float]] = {}

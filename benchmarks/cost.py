@@ -2,9 +2,9 @@
 
     python benchmarks/cost.py [--regions 90 231] [--folds 5] [--permutations 0] [--quick]
 
-33 infants, one repeat (the bootstrap and the tests use the first only, so that more repeats cost fits alone), the
-default models, controls, baselines and 100 linear refits. The share printed is that of everything after the fits,
-computation of scores and drawing of the report included, of the CPU time of the fits. One thread.
+33 infants, one repeat (the bootstrap and the tests use the first repeat only, so that more repeats need more fits
+only), the default models, controls, baselines and 100 linear refits. The printed share is the CPU time of all steps
+after the fits, including scores and report, relative to that of the fits. One thread.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ FITS = "fitting models"
 
 
 class Clock(Steps):
-    """Notes the CPU time of each step."""
+    """Records the CPU time of each step."""
 
     def __init__(self) -> None:
         super().__init__(shown=False)
@@ -51,7 +51,7 @@ class Clock(Steps):
 
 
 def with_regions(cohort: Cohort, n: int, seed: int) -> Cohort:
-    """The cohort with dense random matrices of n regions; covariates and outcomes stay."""
+    """The cohort with dense random matrices of n regions; covariates and outcomes are unchanged."""
     rng = np.random.default_rng(seed)
     upper = np.triu(rng.lognormal(size=(cohort.n_subjects, 1, n, n)), 1)
     weights = np.log1p(upper + upper.swapaxes(2, 3)).astype(np.float32)

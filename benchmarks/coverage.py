@@ -4,7 +4,7 @@ Each study draws a cohort and cross-validates a linear learner in repeated strat
 score is known in closed form: scores of a linear model on Gaussian features are Gaussian in each class. There are
 two estimands: the mean over studies ("this procedure on a new cohort of this size") and the mean over the study's
 own fitted models ("this fitted model on new subjects"). The interval of the Brier score is for cohorts with the same
-share of positives; where shares vary, its true value depends on the share. Two values are printed for comparison:
+proportion of positives; its true value depends on this proportion. Two values are printed for comparison:
 the ideal width, 3.92 standard deviations of the estimate over studies, which cannot be known from one cohort; and
 the coverage of an interval that ignores the dependence due to shared training subjects. Cells with `n_labelled`
 train on 33 drawn subjects and test the others (few_labels).
@@ -12,6 +12,7 @@ train on 33 drawn subjects and test the others (few_labels).
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds
     python benchmarks/coverage.py --studies 200      # quick
+    python benchmarks/coverage.py --cells 1:4        # cells whose name holds this text
     python benchmarks/coverage.py --state FILE       # resumes a stopped one
 """
 
@@ -48,11 +49,11 @@ class Cell:
     learner: str = "edges"  # edges: ridge with chosen alpha; clinical: few features, no penalty
     n_features: int = 300
     n_signal: int = 30
-    n_factors: int = 2  # shared variance: connectomes vary together
+    n_factors: int = 2  # shared variance of the edges
     repeats: int = 5
     folds: int = 5
     random_counts: bool = False
-    n_labelled: int | None = None  # drawn anew in each repeat to train on; the rest is tested in parts
+    n_labelled: int | None = None  # training subjects, drawn in each repeat; the others are tested in parts
 
     @property
     def name(self) -> str:
@@ -65,7 +66,7 @@ class Cell:
 
 @dataclass
 class Tally:
-    """Estimates, own truths and intervals of one metric over the studies of a cell."""
+    """Estimates, true values of the studies' models, and intervals of one metric over the studies of a cell."""
 
     estimate: list[float] = field(default_factory=list)
     own_truth: list[float] = field(default_factory=list)
@@ -73,7 +74,7 @@ class Tally:
     bounds: dict[str, list[tuple[float, float]]] = field(default_factory=dict)
 
     def truths(self, estimand: str) -> np.ndarray:
-        """(n_studies,) what each study's interval should hold."""
+        """(n_studies,) value that the interval of each study should contain."""
         own, share = np.array(self.own_truth), np.array(self.share)
         if estimand == "fitted":
             return own
@@ -82,7 +83,7 @@ class Tally:
         return np.polyval(np.polyfit(share, own, 1), share)
 
     def coverage(self, kind: str) -> float:
-        """`procedure`, `fitted`, or `plain`: the interval of the procedure that knows the test only."""
+        """`procedure`, `fitted`, or `plain`: the test-only interval of the procedure."""
         low, high = np.array(self.bounds[kind]).T
         truth = self.truths("procedure" if kind == "plain" else kind)
         return float(((low <= truth) & (truth <= high)).mean())
@@ -93,7 +94,7 @@ class Tally:
 
     @property
     def ideal(self) -> float:
-        """Width of the narrowest interval of one length that covers 95 %, were estimates normal."""
+        """Width of the narrowest interval of constant length that covers 95 % of normal estimates."""
         return 2 * stats.norm.ppf(0.975) * float(np.std(np.array(self.estimate) - self.truths("procedure")))
 
 
@@ -281,8 +282,8 @@ TUNE = [
 LARGE = {"n_factors": 3, "repeats": 2}
 TUNE += [Cell(150, 75, s, n_features=1000, n_signal=100, **LARGE) for s in (0.8, 0.9, 0.97)]
 TUNE += [Cell(90, 45, s, n_features=4000, n_signal=400, **LARGE) for s in (0.97, 0.999)]
-# A first confirmation failed for these kinds (R2 at strong signal, sensitivity at 10 x 10 folds), so they
-# went into the tuning and the cells below, of other features, strengths and seeds, took their place.
+# A first confirmation failed for these kinds (R2 at strong signal, sensitivity at 10 x 10 folds). They were
+# added to the tuning, and the cells below, with other features, strengths and seeds, replaced them.
 FIRST = {"n_features": 300, "n_signal": 60, "n_factors": 3}
 TUNE += [Cell(33, None, 0.7, repeats=3, **FIRST), Cell(33, 16, 0.97, repeats=10, folds=10, **FIRST)]
 TUNE += [Cell(60, 12, 0.97, random_counts=True, repeats=2, folds=3, **FIRST)]
@@ -328,7 +329,7 @@ def measured(cell: Cell, n_studies: int, seed: int) -> Measured:
 
 
 def kept(state: Path | None, cell: Cell, n_studies: int, seed: int) -> Measured:
-    """The same, read from the file of a stopped benchmark where it is there, else measured and added to it."""
+    """The same, read from the file of a stopped benchmark if available, otherwise measured and added to it."""
     key = f"{cell} {n_studies} {seed}"
     if state is not None and state.is_file():
         found = dict(json.loads(line) for line in state.read_text("utf-8").splitlines())
@@ -342,7 +343,7 @@ def kept(state: Path | None, cell: Cell, n_studies: int, seed: int) -> Measured:
 
 
 def allowed(cell: Cell) -> float:
-    """How many times the ideal width an interval may have: 1.3, and 2 where a class has fewer than 10."""
+    """Largest allowed ratio to the ideal width: 1.3, and 2 if a class has fewer than 10."""
     return 1.3 if cell.n_positive is None or min(cell.n_positive, cell.n - cell.n_positive) >= 10 else 2.0
 
 
@@ -351,8 +352,9 @@ def main() -> None:
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--studies", type=int, default=None, help="per cell (2000; 1000 when tuning)")
     parser.add_argument("--only", choices=("binary", "regression"))
+    parser.add_argument("--cells", default="", help="only cells whose name holds this text, for example 1:4")
     parser.add_argument("--seed", type=int, default=None, help="another seed (11; 1 when tuning)")
-    parser.add_argument("--state", type=Path, help="file that keeps finished cells, so that a stopped run goes on")
+    parser.add_argument("--state", type=Path, help="file of finished cells; a stopped run resumes from it")
     parser.add_argument("--quick", action="store_true", help="two cells, 20 studies each")
     given = parser.parse_args()
     if given.quick:
@@ -361,13 +363,14 @@ def main() -> None:
     seed = given.seed if given.seed is not None else 1 if given.tune else 11
     wanted = {"binary": [False], "regression": [True]}.get(given.only, [False, True])
     cells = [c for c in (TUNE if given.tune else CONFIRM) if (c.n_positive is None) in wanted]
+    cells = [cell for cell in cells if given.cells in cell.name]
     cells = cells[:2] if given.quick else cells
     start = time.process_time()
     enough = stats.binom.ppf(0.01, n_studies, WANTED) / n_studies
     print(
-        f"seed {seed}, {n_studies} simulated studies per cell: the coverage printed is within "
-        f"+-{1.96 * np.sqrt(0.95 * 0.05 / n_studies):.3f} (95 %) of its own; below {enough:.3f} it is significantly "
-        f"(1 %, one-sided) below {WANTED}\n\n"
+        f"seed {seed}, {n_studies} simulated studies per cell: the printed coverage is within "
+        f"+-{1.96 * np.sqrt(0.95 * 0.05 / n_studies):.3f} (95 %) of its true value; below {enough:.3f} it is "
+        f"significantly (1 %, one-sided) below {WANTED}\n\n"
         "| n | learner, repeats x folds | signal | metric | truth | covered, procedure | width | ideal | ratio | "
         "covered, fitted | width | covered by the test-only interval |\n" + "|---" * 12 + "|"
     )

@@ -3,12 +3,12 @@
     python benchmarks/detector.py [--seed 1000] [--leaky 3] [--only NAME] [--procedures 60] [--runs 60] [--ridge 100]
                                   [--state detector.jsonl] [--quick]
 
-Procedures are audited by their behaviour (`audit_procedure`), run folders by `connectome-tl audit`. The leaky ones,
-in tests/audit, have metadata that look honest. Leaks that leave a consistent folder (a run chosen among several by
-its test scores, infants excluded after inspecting the results, an outcome among the covariates) count as detected if
-the audit warns of them. Honest runs of ridge alone have 33 infants and 24 regions: strangers, two scanners whose
-counts differ by five, twins, low-rank matrices, tiny values, rescans declared as family. With --state a stopped
-benchmark goes on where it was. One thread.
+Procedures are audited by their behaviour (`audit_procedure`), run folders by `connectome-tl audit`. The leaky ones, in
+tests/audit, have metadata like those of honest ones. Leaks that leave a consistent folder (a run chosen among several
+by its test scores, infants excluded after inspecting the results, an outcome among the covariates) count as detected if
+the audit warns of them. Honest runs of ridge alone have 33 infants and 24 regions: unrelated subjects, two scanners
+whose counts differ by a factor of five, twins, low-rank matrices, tiny values, rescans declared as family. With --state
+a stopped benchmark resumes. One thread.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from tests.audit.leaky_runs import (
 )
 from tests.small_study import FLAT, small_cohorts
 
-# What honest studies differ in: each run takes the next.
+# Variants of honest studies; each run uses the next.
 KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("as it comes", {}),
     ("flat encoder", {"model": FLAT}),
@@ -58,7 +58,7 @@ KINDS: tuple[tuple[str, dict[str, Any]], ...] = (
 )
 
 
-QUICK_RUNS = (a_table_edited, copies_times_1_2, LEAKY_FOLDERS[0])  # of --quick: each takes one short run
+QUICK_RUNS = (a_table_edited, copies_times_1_2, LEAKY_FOLDERS[0])  # for --quick: each needs one short run
 
 
 class Kept:
@@ -116,7 +116,7 @@ def strangers(cohort: Cohort, _: np.random.Generator) -> Cohort:
 
 
 def two_scanners(cohort: Cohort, rng: np.random.Generator) -> Cohort:
-    """Counts of one scanner are five times those of the other, and each edge has a scanner effect of its own."""
+    """Counts of one scanner are five times those of the other, and each edge has its own scanner effect."""
     second = np.arange(cohort.n_subjects) % 2
     effect = np.triu(rng.normal(0, 0.4, cohort.weights.shape[1:]), 1)
     factor = np.where(second[:, None, None, None] == 1, 5 * np.exp(effect + effect.swapaxes(-1, -2)), 1.0)
@@ -129,7 +129,7 @@ def two_declared_scanners(cohort: Cohort, rng: np.random.Generator) -> Cohort:
 
 
 def twins(cohort: Cohort, rng: np.random.Generator) -> Cohort:
-    """Eight pairs who share half of what sets them apart, declared as families."""
+    """Eight pairs who share half of their deviations, declared as families."""
     return _pairs(cohort, rng, 0.5)
 
 
@@ -146,7 +146,7 @@ def low_rank(cohort: Cohort, rng: np.random.Generator) -> Cohort:
 
 
 def few_factors(cohort: Cohort, rng: np.random.Generator) -> Cohort:
-    """Subjects differ in two numbers only."""
+    """Subjects differ in two parameters only."""
     factors = np.triu(rng.normal(size=(2, cohort.n_regions, cohort.n_regions)), 1)
     log = np.einsum("sk,kij->sij", rng.normal(size=(cohort.n_subjects, 2)), factors + factors.swapaxes(1, 2))
     weights = np.exp(0.5 * log) * (1 - np.eye(cohort.n_regions))
@@ -191,7 +191,7 @@ def leaky_table(
             by = ", ".join(dict.fromkeys(check for one in found for check in one))
             hits, tried = hits + sum(map(bool, found)), tried + len(seeds)
             print(f"{what:12}{name:38}{sum(map(bool, found))}/{len(seeds):<6}{by}", flush=True)
-    print(f"\ncaught {hits} of {tried} leaky ones\n", flush=True)
+    print(f"\ndetected {hits} of {tried} leaky ones\n", flush=True)
 
 
 def honest_table(kept: Kept, first: int, n_procedures: int, n_runs: int, n_ridge: int) -> None:
@@ -225,8 +225,8 @@ def main() -> None:
     parser.add_argument("--procedures", type=int, default=60, help="honest procedures")
     parser.add_argument("--runs", type=int, default=60, help="honest run folders of all three stages")
     parser.add_argument("--ridge", type=int, default=100, help="honest run folders of ridge alone")
-    parser.add_argument("--only", default="", help="leaky variants whose names hold this")
-    parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a stopped benchmark goes on")
+    parser.add_argument("--only", default="", help="leaky variants whose names contain this")
+    parser.add_argument("--state", type=Path, help="file of finished parts; a stopped benchmark resumes from it")
     parser.add_argument("--quick", action="store_true", help="one seed of a few kinds")
     asked = parser.parse_args()
     if asked.quick:

@@ -1,16 +1,16 @@
 """dHCP-33: benefit of stage 2 on unlabelled newborns for 33 labelled ones, from regional measures of the cortex.
 
-    python benchmarks/dhcp33.py --prepare FOLDER              # one table with ids out of the release's six files
+    python benchmarks/dhcp33.py --prepare FOLDER              # one table with ids from the six files of the release
     python benchmarks/dhcp33.py [--draws 10] [--keep FOLDER]  # the table of results
 
 Needs the folder dhcp_cortex_regional in CONNECTOME_TL_DATA (or ../shared/data); without it, a message is printed and
 nothing is computed. Two arms, both by the settings of configs/dhcp33.yaml:
-  preterm   three stages: 63 term-born infants (age at scan, sex), everybody untested without labels, 33 preterm
+  preterm   three stages: 63 term-born infants (age at scan, sex), all untested infants without labels, 33 preterm
             infants with labels; tested on the other 43.
   everyone  stages 2 and 3 only, since no infant is left for a source: 33 of all 139 with labels, tested on the others.
 Prints R2 against the training mean and mean absolute error, pooled over draws, and paired differences of R2
-over infants with their 95 % intervals. The settings are the package's defaults, but for
-`node_features: measures`, chosen after one draw of the preterm arm had been seen with the default.
+over infants with their 95 % intervals. The settings are the package's defaults except
+`node_features: measures`, which was chosen after one draw of the preterm arm with the default.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ def prepare(data: Path, out: Path) -> None:
 
 
 def ridge_on_measures(settings: StudySettings, cohorts, splits) -> pd.DataFrame:
-    """Ridge on the 2,288 measures themselves, from the labelled infants alone."""
+    """Ridge on the 2,288 measures, trained on the labelled infants only."""
     target, tables = cohorts.target, []
     for repeat, number, fold in splits.folds():
         train, test = target.positions(fold.train), target.positions(fold.test)
@@ -123,7 +123,7 @@ def report(settings: StudySettings, store: FitStore) -> None:
             pairs = [("full", "scratch"), ("full", "ridge")]
         for model, rival in pairs:
             gap = compare(found, task, model, rival, "r2")
-            word = " = what stage 2 adds" if (model, rival) in (pairs[0], ("no_pretrain", "scratch")) else ""
+            word = " = effect of stage 2" if (model, rival) in (pairs[0], ("no_pretrain", "scratch")) else ""
             name = f"{model} - {rival}"
             print(f"  {name:21s} {gap.difference:+.3f} [{gap.low:+.2f}, {gap.high:+.2f}] {gap.verdict}{word}")
         sys.stdout.flush()
@@ -131,7 +131,7 @@ def report(settings: StudySettings, store: FitStore) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="write the tables here and stop")
+    parser.add_argument("--prepare", type=Path, metavar="FOLDER", help="only write the tables to this folder")
     parser.add_argument("--draws", type=int, default=10)
     parser.add_argument("--arm", choices=list(ARMS))
     parser.add_argument("--keep", type=Path, help="folder for the fits, so that a stopped run resumes")

@@ -76,7 +76,7 @@ def cut(cohort: Cohort, names: list[str]) -> Cohort:
 
 
 def footprint(seed: int, n_train: int, n_source: int = 4, n_pool: int = 4) -> StudyCohorts:
-    """`simulate_study` on the eight regions that carry most of the outcome, and others."""
+    """`simulate_study` on the eight regions with most of the effect, and others."""
     made = simulate_study(seed=seed, n_source=n_source, n_pool=n_pool, n_target=n_train + N_NEW)
     rng = np.random.default_rng([seed, 1])
     strong = np.argsort(-np.abs(made.pattern).sum(axis=0), kind="stable")
@@ -89,13 +89,13 @@ def footprint(seed: int, n_train: int, n_source: int = 4, n_pool: int = 4) -> St
 
 
 def spread(seed: int, n_train: int) -> tuple[StudyCohorts, Row]:
-    """The outcome is the lesion load as it arrives over the subject's own connections; ridge on just that."""
+    """The outcome is the lesion load propagated along the subject's connections; ridge on the propagated load."""
     made = simulate_spread(seed, n_train + N_NEW, TASK, n_regions=N_REGIONS)
     start = time.process_time()
     rows, y = made.arrived, made.cohort.targets[TASK].to_numpy(float)
     found = RidgeCV(alphas=np.logspace(-2, 4, 13)).fit(rows[:n_train], y[:n_train]).predict(rows[n_train:])
     value = float(r2_score(y[n_train:], found))
-    row = ("encoders spread", seed, "ridge on the arrived loads", value, time.process_time() - start)
+    row = ("encoders spread", seed, "ridge on the propagated loads", value, time.process_time() - start)
     return StudyCohorts({"target": made.cohort}), row
 
 
@@ -119,7 +119,7 @@ def study(
 def fitted(
     asked: StudySettings, cohorts: StudyCohorts, scheme: str, n_train: int, model: str, part: str, seed: int
 ) -> tuple[Row, dict[str, FitResult]]:
-    """R2 on new subjects of one model, and all fits behind it."""
+    """R2 on new subjects of one model, and its fits."""
     ids = cohorts.target.ids
     plan = chain(asked, cohorts, BY_NAME[scheme], Fold(ids[:n_train], ids[n_train:]), (TASK,), seed=seed)
     start = time.process_time()
@@ -241,8 +241,8 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
     parser.add_argument("--out", type=Path, default=Path("encoders.tsv"))
-    parser.add_argument("--quick", action="store_true", help="one cohort of two encoders and two objectives, not kept")
-    parser.add_argument("--report", action="store_true", help="only print what is there")
+    parser.add_argument("--quick", action="store_true", help="one cohort of two encoders and objectives, not stored")
+    parser.add_argument("--report", action="store_true", help="only print stored results")
     arguments = parser.parse_args()
     out, n = arguments.out, arguments.cohorts
     if arguments.quick:

@@ -1,9 +1,9 @@
-"""Maps of the closed-form core on planted truth, and their family-wise error where there is none.
+"""Maps of the closed-form core on planted signals, and their family-wise error without signal.
 
 *Planted*: a binary outcome with an oracle AUC of .80, .90, .99; 30 regions, 435 edges, 20 of them planted. Kinds:
-`univariate` (each planted edge carries a part of its own), `shared` (all carry one latent trait), `suppressed` (the
-planted edges also share noise with 20 others, which a linear model uses to cancel it and which hold no signal). Printed
-per map: precision at 20 beside that of a univariate t ranking, overlap of the 20 strongest between folds, share of
+`univariate` (each planted edge has its own part of the signal), `shared` (all depend on one latent trait), `suppressed`
+(the planted edges also share noise with 20 others without signal, which a linear model uses to cancel it). Printed
+per map: precision at 20, and that of a univariate t ranking; overlap of the 20 strongest between folds, share of
 planted and of other edges beyond the corrected threshold. *Null*: 60 subjects, correlated edges, an outcome
 independent of them: number of runs with any edge, or any region, beyond the threshold. *Null of networks*: the same
 with a small graph network on 20 regions that is fitted again for every permutation.
@@ -49,14 +49,14 @@ from connectome_tl.training.schemes import StudyCohorts
 
 N_REGIONS, N_PLANTED = 30, 20
 N_EDGES = N_REGIONS * (N_REGIONS - 1) // 2
-FEWER_EDGES = 190  # of 20 regions, for the network that is fitted thousands of times
+FEWER_EDGES = 190  # of 20 regions, for the network, which is fitted thousands of times
 KINDS, AUCS, SIZES = ("univariate", "shared", "suppressed"), (0.80, 0.90, 0.99), (120, 400)
 TASK = Task(name="delay", kind="binary", column="delay")
 METHODS = ("pattern", "integrated gradients")
 
 
 def cohort_of(edges: np.ndarray, labels: np.ndarray) -> Cohort:
-    """A cohort of these edges (n, n_edges) and this outcome alone."""
+    """A cohort of these edges (n, n_edges) and this outcome only."""
     n, n_regions = len(labels), round((1 + np.sqrt(1 + 8 * edges.shape[1])) / 2)
     ids = tuple(f"s{i:04d}" for i in range(n))
     targets = pd.DataFrame({"delay": labels.astype(float)}, index=list(ids))
@@ -81,7 +81,7 @@ def cohort_of(edges: np.ndarray, labels: np.ndarray) -> Cohort:
 
 
 def planted(kind: str, auc: float, n: int, seed: int) -> tuple[Cohort, np.ndarray]:
-    """A cohort and the positions of its planted edges; the liability alone would reach this AUC."""
+    """A cohort and the positions of its planted edges; the liability has this AUC."""
     rng = np.random.default_rng([seed, n, round(100 * auc), KINDS.index(kind)])
     truth = rng.choice(N_EDGES, N_PLANTED, replace=False)
     edges = rng.standard_normal((n, N_EDGES))
@@ -175,7 +175,7 @@ def planted_row(kind: str, auc: float, n: int, seed: int, n_permutations: int) -
 
 
 def unrelated(seed: int, n_edges: int = N_EDGES) -> Cohort:
-    """60 subjects whose outcome has nothing to do with their edges."""
+    """60 subjects whose outcome is independent of their edges."""
     rng = np.random.default_rng([99, seed])
     n = 60
     edges = rng.standard_normal((n, n_edges)) + rng.standard_normal((n, 3)) @ rng.standard_normal((3, n_edges))
@@ -201,7 +201,7 @@ def network_null_row(seed: int, n_permutations: int) -> dict[str, float]:
 
 
 def any_beyond(nulls: NullMaps) -> dict[str, float]:
-    """Whether any item of a map lies beyond the threshold, by method and kind."""
+    """Whether any item of a map exceeds the threshold, by method and kind."""
     return {
         f"{method} {kind}": float((beyond_largest(values)[0] <= 0.05).any())
         for (_, _, method), by_kind in nulls.items()

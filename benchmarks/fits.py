@@ -57,7 +57,7 @@ MODEL = ModelSettings(
 
 
 class PygModel(nn.Module):
-    """The same network as a PyG user writes it: sparse edges, one Data per subject, mean pooling."""
+    """The same network as a PyG user would write it: sparse edges, one Data per subject, mean pooling."""
 
     def __init__(self, n_regions: int, width: int) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class PygModel(nn.Module):
         return self.head(torch.relu(self.fused(self.project(torch.cat(read, dim=1)))))
 
     def take(self, state: dict[str, torch.Tensor]) -> None:
-        """The weights of our model, so that both start alike."""
+        """The weights of our model, so that both have the same initial weights."""
         for i, conv in enumerate((self.first, self.second)):
             conv.lin_root.weight.data = state[f"branches.connectome.convs.{i}.own.weight"].clone()
             conv.lin_rel.bias.data = state[f"branches.connectome.convs.{i}.own.bias"].clone()
@@ -116,7 +116,7 @@ def pyg_data(rows: Rows, target: np.ndarray) -> list[Data]:
 
 
 def pyg_fit(model: PygModel, data: list[Data], test: list[Data], settings: Training, seed: int) -> np.ndarray:
-    """A plain PyG training loop on the batches that our loop draws. Returns probabilities of the test rows."""
+    """A plain PyG training loop on the batches of our loop. Returns probabilities of the test rows."""
     optimiser = torch.optim.AdamW(model.parameters(), lr=settings.learning_rate, weight_decay=settings.weight_decay)
     n_rows = len(data)
     drawn = batches(n_rows, settings.batch_for(n_rows), np.random.default_rng(seed))
@@ -168,7 +168,7 @@ def part_a(sizes: dict[int, int]) -> None:
     print(f"two-layer GCN of width {WIDTH}, 90 regions, batches of {BATCH}, {EPOCHS} epochs")
     for n, n_fits in sizes.items():
         cohort = simulate_study(n_source=20, n_pool=20, n_target=n).target
-        # A plain PyG program knows no missing region; here nobody lacks one, so that both can agree.
+        # A plain PyG program has no missing regions; here none is missing, so that both can agree.
         cohort = replace(cohort, node_mask=np.ones_like(cohort.node_mask))
         y = cohort.targets["cognitive"]
         labels = y.fillna(0).to_numpy()

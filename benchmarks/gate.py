@@ -55,7 +55,7 @@ def any_head(rng: np.random.Generator) -> Head:
 
 
 def about(head: Head, matrix: np.ndarray, shift: np.ndarray | float = 0.0) -> Warp:
-    """A linear map of mm about the middle of a brain."""
+    """A linear map in mm about the centre of a brain."""
     affine = turned_about(np.eye(3), head.image)
     middle = places_of(head.image)[head.image.data > 0].mean(axis=0)
     affine[:3, :3] = matrix
@@ -64,7 +64,7 @@ def about(head: Head, matrix: np.ndarray, shift: np.ndarray | float = 0.0) -> Wa
 
 
 def filled(head: Head, values: np.ndarray) -> Volume:
-    """Other values in the shape of a brain."""
+    """Other intensities in the shape of a brain."""
     return Volume(np.where(head.image.data > 0, values, 0).astype(np.float32), head.image.affine)
 
 
@@ -74,13 +74,13 @@ def smooth_noise(shape: tuple[int, ...], rng: np.random.Generator, voxels: float
 
 
 def organ(head: Head, rng: np.random.Generator) -> np.ndarray:
-    """Bright ducts in an even mass, as of a liver or a kidney."""
+    """Bright ducts in a homogeneous mass, as in a liver or a kidney."""
     ducts = np.abs(gaussian_filter(rng.normal(size=head.image.shape), 3.0))
     return np.asarray(400 + 500 * (ducts < np.quantile(ducts, 0.08)) + rng.normal(0, 15, head.image.shape))
 
 
 def bad_case(kind: str, rng: np.random.Generator) -> tuple[Volume, Volume, float, float]:
-    """Subject's image, carried template, Dice of labels, size ratio."""
+    """Subject's image, transformed template, Dice of labels, size ratio."""
     head = any_head(rng)
     subject = bent(head, int(rng.integers(1 << 30)), noise=0.03)
     identity = Warp(np.eye(4))
@@ -107,7 +107,7 @@ def bad_case(kind: str, rng: np.random.Generator) -> tuple[Volume, Volume, float
         warp = about(
             head, np.eye(3), direction / np.linalg.norm(direction) * rng.uniform(0.15, 0.3) * side_mm(head.image)
         )
-    else:  # a cropped brain stretched over the whole template
+    else:  # a cropped brain scaled to the whole template
         stretch = np.eye(3)
         stretch[2, 2] = rng.uniform(1.4, 2.0)
         warp = about(head, stretch)
@@ -133,7 +133,7 @@ def good_case(kind: str, rng: np.random.Generator) -> tuple[Volume, Volume, floa
         image = np.where(cut > share, image, 0)
     found = Volume(image.astype(np.float32), subject.image.affine)
     labels = subject.labels
-    if kind == "slices":  # thick along one axis: every second or third slice, each the mean of those it stands for
+    if kind == "slices":  # thick along one axis: every second or third slice, each the mean of the slices it replaces
         n, axis = int(rng.integers(2, 4)), int(rng.integers(0, 3))
         step = [n if k == axis else 1 for k in range(3)]
         mean = np.mean([np.roll(image, -k, axis=axis) for k in range(n)], axis=0)
@@ -205,7 +205,7 @@ def whole(kind: str, seed: int) -> dict[str, object]:
 
 
 def _under(head: Head, affine: np.ndarray) -> Head:
-    """The same voxels under another header."""
+    """The same voxels with another header."""
     return Head(head.name, Volume(head.image.data, affine), Volume(head.labels.data, affine))
 
 
@@ -231,7 +231,7 @@ def main() -> None:
     parser.add_argument("--good", type=int, default=150)
     parser.add_argument("--whole", type=int, default=80, help="heads through the whole step; about 15 CPU seconds each")
     parser.add_argument("--seed", type=int, default=1000, help="of the first case")
-    parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a stopped benchmark goes on")
+    parser.add_argument("--state", type=Path, help="file of finished parts; a stopped benchmark resumes from it")
     parser.add_argument("--quick", action="store_true", help="two of each kind of alignment, no whole step")
     asked = parser.parse_args()
     n_bad, n_good, n_whole = (16, 10, 0) if asked.quick else (asked.bad, asked.good, asked.whole)

@@ -2,12 +2,12 @@
 
     python benchmarks/imaging_steps.py [--streamlines 20000] [--slow]
 
-Most lines also print the accuracy of each engine against the known truth, in the order of the columns. Heads move by
-1 mm and 1 degree along each axis between volumes; a smooth bias field is added for the line of its correction; a
-template is registered to a head of other position and size, and judged by the mean Dice of its labels. The column of
-an engine without such a step is empty. MRtrix3 is called by its commands, ANTs through antspyx. `--slow` adds dipy's
-affine and motion correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, but for
-the last line: the whole command on one raw scan, wall clock on two CPUs, and the memory it took.
+Most lines also print the accuracy of each engine against the known truth, in the order of the columns. Heads move by 1
+mm and 1 degree along each axis between volumes; a smooth bias field is added for the line of its correction; a template
+is registered to a head of other position and size, and judged by the mean Dice of its labels. The column of an engine
+without such a step is empty. MRtrix3 is called by its commands, ANTs through antspyx. `--slow` adds dipy's affine and
+motion correction, ANTs' motion correction and MRtrix3's gradient check (many minutes). One thread, except for the last
+line: the whole command on one raw scan, wall clock on two CPUs, and the memory it took.
 """
 
 from __future__ import annotations
@@ -122,7 +122,7 @@ def dice(found: np.ndarray, truth: np.ndarray) -> float:
 
 
 def preprocessing(head: Head, clean: np.ndarray, poses: np.ndarray, folder: Path, *, slow: bool) -> Dwi:
-    """Mask, noise, ringing, motion, bias. Returns the data ready for reconstruction."""
+    """Mask, noise, ringing, motion, bias. Returns the data for reconstruction."""
     raw = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
     image, mask = folder / "dwi.nii", folder / "mask.nii"
     brain, seconds = cpu(lambda: dwi_mask(raw))
@@ -136,7 +136,7 @@ def preprocessing(head: Head, clean: np.ndarray, poses: np.ndarray, folder: Path
     dwi, seconds = cpu(lambda: denoised(raw, "mppca"))
     rival = mrtrix("dwidenoise", image, folder / "d.nii", "-mask", mask)
     other = left(read_volume(folder / "d.nii", n_dimensions=(4,)).data) if rival else None
-    row("noise, MP-PCA", seconds, rival, told=scores("error left, share of the raw one's", left(dwi.data), other))
+    row("noise, MP-PCA", seconds, rival, told=scores("error left, fraction of the raw error", left(dwi.data), other))
     alternative, seconds = cpu(lambda: denoised(raw, "patch2self"))
     row("noise, Patch2Self (option)", seconds, told=scores("error left", left(alternative.data)))
     _, seconds = cpu(lambda: without_ringing(dwi))
@@ -175,7 +175,7 @@ def preprocessing(head: Head, clean: np.ndarray, poses: np.ndarray, folder: Path
 
 
 def bias(raw: Dwi, head: Head) -> None:
-    """A smooth field of +-20 % laid on, and what of it is left, as the spread of the log ratio in the brain."""
+    """Multiply by a smooth field of +-20 %; print the remaining field as the spread of the log ratio in the brain."""
     place = np.stack(np.meshgrid(*(np.linspace(-1, 1, n) for n in head.mask.shape), indexing="ij"))
     field = 1 + 0.2 * place[0] - 0.1 * place[1] * place[2] + 0.1 * place[2] ** 2
     rough = replace(raw, data=(raw.data * field[..., None]).astype(np.float32))
@@ -303,7 +303,7 @@ def registrations(folder: Path, *, slow: bool) -> None:
 
         where = {"moving_affine": moving.affine, "static_affine": fixed.affine}
         (_, matrix), seconds = cpu(lambda: affine_registration(moving.data, fixed.data, **where))
-        row("  affine as dipy comes", seconds, told=scores("Dice", overlap(Warp(matrix))))
+        row("  dipy's affine by default", seconds, told=scores("Dice", overlap(Warp(matrix))))
 
 
 def participant(folder: Path) -> tuple[float, float]:

@@ -40,7 +40,7 @@ ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"
 
 @dataclass
 class Tally:
-    """What the kills met: where the run stood, and whether it came back."""
+    """Stages at which runs were killed, and whether the runs resumed."""
 
     kills: int = 0
     finished: int = 0
@@ -82,11 +82,11 @@ def start(study: Path, out: Path) -> subprocess.Popen[bytes]:
     with open(out.with_suffix(".err"), "wb") as said:
         return subprocess.Popen(
             line, stdout=subprocess.DEVNULL, stderr=said, env=ENVIRONMENT, start_new_session=True
-        )  # a session of its own, so that its workers can be killed with it and nothing else is
+        )  # a separate session, so that its workers and no other process are killed with it
 
 
 def contents(folder: Path) -> dict[str, str]:
-    """Hash of every file of a run but its log."""
+    """Hash of every file of a run except its log."""
     files = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*") if path.is_file()}
     return {
         name: hashlib.sha256(path.read_bytes()).hexdigest()
@@ -96,7 +96,7 @@ def contents(folder: Path) -> dict[str, str]:
 
 
 def place(out: Path) -> str:
-    """Where a killed run stood, by what it has written."""
+    """Stage of a killed run, from the files it has written."""
     if (out / "scores.json").exists():
         return "writing results"
     if any((out / "models" / "permuted").glob("*.json")):
@@ -107,11 +107,11 @@ def place(out: Path) -> str:
 
 
 def undisturbed(study: Path, out: Path) -> float:
-    """Wall seconds of a run that is left alone."""
+    """Wall seconds of an uninterrupted run."""
     begun = time.monotonic()
     code = start(study, out).wait()
     if code:
-        sys.exit(f"the undisturbed run failed with {code}:\n{out.with_suffix('.err').read_text()}")
+        sys.exit(f"the uninterrupted run failed with {code}:\n{out.with_suffix('.err').read_text()}")
     return time.monotonic() - begun
 
 
@@ -124,7 +124,7 @@ def kill(process: subprocess.Popen[bytes], *, with_workers: bool) -> None:
 
 
 def attack(study: Path, home: Path, expected: dict[str, str], seconds: float, n_kills: int, seed: int) -> Tally:
-    """Run, kill, resume, until `n_kills` kills have hit; every run is taken to its end."""
+    """Run, kill and resume until `n_kills` kills have succeeded; every run is completed."""
     rng, tally, number = np.random.default_rng(seed), Tally(), 0
     while tally.kills < n_kills:
         number += 1
@@ -166,13 +166,13 @@ def main() -> None:
         expected = contents(home / "first")
         undisturbed(study, home / "second")
         same = contents(home / "second") == expected
-        print(f"an undisturbed run: {seconds:.0f} s, {len(expected)} files outside log/, {given.n_jobs} processes")
+        print(f"an uninterrupted run: {seconds:.0f} s, {len(expected)} files outside log/, {given.n_jobs} processes")
         print(f"a second one with the same seed: {'the same bytes' if same else 'DIFFERENT bytes'}", flush=True)
         tally = attack(study, home, expected, seconds, given.kills, given.seed)
         where = ", ".join(f"{n} {name}" for name, n in tally.places.most_common())
         whole = not tally.wrong and tally.finished > 0
         print(f"{tally.kills} SIGKILLs ({where}); every run resumed and ended: {whole}")
-        print(f"{tally.finished} runs ended; files that differ from the undisturbed run: {len(tally.wrong)}")
+        print(f"{tally.finished} runs ended; files that differ from the uninterrupted run: {len(tally.wrong)}")
         for line in tally.wrong[:20]:
             print(f"  {line}")
         sys.exit(1 if tally.wrong or not same else 0)

@@ -3,7 +3,7 @@
     python benchmarks/kill_connectomes.py [--kills 20] [--seed 0]
 
 A phantom of about a minute is processed once without interruption. Then the same command is killed by SIGKILL at
-random moments and started again each time, until it is allowed to finish. What is killed alternates: the whole process
+random moments and started again each time, until it finishes. The killed process alternates: the whole process
 group, the main process alone (its workers must end by themselves), one of its two workers, and the group while the
 cohort's page and tables are written. All files outside
 `log/` are compared byte by byte. Linux only: it looks for processes in /proc.
@@ -52,7 +52,7 @@ def workers_of(process: int) -> list[int]:
 
 def strike(process: subprocess.Popen[bytes], victim: str, out: Path, wait: float, rng: np.random.Generator) -> bool:
     """Kill the victim after `wait` seconds (`page`: once the last part of the command has begun); False if too late."""
-    table = out / "failures.tsv"  # written anew as the first of the tables and the page
+    table = out / "failures.tsv"  # the first of the tables and the page to be written
     before = table.stat().st_ino if table.exists() else 0
     end = time.perf_counter() + wait
     while process.poll() is None and (victim == "page" or time.perf_counter() < end):
@@ -72,7 +72,7 @@ def strike(process: subprocess.Popen[bytes], victim: str, out: Path, wait: float
     process.wait()
     end = time.perf_counter() + 20
     while any(Path(f"/proc/{w}/fd/0").exists() for w in workers):
-        assert time.perf_counter() < end, "a worker went on without the command"
+        assert time.perf_counter() < end, "a worker continued after the command was killed"
         time.sleep(0.01)
     return True
 
@@ -98,7 +98,7 @@ def main() -> None:
         begun = time.perf_counter()
         assert start(whole).wait() == 0
         seconds = time.perf_counter() - begun
-        print(f"undisturbed: {seconds:.0f} s, {len(files_of(whole))} files", flush=True)
+        print(f"uninterrupted: {seconds:.0f} s, {len(files_of(whole))} files", flush=True)
         hits = dict.fromkeys(VICTIMS, 0)
         n_starts = 0
         while sum(hits.values()) < options.kills:
@@ -107,7 +107,7 @@ def main() -> None:
             n_starts += 1
             struck = strike(process, victim, killed, float(rng.uniform(0.02, 0.4) * seconds), rng)
             hits[victim] += struck
-            if not struck or victim == "page":  # everything is made: give it something to do again
+            if not struck or victim == "page":  # all is computed: remove a result, so that there is work again
                 marks = sorted(killed.rglob("*_provenance.json"))
                 for at in rng.permutation(len(marks))[:3]:
                     marks[at].unlink()
@@ -116,7 +116,7 @@ def main() -> None:
         a, b = files_of(whole), files_of(killed)
     different = sorted(file for file in a.keys() | b.keys() if a.get(file) != b.get(file))
     told = ", ".join(f"{victim} {count}" for victim, count in hits.items())
-    print(f"killed ({told}) in {n_starts} starts; {left} unfinished files lay about before the last one")
+    print(f"killed ({told}) in {n_starts} starts; {left} unfinished files existed before the last start")
     print("byte-identical outside log/" if not different else f"DIFFERENT: {', '.join(different)}")
     sys.exit(1 if different else 0)
 

@@ -1,6 +1,6 @@
 """Graph measures of 1,000 connectomes of 116 regions, compared with a networkx loop.
 
-One thread, CPU time, medians. The loop is timed on a sample and extrapolated, as it says.
+One thread, CPU time, medians. The loop is timed on a sample and extrapolated.
 
     OMP_NUM_THREADS=1 python benchmarks/measures.py [--subjects 1000] [--sample 3]
 """

@@ -1,7 +1,7 @@
 """Structure-aware mutants of every matrix format, with the correct result known from their construction.
 
-Prints how many were right, refused, warned about, refused although they could be read, and failures: wrong in
-silence, tracebacks, more than 5 s; and the peak memory of the whole process. Linux only (memory).
+Prints the numbers of mutants read correctly, refused, read with a warning, refused although readable, and failed
+(silently wrong, traceback, more than 5 s); and the peak memory of the whole process. Linux only (memory).
 
     python benchmarks/mutations_matrices.py [--mutants 1000] [--seed 1] [--only "csv: permuted"]
 """
@@ -28,7 +28,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--mutants", type=int, default=1_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--only", default="", help="names of mutants that hold this text")
+    parser.add_argument("--only", default="", help="mutants whose names contain this text")
     asked = parser.parse_args()
     chosen = [(name, make) for name, make in makers() if asked.only in name]
     counts: Counter[str] = Counter()

@@ -1,7 +1,7 @@
 """About 1,000 mutants of tractograms, label images, weights and gradient tables against an independent oracle.
 
-Prints how many gave the right numbers, were refused, or were at fault (wrong in silence, refused wrongly, read
-although header and content disagree, traceback, more than 5 s, more than 1 GB), and every fault with its seed.
+Prints the numbers of mutants read correctly, refused, and failed (silently wrong, refused wrongly, read
+although header and content disagree, traceback, more than 5 s, more than 1 GB), and every failure with its seed.
 
     OMP_NUM_THREADS=1 python benchmarks/mutations_streams.py [--n 1000] [--seeds 1 2 3]
 """

@@ -23,7 +23,7 @@ HERE = Path(__file__).parents[1]
 
 
 def harness() -> ModuleType:
-    """The mutations and their judge, which the tests share."""
+    """The mutations and their evaluation, shared with the tests."""
     path = HERE / "tests" / "properties" / "table_mutations.py"
     spec = importlib.util.spec_from_file_location("table_mutations", path)
     assert spec is not None

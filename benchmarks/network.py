@@ -4,7 +4,7 @@ For networks the true value is not known in closed form. Each study draws a coho
 (core, network and their mixture) in 1 x 5 folds with one seed and no inner folds, and predicts a large test set with
 each fold's fitted models. The mean of their scores over the folds is the true value of the study's own models, the
 mean over studies that of the procedure. Stages 1 and 2 are left out. The permutation test refits the mixture under
-permuted outcomes, with short fits, so that two hundred cohorts are affordable.
+permuted outcomes, with short fits, so that two hundred cohorts take an acceptable time.
 
 With --state a stopped benchmark resumes. One thread.
 
@@ -59,7 +59,7 @@ Numbers = dict[str, list[float]]
 
 
 class Kept:
-    """What was found for each study, in a file that a stopped benchmark reads again."""
+    """Results of each study, in a file from which a stopped benchmark resumes."""
 
     def __init__(self, path: Path | None) -> None:
         self.path, self.found = path, {}
@@ -167,7 +167,7 @@ def worth(risk: np.ndarray, y: np.ndarray, cell: Cell) -> np.ndarray:
 
 
 def null_study(seed: int) -> Numbers:
-    """p value of the permutation test of the whole model where edges and outcome have nothing in common."""
+    """p value of the permutation test of the whole model with independent edges and outcome."""
     rng = np.random.default_rng([seed, 9])
     cohorts = StudyCohorts({"target": draw(rng, NULL, NULL.n, NULL.n_positive).cohort()})
     short = settings(training=Training(steps=30), ensemble=Ensemble(networks=2, checkpoints=(0.0, 0.5)))
@@ -202,11 +202,11 @@ def coverage_rows(cell: Cell, found: Sequence[Numbers]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--state", type=Path, help="file that keeps what is done, so that a stopped benchmark goes on")
+    parser.add_argument("--state", type=Path, help="file of finished studies; a stopped benchmark resumes from it")
     parser.add_argument("--first", type=int, default=40_000, help="seed of the first cohort; the others count up")
     parser.add_argument("--share", type=float, default=1.0, help="of the cohorts of each cell")
     parser.add_argument("--null", type=int, default=0, help="cohorts of the permutation test")
-    parser.add_argument("--done", action="store_true", help="only print what --state holds")
+    parser.add_argument("--done", action="store_true", help="only print the results in --state")
     parser.add_argument("--quick", action="store_true", help="one cohort of one cell, one of the permutation test")
     given = parser.parse_args()
     if given.quick:
@@ -215,7 +215,7 @@ def main() -> None:
     begun, kept = time.process_time(), Kept(given.state)
 
     cells = CELLS[:1] if given.quick else CELLS
-    jobs: list[tuple[float, str, Callable[[], Numbers]]] = []  # cells side by side, so that a stopped run has of each
+    jobs: list[tuple[float, str, Callable[[], Numbers]]] = []  # alternating between cells, in case the run is stopped
     for cell, asked in cells:
         n = max(1, round(given.share * asked))
         jobs += [(k / n, f"{cell.name} {given.first + k}", partial(study, cell, given.first + k)) for k in range(n)]

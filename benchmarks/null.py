@@ -4,7 +4,7 @@ Splits are stratified by the true labels, which makes permutation tests on poole
 Tests, each on its own null: *any signal* (permuted outcome rows, ridge refitted; also under site effects,
 families and heavy tails), *any of three correlated outcomes* (maximum statistic, some outcomes missing,
 twins as blocks), *beyond clinical covariates* (outcomes and edges both depend on the covariates, also as squares
-and jointly with age, and on nothing else in common), and the *corrected resampled t* (two equally good
+and jointly with age, and on no other common variable), and the *corrected resampled t* (two equally good
 procedures). For comparison, the rejection rates of common shortcuts: AUC pooled over folds, permuting labels
 without refitting, ignoring sites or families. A row is marked *above* if it rejects more often than a test with a
 rate of 6 % would in 99 of 100 runs.
@@ -34,13 +34,13 @@ from connectome_tl.evaluation.permutation.tests import (
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.tasks import Task
 
-ALLOWED = 0.06  # the share of true nulls that a test may reject at .05
+ALLOWED = 0.06  # the largest allowed rate of rejected true nulls at .05
 ALPHAS = (10.0, 100.0, 1000.0, 10000.0)
 TASKS = tuple(Task(name=name, kind="binary", column=name) for name in ("cognitive", "language", "motor"))
 
 
 def stratified_folds(rng: np.random.Generator, y: np.ndarray, n_folds: int) -> np.ndarray:
-    """(n,) test fold of each subject, each class spread evenly."""
+    """(n,) test fold of each subject, balanced within classes."""
     fold, start = np.empty(y.size, dtype=int), 0
     for value in np.unique(y):
         members = rng.permutation(np.flatnonzero(y == value))
@@ -57,7 +57,7 @@ def fold_rows(x: np.ndarray, fold: np.ndarray) -> list[FoldRows]:
 
 
 def single(seed: int, n: int, share: float, n_permutations: int, n_edges: int = 200) -> dict[str, float]:
-    """One outcome and edges that have nothing to do with it, but vary together."""
+    """One outcome and correlated edges that are independent of it."""
     rng = np.random.default_rng([1, n, seed])
     x = rng.standard_normal((n, n_edges)) + rng.standard_normal((n, 2)) @ rng.standard_normal((2, n_edges))
     y = (np.arange(n) < round(share * n)).astype(float)
@@ -69,7 +69,7 @@ def single(seed: int, n: int, share: float, n_permutations: int, n_edges: int = 
 
 
 def shortcuts(x: np.ndarray, y: np.ndarray, fold: np.ndarray, moves: np.ndarray) -> dict[str, float]:
-    """p values of what not to do, with the same ridge: pooled AUC; permuting without refitting."""
+    """p values of invalid tests with the same ridge: pooled AUC; permutation without refits."""
     labels = np.column_stack([y, y[moves].T])
     score = np.empty_like(labels)
     for k in np.unique(fold):
@@ -90,7 +90,7 @@ def several(seed: int, n: int, n_permutations: int) -> float:
     rng = np.random.default_rng([2, n, seed])
     n_pairs = n // 6
     family = np.r_[np.repeat(np.arange(n_pairs), 2), np.arange(n_pairs, n - n_pairs)]
-    shared = rng.standard_normal((n, 3))[family]  # twins resemble each other, in edges and outcomes
+    shared = rng.standard_normal((n, 3))[family]  # twins are correlated in edges and outcomes
     x = rng.standard_normal((n, 150)) + 0.7 * rng.standard_normal((n, 150))[family]
     latent = rng.standard_normal((n, 3)) + shared + rng.standard_normal((n, 1))
     y = (latent > np.quantile(latent, 0.65, axis=0)).astype(float)
@@ -104,7 +104,7 @@ def several(seed: int, n: int, n_permutations: int) -> float:
 
 
 def designs(seed: int, kind: str, n: int, n_permutations: int) -> dict[str, float]:
-    """p of any signal where outcome and edges share a design and nothing else, and p of a test that ignores it.
+    """p of any signal if outcome and edges share only a design, and p of a test that ignores the design.
 
     `sites`: three scanners differ in every edge and in the share of positives. `families`: two to four children
     share edges and outcome. `heavy`: edges with infinite variance.
@@ -136,12 +136,13 @@ def designs(seed: int, kind: str, n: int, n_permutations: int) -> dict[str, floa
 
 
 def beyond(seed: int, n: int, n_permutations: int, kind: str = "linear", n_edges: int = 150) -> float:
-    """p of the connectome's added value where covariates drive the outcome and many edges, and nothing else does.
+    """p of the connectome's added value if only covariates affect the outcome and many edges.
 
-    `linear`: three covariates act as lines. `skewed`: so on log-normal edges. `square`: one acts as a square.
-    `age`: the effect of one grows with another. `sites`: outcome and edges also follow three sites. `families`: two
-    to four children share edges and outcome. `heavy`: edges without a variance. Taken out are the columns that a
-    study of one covariate kind takes out: lines, squares, products and natural splines, sites as 0 and 1.
+    `linear`: three covariates have linear effects. `skewed`: the same on log-normal edges. `square`: one has a squared
+    effect. `age`: the effect of one increases with another. `sites`: outcome and edges also follow three sites.
+    `families`: two to four children share edges and outcome. `heavy`: edges with infinite variance. Removed are the
+    columns that a study with one kind of covariate removes: linear terms, squares, products, natural splines, and sites
+    as 0 and 1.
     """
     rng = np.random.default_rng([3, n, seed, n_edges, len(kind)])
     c = rng.standard_normal((n, 3))
@@ -178,7 +179,7 @@ def beyond(seed: int, n: int, n_permutations: int, kind: str = "linear", n_edges
 
 
 def _taken_out(c: np.ndarray, where: np.ndarray) -> np.ndarray:
-    """As `covariate_effects` adds them, the second covariate standing for age."""
+    """As in `covariate_effects`, with the second covariate as age."""
     linear = [*c.T, *((where == w).astype(float) for w in np.unique(where)[1:])]
     kinds = [
         list(c.T**2),
@@ -194,7 +195,7 @@ def _taken_out(c: np.ndarray, where: np.ndarray) -> np.ndarray:
 def resampled(seed: int, n: int) -> tuple[float, float]:
     """p of the corrected resampled t test between equally good procedures: ridge on either half of the edges.
 
-    As shipped, and as published.
+    As in the package, and as published.
     """
     rng = np.random.default_rng([5, n, seed])
     y = (np.arange(n) < n // 2).astype(float)
@@ -246,7 +247,7 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, default=2000, help="of each kind")
     parser.add_argument("--permutations", type=int, default=99)
     parser.add_argument("--first", type=int, default=0, help="seed of the first cohort; the others count up")
-    parser.add_argument("--only", choices=TESTS, help="one test; all when left out")
+    parser.add_argument("--only", choices=TESTS, help="one test; by default all")
     parser.add_argument("--quick", action="store_true", help="20 cohorts of each kind, 19 permutations")
     given = parser.parse_args()
     if given.quick:
@@ -288,7 +289,7 @@ def main() -> None:
 
 
 def any_signal(seeds: range, n: int, share: float, n_permutations: int) -> str:
-    """Prints the lines of one kind of cohort; returns what its mean AUC is."""
+    """Prints the lines of one kind of cohort; returns its mean AUC."""
     runs = [single(seed, n, share, n_permutations) for seed in seeds]
     columns = {key: np.array([run[key] for run in runs]) for key in runs[0]}
     name = f"n = {n}, {share:.0%} positive"

@@ -2,13 +2,13 @@
 
     CONNECTOME_TL_DATA=../shared/data python benchmarks/peers.py --work FOLDER [--cohort children] [--quick]
 
-Two cohorts, both without the two locked sites and without one of two rows of the same person. "everyone": 894
-subjects, without a source cohort and therefore without transfer. "children": those under 13, with the 627 older
-subjects as the source of age, sex and three IQ scores (never the diagnosis) for the core, linear transfer and
-meta-matching. Scores are out of fold with 95 % intervals over subjects; the difference is to ridge in tangent space on
-the same subjects and folds. scikit-learn's model is a grid search over the penalty of a kernel ridge on correlations
-between subjects' edges, five inner folds. CPU time is that of all folds and outcomes of one model, features included.
-Predictions are stored in FOLDER after each model, so that a killed run resumes; those of other code are not used.
+Two cohorts, both without the two locked sites and without one of two rows of the same person. "everyone": 894 subjects,
+without a source cohort and therefore without transfer. "children": those under 13, with the 627 older subjects as the
+source of age, sex and three IQ scores (never the diagnosis) for the core, linear transfer and meta-matching. Scores are
+out of fold with 95 % intervals over subjects; the difference is to ridge in tangent space on the same subjects and
+folds. scikit-learn's model is a grid search over the penalty of a kernel ridge on correlations between subjects' edges,
+five inner folds. CPU time is that of all folds and outcomes of one model, features included. Predictions are stored in
+FOLDER after each model, so that a killed run resumes; predictions of other versions of the code are not used.
 """
 
 from __future__ import annotations
@@ -102,7 +102,7 @@ def of_scikit_learn(
 def predictions_of(
     work: Path, name: str, scheme: str, model: str, make: Callable[[], pd.DataFrame]
 ) -> tuple[pd.DataFrame, float]:
-    """The predictions of a model and their CPU seconds, from the folder or made and kept there."""
+    """The predictions of a model and their CPU seconds, read from the folder or computed and stored there."""
     place = work / package_code()[:12]
     place.mkdir(parents=True, exist_ok=True)
     file = place / f"{name} {scheme} {model}.json".replace(" ", "_")
@@ -151,8 +151,8 @@ def report(name: str, scheme: str, table: pd.DataFrame, tasks: Sequence[Task], c
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--cohort", choices=("everyone", "children"), help="one of the two alone")
-    parser.add_argument("--quick", action="store_true", help="the children alone, three folds")
+    parser.add_argument("--cohort", choices=("everyone", "children"), help="one of the two only")
+    parser.add_argument("--quick", action="store_true", help="the children only, three folds")
     args = parser.parse_args()
     makers: dict[str, Predict] = {name: of_baseline(name) for name in MODELS}
     makers |= {"core": of_core, PEER: of_scikit_learn}

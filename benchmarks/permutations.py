@@ -42,7 +42,7 @@ def batched(kind: str, x: np.ndarray, labels: np.ndarray, tests: list[np.ndarray
 
 
 def looped(kind: str, x: np.ndarray, y: np.ndarray, tests: list[np.ndarray], exact: bool) -> list[np.ndarray]:
-    """scikit-learn as one writes it; `exact` makes its optimiser stop later, for the comparison of scores."""
+    """A plain scikit-learn loop; with `exact` its optimiser stops later, for the comparison of scores."""
     found = []
     for test in tests:
         scaler = StandardScaler().fit(x[~test])
@@ -58,7 +58,7 @@ def looped(kind: str, x: np.ndarray, y: np.ndarray, tests: list[np.ndarray], exa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--permutations", type=int, default=1000)
-    parser.add_argument("--labelings", type=int, default=8, help="how many scikit-learn runs")
+    parser.add_argument("--labelings", type=int, default=8, help="number that scikit-learn runs")
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     y = np.where(np.arange(N_SUBJECTS) < 14, 1.0, -1.0)

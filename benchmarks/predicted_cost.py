@@ -2,9 +2,9 @@
 
     python benchmarks/predicted_cost.py [--quick] [--out FOLDER]
 
-The studies differ in what they spend their time on: networks of three stages; closed-form fits, permutations and
-bootstrap refits of one cohort; seeds, inner folds and permuted networks. Each is predicted and then run in a process
-of its own, on one thread and one process. The time that the prediction itself takes is printed, too. Finished
+The studies differ in the steps that take most of the time: networks of three stages; closed-form fits, permutations and
+bootstrap refits of one cohort; seeds, inner folds and permuted networks. Each is predicted and then run in a separate
+process, on one thread. The duration of the prediction is printed as well. Finished
 studies are not run again: give --out to resume. The measure: every prediction within a factor of 2.
 """
 

@@ -1,6 +1,6 @@
 """Reading a cohort of 116 regions, as CSV files or as one stack: CPU time per matrix and peak memory.
 
-Every row is a process of its own with one thread. Above `--in-memory` bytes the cohort is stored in a file,
+Every row is a separate process with one thread. Above `--in-memory` bytes the cohort is stored in a file,
 and memory does not grow with the number of subjects. All files are made in a temporary folder and removed. Linux only.
 
     OMP_NUM_THREADS=1 python benchmarks/reading.py [--files 500 5000] [--in-memory 20000000]
@@ -61,7 +61,7 @@ def write(folder: Path, n_subjects: int, kind: str) -> None:
 
 
 def write_mat73(path: Path, stack: np.ndarray, names: Sequence[str]) -> None:
-    """Z (n, n, n_subjects) and names as MATLAB's `save -v7.3` lays them out."""
+    """Z (n, n, n_subjects) and names in the layout of MATLAB's `save -v7.3`."""
     import h5py
 
     with h5py.File(path, "w", userblock_size=512) as file:

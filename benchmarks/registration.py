@@ -4,9 +4,9 @@
                                       [--methods dipy ants ants_cc auto] [--quick] [--report]
 
 Kinds of pairs: *adults*, different whole heads of IXI (145 labels, whose outline is the brain mask); *weeks*, fetal
-atlases one to three weeks apart (8 tissues); and heads bent by known warps of new seeds (UNC-AAL's labels): within
+atlases one to three weeks apart (8 tissues); and heads deformed by known warps of new seeds (UNC-AAL's labels): within
 one contrast, the same under a bias field of 1 to 9, and a T1w template onto a T2w head. `auto` is the step as users
-run it: bias field, search for the orientation, choice of the engine; the others are the engine alone. ANTs' local
+run it: bias field, search for the orientation, choice of the engine; the other methods are the engine only. ANTs' local
 correlation (`ants_cc`) is compared only on request, since it takes minutes per pair.
 Rows are written to --out one by one, so that a stopped benchmark resumes; --report prints the table of the finished
 rows. Needs ixi_10, fetal_atlases, infant_templates and neonatal_atlases in CONNECTOME_TL_DATA; where they are absent,
@@ -44,7 +44,7 @@ Pair = tuple[str, Callable[[], tuple[Head, Head]], tuple[str, str]]  # kind, fix
 
 
 def adult_pairs(n: int) -> list[tuple[int, int]]:
-    """The first of a fixed order of pairs of ten heads, each head fixed and moving equally often."""
+    """The first pairs of ten heads in a fixed order, in which each head is equally often fixed and moving."""
     return [(k % 10, (k + 1 + 2 * (k // 10)) % 10) for k in range(n)]
 
 
@@ -82,7 +82,7 @@ def _phantom(head: object) -> Head:
 
 
 def run(method: str, fixed: Head, moving: Head, contrasts: tuple[str, str]) -> tuple[Warp, str]:
-    """The map, and the engine that made it."""
+    """The map, and the engine that computed it."""
     if method == "auto":
         fit = fit_template(fixed.image, moving.image, SETTINGS, contrasts=contrasts)
         return fit.warp, fit.engine.name
@@ -110,8 +110,8 @@ def measured(kind: str, fixed: Head, moving: Head, contrasts: tuple[str, str], m
 
 
 def report(rows: pd.DataFrame) -> None:
-    """Means over the pairs that every method has, of each kind."""
-    print(f"{'kind':18s}{'pairs':>6s}  " + "".join(f"{method:>22s}" for method in METHODS) + "   auto less the better")
+    """Means over the pairs with results of every method, of each kind."""
+    print(f"{'kind':18s}{'pairs':>6s}  " + "".join(f"{method:>22s}" for method in METHODS) + "   auto minus the better")
     for kind, of_kind in rows.groupby("kind", sort=False):
         wide = of_kind.pivot_table(index=["fixed", "moving"], columns="method", values=["dice", "cpu_s"])
         shown = [method for method in METHODS if method in wide["dice"]]
@@ -130,8 +130,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the first warp")
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=["dipy", "ants", "auto"])
     parser.add_argument("--out", type=Path, default=Path("registration.tsv"))
-    parser.add_argument("--quick", action="store_true", help="one pair of fetuses, not kept")
-    parser.add_argument("--report", action="store_true", help="print what is there and stop")
+    parser.add_argument("--quick", action="store_true", help="one pair of fetuses, not stored")
+    parser.add_argument("--report", action="store_true", help="only print stored results")
     asked = parser.parse_args()
     kept = pd.read_csv(asked.out, sep="\t").to_dict("records") if asked.out.is_file() and not asked.quick else []
     if asked.report:

@@ -126,7 +126,7 @@ def fits(n_fits: int, n: int, n_regions: int, before: Path | None, precision: st
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            cwd=before,  # comes first where Python looks for modules
+            cwd=before,  # first entry of Python's module search path
         )
     ours, theirs = [], []
     for seed in range(n_fits):
@@ -159,7 +159,7 @@ def accuracy(n: int, n_regions: int, n_steps: int, n_draws: int) -> None:
         rows = rows_of(n, n_regions)
         weights = torch.randn(n_regions, n_regions) * (torch.rand(n_regions, n_regions) < 0.1).float()
         score = torch.einsum("nij,ij->n", rows.edges[:, 0], weights)
-        # Neighbouring subjects share a pattern that carries the outcome, so that there is something to learn.
+        # Neighbouring subjects share a pattern that is associated with the outcome, so that the outcome can be learnt.
         pattern = torch.randn(n_regions, n_regions)
         edges = rows.edges + ((score / score.std())[:, None, None] * (pattern + pattern.T) * 0.3)[:, None]
         whole = ConnectomeRows(edges, rows.regional, rows.node_mask, rows.mean, rows.scale)

@@ -2,7 +2,8 @@
 
     python benchmarks/scan_quality.py --seeds 100 101 102 [--motion | --only-motion]
 
-Each seed is another subject of the phantom. `--motion` adds framewise displacement against the planted one (minutes).
+Each seed is another subject of the phantom. `--motion` also compares framewise displacement with the planted one
+(minutes).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _NEAR_MM = 0.1
 
 
 def planted(clean: Dwi, rng: np.random.Generator) -> Iterator[tuple[str, Dwi, str]]:
-    """A kind of fault, the data with it, and what must be said; nothing must be said where that is empty."""
+    """A kind of fault, data with it, and the expected message (empty: no message)."""
     n, middle = clean.n_volumes, clean.data.shape[2] // 2
     volume = int(rng.integers(0, n))
     z = middle + int(rng.integers(-5, 6))
@@ -89,7 +90,7 @@ def main() -> None:
             if not right[kind][-1]:
                 print(f"seed {seed}, {kind}: {told or 'nothing said'}")
     for kind, found in right.items():
-        print(f"{kind:20} {sum(found)} of {len(found)} as they should be")
+        print(f"{kind:20} {sum(found)} of {len(found)} as expected")
     near: list[bool] = []
     start = time.process_time()
     for size in (0.0, 0.3, 0.65, 2.0, 4.0) if given.motion else ():
@@ -99,7 +100,7 @@ def main() -> None:
             motion = estimate_motion(Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask))
             true = displacement(as_mm(poses, motion.centre), np.zeros((len(poses), 6)))[1:].mean()
             found_fd = motion.displacement[1:].mean()
-            print(f"shifts and turns of {size} mm and degrees, seed {seed}: FD {found_fd:.3f} mm, planted {true:.3f}")
+            print(f"shifts and rotations of {size} mm, degrees; seed {seed}: FD {found_fd:.3f} mm, planted {true:.3f}")
             near.append(abs(found_fd - true) <= _NEAR_MM)
     if near:
         seconds = time.process_time() - start

@@ -47,7 +47,7 @@ connectomes:
 
 
 def ridge(train: np.ndarray, age: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Predictions of standardised ridge, its penalty chosen by leave-one-out inside the training rows."""
+    """Predictions of standardised ridge, with the penalty chosen by leave-one-out within the training rows."""
     mean, scale = train.mean(axis=0), train.std(axis=0) + 1e-9
     model = RidgeCV(alphas=ALPHAS).fit((train - mean) / scale, age)
     return np.asarray(model.predict((test - mean) / scale))
@@ -86,7 +86,7 @@ def site_means(age: np.ndarray, site: np.ndarray) -> np.ndarray:
 
 
 def out_of_fold_site_means(cohort: Cohort) -> np.ndarray:
-    """What knowing the site alone predicts: its training mean."""
+    """Prediction from the site only: its training mean."""
     site, out = cohort.site.astype(str), np.empty(cohort.n_subjects)
     for train, test in folds(cohort, by_site=False):
         for i in test:

@@ -9,7 +9,7 @@ baseline that is best on the same draws, which no rule could have selected in ad
 subjects, so their intervals are too narrow for new subjects.
 
 Baselines, each a ridge with its penalty by leave-one-family-out: raw edges; everything (edges, regional,
-covariates, standardised side by side); tangent; covariates; regional. An outcome is never its own covariate.
+covariates, standardised and concatenated); tangent; covariates; regional. An outcome is never its own covariate.
 Results are appended after each draw, so that a killed run resumes; results of other code are refused.
 """
 
@@ -51,13 +51,13 @@ SIZES: dict[str, tuple[str, ...]] = {
     "ABIDE": ("33", "100", "300", "5-fold"),
     "cortex": ("33", "100"),
 }
-ORDER = ("33", "100", "300", "5-fold", "600")  # the dearest cells last
+ORDER = ("33", "100", "300", "5-fold", "600")  # the most expensive cells last
 PENALTIES = np.logspace(-2, 3, 11)
 
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """Train and test rows of each modality, fitted on training rows, and what is to be predicted."""
+    """Train and test rows of each modality, fitted on training rows, and the outcomes."""
 
     blocks: dict[str, tuple[np.ndarray, np.ndarray]]
     families: np.ndarray
@@ -109,10 +109,10 @@ def baselines(rows: Rows, y: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def core_blocks(rows: Rows, part: int, edges: str) -> list[Block]:
-    """What the core is given; the same choice for every cohort. `edges`: raw ones beside their tangent form."""
+    """Inputs of the core, the same choice for every cohort. `edges`: use of raw edges besides their tangent form."""
     found = []
     for name, values in rows.blocks.items():
-        # Raw edges beside their tangent form say the same again: they enter the stack only, without a radial kernel.
+        # Raw edges repeat the information of their tangent form: they enter the stack only, without a radial kernel.
         again = name == "edges" and "tangent" in rows.blocks
         if again and edges == "none":
             continue
@@ -131,7 +131,7 @@ def groups(cohort: Cohort) -> Iterator[tuple[list[str], list[str]]]:
 
 
 def score_draw(cohort: Cohort, train: np.ndarray, test: np.ndarray, edges: str | None) -> dict[str, dict[str, float]]:
-    """Outcome to model to score; seconds of CPU under "cpu". Without `edges` the baselines alone."""
+    """Scores by outcome and model; seconds of CPU under "cpu". Without `edges` the baselines only."""
     start = time.process_time()
     whole = rows_of(cohort, train, test)
     scores: dict[str, dict[str, float]] = {name: {} for name in cohort.outcomes}
@@ -194,7 +194,7 @@ def run(args: argparse.Namespace) -> None:
                 done[key] = score_draw(cohort, train, test, None if stream == "select" else args.edges)
                 line = dict(zip(("cohort", "size", "stream", "draw"), key)) | {"scores": done[key], "code": code}
                 with args.out.open("a") as file:
-                    # A line of its own even where a kill cut the last one off.
+                    # Start a new line, even if a kill truncated the last one.
                     file.write("\n" + json.dumps(line) + "\n")
     report(done, args.draws)
 
@@ -233,7 +233,7 @@ def report(done: dict[tuple, dict], stream: str) -> None:
             sizes = "n >= 300" if name == "large" else "n = 33 and 100"
             print(
                 f"{sizes}: {len(cells[name])} cells, mean difference {mean:+.4f} (bar {least:+.2f}), "
-                f"{below} intervals wholly below {bar:+.2f}: {verdict}"
+                f"{below} intervals entirely below {bar:+.2f}: {verdict}"
             )
     spent = {part: sum(v["cpu"][part] for v in done.values()) for part in ("rows", "baselines", "core")}
     print("CPU seconds: " + ", ".join(f"{part} {seconds:.0f}" for part, seconds in spent.items()))
@@ -245,7 +245,7 @@ def _interval(values: np.ndarray) -> tuple[float, float]:
 
 
 def _code(edges: str) -> str:
-    """Hash of what decides the results."""
+    """Hash of everything that determines the results."""
     folder = Path(core_module.__file__).parent
     sources = [
         *sorted(folder.glob("*.py")),
@@ -263,10 +263,10 @@ def _read(path: Path, code: str | None) -> dict[tuple, dict]:
     for line in path.read_text().splitlines() if path.is_file() else []:
         try:
             given = json.loads(line)
-        except ValueError:  # the line that a kill cut off
+        except ValueError:  # the line that a kill truncated
             continue
         if code not in (None, given["code"]):
-            sys.exit(f"{path} holds results of other code: name another file with --out")
+            sys.exit(f"{path} contains results of other code: name another file with --out")
         found[(given["cohort"], given["size"], given["stream"], given["draw"])] = given["scores"]
     return found
 
@@ -276,8 +276,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of real data; without it only simulations run")
     parser.add_argument("--out", type=Path, default=Path("strength.jsonl"))
     parser.add_argument("--draws", choices=("design", "confirm"), default="confirm")
-    parser.add_argument("--edges", choices=("stack", "summed", "none"), default="stack", help="beside a tangent block")
-    parser.add_argument("--report", action="store_true", help="print what the file holds and run nothing")
+    parser.add_argument("--edges", choices=("stack", "summed", "none"), default="stack", help="with a tangent block")
+    parser.add_argument("--report", action="store_true", help="print the results in the file and run nothing")
     parser.add_argument("--quick", action="store_true", help="two draws of the small simulated cells")
     args = parser.parse_args()
     if args.report:

@@ -1,7 +1,7 @@
 """Cohorts of the strength benchmark: three simulated ones and two real ones, as rows of each modality.
 
 The difficulty of the simulated cohorts was fixed before any model was run on them. In each of them latent traits
-change the connectome; outcomes are sums, one product, or mostly a covariate.
+affect the connectome; outcomes are sums, one product, or mostly a covariate.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 LOCKED_SITES = ("KKI", "STANFORD")
-SAME_PERSON = 532  # row 123 again
+SAME_PERSON = 532  # same person as row 123
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Cohort:
 
 
 def _modules(rng: np.random.Generator, n_regions: int, n_patterns: int, norms: np.ndarray) -> np.ndarray:
-    """(n_patterns, n_regions, n_regions) symmetric patterns over some fifteen regions each, of these norms."""
+    """(n_patterns, n_regions, n_regions) symmetric patterns over about fifteen regions each, of these norms."""
     found = np.zeros((n_patterns, n_regions, n_regions))
     for pattern in found:
         for _ in range(3):
@@ -184,7 +184,7 @@ def abide(data: Path) -> Cohort:
 
 
 def cortex(data: Path) -> Cohort:
-    """Term and preterm neonates: 8 measures of 286 parcels, and how alike parcels are in them."""
+    """Term and preterm neonates: 8 measures of 286 parcels, and the similarity of parcels in them."""
     folder = data / "dhcp_cortex_regional" / "data"
     measures, covariates, birth = (
         np.concatenate([_table(folder / f"test_{group}_{name}.csv") for group in ("term", "risk")])

@@ -7,7 +7,7 @@
 Settings were chosen on anatomies 101 and 102; any other seed is new. Data are denoised as by default. Both use
 the same orientation densities, mask, amplitude threshold and number of streamlines, with seeds in the whole mask for
 MRtrix3's commands; one thread. Each tool uses its own angle, except for the curves: there step and angle are ours, and
-the share of streamlines that run from end to end is compared.
+the fraction of streamlines from end to end is compared.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from connectome_tl.imaging.track.tractography import track
 from connectome_tl.settings.imaging import ReconstructionSettings, TrackingSettings
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, strengths_of
 
-VOXEL, CORNER, TUBE = 1.5, 6.0, 4.0  # mm: voxel, place of the circles' centre, radius of the fibres' tube
+VOXEL, CORNER, TUBE = 1.5, 6.0, 4.0  # mm: voxel, centre of the circles, radius of the tube of fibres
 
 
 def quarter_circle(side: int, radius: float) -> Orientations:
@@ -54,7 +54,7 @@ def quarter_circle(side: int, radius: float) -> Orientations:
 
 
 def end_to_end(streamlines: Streamlines, radius: float) -> float:
-    """Share of streamlines that reach both ends of the quarter circle."""
+    """Fraction of streamlines that reach both ends of the quarter circle."""
     angle = np.stack([np.arctan2(p[:, 1] - CORNER, p[:, 0] - CORNER) for p in streamlines.ends()])
     near = TUBE / radius
     return float(((angle.min(axis=0) < near) & (angle.max(axis=0) > np.pi / 2 - near)).mean())
@@ -63,7 +63,7 @@ def end_to_end(streamlines: Streamlines, radius: float) -> float:
 def curves() -> bool:
     """Sides times radii, both algorithms; whether none differs by more than .05 from MRtrix3 or between boxes."""
     good, n = True, 2000
-    print("share of streamlines from end to end\nradius  side      voxels   ours  iFOD2   ours  SD_STREAM")
+    print("fraction of streamlines from end to end\nradius  side      voxels   ours  iFOD2   ours  SD_STREAM")
     for radius in (20.0, 40.0, 60.0):
         shares = []
         for side in (40, 64, 65, 100, 200):
@@ -74,7 +74,7 @@ def curves() -> bool:
             for ours, theirs in (("probabilistic", "iFOD2"), ("deterministic", "SD_STREAM")):
                 settings = TrackingSettings.model_validate({"algorithm": ours, "n_streamlines": n})
                 row.append(end_to_end(from_list(track(densities, densities.mask, settings).streamlines), radius))
-                # A box that changes nothing for MRtrix3 either is not written twice.
+                # MRtrix3 does not depend on the box: its input is written once.
                 row.append(_by_mrtrix(densities, theirs, settings, radius) if side in (64, 100) else np.nan)
             shares.append(row)
             print(f"{radius:6.0f} {side:5d} {side**3:11,d} " + " ".join(f"{share:6.3f}" for share in row), flush=True)
@@ -82,7 +82,7 @@ def curves() -> bool:
         theirs = np.array(shares)[:, [1, 3]]
         apart = np.abs(ours - theirs)
         good &= bool(np.ptp(ours, axis=0).max() <= 0.05 and (np.isnan(apart).all() or np.nanmax(apart) <= 0.05))
-    print(f"{'yes' if good else 'NO '}  no share differs by more than .05 between boxes or from MRtrix3")
+    print(f"{'yes' if good else 'NO '}  no fraction differs by more than .05 between boxes or from MRtrix3")
     return good
 
 
@@ -192,7 +192,7 @@ def main() -> None:
     (found, false), (_, rival) = seen[f"ours (dipy) probabilistic, cut {cut}"], seen[f"MRtrix3 iFOD2, cut {cut}"]
     verdicts = {
         "every true bundle is found by the default": found == 1.0,
-        f"share of false edges {false:.3f} at most iFOD2's {rival:.3f} + .05 at the same cut": false <= rival + 0.05,
+        f"fraction of false edges {false:.3f} at most iFOD2's {rival:.3f} + .05 at the same cut": false <= rival + 0.05,
     }
     for what, true in verdicts.items():
         print(f"{'yes' if true else 'NO '}  {what}")

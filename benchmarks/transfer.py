@@ -6,7 +6,7 @@
 Needs the folder abide_fc_aal116 in CONNECTOME_TL_DATA (or ../shared/data); without it, a message is printed and
 nothing is computed. Only the development children are read: the locked sites are left out by the config's `select`.
 Linear models (the core, its controls and the baselines) have all draws, networks the first ones. `--core-alone`
-leaves the baselines out. Prints the primary score of each outcome within test parts, pooled over draws, and paired
+omits the baselines. Prints the primary score of each outcome within test parts, pooled over draws, and paired
 differences over children with their intervals. Scores without an interval are not evidence. Fits are stored in the
 folder of `--keep`, so that a killed run resumes.
 """
@@ -120,7 +120,7 @@ def main() -> None:
     parser.add_argument("--network-draws", type=int, default=10)
     parser.add_argument("--arm", choices=["a", "b"])
     parser.add_argument("--edges", choices=["raw", "residualised"])
-    parser.add_argument("--core-alone", action="store_true", help="the core and its controls, no baseline")
+    parser.add_argument("--core-alone", action="store_true", help="only the core and its controls")
     parser.add_argument("--keep", type=Path, help="folder for the fits, so that a stopped run resumes")
     parser.add_argument("--quick", action="store_true", help="one draw of linear models, arm A, raw edges")
     arguments = parser.parse_args()

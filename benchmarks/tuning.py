@@ -48,7 +48,7 @@ class Draw:
 
 
 def settings_tried(rng: np.random.Generator, n_trials: int) -> list[dict[str, object]]:
-    """What a user might search: how many edges, how they are clipped, which penalties."""
+    """A typical search space: number of edges, clipping, penalties."""
     return [
         {
             "edges.n_edges": int(np.exp(rng.uniform(np.log(3), np.log(2000)))),

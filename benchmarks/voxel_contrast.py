@@ -25,11 +25,12 @@ from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.synthesis import RandomContrast
+from connectome_tl.settings.images.volumes import Augmentation
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
 from connectome_tl.training.images.contrast import adapt_by_contrast, dice, fit_segmenter
 from connectome_tl.training.images.rows import VolumeRows, seeded
 from connectome_tl.training.images.synthesis import joined, random_contrast_rows
-from connectome_tl.training.networks.contrasts import SoftContrast
+from connectome_tl.training.networks.augmentation import augmentation
 
 SCOPES = {
     "none": None,
@@ -38,6 +39,7 @@ SCOPES = {
 }
 
 OTHER = ("T1w", "mixed", "random", "soft")
+SOFT = Augmentation(flip=0, affine=0, noise=0, gamma=0, contrast=0.8)
 
 
 def stage_maps(net: nn.Module, volumes: Tensor) -> Tensor:
@@ -79,7 +81,7 @@ def run(table: Table, seed: int, quick: bool, device: str) -> None:
         if arm in ("random", "mixed"):
             made = random_contrast_rows(pool, pool.ids, RandomContrast(), seed)
             train = made if arm == "random" else joined(pool, made)
-        change = SoftContrast(0.8, rng=np.random.default_rng(seed)) if arm == "soft" else None
+        change = augmentation(SOFT, seed) if arm == "soft" else None
         net = train_age(train, learn, seed, change=change)
         turned = rows_of(simulate_volumes(n_pool + n_test, replace(settings, contrast="T2w"), seed=seed), device)
         turned = turned.at(range(n_pool, n_pool + n_test))

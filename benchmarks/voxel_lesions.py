@@ -29,7 +29,7 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation
 from connectome_tl.settings.study import CohortUse, StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volumes
-from connectome_tl.simulation.volumes import Lesions, VolumeSettings, each_volume, easy
+from connectome_tl.simulation.volumes import Lesions, VolumeSettings, easy
 from connectome_tl.workflows.study.run import run_study
 
 
@@ -55,15 +55,23 @@ def scores(seed: int, n: int, size: int, steps: int, simple: bool, device: str, 
     home = Path(tempfile.mkdtemp())
     try:
         newborns = home / "newborns"
-        cohort = write_volumes(n + tested, simulated, newborns, name="newborn", outcomes=("injury",), seed=seed)
+        truth: list[tuple[float, float, int]] = []
+        cohort = write_volumes(
+            n + tested,
+            simulated,
+            newborns,
+            name="newborn",
+            outcomes=("injury",),
+            seed=seed,
+            watch=lambda _, one: truth.append((one.outcome, one.oracle_risk, one.n_blobs)),
+        )
         write_cohort(cohort, newborns)
         found = run_study(settings(seed, n, size, steps, device), home / "run", base=home)
         auc = found.scores[found.scores["metric"] == "auc"]
         values = {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
-        truth = list(each_volume(n + tested, simulated, seed=seed))
-        outcome = np.array([one.outcome for one in truth])
-        values["oracle"] = float(roc_auc_score(outcome, [one.oracle_risk for one in truth]))
-        values["any blob"] = float(roc_auc_score(outcome, [one.n_blobs for one in truth]))
+        outcome, risk, n_blobs = np.array(truth).T
+        values["oracle"] = float(roc_auc_score(outcome, risk))
+        values["any blob"] = float(roc_auc_score(outcome, n_blobs))
         return values
     finally:
         shutil.rmtree(home, ignore_errors=True)

@@ -20,8 +20,9 @@ from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.settings.images.volumes import Augmentation, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Training
+from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.loop import Pool, train
-from connectome_tl.training.networks.volumes import Work, augmentation
+from connectome_tl.training.networks.volumes import Work
 from connectome_tl.training.objectives.objective import TRAIN
 from connectome_tl.training.objectives.supervised import Supervised
 

@@ -159,6 +159,12 @@ def measure(quick: bool, seconds: float = 36.0) -> None:
         for case in cases:
             print(case, flush=True)
             loops(case, stored, "bf16", 3 if quick else 10)
+        augmented = Case(size, batch, "batch")
+        stamps = our_stamps(augmented, stored, batch, Run(8, clock, "cuda", "bf16"))
+        print(
+            f"{augmented}\n    bf16     ours   {_told(median(b - a for a, b in pairwise(stamps[2:])))} per step",
+            flush=True,
+        )
         print(cases[0], flush=True)
         loops(cases[0], stored, "float32", 3 if quick else 8)
         for case in cases:

@@ -24,7 +24,8 @@ from connectome_tl.settings.images.descent import Descent
 from connectome_tl.simulation.volumes import SimulatedVolumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
-from connectome_tl.training.networks.volumes import Augment, device_of
+from connectome_tl.training.networks.augmentation import Augment
+from connectome_tl.training.networks.volumes import device_of
 
 COLUMNS = ("cohort", "arm", "measure", "value")
 
@@ -140,11 +141,11 @@ class AgePredictor(nn.Module):
         return self.centre + self.scale * in_batches(self, volumes, device=self.head.weight.device).double().numpy()
 
     def loss(self, rows: VolumeRows, index: np.ndarray, change: Augment | None = None) -> Tensor:
-        volumes = rows.volumes[index]
+        volumes = rows.batch(index)
         if change is not None:
-            volumes = torch.stack([change(one) for one in volumes])
+            volumes = change(volumes)
         target = torch.tensor((rows.ages[index] - self.centre) / self.scale, dtype=torch.float32, device=rows.device)
-        return (self(volumes.to(rows.device)) - target).square().mean()
+        return (self(volumes) - target).square().mean()
 
 
 def train_age(

@@ -2,17 +2,17 @@
 
     python benchmarks/weights.py [--seeds 10] [--streamlines 20000] [--quick] [--mrtrix] [--keep FOLDER]
 
-The phantoms share no code with `connectome_tl.simulation`: an ellipsoid of 90 x 105 x 80 mm in voxels of 2.5 mm,
-turned at random; seven curved bundles (sticks and zeppelins) whose cross-sections rise by a factor of 1.25 each,
-in random order over random ends; grey matter, two ventricles; coil bias of 20 %, Rician noise, SNR 25; shells of
+The phantoms share no code with `connectome_tl.simulation`: an ellipsoid of 90 x 105 x 80 mm in voxels of 2.5 mm, with
+random orientation; seven curved bundles (sticks and zeppelins) whose cross-sections increase by a factor of 1.25 each,
+in random order and with random ends; grey matter, two ventricles; coil bias of 20 %, Rician noise, SNR 25; shells of
 1000 and 2600 s/mm2. Reported per step: rank correlation of the seven edges with the cross-sections, and the mean
 relative error after one common scale, for counts and for fitted weights (`tracking.weights: fibre_density`), with
 --mrtrix also for MRtrix3's counts and SIFT2 on the same data and response.
 
-The design was fixed before any result was seen, with one exception: at first up to five bundles crossed in the centre,
-where no cross-section is preserved and MRtrix3 with SIFT2 failed as well (rank correlation .61, error .29 on seed 0).
-Now at most two cross. The fit was developed on seeds 100 and 101, where its penalty had little effect. With --keep,
-finished parts are not repeated (use an empty folder for another version of the code).
+The design was fixed before any result, with one exception: in the first design up to five bundles crossed in the
+centre, where no cross-section is preserved and MRtrix3 with SIFT2 failed as well (rank correlation .61, error .29 on
+seed 0). Now at most two cross. The fit was developed on seeds 100 and 101, where its penalty had little effect. With
+--keep, finished parts are not repeated (use an empty folder for another version of the code).
 """
 
 from __future__ import annotations
@@ -96,8 +96,8 @@ def phantom(seed: int) -> tuple[Dwi, np.ndarray, np.ndarray]:
 def _lines(rng: np.random.Generator, areas: np.ndarray) -> list[np.ndarray]:
     """Seven quadratic curves between points near the surface, ends at least 15 mm apart; two of them may cross.
 
-    A cross-section is only kept where fibres have room: no three bundles meet, and two meet at 45 degrees or more
-    and over a quarter of their lengths at most.
+    A cross-section is preserved only if fibres do not compete for space: no three bundles meet, and two meet at 45
+    degrees or more and over a quarter of their lengths at most.
     """
     inner, t = HALF_AXES - 4.0, np.linspace(0, 1, 160)[:, None]
     lines: list[np.ndarray] = []
@@ -140,7 +140,7 @@ def _table(rng: np.random.Generator) -> np.ndarray:
     rows = [np.column_stack([np.zeros((6, 3)), np.zeros(6)])]
     for bval, n in ((1000.0, 32), (2600.0, 48)):
         points = rng.standard_normal((n, 3))
-        for _ in range(200):  # charges that push each other apart, with their antipodes
+        for _ in range(200):  # electrostatic repulsion, including antipodes
             points /= np.linalg.norm(points, axis=1, keepdims=True)
             every = np.concatenate([points, -points])
             away = points[:, None] - every
@@ -165,7 +165,7 @@ def _tissue_signal(
     matrix = head & ~fluid & ~grey
     out[fluid] = 2.2 * np.exp(-bval * 3.0e-3)
     out[grey] = 1.3 * np.exp(-bval * 0.95e-3)
-    out[matrix] = 1.15 * np.exp(-bval * 1.05e-3)  # white matter not myelinated yet: no direction
+    out[matrix] = 1.15 * np.exp(-bval * 1.05e-3)  # unmyelinated white matter: no direction
     fibres = np.zeros_like(out)
     count = np.zeros(len(points))
     for line, area in zip(lines, areas, strict=True):
@@ -186,7 +186,7 @@ def _tissue_signal(
 
 
 def error(found: np.ndarray, areas: np.ndarray) -> tuple[float, float]:
-    """Rank correlation, and mean relative error after the one scale that fits best."""
+    """Rank correlation, and mean relative error after the best common scale."""
     if not found.any():
         return 0.0, 1.0
     scale = (found / areas).sum() / ((found / areas) ** 2).sum()
@@ -216,7 +216,7 @@ def measured(
 
 
 def _edges(lines: list[np.ndarray], weights: np.ndarray | None, labels: np.ndarray, dwi: Dwi) -> np.ndarray:
-    """Weight of the seven edges that are there."""
+    """Weight of the seven true edges."""
     ends = reduce_streamlines([from_list(lines)])
     matrix = assemble(ends, Volume(labels, dwi.affine), REGIONS, weights=weights).connectome.weights[0]
     return np.asarray(matrix[np.arange(0, 14, 2), np.arange(1, 14, 2)])
@@ -228,7 +228,7 @@ def main() -> None:
     parser.add_argument("--streamlines", type=int, default=20_000)
     parser.add_argument("--quick", action="store_true", help="one seed, as acquired and after MP-PCA")
     parser.add_argument("--mrtrix", action="store_true", help="MRtrix3's numbers too")
-    parser.add_argument("--keep", type=Path, help="folder for finished parts; a second run goes on from there")
+    parser.add_argument("--keep", type=Path, help="folder for finished parts; a second run resumes from it")
     options = parser.parse_args()
     n_seeds, steps = (1, ["as acquired", "mppca"]) if options.quick else (options.seeds, list(STEPS))
     start = time.process_time()

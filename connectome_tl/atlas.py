@@ -201,7 +201,7 @@ def _placed(atlas: Atlas) -> Atlas:
 
 
 def read_atlas(folder: Path) -> Atlas:
-    """Read `atlas.json` and `regions.tsv` of one folder; all problems of the table are listed at once."""
+    """Read `atlas.json` and `regions.tsv` of one folder; all problems of the table are listed together."""
     head_file, table_file = folder / "atlas.json", folder / "regions.tsv"
     try:
         head = json.loads(head_file.read_text("utf-8"))

@@ -105,6 +105,14 @@ def dump_settings(settings: Settings) -> str:
     return yaml.safe_dump(_dumped(settings), sort_keys=False, allow_unicode=True, width=100)
 
 
+def differences(before: Any, now: Any, name: str = "") -> list[str]:
+    """Settings, as plain dictionaries, that are not the same: `key.sub: before to now` each."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = sorted({*before, *now})
+        return [line for k in keys for line in differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)]
+    return [] if before == now else [f"{name}: {before} to {now}"]
+
+
 def _dumped(value: Any) -> Any:
     if isinstance(value, BaseModel):
         # Write null only if it is not the default (for example, an omitted stage).
@@ -150,7 +158,7 @@ def _value(
                 f"{_dotted(path)}: the environment variable {error} is not set",
                 file=file,
                 line=lines[path],
-                remedy="Set it to the folder it stands for, or write the path out.",
+                remedy="Set it to a folder, or write the complete path.",
             )
         )
         return None
@@ -158,7 +166,7 @@ def _value(
         problems.append(Problem(f"{_dotted(path)}: {' '.join(str(error).split())}", file=file, line=lines[path]))
         return None
     finally:
-        constructor.recursive_objects.clear()  # after an error it holds the node, which an alias may name again
+        constructor.recursive_objects.clear()  # after an error it contains the node, to which an alias may refer again
 
 
 def _plain(text: str, where: str, file: str | Path | None, line: int | None = None) -> str:

@@ -44,7 +44,7 @@ class Problem:
 
 
 class ConnectomeTLError(Exception):
-    """Base of all errors this package raises on purpose. `problems` holds one or many."""
+    """Base of all errors this package raises on purpose. `problems` contains one or more."""
 
     exit_code: ClassVar[int] = 70
 
@@ -134,7 +134,7 @@ class InterruptedRunError(ConnectomeTLError):
 
 
 def raise_all(summary: str, problems: Iterable[Problem], kind: type[ConnectomeTLError] = DataError) -> None:
-    """Raise one error that lists every problem at once; do nothing when there is none."""
+    """Raise one error that lists all problems; do nothing if there are none."""
     found = tuple(problems)
     if found:
         raise kind(summary, problems=found)

@@ -246,7 +246,7 @@ def write_sidecar(
     units: Mapping[str, str] | str | None = None,
     **fields: Any,
 ) -> Path:
-    """The JSON that goes with a file, written beside it: see `sidecar_record`."""
+    """The JSON file of a file, written to the same folder; see `sidecar_record`."""
     record = sidecar_record(path, inputs=inputs, settings=settings, seed=seed, units=units, **fields)
     return write_json(sidecar_path(path), record)
 

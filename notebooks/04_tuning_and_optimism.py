@@ -38,7 +38,7 @@ order = np.random.default_rng(0).permutation(infants.n_subjects)
 
 
 def dealt_out(table):
-    """The same rows in another order: nobody keeps its own outcome."""
+    """The same rows in another order: no subject keeps its outcome."""
     return table.iloc[order].set_axis(list(infants.ids))
 
 

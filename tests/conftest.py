@@ -1,4 +1,4 @@
-"""What all tests share: real data, results made once for all workers, and the order in which tests run."""
+"""Shared by all tests: real data, results computed once for all workers, and the order of the tests."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from filelock import FileLock
 # these when they are imported.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
-# Processes that tests start would otherwise compile the package anew, half a second of CPU time each.
+# Processes that tests start would otherwise compile the package again, half a second of CPU time each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
 
@@ -25,7 +25,7 @@ MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Modules with slow tests first, dealt out to the workers, so that all workers end with short tests.
+    """Modules with slow tests first, distributed over the workers, so that all workers end with short tests.
 
     `--dist worksteal` gives each worker a contiguous part of the list; tests of a module stay together, since they
     share fixtures.
@@ -77,10 +77,35 @@ def fitted_before() -> dict[str, Any]:
 
 
 @pytest.fixture
+def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Equal fits of one test are made once and in this process, so that an audit repeats none of its run's.
+
+    For tests of commands that follow each other; that an audit fits anew is tested in `tests/audit`.
+    """
+    from connectome_tl.provenance import content_hash
+    from connectome_tl.training import fit as module
+
+    made: dict[str, Any] = {}
+    fitted, run = module._fitted, module._run
+
+    def once(plan: Any, context: Any, store: Any) -> Any:
+        key = content_hash(plan.key, module._contents(plan, context), plan.predict, plan.keep)
+        if store is not None or key not in made:
+            made[key] = fitted(plan, context, store)
+        return made[key]
+
+    def here(plans: Any, cohorts: Any, done: Any, store: Any, n_jobs: int, *rest: Any) -> Any:
+        return run(plans, cohorts, done, store, 1, *rest)
+
+    monkeypatch.setattr(module, "_fitted", once)
+    monkeypatch.setattr(module, "_run", here)
+
+
+@pytest.fixture
 def audits_fit_once(fitted_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Audits fit equal plans on equal rows once in this process: most tests audit copies of one run.
 
-    Wrecked or turned rows, another outcome or other subjects to predict are other inputs, and are fitted.
+    Corrupted or reordered rows, another outcome or other subjects to predict are other inputs, and are fitted.
     """
     from connectome_tl.audit import replay
     from connectome_tl.provenance import content_hash

@@ -1,4 +1,4 @@
-"""The device of the tests on a GPU; `CONNECTOME_TL_TEST_DEVICE=cpu` rehearses them where there is none."""
+"""The device of the tests on a GPU; with `CONNECTOME_TL_TEST_DEVICE=cpu` they run without a GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A PostgreSQL server of our own, for the tests of many tuning workers."""
+"""A local PostgreSQL server for the tests with many tuning workers."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import pytest
 
 @contextmanager
 def postgres_server() -> Iterator[str]:
-    """URL of a PostgreSQL server on a socket in a folder of its own; skips the test where it is not installed."""
+    """URL of a PostgreSQL server on a socket in a separate folder; skips the test if it is not installed."""
     commands = _postgres_commands()
     if commands is None:
         pytest.skip("no PostgreSQL server here (initdb, pg_ctl); `make services` installs Debian's")
     account = _account()
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # short: a socket's path holds 107 bytes
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # short: the path of a socket has at most 107 bytes
     if account:
         os.chown(folder, account["user"], account["group"])
     data = folder / "data"
@@ -46,7 +46,7 @@ def _postgres_commands() -> Path | None:
 
 
 def _account() -> dict[str, Any]:
-    """PostgreSQL does not run as root: another account is taken for its processes."""
+    """PostgreSQL does not run as root: its processes use another account."""
     if os.geteuid() != 0:
         return {}
     for name in ("postgres", "nobody"):

@@ -1,4 +1,4 @@
-"""A Slurm controller and one node of our own, in a folder of their own, for the tests of batch scripts."""
+"""A local Slurm controller and one node, in a separate folder, for the tests of batch scripts."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ import pytest
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "srun", "scancel", "scontrol", "sinfo")
 _UNFINISHED = ("PENDING", "CONFIGURING", "RUNNING", "COMPLETING")
 _SEEN = "/usr/sbin:/usr/bin"
-# No authentication, no accounting, no control groups: the node is this machine, and every job is ours. It pretends to
-# have more processors and memory than it has, so that printed requests need not be changed.
+# No authentication, no accounting, no control groups: the node is this machine, and all jobs belong to the test. The
+# configuration claims more processors and memory than exist, so that printed requests need not be changed.
 _CONFIGURATION = """\
 ClusterName=test
 SlurmctldHost={host}(127.0.0.1)
@@ -72,7 +72,7 @@ class Slurm:
         return found
 
     def wait(self, job: str, *, seconds: float = 300) -> dict[str, str]:
-        """States of a job's tasks when none of them waits or runs."""
+        """States of a job's tasks after all have ended."""
         end = time.monotonic() + seconds
         while True:
             found = self.states(job)

@@ -35,7 +35,7 @@ FLAT = ModelSettings(encoder=FlatEncoder(widths=(7, 4)), clinical=CLINICAL, fuse
 def small_cohorts(
     *, n_source: int = 24, n_pool: int = 14, n_target: int = 24, n_regions: int = 12, seed: int = 0, effect: float = 1.0
 ) -> StudyCohorts:
-    """The cohorts of `simulate_study`, cut to the regions that carry the outcome and two that one infant lacks."""
+    """The cohorts of `simulate_study`, restricted to the regions with an effect and two that one infant lacks."""
     study = simulate_study(seed=seed, n_source=n_source, n_pool=n_pool, n_target=n_target, effect=effect)
     weight = np.abs(study.pattern).sum(axis=0)
     strong = [study.target.regions[i] for i in np.argsort(-weight, kind="stable")]
@@ -70,7 +70,7 @@ def with_rows(cohort: Cohort, ids: Sequence[str], **changed: Any) -> Cohort:
 
 
 def with_correlations(cohort: Cohort, seed: int = 0) -> Cohort:
-    """The cohort with correlations of series for edges, everybody with all regions."""
+    """The cohort with correlations of time series as edges, without missing regions."""
     rng = np.random.default_rng(seed)
     mixing = np.eye(cohort.n_regions) + 0.3 * np.random.default_rng(99).normal(size=(cohort.n_regions,) * 2)
     found = [np.corrcoef((rng.normal(size=(40, cohort.n_regions)) @ mixing).T) for _ in cohort.ids]
@@ -86,7 +86,7 @@ def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: A
             "pool": CohortUse(cohort="pool/cohort.yaml"),
             "target": CohortUse(cohort="target/cohort.yaml", tasks=TASKS),
             "stages": Stages(
-                # so few older subjects teach nothing, and tests are about how it is passed on
+                # with so few older subjects the source is uninformative, but tests need its transfer
                 pretrain=Pretrain(training=Training(steps=steps, batch_size=10), use_if="always"),
                 adapt=Adapt(training=Training(steps=steps, batch_size=8)),
                 finetune=FineTune(

@@ -1,4 +1,4 @@
-"""Atlas tables: complete, alike in their node sets, and matched by name."""
+"""Atlas tables: complete, with consistent node sets, and matched by name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.report.figures.brain import glass_brain
 
 LOBES = {"Frontal", "Parietal", "Temporal", "Occipital", "Limbic", "Insula", "Subcortical", "Cerebellum", "Brainstem"}
-LOBES |= {"White matter", "Ventricles", "CSF", "Background"}  # what Draw-EM labels beside grey matter
+LOBES |= {"White matter", "Ventricles", "CSF", "Background"}  # labels of Draw-EM other than grey matter
 
 
 @pytest.fixture(params=atlas_names())
@@ -38,7 +38,7 @@ def test_every_atlas_says_its_source_licence_and_where_the_image_is(atlas: Atlas
 
 
 def test_left_is_left_of_right_and_partners_mirror_each_other(atlas: Atlas) -> None:
-    """Centroids are RAS+: a left region lies at a smaller x than its right partner."""
+    """Centroids are RAS+: a left region has a smaller x than its right partner."""
     if not atlas.has_centroids:
         assert np.isnan(atlas.coordinates).all()
         atlas = replace(atlas, regions=tuple(_placed(region) for region in atlas.regions))
@@ -58,7 +58,7 @@ def test_left_is_left_of_right_and_partners_mirror_each_other(atlas: Atlas) -> N
 
 
 def _placed(region: Region) -> Region:
-    """Somewhere on its own side, so that the rest of the test looks at names and partners."""
+    """At any position on its side, so that the test checks names and partners only."""
     x = {"L": -10.0, "R": 10.0, "M": 0.0}[region.hemisphere]
     return replace(region, x=x, y=0.0, z=0.0)
 
@@ -84,7 +84,7 @@ def test_adult_and_neonatal_order_differ_and_line_up_by_name() -> None:
     order = adult.order_of(neonate.names)
     assert tuple(adult.names[i] for i in order) == neonate.names
     assert neonate.order != ""
-    # the label numbers of both images mean the same region
+    # the label numbers of both images refer to the same regions
     assert {r.name: r.index for r in adult.regions} == {r.name: r.index for r in neonate.regions}
     assert [neonate.names[i] for i in neonate.label_order] == list(adult.names)
 
@@ -99,7 +99,7 @@ def test_neonatal_centroids_are_a_newborns() -> None:
 
 
 def test_the_newborn_and_the_adult_desikan_killiany_line_up_although_their_numbers_differ() -> None:
-    """The thalamus is label 10 in FreeSurfer and 9 in M-CRIB: numbers mean nothing across images."""
+    """The thalamus is label 10 in FreeSurfer and 9 in M-CRIB: numbers are not comparable between images."""
     adult, neonate = load_atlas("dk82"), load_atlas("mcrib")
     assert adult.node_set == neonate.node_set
     assert set(adult.names) == set(neonate.names)

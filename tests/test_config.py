@@ -1,4 +1,4 @@
-"""Settings files: strict, with the line and the nearest right key; hostile files are refused, never run."""
+"""Settings files: strict, with line and most similar valid key; malicious files are refused, never executed."""
 
 from __future__ import annotations
 
@@ -83,14 +83,14 @@ def plain(value: object) -> object:
 
 @pytest.mark.parametrize(("key", "value"), KEYS, ids=[key for key, _ in KEYS])
 def test_one_key_of_a_block_leaves_its_siblings_as_they_are(key: str, value: object) -> None:
-    """The default of any key, said alone in the file or by --set, changes nothing."""
+    """The default of any key, set alone in the file or by --set, changes nothing."""
     *path, last = key.split(".")
     given = yaml.safe_load(COHORTS)
     here = given
     for name in path:
         here = here.setdefault(name, {})
     if isinstance(value, Settings):
-        here[last] = {}  # an empty block is no block
+        here[last] = {}  # an empty block equals no block
     else:
         here[last] = plain(value)
     assert parse_settings(yaml.safe_dump(given), StudySettings) == WHOLE

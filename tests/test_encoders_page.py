@@ -1,4 +1,4 @@
-"""`docs/encoders.md` names every kind that settings accept, and its YAML is accepted."""
+"""`docs/encoders.md` lists every accepted kind, and its YAML is accepted."""
 
 from __future__ import annotations
 

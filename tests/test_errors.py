@@ -1,4 +1,4 @@
-"""Errors say what was expected, what came, whose and where, and what to do; and they cross process borders."""
+"""Errors state what was expected and found, subject, file and remedy; and they can be pickled between processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files are written whole or not at all; equal content has equal bytes and equal hashes."""
+"""Files are written completely or not at all; equal content has equal bytes and hashes."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_what_cannot_be_written_is_an_output_error(tmp_path: Path, monkeypatch: 
     with pytest.raises(OutputError):  # a file where a folder is needed
         write_text(tmp_path / "file" / "below.txt", "x")
 
-    def read_only(**_: object) -> None:  # as a read-only folder answers; a real one does not stop root
+    def read_only(**_: object) -> None:  # as for a read-only folder; a real one does not restrict root
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(tempfile, "mkstemp", read_only)
@@ -186,7 +186,7 @@ def test_json_files_end_with_a_newline(tmp_path: Path) -> None:
 
 
 def test_half_a_character_is_hashed_and_written(tmp_path: Path) -> None:
-    """A file name's byte that is no character, as Python keeps it."""
+    """An invalid byte of a file name, as Python represents it."""
     name = "sub-\udcff"
     assert content_hash({name: 1}) != content_hash({"sub-\udcfe": 1})
     assert content_hash(pd.DataFrame({"a": [name]})) != content_hash(pd.DataFrame({"a": ["sub-\udcfe"]}))

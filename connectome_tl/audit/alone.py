@@ -28,7 +28,7 @@ _ROUNDING = 1e-6  # margin below a limit for values that are screened together
 _FEWEST_ROWS = 12  # of whom two columns taken together are asked
 _WORTH_A_LOOK = 0.5  # correlation of held-out predictions below which no AUC is computed
 _PER_LEVEL = 4  # subjects per value of a numeric column that may be a code
-_CHECK = "no single value gives the outcome away"
+_CHECK = "no single value reveals the outcome"
 
 
 def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
@@ -96,7 +96,7 @@ def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
 
 
 def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -> list[str]:
-    """Columns that no single one gives the outcome away in, but two or all of them do."""
+    """Columns that reveal the outcome in combination, but not alone."""
     seen = np.isfinite(outcome)
     if not (task.is_binary or task.kind == "regression") or seen.sum() < _FEWEST_ROWS:
         return []

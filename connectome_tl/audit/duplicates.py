@@ -35,7 +35,7 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
     findings = [_found("a child under two names", apart, "in training and test of one fold")]
     together = [pair for pair in pairs if pair not in apart]
     if together:
-        text = f"{_named(together)} look alike but never stand on two sides of a fold"
+        text = f"{_named(together)} look alike but are never on different sides of a fold"
         findings.append(Finding(check="look-alikes kept together", status="warning", what=text))
     tested = {i for _, _, fold in splits.folds() for i in fold.test}
     for name in ("source", "pool"):
@@ -84,7 +84,7 @@ def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
 
 def _found(check: str, pairs: Sequence[Pair], what: str) -> Finding:
     if not pairs:
-        return Finding(check=check, status="passed", what="no two connectomes are too alike")
+        return Finding(check=check, status="passed", what="no two connectomes are too similar")
     return Finding(
         check=check,
         status="failed",

@@ -1,7 +1,7 @@
-"""Other readings of the columns of a cohort: what a number says besides its size, and columns taken together.
+"""Other readings of the columns of a cohort: properties of a number besides its value, and combined columns.
 
 A leak need not be monotone: impaired infants may be those whose record number is odd, whose value was typed with one
-more decimal, who lie far from the middle on either side, or whose two columns add up to the outcome.
+more decimal, who are far from the median on either side, or whose two columns add up to the outcome.
 """
 
 from __future__ import annotations

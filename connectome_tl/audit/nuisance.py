@@ -61,6 +61,6 @@ def nuisance_findings(
             check="nuisance variables",
             status="warning",
             what=f"age at scan, sex, site or motion predict as well as the model: {'; '.join(found)}",
-            remedy="Residualise on them (`confounds` in study.yaml), or say so beside the score.",
+            remedy="Residualise on them (`confounds` in study.yaml), or report this with the score.",
         )
     ]

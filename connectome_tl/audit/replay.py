@@ -13,22 +13,24 @@ from functools import cached_property
 import numpy as np
 import pandas as pd
 
-from connectome_tl.audit.stored import NEAR, TOLERANCE, near, repeats_exactly, same_state
+from connectome_tl.audit.compared import compared, unknown_models
+from connectome_tl.audit.rounding import NEAR, near, repeats_exactly, same_state
+from connectome_tl.audit.stored import Apply
 from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
-from connectome_tl.plurals import counted
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import Progress, fit
+from connectome_tl.training.fitted import fitted_model
 from connectome_tl.training.schemes import StudyCohorts
 
-_KEY = ["task", "model", "repeat", "fold", "subject"]
+_APPLIED = 16  # rows that a fit without predictions is applied to
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,9 +57,9 @@ class Replay:
     def not_poisoned(self) -> str:
         """Reason why corrupted test rows may change the fits, or an empty text."""
         if self.is_transductive:
-            return "the study is transductive, and says so"
+            return "the study is transductive, as declared"
         if self.study.stages.finetune.ensemble.choose_on == "tested":
-            return "the study chooses steps on the tested rows, and says so"
+            return "the study chooses steps on the tested rows, as declared"
         return ""
 
     @cached_property
@@ -81,6 +83,44 @@ class Replay:
     def refitted(self, progress: Progress | None = None) -> dict[str, FitResult]:
         """Refit all networks of all folds."""
         return _fit(self, self.everything, self.cohorts, progress)
+
+    @cached_property
+    def twins(self) -> dict[str, FitResult]:
+        """The fits of this fold made once more from the same data; empty where fits are repeated to the last bit."""
+        return {} if self.exactly else _fit(self, self.on_fold(self.everything), self.cohorts, None)
+
+    def same(self, one: FitResult, two: FitResult) -> bool:
+        """Whether a fit of this fold equals another one, up to the rounding that its twin shows."""
+        return same_state(one, two, exactly=self.exactly, twin=self.twins.get(one.key))
+
+    def rounding(self, results: dict[str, FitResult]) -> float | None:
+        """Largest difference of a prediction between the fits of this fold and their twins, as a fraction of its SD.
+
+        None where fits are repeated to the last bit.
+        """
+        if self.exactly:
+            return None
+        items = self.on_fold(self.everything)
+        one, two = (
+            pd.concat([fold_predictions(item, fits, self.cohorts, self.study.threshold) for item in items])
+            for fits in (results, {**results, **self.twins})
+        )
+        gap = (one["y_score"] - two["y_score"]).abs()
+        spread = one.groupby(["task", "model"])["y_score"].transform("std").fillna(0.0).clip(lower=1e-6)
+        return float((gap / spread).max())
+
+    def applied(self, results: dict[str, FitResult]) -> Apply:
+        """A function that returns predictions and embeddings of a fit for its first training rows."""
+        plans = {plan.key: plan for item in self.everything for one in item.plans for plan in one.lineage()}
+
+        def apply(fit: FitResult) -> list[np.ndarray]:
+            rows = plans[fit.key].train
+            model, cohort = fitted_model(fit, results.__getitem__), self.cohorts.by_name()[rows.cohort]
+            ids = rows.ids[:_APPLIED]
+            made = [model.predict(cohort, ids)] if fit.stage != "adapt" else []
+            return made + ([model.embed(cohort, ids)] if fit.stage in ("pretrain", "adapt") else [])
+
+        return apply
 
     def planned(self, cohorts: StudyCohorts) -> list[PlannedFold]:
         """Every network of the study on this fold."""
@@ -113,10 +153,12 @@ def replay_findings(
         site_predictions(replay.study, replay.cohorts.target, replay.splits, replay.tasks),
     ]
     again = pd.concat([table for table in simple if len(table)] or [pd.DataFrame()], ignore_index=True)
-    findings = [_compared("networks fitted again (all folds)", pd.concat(tables, ignore_index=True), predictions)]
+    networks = pd.concat(tables, ignore_index=True)
+    rounding = replay.rounding(results)
+    findings = [compared("networks fitted again (all folds)", networks, predictions, rounding=rounding)]
     if len(again):
-        findings.append(_compared("baselines fitted again (all folds)", again, predictions))
-    findings.append(_unknown(predictions, pd.concat([*tables, again], ignore_index=True)))
+        findings.append(compared("baselines fitted again (all folds)", again, predictions))
+    findings.append(unknown_models(predictions, pd.concat([*tables, again], ignore_index=True)))
     if replay.study.splits.inner:
         findings.append(_recalibrated(replay, everything, results, predictions, calibrated))
     findings.append(_poisoned(replay, planned, results, progress))
@@ -138,7 +180,7 @@ def _recalibrated(
         return Finding(check=check, status="failed", what="the study has inner folds, but there is no calibrated.tsv")
     validation = CrossValidation(predictions, tuple(everything), results)
     again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions, validation)
-    found = _compared(check, again.predictions, calibrated, classes=True)
+    found = compared(check, again.predictions, calibrated, classes=True)
     if found.status == "failed" or replay.not_poisoned:
         return found
     fold = (replay.repeat, replay.number)
@@ -159,64 +201,6 @@ def _fit(
     return fit(plans, cohorts.by_name(), store=None, n_jobs=replay.study.n_jobs, progress=progress)
 
 
-def _compared(check: str, again: pd.DataFrame, recorded: pd.DataFrame, *, classes: bool = False) -> Finding:
-    both = again.merge(recorded, on=_KEY, how="left", suffixes=("", "_recorded"), indicator=True)
-    absent = both[both["_merge"] == "left_only"]
-    both = both[both["_merge"] == "both"]
-    wrong, largest = [], 0.0
-    if len(absent):
-        wrong.append(f"{len(absent)} predictions are not in the table")
-    for (task, model), rows in both.groupby(["task", "model"]):
-        gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
-        everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
-        spread = max(float(everyone.std()), 1e-6)
-        turned = _turned(rows, TOLERANCE * spread) if classes else 0
-        if turned:
-            wrong.append(f"{model} on {task}: {counted(turned, 'subject is', 'subjects are')} in the other class")
-        levels = [c for c in rows.columns if c.startswith("p_") and f"{c}_recorded" in rows.columns]
-        for level in levels:
-            apart = (rows[level] - rows[f"{level}_recorded"]).abs().to_numpy(dtype=float)
-            if (apart[np.isfinite(apart)] > TOLERANCE).any() or (
-                rows[level].isna() != rows[f"{level}_recorded"].isna()
-            ).any():
-                wrong.append(f"{model} on {task}: recorded {level} differs by up to {float(np.nanmax(apart)):.3g}")
-        largest = max(largest, float(gap.max()))
-        if not (gap <= TOLERANCE * spread).all():
-            wrong.append(f"{model} on {task}: recorded scores differ by up to {float(gap.max()):.3g}")
-    if wrong:
-        return Finding(
-            check=check,
-            status="failed",
-            what="; ".join(wrong[:6]),
-            remedy="These numbers do not come from the study's settings and data. Run the study again.",
-        )
-    same = "exactly" if largest == 0 else f"up to {largest:.1e}"
-    return Finding(check=check, status="passed", what=f"{len(both)} predictions are the same, {same}")
-
-
-def _turned(rows: pd.DataFrame, near: float) -> int:
-    """Subjects in another class whose risk is not as near to the cut of their fold as another processor may move it."""
-    found = 0
-    for _, fold in rows.groupby(["repeat", "fold"]):
-        score, cut = fold["y_score"].to_numpy(dtype=float), fold["y_pred"].to_numpy(dtype=float)
-        other = fold["y_pred_recorded"].to_numpy(dtype=float) != cut
-        below = np.max(score[cut == 0], initial=-np.inf)
-        above = np.min(score[cut == 1], initial=np.inf)
-        found += int((other & (score < below - near) | other & (score > above + near)).sum())
-    return found
-
-
-def _unknown(recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
-    extra = sorted(set(recorded["model"]) - set(again["model"]))
-    if extra:
-        return Finding(
-            check="every model is known",
-            status="warning",
-            what=f"cannot be replayed, so not checked: {', '.join(extra)}",
-        )
-    return Finding(check="every model is known", status="passed", what="all models of the table were fitted again")
-
-
 def _poisoned(
     replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult], progress: Progress | None
 ) -> Finding:
@@ -230,7 +214,7 @@ def _poisoned(
     moved = []
     for before, after in zip(planned, poisoned):
         for one, two in zip(before.plans, after.plans):
-            if one.key != two.key or not same_state(results[one.key], again[two.key], exactly=replay.exactly):
+            if one.key != two.key or not replay.same(results[one.key], again[two.key]):
                 moved.append(before.model)
     if moved:
         return Finding(
@@ -240,13 +224,13 @@ def _poisoned(
             remedy="A step used test rows. This is a bug; please report it.",
         )
     what = "no fitted bit" if replay.exactly else "no fit beyond the rounding of a GPU"
-    return Finding(check=check, status="passed", what=f"wrecking the test rows changes {what}")
+    return Finding(check=check, status="passed", what=f"corrupting the test rows changes {what}")
 
 
 def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
     """Positive control: changing the outcomes of one training subject must change the fit."""
     check = "canary label"
-    # The core: its fit holds numbers that follow the outcomes, and is equal to the last bit where nothing changed.
+    # The core: its fit contains numbers that depend on the outcomes, and is equal to the last bit if nothing changed.
     (plan,) = next(item for item in planned if item.model == "core").plans[:1]
     target = replay.cohorts.target
     known = target.targets[[task.name for task in replay.tasks]].notna().any(axis=1)
@@ -257,8 +241,8 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     other = next(item for item in replay.planned(sung) if item.model == "core").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if same_state(results[plan.key], again, exactly=True):
-        return Finding(check=check, status="warning", what="a training outcome does not move the model either")
-    return Finding(check=check, status="passed", what="a training outcome moves the fit, so a leak would show")
+        return Finding(check=check, status="warning", what="a training outcome does not change the model either")
+    return Finding(check=check, status="passed", what="a training outcome changes the fit, so a leak would be detected")
 
 
 def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
@@ -275,7 +259,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
     moved, predicted = [], 0.0
     for before, after in zip(planned, items):
         for one, two in zip(before.plans, after.plans):
-            if not same_state(results[one.key], again[two.key], exactly=replay.exactly):
+            if not replay.same(results[one.key], again[two.key]):
                 moved.append(before.model)
             first, second = (np.array([r.predictions[i] for i in some]) for r in (results[one.key], again[two.key]))
             predicted = max(predicted, float(np.abs(first - second).max() / max(float(np.abs(first).max()), 1.0)))
@@ -286,7 +270,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
         return Finding(
             check=check,
             status="failed",
-            what=f"{what} with the order of the rows or with who else is predicted",
+            what=f"{what} with the order of the rows or with the other predicted subjects",
             remedy="A prediction must be a function of that subject and the training rows. Please report this.",
         )
     return Finding(check=check, status="passed", what="no fit, and no prediction, depends on them")
@@ -299,7 +283,7 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     if pool is None or replay.study.stages.adapt is None:
         return Finding(check=check, status="skipped", what="the study has no adaptation")
     if replay.is_transductive:
-        return Finding(check=check, status="skipped", what="the study is transductive, and says so")
+        return Finding(check=check, status="skipped", what="the study is transductive, as declared")
     test = set(replay.fold.test)
     without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]

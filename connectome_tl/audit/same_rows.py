@@ -1,6 +1,6 @@
-"""Find rows that agree in every column: one child whose second scan came in under another name.
+"""Find rows that agree in every column: one child whose second scan has another id.
 
-A second scan after a year looks like no other scan; birth weight, gestational age and the later scores are the same.
+A second scan after a year is similar to no other scan; birth weight, gestational age and the later scores are the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from connectome_tl.settings.records.audit import Finding
 
 _CHANCE = 1e-3  # expected number of pairs of different children that agree as much
 _SAME = 0.8  # rank correlation from which on two columns count as one
-_FEWEST_VALUES = 5  # of a column that can tell children apart
+_FEWEST_VALUES = 5  # of a column that distinguishes children
 
 
 def same_row_findings(
@@ -37,7 +37,7 @@ def same_row_findings(
         Finding(
             check=check,
             status="warning",
-            what=f"{counted(len(pairs), 'pair')} in training and test of one fold, age at scan apart: {text}",
+            what=f"{counted(len(pairs), 'pair')} in training and test of one fold, except for age at scan: {text}",
             remedy="If they are scans of one child, or twins, give both rows one id or one family.",
         )
     ]
@@ -68,7 +68,7 @@ def _agreeing(cohort: Cohort) -> list[Pair]:
 
 
 def _numbers(cohort: Cohort) -> list[np.ndarray]:
-    """Numeric covariates and outcomes of many values, no two of which say the same."""
+    """Numeric covariates and outcomes with many values, without redundant ones."""
     tables = [cohort.covariates[spec.column] for spec in cohort.covariate_specs if spec.type == "numeric"]
     tables += [cohort.targets[name] for name in cohort.targets]
     ages = np.asarray(cohort.age, dtype=float)

@@ -1,12 +1,13 @@
-"""Compare the fits that a run keeps with the same fits made again."""
+"""Compare the stored fits of a run with the same fits made again."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import is_dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from connectome_tl.audit.rounding import alike_in_shape, near, same_state
 from connectome_tl.errors import OutputError
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
@@ -15,49 +16,107 @@ from connectome_tl.training.checkpoint import FitResult, FitStore
 
 # Another processor or library version moves float32 fits by about this much (share of the scores' spread).
 TOLERANCE = 0.02
-# A GPU repeats a fit up to rounding, which moves its numbers by at most this share, or this value.
-NEAR, NEAR_ZERO = 0.01, 1e-3
+Apply = Callable[[FitResult], list[np.ndarray]]
 
 
-def stored_finding(results: dict[str, FitResult], store: FitStore, *, exactly: bool = True) -> Finding:
-    """The fits that the run keeps, for explanations, bundles and the page, beside those fitted again.
+@dataclass
+class _Compared:
+    """Results of the comparison of stored fits with the same fits made again."""
+
+    wrong: list[str]
+    trained_equal: int = 0  # networks that predict the same to the last bit
+    trained_apart: int = 0
+    silent: list[tuple[FitResult, FitResult]] = field(default_factory=list)  # fits without predictions, and mixtures
+
+
+def stored_finding(
+    results: dict[str, FitResult], store: FitStore, *, exactly: bool = True, apply: Apply | None = None
+) -> Finding:
+    """Compare the stored fits of a run, used by explanations, bundles and the page, with those fitted again.
+
+    Fits without predictions (stages 1 and 2) are compared bit for bit if all networks of the folder are equal bit for
+    bit, since it was then made on the same kind of machine. Otherwise their outputs for some rows are compared.
 
     Args:
         exactly: whether the device of the fits repeats them to the last bit (`repeats_exactly`).
+        apply: returns the outputs of a fit for some of its own rows, arrays (n_rows, n_columns).
     """
     check = "stored fits are those fitted again"
-    wrong, n_seen = [], 0
+    seen = _Compared([])
+    n_seen = 0
     for key, again in results.items():
         try:
             stored = store.load(key, state=bool(again.arrays))
         except OutputError as error:
-            wrong.append(f"{key[:12]}: {error.problems[0].what}")
+            seen.wrong.append(f"{key[:12]}: {error.problems[0].what}")
             continue
         if stored is not None:
             n_seen += 1
-            wrong += [f"{key[:12]} ({again.stage}): {what}" for what in unlike(stored, again, exactly=exactly)]
-    if wrong:
-        more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+            _compare(stored, again, seen, exactly)
+    here = exactly and seen.trained_equal > 0 and not seen.trained_apart
+    for stored, again in seen.silent:
+        seen.wrong += [f"{again.key[:12]} ({again.stage}): {what}" for what in _silent(stored, again, here, apply)]
+    if seen.wrong:
+        more = f" and {len(seen.wrong) - 5} more" if len(seen.wrong) > 5 else ""
         return Finding(
             check=check,
             status="failed",
-            what="; ".join(wrong[:5]) + more,
+            what="; ".join(seen.wrong[:5]) + more,
             remedy="They were edited, or the settings were. Delete the folder models/ and run the study again.",
         )
     if not n_seen:
         return Finding(check=check, status="skipped", what="the run keeps none of this version of the package")
+    if exactly and seen.trained_equal and seen.trained_apart:
+        return Finding(
+            check=check,
+            status="warning",
+            what=f"equal to the last bit: {counted(seen.trained_equal, 'network')}; only up to rounding: "
+            f"{seen.trained_apart}",
+            remedy="A run that was resumed on another machine is like this. On one machine, all networks are equal.",
+        )
     return Finding(check=check, status="passed", what=f"{counted(n_seen, 'fit')} predict the same")
 
 
-def repeats_exactly(device: str) -> bool:
-    """Whether fits on the device of a study are repeated to the last bit: on the CPU, and not on a GPU."""
-    return device == "cpu"
+def _compare(stored: FitResult, again: FitResult, seen: _Compared, exactly: bool) -> None:
+    """Compare one fit, and collect the fits that are compared after all others."""
+    seen.wrong += [f"{again.key[:12]} ({again.stage}): {what}" for what in unlike(stored, again, exactly=exactly)]
+    if stored.stage == "mixture" or not again.predictions:
+        seen.silent.append((stored, again))
+    elif stored.stage == "finetune":
+        equal = all(np.array_equal(stored.predictions.get(i, np.zeros(0)), v) for i, v in again.predictions.items())
+        seen.trained_equal += equal
+        seen.trained_apart += not equal
+
+
+def _silent(stored: FitResult, again: FitResult, here: bool, apply: Apply | None) -> list[str]:
+    """Differences of a mixture, or of a fit without predictions.
+
+    Args:
+        here: whether the folder was made on a machine on which fits are repeated bit for bit.
+    """
+    if here:
+        found = [] if not stored.arrays or same_state(stored, again, exactly=True) else ["fitted numbers"]
+        kept = (stored.facts, stored.curve.tolist(), stored.notes), (again.facts, again.curve.tolist(), again.notes)
+        return found + ([] if canonical_json(kept[0]) == canonical_json(kept[1]) else ["facts, notes or curve"])
+    if stored.stage == "mixture" or not stored.arrays or apply is None:
+        return []
+    if not alike_in_shape(stored, again) or not near(stored.plain, again.plain):
+        return ["fitted numbers of other names or shapes"]
+    pairs = zip(apply(replace(stored, plain=again.plain)), apply(again), strict=True)
+    gaps = [float(np.abs(one - two).max(initial=0.0)) for one, two in pairs if not _close(one, two)]
+    return [f"what it computes differs by up to {max(gaps):.3g}"] if gaps else []
+
+
+def _close(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether columns agree within what another processor may do to them."""
+    spread = np.maximum(np.nanstd(two, axis=0), 0.05 * np.nanmax(np.abs(two), initial=1e-6))
+    return bool(np.isclose(one, two, rtol=0, atol=TOLERANCE * spread, equal_nan=True).all())
 
 
 def unlike(stored: FitResult, again: FitResult, *, exactly: bool = True) -> list[str]:
-    """In what a stored fit differs from the same one made again, beyond what another processor may do.
+    """Differences between a stored fit and the same one made again that another processor does not explain.
 
-    A mixture whose network has the weight 0 predicts the same, although its facts depend on the network.
+    A mixture with network weight 0 has the same predictions, although its facts depend on the network.
     """
     exactly &= stored.stage != "mixture"
     found = [name for name in ("stage", "rows", "tasks") if getattr(stored, name) != getattr(again, name)]
@@ -74,9 +133,10 @@ def unlike(stored: FitResult, again: FitResult, *, exactly: bool = True) -> list
             found.append(f"{name} of another shape")
             continue
         exact &= bool(np.array_equal(a, b, equal_nan=True))
-        spread = np.maximum(np.nanstd(b, axis=0), 0.05 * np.nanmax(np.abs(b), initial=1e-6))
-        if not np.isclose(a, b, rtol=0, atol=TOLERANCE * spread, equal_nan=True).all():
-            found.append(f"{name} differ by up to {float(np.nanmax(np.abs(a - b))):.3g}")
+        if not _close(a, b):
+            gap = np.nanmax(np.abs(a - b), initial=0.0)
+            blank = (np.isnan(a) != np.isnan(b)).any()
+            found.append(f"{name} are missing elsewhere" if blank else f"{name} differ by up to {gap:.3g}")
     # On the machine of the run everything is equal to the last bit; on another one only predictions are compared.
     if exact and stored.predictions:
         if stored.arrays and again.arrays and not same_state(stored, again, exactly=exactly):
@@ -90,42 +150,3 @@ def unlike(stored: FitResult, again: FitResult, *, exactly: bool = True) -> list
 
 def _same(one: object, two: object, exactly: bool) -> bool:
     return canonical_json(one) == canonical_json(two) if exactly else near(one, two)
-
-
-def near(one: object, two: object) -> bool:
-    """Whether numbers, or mappings, sequences and records of them, agree up to the rounding of a GPU."""
-    if isinstance(one, Mapping) and isinstance(two, Mapping):
-        return one.keys() == two.keys() and all(near(one[name], two[name]) for name in one)
-    if isinstance(one, list | tuple) and isinstance(two, list | tuple):
-        return len(one) == len(two) and all(map(near, one, two))
-    if is_dataclass(one) and is_dataclass(two):
-        return type(one) is type(two) and near(vars(one), vars(two))
-    if isinstance(one, float) and isinstance(two, float):
-        return bool(np.isclose(one, two, rtol=NEAR, atol=NEAR_ZERO, equal_nan=True))
-    return one == two
-
-
-def same_state(one: FitResult, two: FitResult, *, exactly: bool) -> bool:
-    """Whether two fits are equal to the last bit or, if not `exactly`, up to the rounding of a GPU.
-
-    Rounding moves trained weights and losses only; what is fitted on the processor is equal to the last bit.
-    """
-    if exactly:
-        return equal_state(one, two)
-    a, b = one.arrays, two.arrays
-    if a.keys() != b.keys() or any(a[name].shape != b[name].shape for name in a):
-        return False
-    trained = [name for name in a if name.startswith("state/")]
-    if any(a[name].tobytes() != b[name].tobytes() for name in a if name not in trained):
-        return False
-    apart = sum(float(((a[name].astype(float) - b[name]) ** 2).sum()) for name in trained)
-    size = sum(float((a[name].astype(float) ** 2).sum()) for name in trained)
-    return apart <= NEAR**2 * size and near(one.plain, two.plain) and near(one.curve.tolist(), two.curve.tolist())
-
-
-def equal_state(one: FitResult, two: FitResult) -> bool:
-    """Whether two fits are equal to the last bit."""
-    a, b = one.arrays, two.arrays
-    if a.keys() != b.keys() or any(a[name].tobytes() != b[name].tobytes() for name in a):
-        return False
-    return canonical_json(one.plain) == canonical_json(two.plain)

@@ -53,7 +53,7 @@ def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     known = np.isfinite(edges)
     yield "mean weight", _mean(edges)
     yield "density", _mean(np.where(known, edges != 0, np.nan))
-    yield "share of whole numbers", _mean(np.where(known, edges == np.round(edges), np.nan))
+    yield "share of integers", _mean(np.where(known, edges == np.round(edges), np.nan))
     yield "others with the same largest weight", _shared(np.where(known, edges, -np.inf).max(axis=1, initial=-np.inf))
     mean = _mean(edges)
     yield "spread of weights", np.sqrt(_mean((edges - mean[:, None]) ** 2)) / np.maximum(np.abs(mean), _TINY)
@@ -66,7 +66,7 @@ def _shared(values: np.ndarray) -> np.ndarray:
 
 
 def _precision(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Share of weights, as their files have them, that four significant digits hold."""
+    """Fraction of the original weights that have at most four significant digits."""
     found = {}
     for m, measure in enumerate(cohort.measures):
         kind = cohort.transforms[m] if m < len(cohort.transforms) else "none"
@@ -130,7 +130,7 @@ def telling_levels(column: pd.Series, outcome: np.ndarray, task: Task) -> str:
     codes = np.unique(codes, return_inverse=True)[1]
     if task.kind == "regression":
         share, p = _explained(codes, y)
-        return f"{share:.0%} of its variance lies between levels" if share > EXPLAINED and p < _P else ""
+        return f"{share:.0%} of its variance is between levels" if share > EXPLAINED and p < _P else ""
     share = _purity(codes, y.astype(int))
     if share <= PURE:
         return ""

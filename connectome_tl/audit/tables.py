@@ -102,7 +102,7 @@ def score_findings(
             (differ if new.method == score.method else older).append(f"interval of {name}")
     hidden = [f"{metric} of {model}, {task}" for task, model, metric in again]
     return [
-        _finding(check, differ, "are not what the predictions give"),
+        _finding(check, differ, "do not follow from the predictions"),
         *(
             []
             if not older
@@ -144,7 +144,7 @@ def null_findings(tests: Sequence[PermutationResult]) -> list[Finding]:
             check=check,
             status="warning",
             what=f"permuted outcomes are predicted: {', '.join(strange)}",
-            remedy="Blocks (sites, families) may carry the outcome; otherwise a step uses outcomes that it must not.",
+            remedy="Blocks (sites, families) may contain the outcome; otherwise a step uses outcomes of test rows.",
         )
     ]
 

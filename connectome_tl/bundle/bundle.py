@@ -77,13 +77,13 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     folder = open_folder(path)
     with as_bad_data(folder.path):
-        said = folder.json(METADATA)
-        facts = BundleFacts.model_validate(said["connectome_tl"])
+        facts = BundleFacts.model_validate(folder.json(METADATA)["connectome_tl"])
         members = unpacked(folder.tensors(WEIGHTS), folder.json(STRUCTURE), tuple(one.task for one in facts.tasks))
-        check_members(members, facts.inputs)
+        check_members(members, facts.inputs, folder.size)
         test = SelfTest.model_validate(folder.json(SELF_TEST))
-        with np.errstate(all="ignore"):  # invalid numbers fail the self-test instead of causing warnings
-            run_self_test(members, facts, test, folder.tensors(SELF_TEST_ROWS))
+        # Invalid numbers fail the self-test instead of causing warnings.
+        with np.errstate(all="ignore"), folder.rows(SELF_TEST_ROWS) as rows:
+            run_self_test(members, facts, test, rows)
         return Bundle(folder.path, folder.hash, facts, members, _validation(folder))
 
 

@@ -37,7 +37,7 @@ def bundled_tasks(
 
     Args:
         predictions: the prediction table of the run, with the model's own rows.
-        families: of each subject. n_subjects: of the study, as the bundle says it.
+        families: of each subject. n_subjects: of the study, as stated in the bundle.
     """
     table = predictions[predictions["model"].isin((model, BASE_MODEL))]
     found = [s for s in scores(table, tasks, families, n_labelled=n_labelled) if s.model == model]

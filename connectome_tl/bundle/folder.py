@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from connectome_tl.bundle.shapes import DTYPES
+from connectome_tl.bundle.tensors import RowTable, all_tensors, opened_rows
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.files import read_bytes
 from connectome_tl.provenance import canonical_json, content_hash, file_hash, write_bytes
@@ -31,6 +31,8 @@ _FOLDERS = ("configs", "models", "docs")
 _SMALL = 1 << 20  # largest size of a manifest or a validation in bytes
 _SHARE = 8  # JSON files are at most 1 / _SHARE of a bundle, or `_SMALL` bytes each
 _DEEPEST = 60  # largest nesting depth of a JSON file
+_PARSED, _TIMES = 1 << 19, 4  # bytes of memory for parsed JSON, or so many times the size of the bundle
+_COSTS = {b"{": 184, b"[": 64, b",": 60, b":": 60}  # memory of a dict, of a list, and of each value and key, in bytes
 
 
 @dataclass(frozen=True)
@@ -45,23 +47,32 @@ class BundleFolder:
     hash: str
     manifest: Manifest
 
+    @property
+    def size(self) -> int:
+        """Bytes of all files of the manifest."""
+        return sum(claim.bytes for claim in self.manifest.files.values())
+
     def json(self, name: str) -> Any:
         """Content of one of its JSON files."""
-        return read_small_json(self.path / name, self.manifest.files[name].bytes)
+        return read_small_json(self.path / name, self.manifest.files[name].bytes, max(_PARSED, _TIMES * self.size))
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """Tensors of one of its safetensors files.
 
         Raises:
-            DataError: not such a file, or tensors of a type that a bundle does not hold.
+            DataError: tensors of a type that a bundle must not contain, or too many of them.
         """
-        from safetensors.numpy import load_file
+        return all_tensors(self.path / name)
 
-        found = load_file(self.path / name)
-        wrong = [array.dtype.name for array in found.values() if array.dtype.name not in DTYPES]
-        if wrong:
-            raise DataError("a tensor of a type that a bundle does not hold", file=self.path / name, got=wrong[0])
-        return found
+    @contextmanager
+    def rows(self, name: str) -> Iterator[RowTable]:
+        """Tensors of one of its safetensors files, read some rows at a time.
+
+        Raises:
+            DataError: as `tensors`.
+        """
+        with opened_rows(self.path / name) as found:
+            yield found
 
 
 def write_folder(path: Path, files: Mapping[str, bytes]) -> str:
@@ -111,7 +122,7 @@ def open_folder(path: str | Path) -> BundleFolder:
                 "the folder has files that do not belong to a bundle",
                 file=folder,
                 got=repr(strange[0])[:100],
-                remedy="Ask for the bundle again; if you added them yourself, remove them.",
+                remedy="Request a new copy of the bundle; if you added them yourself, remove them.",
             )
         if MANIFEST not in names:
             raise DataError("not a bundle: manifest.json is missing", file=folder)
@@ -138,7 +149,7 @@ def _check_file(file: Path, claim: FileClaim) -> None:
         raise DataError(
             "the content differs from the manifest",
             file=file,
-            remedy="The bundle was damaged or changed: ask for it again.",
+            remedy="The bundle was damaged or changed: request a new copy.",
         )
 
 
@@ -158,16 +169,16 @@ def _plain_file(entry: os.DirEntry[str]) -> str:
     mode = entry.stat(follow_symlinks=False).st_mode
     if not stat.S_ISREG(mode):
         raise DataError(
-            "a bundle holds plain files only, no links, folders or devices",
+            "a bundle contains plain files only, no links, folders or devices",
             file=entry.path,
             remedy="Copy the bundle without links (cp -rL).",
         )
     return entry.name
 
 
-def read_small_json(file: Path, limit: int = _SMALL) -> Any:
+def read_small_json(file: Path, limit: int = _SMALL, memory: int = _PARSED) -> Any:
     """Content of a JSON file of at most `limit` bytes; see `parsed`."""
-    return parsed(_whole(file, limit), file)
+    return parsed(_whole(file, limit), file, memory)
 
 
 def _whole(file: Path, limit: int) -> bytes:
@@ -175,14 +186,19 @@ def _whole(file: Path, limit: int) -> bytes:
     return read_bytes(file, limit=min(limit, file.stat().st_size))
 
 
-def parsed(data: bytes, file: Path) -> Any:
+def parsed(data: bytes, file: Path, memory: int = _PARSED) -> Any:
     """Parse a JSON object of limited depth, without NaN, infinity and duplicate keys.
+
+    Args:
+        memory: largest size of the parsed object in bytes, estimated before it is parsed.
 
     Raises:
         DataError: no such JSON.
     """
     if data[:1] != b"{":  # another kind of file is not decoded first
         raise DataError("cannot be read as JSON: it does not begin with {", file=file)
+    if sum(cost * data.count(sign) for sign, cost in _COSTS.items()) > memory:
+        raise DataError("has more values than this file of a bundle may have", file=file)
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:
@@ -228,5 +244,5 @@ def as_bad_data(path: Path) -> Iterator[None]:
         raise DataError(
             f"the bundle cannot be read: {type(error).__name__}: {str(error)[:200]}",
             file=path,
-            remedy="It was damaged or changed, or made by another version: ask for it again.",
+            remedy="It was damaged or changed, or made by another version: request a new copy.",
         ) from error

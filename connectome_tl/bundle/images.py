@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 
@@ -49,7 +49,14 @@ def image_limits(cohort: Cohort, grid: ImageSettings) -> ImageLimits:
         head_ml=_span([[one.head_ml] for one in known]),
         grey_levels=tuple(_span([[one.quantiles[i]] for one in known]) for i in range(len(QUANTILES))),
         all_have_one=len(known) == len(grids),
+        stripped=_how_many([one.is_stripped for one in known]),
     )
+
+
+def _how_many(stripped: Sequence[bool]) -> Literal["all", "some", "none"]:
+    if all(stripped):
+        return "all"
+    return "some" if any(stripped) else "none"
 
 
 def image_problems(wanted: ImageInput, cohort: Cohort) -> list[Problem]:
@@ -69,6 +76,7 @@ def image_flags(limits: ImageLimits, cohort: Cohort, grid: ImageSettings) -> lis
         _flag("field of view", limits.extent, [None if one is None else one.extent for one in grids], "mm"),
         _flag("head volume", limits.head_ml, [None if one is None else [one.head_ml] for one in grids], "ml"),
         _grey_levels(limits, grids),
+        *_skull_stripping(limits, grids),
     ]
     without = np.array([one is None for one in grids], dtype=bool)
     if limits.all_have_one:
@@ -105,6 +113,19 @@ def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
     return "grey levels", said, np.array(shares) > _STRANGE, f"up to {max(shares, default=0.0):.0%}"
 
 
+def _skull_stripping(limits: ImageLimits, grids: Sequence[Grid | None]) -> list[Flag]:
+    """Flag images with a skull if the model knows brains only, and the reverse."""
+    if limits.stripped == "unknown":
+        return []
+    stripped = [one is not None and one.is_stripped for one in grids]
+    n_known = sum(one is not None for one in grids)
+    wanted = {"all": True, "none": False}.get(limits.stripped)
+    outside = np.array(
+        [wanted is not None and one is not None and one.is_stripped is not wanted for one in grids], dtype=bool
+    )
+    return [("skull stripping", f"{limits.stripped} of the images", outside, f"{sum(stripped)} of {n_known} images")]
+
+
 def simulated_grids(wanted: ImageInput) -> list[Gridded]:
     """Simulated brains on the grid of the fits; they contain no data of the study."""
     known: tuple[Contrast, ...] = get_args(Contrast)
@@ -129,7 +150,11 @@ def as_grid(record: SimulatedGrid, voxels: np.ndarray) -> Gridded:
         DataError: it does not have the numbers of a grid.
     """
     if len(record.quantiles) != len(QUANTILES):
-        raise DataError("a simulated volume has not the numbers of a grid")
+        raise DataError(
+            "a simulated volume has another number of quantiles",
+            expected=str(len(QUANTILES)),
+            got=str(len(record.quantiles)),
+        )
     return Gridded(
         voxels.astype(np.float16), (1.0, 1.0, 1.0), record.head_ml, record.tissue_ml, record.quantiles, (1.0, 1.0, 1.0)
     )

@@ -25,12 +25,12 @@ COLUMNS = {
     "value": "risk of the positive class, predicted value, expected level, or probability of the likeliest class",
     "low": "lower end of the interval, see `interval`",
     "high": "upper end of the interval, see `interval`",
-    "interval": "how the interval was made; it says how far other training subjects would move the prediction",
+    "interval": "method of the interval, which shows how much the prediction depends on the training subjects",
     "recalibrated": "risk recalibrated by the out-of-fold risks of the study; n/a for other outcomes",
-    "conformal": "classes that cannot be excluded, or interval that holds the value, at the level of the bundle",
-    "limits": "what of the subject lies outside the limits of the model; empty where nothing does",
+    "conformal": "classes that cannot be excluded, or interval that contains the value, at the level of the bundle",
+    "limits": "values of the subject outside the limits of the model; empty if there are none",
     "status": "predicted, or withheld and why",
-    "use": "what it may be used for",
+    "use": "permitted use",
 }
 
 

@@ -125,7 +125,7 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
                 "ages have another reference",
                 expected=limits.age_reference,
                 got=cohort.age_reference,
-                remedy=f"Give `to: {limits.age_reference}` beside the age in cohort.yaml, with gestational_age.",
+                remedy=f"Give `to: {limits.age_reference}` with the age in cohort.yaml, and gestational_age.",
             )
         )
     raise_all(f"the model cannot be applied to cohort {cohort.name!r}", problems)

@@ -100,7 +100,7 @@ def _pack(model: FittedModel, prefix: str, arrays: Arrays, sources: dict[str, Co
         made, plain = model.state()
         arrays |= {f"{prefix}/{name}": value for name, value in made.items()}
         return {"kind": "network", "state": plain}
-    raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+    raise DataError(f"a bundle cannot contain a model of the type {type(model).__name__}")
 
 
 def _core(model: CoreModel, prefix: str, arrays: Arrays, source: int | None) -> Plain:
@@ -119,7 +119,7 @@ def unpacked(arrays: Mapping[str, np.ndarray], plain: Mapping[str, Any], tasks: 
     models = tuple(_unpack(one, f"fits/{i}", arrays, sources) for i, one in enumerate(plain["fits"]))
     known = {task.name for model in models for task in model.tasks}
     if not models or known != {task.name for task in tasks}:
-        raise DataError("the fits of the bundle do not know its outcomes")
+        raise DataError("the fits of the bundle do not have its outcomes")
     return Members(models, tasks)
 
 

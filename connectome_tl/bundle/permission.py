@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from connectome_tl.settings.records.bundles import BundledTask, Validation
 
-STAMP = "individual values asked for by --research-individual"
+STAMP = "individual values requested by --research-individual"
 
 
 def withheld(task: BundledTask, validation: Validation | None) -> str:
@@ -18,7 +18,7 @@ def withheld(task: BundledTask, validation: Validation | None) -> str:
         )
     passed = None if validation is None else {one.task: one for one in validation.tasks}.get(task.task.name)
     if passed is None:
-        reasons.append("no validation on another cohort lies in the bundle")
+        reasons.append("the bundle contains no validation on another cohort")
     elif not passed.above_chance:
         reasons.append("the validation on another cohort did not find it above chance")
     return "; ".join(reasons)

@@ -181,7 +181,7 @@ def _volumes(steps: VolumeSteps, train: Cohort, release: Release) -> VolumeSteps
     known = sum(map(bool, train.volumes))
     if known < SMALLEST_COUNT:
         raise DataError(
-            f"fewer than {SMALLEST_COUNT} training subjects have a volume, and its means cannot leave",
+            f"fewer than {SMALLEST_COUNT} training subjects have a volume, and its means cannot be released",
             remedy="Use fewer folds, or bundle a model without volumes (--model no_image).",
         )
     return replace(
@@ -249,7 +249,7 @@ def _core_fit(fit: CoreFit) -> CoreFit:
     """
     if fit.radial:
         raise DataError(
-            f"the closed-form core has a radial kernel on {', '.join(fit.radial)}, which holds training rows",
+            f"the closed-form core has a radial kernel on {', '.join(fit.radial)}, which contains training rows",
             remedy="Fit it with linear kernels: run the study with --set core.rbf_from=1000000000.",
         )
     none = np.zeros((0, len(fit.kinds)))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import re
 import socket
-import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,46 +17,21 @@ from typing import Any
 
 import numpy as np
 
+from connectome_tl.bundle.patterns import PATTERNS, plain_text
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, Problem
 
-_MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
-_DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
-_LONG_NAMES = "January|February|March|April|May|June|July|August|September|October|November|December"
-PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    (
-        "a date",
-        re.compile(
-            rf"(?<!\d)(?<!\d[.])(?:{_YEAR}[-/._]{_MONTH}[-/._]{_DAY}|{_DAY}[-/._]{_MONTH}[-/._]{_YEAR})(?!\d)"
-            rf"|(?<![0-9A-Za-z.]){_YEAR}(?:0[1-9]|1[0-2])(?:0[1-9]|[12]\d|3[01])(?![0-9A-Za-z])"
-            rf"|\b{_DAY}(?:st|nd|rd|th)?\.?[ -](?:{_MONTHS}|{_LONG_NAMES})\.?,?[ -](?:{_YEAR}|\d\d)\b"
-            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.? {_DAY}(?:st|nd|rd|th)?,? {_YEAR}\b"
-            rf"|\b(?:{_MONTHS}|{_LONG_NAMES})\.?,? {_YEAR}\b|(?<![\w./-]){_YEAR}-(?:0[1-9]|1[0-2])(?![\w./-])",
-            re.IGNORECASE,
-        ),
-    ),
-    ("a time of day", re.compile(r"(?<!\d)(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?!\d)")),
-    (
-        "a path",
-        re.compile(
-            r"(?:^|[\s\"'(=,;\[<])(?:~?/(?:[\w.+@-]+/)+[\w.+@-]*|~/[\w.+-]+|\.\.?/[\w.+-]+)"
-            r"|^/[\w.+-]+$|\b[A-Za-z]:\\[^\s]|\\\\[\w.-]+\\|\bfile://"
-            r"|[\w.+-]+[/\\][\w./\\+-]*\.(?:nii|gz|tsv|csv|mat|np[yz]|ya?ml|xlsx?|tck|trk|trx|h5|hdf5|sav|rds|pkl|pt)\b",
-            re.IGNORECASE,
-        ),
-    ),
-    ("an id of a subject or scan", re.compile(r"(?<![A-Za-z0-9])(?:sub|ses)-[A-Za-z0-9]+")),
-    ("an id of a subject", re.compile(r"\bCC\d{5}[A-Z]{2}\d{2}\b")),
-    ("a fingerprint of data", re.compile(r"(?<![0-9A-Za-z])[0-9a-f]{64}(?![0-9A-Za-z])")),
-)
 _WORD = re.compile(r"[^\W_]+")
 _MOST_PARTS = 8  # largest number of parts of an id such as sub-01_ses-2_run-1
+_RUN = re.compile(r"[^\W\d_]+|\d+")
+_MOST_RUNS, _LONG_ID = 12, 6  # runs of letters or of digits in an id of letters and digits; its smallest length
 _LONG_NUMBER = 5  # smallest number of digits of a number that may be an id
+_THOUSANDS = re.compile(r"(?<=\d)[,' \u2019\u202f](?=\d{3}(?!\d))")
 
 
 def _folded(text: str) -> str:
-    """Fold case and Unicode variants (NFKC)."""
-    return unicodedata.normalize("NFKC", text).casefold()
+    """Fold case and Unicode variants."""
+    return plain_text(text).casefold()
 
 
 @dataclass(frozen=True)
@@ -80,7 +54,7 @@ class Secrets:
         whole: dict[str, str] = {}
 
         def add(texts: Iterable[Any], what: str) -> None:
-            for text in {_folded(str(one)).strip() for one in texts} - {""}:
+            for text in {form for one in texts for form in _forms(_folded(str(one)).strip())}:
                 short = len(text) < 3 or (text.isdigit() and len(text) < _LONG_NUMBER)
                 (whole if short else words).setdefault(text, what)
 
@@ -98,24 +72,68 @@ class Secrets:
 
     def found_in(self, text: str) -> Iterator[tuple[str, str]]:
         """Pairs (kind of secret, matching text)."""
+        text = plain_text(text)
         for what, pattern in PATTERNS:
             for match in pattern.finditer(text):
                 if _folded(match.group()) not in self.public:
                     yield what, match.group().strip()
                     break
-        lower = _folded(text).strip()
+        lower = text.casefold().strip()
         if lower in self.whole and lower not in self.public:
             yield self.whole[lower], text
-        # Dates, paths and most ids consist of words with separators: look up every sequence of words.
+        yield from self._words_in(lower)
+        joined = _THOUSANDS.sub("", lower)
+        if joined != lower:
+            yield from self._words_in(joined)
+        yield from self._runs_in(lower)
+        for word in self._odd:
+            if word in lower:
+                yield self.words[word], word
+
+    def _words_in(self, lower: str) -> Iterator[tuple[str, str]]:
+        """Dates, paths and most ids consist of words with separators: look up every sequence of words."""
         pieces = [match.span() for match in _WORD.finditer(lower)]
         for first, (start, _) in enumerate(pieces):
             for _, stop in pieces[first : first + _MOST_PARTS]:
                 part = lower[start:stop]
                 if part in self.words and part not in self.public:
                     yield self.words[part], part
-        for word in self._odd:
-            if word in lower:
-                yield self.words[word], word
+
+    def _runs_in(self, lower: str) -> Iterator[tuple[str, str]]:
+        """Ids of letters and digits in other company: with other separators, or none, or within a longer word."""
+        if not self._mixed:
+            return
+        runs = [match.group() for match in _RUN.finditer(lower)]
+        for first in range(len(runs)):
+            part = ""
+            for run in runs[first : first + _MOST_RUNS]:
+                part += run
+                word = self._mixed.get(part)
+                if word is not None and part not in self.public:
+                    yield self.words[word], part
+        for number in {run for run in runs if run.isdigit()}:
+            for short, word in self._by_number.get(number, ()):
+                if any(_stands_in(form, lower) for form in {short, word}):
+                    yield self.words[word], word
+
+    @cached_property
+    def _by_number(self) -> dict[str, list[tuple[str, str]]]:
+        """The secrets of `_mixed` by their longest number, which must stand alone in a text that contains them."""
+        found: dict[str, list[tuple[str, str]]] = {}
+        for short, word in self._mixed.items():
+            for number in {max(filter(str.isdigit, _RUN.findall(form)), key=len) for form in (short, word)}:
+                found.setdefault(number, []).append((short, word))
+        return found
+
+    @cached_property
+    def _mixed(self) -> dict[str, str]:
+        """Secrets of letters and digits without their separators, and the secrets themselves."""
+        squashed = {"".join(_RUN.findall(word)): word for word in self.words}
+        return {
+            short: word
+            for short, word in squashed.items()
+            if len(short) >= _LONG_ID and any(map(str.isdigit, short)) and any(map(str.isalpha, short))
+        }
 
     @cached_property
     def _odd(self) -> list[str]:
@@ -131,6 +149,27 @@ class Secrets:
         text = str(abs(int(number)))
         if len(text) >= _LONG_NUMBER:
             yield from self.found_in(text)
+
+
+def _stands_in(word: str, text: str) -> bool:
+    """Whether a text contains a word that does not go on as a longer number."""
+    start = text.find(word)
+    while start >= 0:
+        before, after = text[:start][-1:], text[start + len(word) :][:1]
+        if not (before.isdigit() and word[0].isdigit()) and not (after.isdigit() and word[-1].isdigit()):
+            return True
+        start = text.find(word, start + 1)
+    return False
+
+
+def _forms(text: str) -> Iterator[str]:
+    """An id, also without leading zeros, which a number loses, and without the `sub-` of a folder."""
+    if text:
+        yield text
+    label = text.removeprefix("sub-")
+    for form in (label, label.lstrip("0") if label.isdigit() else label):
+        if form != text and len(form) >= _LONG_NUMBER:
+            yield form
 
 
 def scan(files: Mapping[str, bytes], secrets: Secrets) -> list[Problem]:

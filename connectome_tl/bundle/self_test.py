@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.bundle.images import as_grid, as_record, simulated_grids
 from connectome_tl.bundle.members import Members
+from connectome_tl.bundle.tensors import RowTable
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ConnectomeSteps
@@ -23,6 +24,7 @@ from connectome_tl.training.interface import FittedModel
 N_ROWS = 6
 TOLERANCE = 1e-5  # absolute for probabilities, else relative; the order of 32-bit sums depends on the processor
 _SPREAD = 0.7
+_AT_ONCE = 2  # subjects predicted at once; with volumes one
 
 
 def simulated_rows(members: Members, facts: BundleFacts) -> tuple[list[SelfTestRow], dict[str, np.ndarray]]:
@@ -113,40 +115,53 @@ def _covariate(rng: np.random.Generator, spec: CovariateInput, row: int) -> floa
     return None if spec.span is None else round(float(rng.uniform(spec.span.low, spec.span.high)), 4)
 
 
-def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts: BundleFacts) -> Cohort:
-    """The simulated subjects as a cohort.
+def _check_rows(rows: Sequence[SelfTestRow], table: RowTable, facts: BundleFacts) -> None:
+    """Check names, shapes and types of all arrays before any of them is read.
 
     Raises:
-        DataError: matrices that are not those of these subjects.
+        DataError: arrays that are not those of these subjects.
     """
     n_rows, inputs = len(rows), facts.inputs
     n_regions, n_measures = len(inputs.regions), len(inputs.measures)
     features = (n_rows, n_regions, len(inputs.region_features))
     shapes = {"weights": (n_rows, n_measures, n_regions, n_regions), "node_mask": (n_rows, n_regions)}
     wanted = (shapes | ({"region_features": features} if features[2] else {})) if n_regions else {}
-    having = [i for i, row in enumerate(rows) if row.volume is not None]
-    if inputs.image is not None and having:
-        wanted["volumes"] = (len(having), *inputs.image.grid.shape3)
-    if {name: array.shape for name, array in arrays.items()} != wanted:
+    n_volumes = sum(row.volume is not None for row in rows)
+    if inputs.image is not None and n_volumes:
+        wanted["volumes"] = (n_volumes, *inputs.image.grid.shape3)
+    if dict(table.shapes) != wanted:
         raise DataError("the matrices of the self-test do not match its subjects")
-    numbers = [array for name, array in arrays.items() if name in ("weights", "volumes")]
-    if not all(np.isfinite(array).all() for array in numbers):
+    if n_regions and table.types["node_mask"] != "bool":
         raise DataError("the matrices of the self-test are not numeric")
-    if n_regions and arrays["node_mask"].dtype != bool:
+
+
+def _parts(n_rows: int, facts: BundleFacts) -> Iterator[range]:
+    """Ranges of a few rows, so that matrices and volumes of all subjects are not in memory together."""
+    n = _AT_ONCE if facts.inputs.image is None else 1
+    yield from (range(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
+
+
+def _cohort_of(rows: Sequence[SelfTestRow], part: range, table: RowTable, facts: BundleFacts) -> Cohort:
+    """Some of the simulated subjects as a cohort.
+
+    Raises:
+        DataError: matrices that are not numeric.
+    """
+    n_rows, inputs = len(part), facts.inputs
+    n_regions, n_measures = len(inputs.regions), len(inputs.measures)
+    arrays = {name: table.read(name, part.start, part.stop) for name in table.shapes if name != "volumes"}
+    if not np.isfinite(arrays.get("weights", np.zeros(0))).all():
         raise DataError("the matrices of the self-test are not numeric")
-    grids: dict[str, Gridded] = {}
-    for at, i in enumerate(having):
-        record = rows[i].volume
-        if record is not None and "volumes" in arrays:
-            grids[f"simulated volume {i + 1}"] = as_grid(record, arrays["volumes"][at])
-    ids = tuple(f"simulated{i + 1}" for i in range(n_rows))
-    table = pd.DataFrame(index=list(ids))
+    ids = tuple(f"simulated{i + 1}" for i in part)
+    grids = {f"simulated volume {i + 1}": grid for i, grid in _grids_of(rows, part, table)}
+    names = tuple(f"simulated volume {i + 1}" if rows[i].volume is not None else "" for i in part)
+    covariates = pd.DataFrame(index=list(ids))
     for spec in facts.limits.covariates:
-        values = [row.covariates[spec.column] for row in rows]
+        values = [rows[i].covariates[spec.column] for i in part]
         if spec.type == "numeric":
-            table[spec.column] = np.array([np.nan if one is None else float(one) for one in values])
+            covariates[spec.column] = np.array([np.nan if one is None else float(one) for one in values])
         else:
-            table[spec.column] = pd.array([None if one is None else str(one) for one in values], dtype="str")
+            covariates[spec.column] = pd.array([None if one is None else str(one) for one in values], dtype="str")
     nothing = pd.DataFrame(index=list(ids))
     return Cohort(
         name="self-test",
@@ -156,7 +171,7 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
         measures=inputs.measures,
         weights=arrays.get("weights", np.zeros((n_rows, n_measures, n_regions, n_regions), dtype=np.float32)),
         node_mask=arrays.get("node_mask", np.zeros((n_rows, n_regions), dtype=bool)),
-        covariates=table,
+        covariates=covariates,
         covariate_specs=tuple(
             Covariate(column=spec.column, type=spec.type, unit=spec.unit or _any_unit(spec))
             for spec in facts.limits.covariates
@@ -164,7 +179,7 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
         tasks=(),
         targets=nothing,
         status=nothing,
-        age=np.array([row.age for row in rows], dtype=float),
+        age=np.array([rows[i].age for i in part], dtype=float),
         age_unit=facts.limits.age_unit,
         age_reference=facts.limits.age_reference,
         site=np.full(n_rows, facts.limits.sites[0] if facts.limits.sites else "simulated", dtype=object),
@@ -173,9 +188,32 @@ def cohort_of(rows: Sequence[SelfTestRow], arrays: dict[str, np.ndarray], facts:
         region_feature_names=inputs.region_features,
         simulated=True,
         transforms=inputs.transforms,
-        volumes=tuple(f"simulated volume {i + 1}" if i in having else "" for i in range(n_rows)) if grids else (),
+        volumes=names if inputs.image is not None else (),
         grids=grids,
     )
+
+
+def _grids_of(rows: Sequence[SelfTestRow], part: range, table: RowTable) -> Iterator[tuple[int, Gridded]]:
+    """The simulated volumes of these rows, by number of the row."""
+    having = [i for i, row in enumerate(rows) if row.volume is not None]
+    for at, i in enumerate(having):
+        record = rows[i].volume
+        if i in part and record is not None and "volumes" in table.shapes:
+            voxels = table.read("volumes", at, at + 1)[0]
+            if not np.isfinite(voxels).all():
+                raise DataError("the matrices of the self-test are not numeric")
+            yield i, as_grid(record, voxels)
+
+
+def _predicted(rows: Sequence[SelfTestRow], table: RowTable, members: Members, facts: BundleFacts) -> np.ndarray:
+    """Predictions of all simulated subjects, (n_rows, n_columns)."""
+    _check_rows(rows, table, facts)
+    found = []
+    for part in _parts(len(rows), facts):
+        cohort = _cohort_of(rows, part, table, facts)
+        found.append(members.predict(cohort, cohort.ids))
+        del cohort  # before the next is made
+    return np.concatenate(found)
 
 
 def _any_unit(spec: CovariateInput) -> str:
@@ -185,20 +223,18 @@ def _any_unit(spec: CovariateInput) -> str:
 def self_test_of(members: Members, facts: BundleFacts) -> tuple[SelfTest, dict[str, np.ndarray]]:
     """The rows, their predictions and their matrices."""
     rows, arrays = simulated_rows(members, facts)
-    cohort = cohort_of(rows, arrays, facts)
-    predicted = members.predict(cohort, cohort.ids)
+    predicted = _predicted(rows, RowTable.of(arrays), members, facts)
     return SelfTest(rows=tuple(rows), predictions=tuple(tuple(map(float, row)) for row in predicted)), arrays
 
 
-def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, arrays: dict[str, np.ndarray]) -> float:
+def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, table: RowTable) -> float:
     """Predict the simulated subjects; returns the largest difference to the stored predictions.
 
     Raises:
         DataError: a prediction differs by more than the tolerance.
     """
-    cohort = cohort_of(test.rows, arrays, facts)
     expected = np.array(test.predictions, dtype=float)
-    found = members.predict(cohort, cohort.ids)
+    found = _predicted(test.rows, table, members, facts)
     if expected.shape != found.shape or not np.isfinite(found).all():
         raise DataError("the bundle does not reproduce the predictions of its self-test")
     distance = float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())

@@ -37,11 +37,12 @@ class Sizes:
     n_regions: int
     n_features: int
     grid: ImageSettings | None = None
+    bundle_bytes: int = 0
 
     @staticmethod
-    def of(inputs: Inputs) -> Sizes:
+    def of(inputs: Inputs, bundle_bytes: int = 0) -> Sizes:
         grid = None if inputs.image is None else inputs.image.grid
-        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features), grid)
+        return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features), grid, bundle_bytes)
 
     @property
     def matrices(self) -> tuple[int, ...]:

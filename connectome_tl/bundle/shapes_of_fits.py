@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from connectome_tl.bundle.activations import check_activations
 from connectome_tl.bundle.members import Members
 from connectome_tl.bundle.shapes import Sizes, check_features, check_shape, n_summary
 from connectome_tl.errors import DataError
@@ -15,13 +16,16 @@ from connectome_tl.training.fitted import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 
-def check_members(members: Members, inputs: Inputs) -> None:
+def check_members(members: Members, inputs: Inputs, bundle_bytes: int = 0) -> None:
     """Check that the tensors of fits match each other, the inputs and the outcomes.
+
+    Args:
+        bundle_bytes: size of the bundle, which limits the memory of networks on volumes.
 
     Raises:
         DataError: names the tensor.
     """
-    sizes = Sizes.of(inputs)
+    sizes = Sizes.of(inputs, bundle_bytes)
     by_name = {task.name: task for task in members.tasks}
     for model in members.models:
         if any(by_name.get(task.name) != task for task in model.tasks):
@@ -34,12 +38,12 @@ def _check_model(model: FittedModel, inputs: Inputs, sizes: Sizes) -> None:
         if model.core.tasks != model.network.tasks or set(model.weights) != {task.name for task in model.tasks}:
             raise DataError("the parts of a mixture have different outcomes")
         if not all(0 <= weight <= 1 for weight in model.weights.values()):
-            raise DataError("a weight of a network lies between 0 and 1")
+            raise DataError("the weight of a network is between 0 and 1")
         _check_model(model.core, inputs, sizes)
         _check_model(model.network, inputs, sizes)
         return
     if not isinstance(model, (CoreModel, NetworkModel)):
-        raise DataError(f"a bundle cannot hold a model of the type {type(model).__name__}")
+        raise DataError(f"a bundle cannot contain a model of the type {type(model).__name__}")
     if model.regions != (inputs.regions if "connectome" in model.features.steps else ()):
         raise DataError("a fit and the bundle have different regions")
     check_features(model.features, sizes)
@@ -123,6 +127,7 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
     """Check that settings, sizes and stored weights agree, without allocating a network."""
     import torch
 
+    from connectome_tl.nn.encoders.volumes import VolumeBranch
     from connectome_tl.nn.model import build_model
 
     expected: dict[str, dict[str, int]] = {}
@@ -147,7 +152,8 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
     if set(model.step) != {task.name for task in model.tasks}:
         raise DataError("a network does not name the state that predicts an outcome")
     with torch.device("meta"):
-        wanted = build_model(model.settings, model.sizes, model.heads, regressions_of(model.tasks)).state_dict()
+        network = build_model(model.settings, model.sizes, model.heads, regressions_of(model.tasks))
+    wanted = network.state_dict()
     for name, state in model.states.items():
         if set(state) != set(wanted):
             raise DataError("the weights of a network do not match its settings", got=name[:40])
@@ -156,3 +162,6 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
     for step in model.step.values():
         if type(step) is not int or not any(name.endswith(f"/{step}") for name in model.states):
             raise DataError("a network lacks the state that predicts an outcome")
+    for branch in network.branches.values():
+        if isinstance(branch, VolumeBranch) and sizes.grid is not None:
+            check_activations(branch.net, sizes.grid.shape3, sizes.bundle_bytes)

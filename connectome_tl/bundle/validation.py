@@ -91,7 +91,7 @@ def known_outcomes(bundle: Bundle, cohort: Cohort) -> list[BundledTask]:
                     f"outcome {task.name!r} is defined differently in the bundle",
                     expected=_said(one.task, differ),
                     got=_said(task, differ),
-                    remedy="Define it as the bundle does (see its model card), or give it another name.",
+                    remedy="Define it as in the bundle (see its model card), or give it another name.",
                 )
             )
         elif int(cohort.targets[task.name].notna().sum()) < SMALLEST_COUNT:
@@ -128,7 +128,7 @@ def refuse_training_cohort(bundle: Bundle, cohort: Cohort) -> None:
     found = likeness(bundle.members, cohort, bundle.facts.n_train)
     if found < NEAR:
         raise DataError(
-            f"cohort {cohort.name!r} looks like the one that the bundle was trained on: its mean is nearer to the "
+            f"cohort {cohort.name!r} appears to be the training cohort of the bundle: its mean is closer to the "
             "training mean than that of other subjects could be",
             expected="another cohort",
             got=f"{found:.2g} of the expected distance",
@@ -176,7 +176,7 @@ def _method(metric: str, n: int) -> str:
     record = METRICS[metric]
     return (
         f"one prediction of each subject by a fixed model; {record.interval}; variance x "
-        f"{record.widening['fitted'].at(n):.2g} (as for fitted models in cross-validation, cautious here); "
+        f"{record.widening['fitted'].at(n):.2g} (as for fitted models in cross-validation, conservative here); "
         "95 % for this model on new subjects of this kind"
     )
 

@@ -80,7 +80,7 @@ def _fail(error: Exception) -> None:
         raise error
     problem = Problem(
         f"{type(error).__name__}: {error}",
-        remedy="This is a bug, not a fault of your data. Run again with --debug and report the traceback.",
+        remedy="This is a bug, not an error in your data. Run again with --debug and report the traceback.",
     )
     terminal.error(str(problem))
     terminal.end(70, (problem,))

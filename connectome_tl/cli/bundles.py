@@ -28,7 +28,7 @@ def bundle(
     authors: Annotated[str, typer.Option(help="Authors, for the model card.")] = "",
     licence: Annotated[str, typer.Option(help="Licence, for the model card.")] = "",
     site_names: Annotated[
-        bool, typer.Option("--site-names", help="Release the names of sites and what was fitted to each.")
+        bool, typer.Option("--site-names", help="Release the names of sites and the fitted effects of each.")
     ] = False,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")

@@ -37,7 +37,7 @@ def convert(
 ) -> None:
     """Convert a matrix file of any supported format; write it with region names and a sidecar.
 
-    Where --out is a folder, every atlas and measure of every file becomes a table of its own.
+    If --out is a folder, every atlas and measure of every file is written to a separate table.
     """
     from connectome_tl.config import checked
     from connectome_tl.settings.cohort import TriangleSettings

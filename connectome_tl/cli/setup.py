@@ -44,7 +44,7 @@ def schema(
 ) -> None:
     """Print the JSON schema of a settings file, for editors that validate YAML.
 
-    Write it beside the file and name it in the first line: # yaml-language-server: $schema=study.schema.json
+    Write it to the folder of the file and name it in the first line: # yaml-language-server: $schema=study.schema.json
     """
     from connectome_tl.provenance import write_text
     from connectome_tl.workflows.starting.schema import schema_of

@@ -60,8 +60,8 @@ def init(
 ) -> None:
     """Write initial settings: for your own table and matrices, or commented examples of every command.
 
-    With --from and --matrices it looks at your files, asks what they do not say, and writes cohort.yaml and
-    study.yaml. Without a terminal it does not ask: it names what is open, for --answer.
+    With --from and --matrices it inspects your files, asks for missing information, and writes cohort.yaml and
+    study.yaml. Without a terminal it does not ask: it lists open questions, for --answer.
     """
     if table is None and matrices is None:
         from connectome_tl.workflows.starting.init import write_examples
@@ -307,7 +307,7 @@ def cohort(
         Path | None, typer.Option("--study", help="A study.yaml with the image settings for the volumes of the report.")
     ] = None,
 ) -> None:
-    """Check and describe a cohort; list all problems at once."""
+    """Check and describe a cohort; list all problems together."""
     from connectome_tl.workflows.data.cohort import check_cohort
 
     found = check_cohort(cohort_file, report, study=study, console=terminal.console())

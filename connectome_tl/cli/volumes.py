@@ -63,7 +63,9 @@ def embed(
     from connectome_tl.workflows.images.embed import embed_cohort
 
     found = embed_cohort(run_dir, cohort, out, stage=stage, base=base, show_progress=terminal.shows_progress)
-    terminal.answer(file=out, images=len(found.images), fits=len(found.fits))
+    terminal.answer(file=out, images=len(found.images), fits=len(found.fits), notes=found.notes)
+    for note in found.notes:
+        terminal.note(f"note: {note}")
     terminal.say(f"{counted(len(found.images), 'image')}, {counted(len(found.fits), 'fit')}: {out}")
 
 
@@ -105,7 +107,7 @@ def prune(
         )
         terminal.say(
             f"fold {one.fold}, network {one.network}: {cost}; loss {one.pruned_loss:.3f} "
-            f"(unpruned, trained as long: {one.tuned_loss:.3f}; as it was: {one.loss:.3f})"
+            f"(unpruned, same number of steps: {one.tuned_loss:.3f}; before: {one.loss:.3f})"
         )
     terminal.say(
         f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "

@@ -61,4 +61,4 @@ def with_embeddings(cohort: Cohort, file: str | Path) -> Cohort:
         )
     lost = sum(map(bool, cohort.volumes)) - sum(map(bool, images))
     notes = (f"{counted(lost, 'image has', 'images have')} no embedding (missing)",) if lost else ()
-    return replace(cohort, embeddings=found, volumes=images, notes=(*cohort.notes, *notes))
+    return replace(cohort, embeddings=found, volumes=images, notes=(*cohort.notes, *found.notes, *notes))

@@ -14,6 +14,7 @@ _SHOWN = 12
 _MOST_LINES = 40
 _FEW = 3
 _QUOTED = re.compile(r"'[^']*'")
+_DETAILS = re.compile(r"(?<=\w)\)?: .*")
 # Ends of notes on how something was read that ask nothing of anybody. Every other note is shown as a warning.
 _BENIGN = re.compile(
     r"decimal commas were read as points"
@@ -22,7 +23,7 @@ _BENIGN = re.compile(
     r"|rows have no names and were numbered; their order is taken to be the same in all files"
     r"|(?:was|were) read as missing|was read as no family|spellings of one category were read as one: .*"
     r"|censored values were read as (?:their limit|missing)|(?:is missing|its unit is .*), says \S+"
-    r"|missing cells were filled from .*|read from the column gender|stand in the participants table already"
+    r"|missing cells were filled from .*|read from the column gender|are in the participants table already"
     r"|(?:is|are) missing in .*masked.*|further files fit the pattern of .*"
     r"|SIFT2 measures were multiplied by .*|CONN values are Fisher's z already|and were read as positions"
     r"|covariate and outcome; a study may use it as one of them only"
@@ -31,7 +32,7 @@ _BENIGN = re.compile(
 
 
 def is_benign(note: str) -> bool:
-    """Whether a note only tells how something was read; what asks for a look or an action is not benign."""
+    """Whether a note only reports how something was read; notes that need attention or an action are not benign."""
     return any(found.end() == len(note) for found in _BENIGN.finditer(note))
 
 
@@ -52,6 +53,14 @@ class Findings:
             self.problems.append(
                 Problem(f"{what}, in {counted(len(rows), 'row')}", got=listed(pairs), file=file, remedy=remedy),
             )
+
+    def of_files(self, said: Iterable[tuple[Path, str]]) -> None:
+        """Add notes that name their file, one for all files that were read in the same way."""
+        groups: dict[str, list[str]] = {}
+        for path, note in said:
+            groups.setdefault(_DETAILS.sub("", _QUOTED.sub("", note.replace(path.name, ""))), []).append(note)
+        for first, *more in groups.values():
+            self.notes.append(f"{first} (and so in {counted(len(more), 'more file')})" if more else first)
 
 
 def listed(values: Sequence[str], shown: int = _SHOWN) -> str:

@@ -31,7 +31,7 @@ def one_scan_of_each(cohort: Cohort, settings: OneScan) -> Cohort:
             remedy="Give `age` in cohort.yaml, or leave these scans out (`select`).",
         )
     if settings.keep == "nearest":
-        assert settings.age is not None  # the settings say so
+        assert settings.age is not None  # guaranteed by the settings
         rank = np.abs(cohort.age - settings.age)
     else:
         rank = cohort.age if settings.keep == "first" else -cohort.age

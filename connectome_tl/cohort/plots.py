@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
     from connectome_tl.cohort.cohort import Cohort
 
+_MOST_NAMES = 24  # regions whose names fit beside a matrix
+
 
 class CohortPlots:
     """Figures of a cohort. Each method returns a `matplotlib.figure.Figure`."""
@@ -37,7 +39,12 @@ class CohortPlots:
         limit = float(np.quantile(np.abs(mean), 0.99)) or 1.0
         shown = axes.imshow(mean, cmap="RdBu_r" if signed else "viridis", vmin=-limit if signed else 0, vmax=limit)
         figure.colorbar(shown, ax=axes, shrink=0.8, label=cohort.measures[m])
-        axes.set(xlabel="region", ylabel="region", title=subject or f"mean of {n_seen} subjects")
+        axes.set_title(subject or f"mean of {n_seen} subjects")
+        if cohort.n_regions <= _MOST_NAMES:
+            axes.set_xticks(range(cohort.n_regions), cohort.regions, rotation=90, fontsize=7)
+            axes.set_yticks(range(cohort.n_regions), cohort.regions, fontsize=7)
+        else:
+            axes.set(xlabel="region", ylabel="region")
         return figure
 
     def ages(self) -> Figure:

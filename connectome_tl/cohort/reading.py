@@ -164,7 +164,7 @@ def _matrices(
     known = known_rows(spec, folder)
     if spec.network is not None:
         features = settings.region_features
-        assert features is not None  # the settings say so
+        assert features is not None  # guaranteed by the settings
         marks = marks_of(settings)
         found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings), marks=marks)
     elif spec.files is not None:

@@ -96,7 +96,7 @@ def assemble(
     settings = settings or AssemblySettings()
     weights = _checked_weights(weights, streamlines, weights_file)
     if streamlines.n_streamlines == 0:
-        raise DataError("the tractogram holds no streamline", file=streamlines.file, subject=labels.subject)
+        raise DataError("the tractogram contains no streamline", file=streamlines.file, subject=labels.subject)
     label_of_row = np.array(regions.numbers, dtype=np.int64)
     warnings = list(streamlines.notes)
     volumes, extra = _node_volumes(labels, regions, warnings)

@@ -98,15 +98,15 @@ def say_unlisted(
     if any(n in taken for n in extra.tissue_rows):
         share, said = shares(extra.tissue_rows)
         warnings.append(
-            f"rows that are white matter, fluid or other tissue in the numbering of {extra.scheme} take {share:.1%} of "
-            f"the streamline ends; a table without them lets these end in regions nearby, {len(extra.tissue_rows)}: "
+            f"rows that are white matter, fluid or other tissue in the numbering of {extra.scheme} receive {share:.1%} "
+            f"of the streamline ends; without these rows they would end in nearby regions, {len(extra.tissue_rows)}: "
             f"{said}"
         )
     if extra.left_out:
         share, said = shares(extra.left_out)
         kinds = ", ".join(sorted(set(extra.left_out.values())))
         warnings.append(
-            f"regions that the table leaves out ({kinds}) take {share:.1%} of the streamline ends, which stay "
+            f"regions not in the table ({kinds}) receive {share:.1%} of the streamline ends, which stay "
             f"unassigned, {len(extra.left_out)}: {said}"
         )
     if not extra.unknown:
@@ -114,7 +114,7 @@ def say_unlisted(
     share, said = shares(extra.unknown)
     if share > settings.max_unlisted_ends:
         raise DataError(
-            "labels that are not in the table take streamline ends",
+            "labels that are not in the table receive streamline ends",
             expected=f"at most {settings.max_unlisted_ends:.0%} of the ends (max_unlisted_ends)",
             got=f"{share:.1%} in {counted(len(extra.unknown), 'label')}: {said}",
             subject=labels.subject,
@@ -122,7 +122,7 @@ def say_unlisted(
             remedy="Add them to the table; or set them to 0 in the image where they are no regions; or allow more.",
         )
     warnings.append(
-        f"labels of the image that are not in the table take {share:.1%} of the streamline ends, which stay "
+        f"labels of the image that are not in the table receive {share:.1%} of the streamline ends, which stay "
         f"unassigned, {len(extra.unknown)}: {said}"
     )
 

@@ -71,7 +71,7 @@ def radial_labels(points: np.ndarray, labels: Volume, radius_mm: float) -> np.nd
         rows = np.flatnonzero(((nearest >= -margin) & (nearest < np.array(labels.shape) + margin)).all(axis=1))
         index = (nearest[rows] + margin).astype(np.int64) @ strides
         shift = (exact[rows] - nearest[rows]) @ labels.affine[:3, :3].T
-        own = flat[index]  # the centre of its own voxel is the nearest of all
+        own = flat[index]  # the nearest centre is that of its own voxel
         close = np.einsum("ij,ij->i", shift, shift) < radius_mm**2
         found[start + rows] = np.where(close, own, 0)
         rest = np.flatnonzero(own == 0)

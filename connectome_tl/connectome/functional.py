@@ -89,7 +89,7 @@ class TangentSpace:
         raise_all("time series are not usable", problems)
         everywhere = np.logical_and.reduce([present for _, present in checked])
         if everywhere.sum() < 2:
-            raise DataError("fewer than two regions are there in every training row")
+            raise DataError("fewer than two regions are present in every training row")
         measure = _measure("tangent")
         measure.fit([values[:, everywhere] for values, _ in checked])
         kept = tuple(name for name, there in zip(regions, everywhere, strict=True) if there)

@@ -98,7 +98,7 @@ def _check_source(task: Task, target: Cohort, source: Cohort) -> None:
             f"brain_age.task: cohorts {source.name!r} and {target.name!r} count {task.name!r} from different days",
             expected="one reference in both",
             got=f"{both[0]} and {both[1]}",
-            remedy="Say age.to in one cohort.yaml, and give the outcome in the same reckoning.",
+            remedy="Set age.to in one cohort.yaml, and give the outcome with the same reference.",
         )
 
 
@@ -124,7 +124,7 @@ def _check_reckoning(task: Task, cohort: Cohort) -> None:
             f"brain_age.task: {task.name!r} is not the age at scan of cohort {cohort.name!r}",
             expected=f"its age in {task.unit} ({cohort.age_reference})",
             got=f"{off:+.1f} {task.unit} in the median",
-            remedy="Count both from the same day: correct `age.reference`, say age.to, or name another column.",
+            remedy="Use the same reference for both: correct `age.reference`, set age.to, or name another column.",
         )
 
 

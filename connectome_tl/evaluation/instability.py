@@ -2,7 +2,7 @@
 
 Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
 rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of
-all training rows. Penalties, thresholds of risk and numbers of steps are chosen anew without a subject on both
+all training rows. Penalties, thresholds of risk and numbers of steps are chosen again without a subject on both
 sides. The network's steps are refitted with it; for the baselines, imputation, deconfounding and edge selection of
 the study's feature steps stay those of all training rows. Refitted are the baselines of which one fit costs little:
 those with a closed form, and what chooses among closed forms (kernels, pulls, edges).

@@ -72,7 +72,7 @@ class ConsensusMask:
             DataError: there are no rows, or no edge remains.
         """
         if not 0 <= share <= 1:
-            raise DataError("a share lies between 0 and 1", got=f"{share:g}")
+            raise DataError("a share is between 0 and 1", got=f"{share:g}")
         if len(weights) == 0:
             raise DataError("a consensus needs training rows")
         present = (node_mask[:, :, None] & node_mask[:, None, :])[:, None]

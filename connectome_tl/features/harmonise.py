@@ -149,8 +149,8 @@ def protection_problems(cohort: Cohort, protect: Sequence[str]) -> list[Problem]
         if name in outcomes:
             problems.append(
                 Problem(
-                    f"{name!r} is an outcome of cohort {cohort.name!r} and cannot be protected: its value in a test "
-                    "row is what is to be predicted",
+                    f"{name!r} is an outcome of cohort {cohort.name!r} and cannot be protected: its values in test "
+                    "rows are to be predicted",
                     remedy=f"Take {name} out of harmonise.protect, or out of the outcomes of that cohort.yaml.",
                 )
             )

@@ -204,7 +204,7 @@ def _matrices(
     at = np.flatnonzero(regions)
     found = weights[:, 0, at[:, None], at].astype(float)
     if at.size < 2 or not len(found):
-        raise DataError("fewer than two regions are there in every training row")
+        raise DataError("fewer than two regions are present in every training row")
     if correlation:
         found[:, np.arange(at.size), np.arange(at.size)] = 1.0
         _refuse_others(found, ids)

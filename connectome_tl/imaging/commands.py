@@ -146,7 +146,7 @@ def run_hook(
     absent = sorted(hook.used - set(values))
     if absent:
         raise MissingInputError(
-            f"hooks.{name} asks for {{{absent[0]}}}, which this scan does not have", subject=subject, file=file
+            f"hooks.{name} requires {{{absent[0]}}}, which this scan does not have", subject=subject, file=file
         )
     threads = dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(n_threads))
     told: list[str] = []
@@ -198,7 +198,7 @@ def output_of(
                 expected=relative,
                 got=", ".join(there[:12]) or "an empty folder",
                 subject=like.subject,
-                remedy="Write {out}, or say in `outputs` what the file is called.",
+                remedy="Write {out}, or name the file in `outputs`.",
             ) from error
         except ConnectomeTLError as error:
             problem = error.problems[0]

@@ -75,7 +75,7 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         raise DataError("no head can be distinguished from the background", subject=subject, file=path)
     odd = head_problem(volume, inside)
     if odd and settings.shape == "refuse":
-        raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or say image.shape: note.")
+        raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
     levels = volume.data[inside].astype(np.float64)
     values, mask, zooms = _placed(volume, inside, settings)
     values = normalised(values, mask, settings)

@@ -31,25 +31,25 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
         raise _wrong(raw, "the image is a slice, not a volume", got=" x ".join(map(str, raw.shape)))
     unknown = ~np.isfinite(data)
     if unknown.all():
-        raise _wrong(raw, "the image holds no number at all")
+        raise _wrong(raw, "the image contains no number")
     if unknown.any():
         if settings.nan == "refuse":
             raise _wrong(
                 raw,
-                "voxels are no numbers",
+                "voxels are not numbers",
                 got=f"{unknown.sum()} of {unknown.size}",
-                remedy="Fix the image, or say image.nan: zero.",
+                remedy="Fix the image, or set image.nan: zero.",
             )
         data = np.where(unknown, np.float32(0), data)
     low, high = float(data.min()), float(data.max())
     if low == high:
-        raise _wrong(raw, f"the image holds nothing but {low:g}", expected="an image of a head")
+        raise _wrong(raw, f"the image contains only {low:g}", expected="an image of a head")
     if settings.grid != "isotropic" and _shear(raw.affine) > _OBLIQUE:
         raise _wrong(
             raw,
             "the axes of the affine are not at right angles",
             got=f"{_shear(raw.affine):.1f} degrees off",
-            remedy="Resample it, or say image.grid: isotropic, which does.",
+            remedy="Resample it, or set image.grid: isotropic, which resamples.",
         )
     return Volume(data, raw.affine, subject, path)
 
@@ -110,7 +110,7 @@ def _check_stored(raw: Volume) -> None:
     if top > _SATURATED or wrapped:
         raise _wrong(
             raw,
-            "grey levels overflowed the whole numbers they are stored as",
+            "grey levels overflowed the integers in which they are stored",
             got=f"{top:.1%} of the voxels at {limits.max}"
             if not wrapped
             else f"values from {limits.min // 2} up and from {limits.max // 2} up",

@@ -42,7 +42,7 @@ class Branch(nn.Module):
 
 
 Sizes = Mapping[str, int]
-"""What a branch must know of its modality, by name (`n_regions`, `n_measures`, `n_columns` ...)."""
+"""Sizes of the modality that a branch needs, by name (`n_regions`, `n_measures`, `n_columns` ...)."""
 
 BranchFactory = Callable[[Any, Sizes], Branch]
 BRANCHES: dict[type[EncoderSettings], BranchFactory] = {}

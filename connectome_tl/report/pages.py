@@ -29,7 +29,7 @@ _STAMPS = {
     ),
     "exploratory": (
         "Exploratory",
-        "The analysis was not fixed beforehand, or scans came without correction of susceptibility, eddy currents "
+        "The analysis was not fixed beforehand, or scans lack correction of susceptibility, eddy currents "
         "and motion within volumes, or a setting lets training see tested subjects (a warning names it). It can "
         "suggest, it cannot confirm.",
     ),

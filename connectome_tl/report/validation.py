@@ -65,7 +65,7 @@ def _answer(one: ValidatedTask) -> str:
     between = labels.interval(expected.low, expected.high)
     inside = expected.low <= leading.value <= expected.high
     tail = "within that interval" if inside else "outside that interval"
-    return f"{said}. The study expected {labels.number(expected.value)} {between}; the value lies {tail}."
+    return f"{said}. The study expected {labels.number(expected.value)} {between}; the value is {tail}."
 
 
 def _level(one: ValidatedTask) -> str:

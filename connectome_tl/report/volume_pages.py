@@ -18,7 +18,7 @@ _BRIGHTEST = 99.5  # percentile of the values inside the head that has the brigh
 
 
 class Study(Protocol):
-    """What both pages say about the run."""
+    """Information on the run for both pages."""
 
     @property
     def title(self) -> str: ...
@@ -126,4 +126,4 @@ def _network(one: PrunedNetwork) -> Sequence[str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:+.0f} %" if np.isfinite(share) else "n/a"
+    return f"{100 * share:+.0f} %".replace("-", "\u2212") if np.isfinite(share) else "n/a"

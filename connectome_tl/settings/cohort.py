@@ -44,7 +44,7 @@ class ConnectomeFiles(Settings):
     key: str | tuple[str, ...] | None = Field(
         default=None, description="name of the array inside an .npz or .mat; several: one per measure"
     )
-    rows: str | None = Field(default=None, description="table whose id column says whose row is whose")
+    rows: str | None = Field(default=None, description="table whose id column assigns the rows to subjects")
     layout: Literal["full", "upper", "lower"] = "full"
     format: str = "auto"
     atlas: str | None = None
@@ -61,7 +61,7 @@ class ConnectomeFiles(Settings):
     zero_rows: Literal["keep", "missing"] = "keep"
     unmatched: Literal["refuse", "drop", "missing"] = "refuse"
     reason: str | None = Field(
-        default=None, description="column that says why a subject has no usable matrix; empty where it has one"
+        default=None, description="column with the reason for a missing or unusable matrix; otherwise empty"
     )
 
     @model_validator(mode="after")
@@ -71,14 +71,14 @@ class ConnectomeFiles(Settings):
         if sum(given is not None for given in (self.files, self.stack, self.network)) != 1:
             raise ValueError("give files (one matrix per subject), stack (all in one array) or network, one of them")
         if self.files is not None and "{id}" not in self.files:
-            raise ValueError("files needs {id} where the subject's id stands, for example matrices/{id}.csv")
+            raise ValueError("files needs {id} in place of the subject's id, for example matrices/{id}.csv")
         own = {"key", "rows", "layout", "format", "measure", "order", "zero_rows"} & self.model_fields_set
         if self.network is not None and own:
             raise ValueError(f"{', '.join(sorted(own))}: of matrix files; a network is made from region_features")
         if self.atlas is None and self.labels is None and self.network is None:
             raise ValueError("rows are matched by name: give atlas (see `connectome-tl atlas list`) or labels")
         if self.regions == "cerebrum" and self.atlas is None:
-            raise ValueError("regions: cerebrum needs an atlas, which knows the lobes")
+            raise ValueError("regions: cerebrum needs an atlas, which defines the lobes")
         for name, given in (("key", self.key), ("transform", self.transform)):
             if isinstance(given, tuple) and len(given) != len(self.measures):
                 raise ValueError(
@@ -86,7 +86,7 @@ class ConnectomeFiles(Settings):
                     f"give one for each"
                 )
         if self.labels == NUMBERED and self.atlas is not None:
-            raise ValueError("labels: numbered goes without names, and atlas gives names: use one of them")
+            raise ValueError("labels: numbered means no names, and atlas defines names: use one of them")
         if "fisher_z" in self.transforms and self.diagonal == "keep":
             raise ValueError("Fisher's z of a diagonal of ones is infinite: use diagonal: zero")
         return self
@@ -144,7 +144,7 @@ class RegionFeatureFiles(Settings):
         if sum(given is not None for given in (self.files, self.stack, self.table)) != 1:
             raise ValueError("give table (one row per subject), files (one table per subject) or stack, one of them")
         if self.files is not None and "{id}" not in self.files:
-            raise ValueError("files needs {id} where the subject's id stands")
+            raise ValueError("files needs {id} in place of the subject's id")
         if self.columns.count("{region}") != 1 or any("{name}" not in self.columns + one for one in self.tables):
             raise ValueError("columns needs {region}, and {name} unless the table's own name has it: {region}_{name}")
         if not self.names or len(set(self.names)) != len(self.names):
@@ -171,9 +171,9 @@ class VolumeFiles(Settings):
     @model_validator(mode="after")
     def _one_source(self) -> VolumeFiles:
         if (self.files is None) == (self.column is None):
-            raise ValueError("give files (with {id} where the subject's id stands) or column, one of them")
+            raise ValueError("give files (with {id} in place of the subject's id) or column, but not both")
         if self.files is not None and "{id}" not in self.files:
-            raise ValueError("files needs {id} where the subject's id stands")
+            raise ValueError("files needs {id} in place of the subject's id")
         return self
 
 
@@ -212,7 +212,7 @@ class CohortSettings(Settings):
 
     name: str = "cohort"
     simulated: bool = False
-    exploratory: bool = Field(default=False, description="scans came without the corrections a study needs")
+    exploratory: bool = Field(default=False, description="necessary corrections of the scans are missing")
     origin: str = Field(default="", description="how the connectomes were made: a sentence for the report's methods")
     participants: str
     tables: tuple[MoreTable, ...] = ()

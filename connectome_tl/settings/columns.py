@@ -13,7 +13,7 @@ from connectome_tl.tasks import KindName, Operator, Task
 AgeUnit = Literal["weeks", "months", "years", "days"]
 AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
 Censored = Literal["limit", "missing"]
-WHICH_UNIT = "is 42 weeks or years? An age carries its unit: weeks, months, years or days"
+WHICH_UNIT = "is 42 weeks or years? An age needs a unit: weeks, months, years or days"
 AGE_WORDS = (
     "age",
     "pma",

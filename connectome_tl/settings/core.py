@@ -21,7 +21,7 @@ class CoreSettings(Settings):
 
     penalties: tuple[Positive, ...] = Field(default=PENALTIES, min_length=1, description="in increasing order")
     clip: Positive | None = Field(default=4.0, description="columns are cut at this many standard deviations")
-    relax: bool = Field(default=True, description="a slope beside the penalty, for blocks that ask for it")
+    relax: bool = Field(default=True, description="a slope in addition to the penalty, for blocks that request it")
     stein: bool = Field(default=True, description="shrink the stacked part of a regression")
     average_below: int = Field(default=150, ge=0, description="the kernel average is used below this size")
     average_points: int = Field(default=256, ge=8, description="scale vectors of the kernel average")

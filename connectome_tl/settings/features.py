@@ -26,7 +26,7 @@ class HarmoniseSettings(Settings):
     method: Literal["none", "combat", "gamma"] = "none"
     protect: tuple[str, ...] = ()
     unseen: UnseenSite = "refuse"
-    reference: str | None = Field(default=None, description="site that stands in for unseen ones; default: the largest")
+    reference: str | None = Field(default=None, description="site that replaces unseen ones; default: the largest")
     prior: Literal["edges", "sites"] = Field(
         default="edges", description="whose spread shrinks a site's effects: that over edges, or that over sites"
     )

@@ -93,7 +93,7 @@ class DistortionHook(Hook):
     corrects: tuple[Corrected, ...] = Field(
         default=("susceptibility", "eddy"),
         min_length=1,
-        description="what the command does; with motion, volumes are not moved once more and b-vectors are asked for",
+        description="corrections of the command; with motion, volumes are not aligned again and b-vectors are required",
     )
 
     @property
@@ -106,7 +106,7 @@ class BrainHook(Hook):
 
     names: ClassVar[tuple[str, ...]] = ("image",)
     of: tuple[Literal["anatomical", "diffusion"], ...] = Field(
-        default=("anatomical", "diffusion"), min_length=1, description="images whose brain is asked for"
+        default=("anatomical", "diffusion"), min_length=1, description="images for which the brain is needed"
     )
 
     @property

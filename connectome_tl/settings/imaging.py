@@ -32,7 +32,7 @@ class AssemblySettings(Settings):
         default=0.05, ge=0, le=1, description="share of streamline ends that labels beyond the table may take"
     )
     max_misplaced: float = Field(
-        default=0.10, ge=0, le=1, description="share of regions that may lie elsewhere than the atlas has them; 1: any"
+        default=0.10, ge=0, le=1, description="share of regions that may be in other places than in the atlas; 1: any"
     )
 
 
@@ -68,7 +68,7 @@ class TrackingSettings(Settings):
     n_streamlines: int = Field(default=100_000, ge=10)
     step_voxels: float = Field(default=0.5, gt=0, le=2)
     max_angle_deg: float = Field(
-        default=12.0, gt=0, lt=90, description="turn in one step; the smallest radius is step / (2 sin(angle / 2))"
+        default=12.0, gt=0, lt=90, description="angle of one step; the smallest radius is step / (2 sin(angle / 2))"
     )
     min_length_mm: float = Field(default=10.0, ge=0)
     max_length_mm: float = Field(default=150.0, gt=0)
@@ -114,7 +114,7 @@ class RegistrationSettings(Settings):
         description="divided out first; auto: only where strong, by N4 where antspyx or SimpleITK is installed",
     )
     orientation: Literal["search", "header"] = Field(
-        default="search", description="try turned and mirrored heads; or believe the header"
+        default="search", description="test rotated and mirrored heads; or trust the header"
     )
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=1.4, gt=0)
@@ -123,7 +123,7 @@ class RegistrationSettings(Settings):
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
     min_likeness: float = Field(
-        default=0.25, ge=0, le=1, description="mean local squared correlation of image and carried template"
+        default=0.25, ge=0, le=1, description="mean local squared correlation of image and transformed template"
     )
     max_size_ratio: float = Field(
         default=2.0, gt=1, description="of the brain's volume to the template's, or the other way round"
@@ -148,7 +148,7 @@ class ScanSettings(Settings):
     template: AnyTemplate | None = None
     surfaces: SurfaceFiles | None = Field(default=None, description="regions of cortical surfaces, in place of the two")
     id_prefix: str = Field(
-        default="", pattern=r"^[A-Za-z0-9]*$", description="letters before each subject's label in all that is written"
+        default="", pattern=r"^[A-Za-z0-9]*$", description="prefix of each subject's label in all output"
     )
     age: AgeColumn | None = Field(
         default=None, description="age at scan, a column of the folder's sessions.tsv or participants.tsv"
@@ -156,7 +156,7 @@ class ScanSettings(Settings):
     registration: RegistrationSettings = RegistrationSettings()
     hooks: AnatomyHooks = AnatomyHooks()
     formats: tuple[Literal["csv", "npy", "npz", "mat", "graphml"], ...] = Field(
-        default=(), description="of matrices, beside the table (.tsv)"
+        default=(), description="of matrices, in addition to the table (.tsv)"
     )
 
     @model_validator(mode="after")
@@ -181,7 +181,7 @@ class ConnectomesSettings(ScanSettings):
     )
     join_runs: bool = Field(
         default=False,
-        description="all diffusion images of a session that `dwi` lets pass are one scan, by run and name",
+        description="all diffusion images of a session that `dwi` selects are one scan, by run and name",
     )
     b0_max: float = Field(default=50.0, ge=0, le=500, description="s/mm2; up to here a volume is not weighted")
     bvec_lengths: BvecLengths = Field(
@@ -196,14 +196,14 @@ class ConnectomesSettings(ScanSettings):
     assembly: AssemblySettings = AssemblySettings()
     tissues: Literal["given", "segmented", "none"] = Field(
         default="given",
-        description="maps that say where streamlines may end: of the folder, else by intensities alone, or none",
+        description="maps that define where streamlines may end: of the folder, otherwise by intensities only, or none",
     )
     keep_tractogram: bool = Field(default=False, description="write the streamlines and their weights")
     keep_preprocessed: bool = Field(default=False, description="write the diffusion data that fibres were followed in")
     keep_orientations: bool = Field(default=False, description="write the fibre orientation densities")
     keep_transforms: bool = Field(default=False, description="write the registrations, as ITK reads them")
     wrong_table: Literal["refuse", "warn"] = Field(
-        default="refuse", description="b-values or b-vectors that surely do not go with the signal"
+        default="refuse", description="b-values or b-vectors that clearly contradict the signal"
     )
 
     @property

@@ -140,11 +140,13 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("binary",),
-            interval="Wilson interval over positives, as wide as the calls may swing", widening=_RECALL,
+            interval="Wilson interval over positives (Jeffreys' if negatives are rare), widened for varying calls",
+            widening=_RECALL,
         ),
         Metric(
             "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("binary",),
-            interval="Wilson interval over negatives, as wide as the calls may swing", widening=_RECALL,
+            interval="Wilson interval over negatives (Jeffreys' if positives are rare), widened for varying calls",
+            widening=_RECALL,
         ),
         Metric(
             "brier", "Brier score", "Brier score", -1, 0.0, 1.0, ("binary",), margin=0.01,

@@ -9,6 +9,7 @@ from connectome_tl.errors import UsageError
 
 Role = Literal["full", "control", "baseline"]
 FULL = "full"
+UNINFORMED = "prevalence"  # predicts the share or the mean of the training rows
 
 
 @dataclass(frozen=True)

@@ -153,7 +153,7 @@ class Adversarial(ReplaySettings):
     hidden: Count = 16
 
     def describe(self) -> str:
-        return self._described("embeddings that a classifier of the cohort cannot tell apart (gradient reversal)")
+        return self._described("embeddings from which a classifier cannot predict the cohort (gradient reversal)")
 
 
 class SelfTraining(ReplaySettings):

@@ -25,12 +25,12 @@ class ScanFolder(Settings):
     settings: Annotated[
         Annotated[str, Tag("file")] | Annotated[ConnectomesSettings, Tag("settings")],
         Discriminator(lambda value: "file" if isinstance(value, str) else "settings"),
-    ] = Field(default=ConnectomesSettings(), description="those of `connectomes`, or the file that holds them")
+    ] = Field(default=ConnectomesSettings(), description="those of `connectomes`, or a file with them")
     out: str | None = Field(default=None, description="folder for the connectomes; default: in the folder of the run")
     transform: EdgeTransform | tuple[EdgeTransform, ...] = Field(
         default="none", description="none or log1p (counts); several: one per measure"
     )
-    regional: bool = Field(default=True, description="volume, FA and MD of each region beside the connectome")
+    regional: bool = Field(default=True, description="volume, FA and MD of each region in addition to the connectome")
     volumes: ScanVolume | None = Field(
         default=None, description="image of the voxel pathway: T1w or T2w of the folder, or the map FA or MD"
     )

@@ -249,7 +249,7 @@ class StudySettings(Settings):
         if self.stages.finetune.ensemble.choose_on == "tested" and self.network_permutations:
             raise ValueError(
                 "network_permutations need stages.finetune.ensemble.choose_on: held_out; a permutation test of a "
-                "model that saw the tested outcomes says nothing"
+                "model that has seen the tested outcomes is not valid"
             )
         return self
 
@@ -263,7 +263,7 @@ class StudySettings(Settings):
                 "of each network"
             )
         if self.splits.families == "ignored":
-            found.append("splits.families: ignored lets kin of the tested subjects into training")
+            found.append("splits.families: ignored allows relatives of tested subjects in the training rows")
         return tuple(found)
 
     @property

@@ -100,7 +100,7 @@ class Grid:
         return np.stack(np.meshgrid(axis, axis, axis, indexing="ij"))
 
     def anatomy(self, shape: Shape, rng: np.random.Generator, pose: float, *, skull: bool) -> Anatomy:
-        """This brain on this grid, turned and shifted at random by `pose`."""
+        """This brain on this grid, rotated and shifted at random by `pose`."""
         points = self._posed(rng, pose)
         voxel = 2 / self.size
         bent = points.copy()

@@ -150,7 +150,7 @@ def make_head(
 
 
 def random_poses(n_volumes: int, size: float, *, seed: int = 0) -> np.ndarray:
-    """Rigid poses whose shifts (mm) and turns (degrees) along each axis scatter by `size`, (n_volumes, 4, 4)."""
+    """Rigid poses; shifts (mm) and rotations (degrees) along each axis have the spread `size`, (n_volumes, 4, 4)."""
     rng = np.random.default_rng([seed, 6])
     poses = np.tile(np.eye(4), (n_volumes, 1, 1))
     poses[:, :3, :3] = Rotation.from_euler("xyz", rng.normal(0, size, (n_volumes, 3)), degrees=True).as_matrix()

@@ -84,7 +84,7 @@ def write_phantom_study(
 
 
 def phantom_infants(anatomy: Anatomy, n_infants: int, seed: int) -> PhantomInfants:
-    """Cross-sections, covariates and outcomes of the infants; half of the scores lie below 85."""
+    """Cross-sections, covariates and outcomes of the infants; half of the scores are below 85."""
     rng = np.random.default_rng([seed, 11])
     vulnerability = _spread(rng, n_infants)
     gestation = np.round(28 - 2.0 * _spread(rng, n_infants), 1).clip(24, 32)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.settings.records.results import FlowStep
-from connectome_tl.simulation.volumes import VolumeSettings, affine_of, each_volume
+from connectome_tl.simulation.volumes import SimulatedVolume, VolumeSettings, affine_of, each_volume
 from connectome_tl.tasks import Task
 
 Outcome = Literal["age", "injury"]
@@ -31,12 +31,14 @@ def write_volumes(
     outcomes: Sequence[Outcome] = ("age",),
     seed: int = 0,
     labels: bool = False,
+    watch: Callable[[str, SimulatedVolume], None] | None = None,
 ) -> Cohort:
     """Simulate subjects and write one image of each below `folder`/images.
 
     Args:
         outcomes: outcomes in the cohort's table: age (months), injury by planted lesions, or none.
         labels: also write label maps.
+        watch: called with the id of each subject and its truth.
 
     Returns:
         The cohort; `write_cohort` writes its table and `cohort.yaml`.
@@ -50,6 +52,8 @@ def write_volumes(
         if labels:
             write_volume(home / "labels" / f"sub-{subject}_dseg.nii.gz", one.labels, affine)
         rows.append((subject, one.age, one.outcome, one.site))
+        if watch is not None:
+            watch(subject, one)
     table = pd.DataFrame(rows, columns=["id", "age", "injury", "site"])
     ids = tuple(table["id"])
     tasks = tuple({"age": AGE, "injury": INJURY}[outcome] for outcome in outcomes)

@@ -76,7 +76,7 @@ class FitStore:
         if not tensor_file.is_file():
             return None
         if file_hash(tensor_file) != record["tensors"]:
-            raise _damaged(tensor_file, "its content is not what was saved")
+            raise _damaged(tensor_file, "its content is not the saved one")
         result.arrays.update(_read_tensors(tensor_file))
         return result
 
@@ -144,7 +144,7 @@ def _names(values: Any) -> list[str]:
 
 
 def _vectors(record: Mapping[str, Any], *, finite: bool = True) -> dict[str, np.ndarray]:
-    """Lists of numbers by subject, all of one length; None stands for NaN and is refused if `finite`."""
+    """Lists of numbers by subject, all of one length; None represents NaN and is refused if `finite`."""
     allowed = (int, float) if finite else (int, float, type(None))
     for values in record.values():
         if not isinstance(values, list) or not all(type(value) in allowed for value in values):

@@ -83,7 +83,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
         for name in study.core.unpenalised
         if name not in clinical
     ]
-    raise_all("the study asks for what its cohorts do not have", problems, UsageError)
+    raise_all("the study requires data that its cohorts do not have", problems, UsageError)
 
 
 def check_embedded(target: Cohort, splits: SplitPlan) -> None:
@@ -109,9 +109,9 @@ def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Probl
     if asked.needs_places:
         problems += [
             Problem(
-                f"model.encoder.node_features: identity needs to know where the regions of {cohort.name} lie, and "
-                f"its atlas ({cohort.atlas}) does not say",
-                remedy="Take an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
+                f"model.encoder.node_features: identity needs the locations of the regions of {cohort.name}, which "
+                f"its atlas ({cohort.atlas}) does not have",
+                remedy="Use an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
             )
             for cohort in used
             if cohort.places is None
@@ -162,7 +162,7 @@ def _early_stages(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
                 Problem(
                     f"stage adapt minimises {adapt.objective.describe()}, which needs {_NOUNS.get(wanted, wanted)}",
                     got=f"{' and '.join(_NOUNS[m] for m in early)} in the pool {pool.name} and the model",
-                    remedy="Name another kind of stages.adapt.objective (masked_volume for volumes), or say "
+                    remedy="Name another kind of stages.adapt.objective (masked_volume for volumes), or set "
                     "stages.adapt: null.",
                 )
             )

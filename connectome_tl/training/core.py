@@ -154,7 +154,7 @@ class CoreModel:
 def source_core(plan: FitPlan, context: Context) -> tuple[CoreModel, str] | None:
     """The core of the source and the key of its fit; None where a plan has none or uses none.
 
-    A core none of whose outcomes is predictable is not used, unless the settings ask for it.
+    A core without a predictable outcome is not used, unless the settings request it.
     """
     parent = context.parent(plan, "source")
     if parent is None:
@@ -225,7 +225,7 @@ def blocks_of(
     """Features as blocks of the core: `edges`, `tangent`, `regional`, `clinical` and one per further modality.
 
     Where several training rows lack the connectome, `connectome presence` is 1 for those that have it and 0 for the
-    others, whose edges and regional measures stand at the training mean. Further modalities have this as a column.
+    others, whose edges and regional measures are set to the training mean. Further modalities have this as a column.
 
     Args:
         unpenalised: clinical covariates that become a block of their own, which is not penalised.
@@ -288,7 +288,7 @@ def _displacements(arrays: Arrays) -> np.ndarray:
 
 
 def tangent_features(plan: FitPlan, context: Context, cohort: Cohort) -> Features | None:
-    """The connectome in tangent space beside its edges, where its edges are correlations."""
+    """The connectome in tangent space in addition to its edges, if these are correlations."""
     if "connectome" not in plan.modalities or plan.features.edges.tangent is not None:
         return None
     if not holds_correlations(cohort, plan.train.ids):
@@ -343,7 +343,7 @@ def _thresholds(
 
 
 def _briers(tasks: Sequence[Task], fitted: CoreFit) -> dict[str, float]:
-    """Left-out Brier score of each binary outcome beside that of the base rate."""
+    """Left-out Brier score of each binary outcome and that of the base rate."""
     ours, base = fitted.brier()
     found: dict[str, float] = {}
     at = 0

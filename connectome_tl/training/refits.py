@@ -49,7 +49,7 @@ def refitted_cores(
     outcomes: np.ndarray,
     tasks: Sequence[str] | None = None,
 ) -> Iterator[RefittedCore]:
-    """Refit the core of a plan on many labelings of its training rows at once, one outcome after another.
+    """Refit the core of a plan on many labelings of its training rows, one outcome after another.
 
     Args:
         done: the finished parents of the plan.

@@ -265,7 +265,7 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
         raise LeakageError(
             "the encoder of every fit of image.embedding was trained on subjects of a test fold, or their relatives",
             expected="for each test fold, inner ones included, a fit that was not trained on its subjects",
-            got=", ".join(seen[:5]) or "kin of tested subjects",
+            got=", ".join(seen[:5]) or "relatives of tested subjects",
             remedy="Use embeddings of a study with the same split plan (equal `splits` and target subjects), or of a "
             "stage that saw other subjects only (`connectome-tl embed --stage pretrain`). Inner folds (splits.inner, "
             "tune) need the latter: every fit of stage finetune was trained on subjects of the inner test folds.",

@@ -1,4 +1,4 @@
-"""A finished run of a small study, and copies of it to tamper with."""
+"""A finished run of a small study, and copies of it for edits."""
 
 from __future__ import annotations
 

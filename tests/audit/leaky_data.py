@@ -1,7 +1,7 @@
-"""Cohorts that leak before any study reads them, each as a careless analyst might make it; and honest look-alikes.
+"""Cohorts with leaks in the data, each a plausible error of an analyst; and similar but correct cohorts.
 
-Each maker takes the cohorts of `dense_cohorts` (33 infants, half of whom are made positive) and a generator, and gives
-the cohorts back with the leak in them.
+Each maker takes the cohorts of `dense_cohorts` (33 infants, half of whom are made positive) and a generator, and
+returns the cohorts with the leak.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Maker = Callable[[StudyCohorts, np.random.Generator], StudyCohorts]
 
 
 def half_positive(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """The same cohorts with outcomes that nothing measured knows; of those observed 45 % are positive."""
+    """The same cohorts with outcomes that are independent of all data; 45 % of the observed ones are positive."""
     target = cohorts.target
     observed = np.flatnonzero((target.status[["cognitive", "motor"]] == "observed").all(axis=1))
     impaired = rng.permutation(observed.size) < observed.size * 0.45
@@ -57,7 +57,7 @@ def a_measure_computed_with_the_outcome(cohorts: StudyCohorts, rng: np.random.Ge
 
 
 def weights_scaled_within_outcome_groups(cohorts: StudyCohorts, _: np.random.Generator) -> StudyCohorts:
-    """Each group's matrices were divided by the group's own mean weight, and one group's mean was another."""
+    """The matrices of each group were divided by the mean weight of the group, and these means differed."""
     target = cohorts.target
     total = target.weights.mean(axis=(1, 2, 3))
     group = np.where(impaired(target), 1.15, 1.0)
@@ -65,7 +65,7 @@ def weights_scaled_within_outcome_groups(cohorts: StudyCohorts, _: np.random.Gen
 
 
 def cases_processed_by_another_version(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """The impaired were tracked again later, with a threshold that removes weak connections."""
+    """The impaired infants were tracked again later, with a threshold that removes weak connections."""
     target = cohorts.target
     upper = np.triu(rng.random(target.weights.shape), 1)
     weak = (upper + upper.swapaxes(-1, -2)) < 0.05
@@ -73,7 +73,7 @@ def cases_processed_by_another_version(cohorts: StudyCohorts, rng: np.random.Gen
 
 
 def harmonised_with_outcome_groups_for_sites(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """ComBat was given the outcome as the batch by mistake and its effect was added, not removed: all edges shift."""
+    """The outcome was used as the batch of ComBat, and its effect was added instead of removed: all edges shift."""
     target = cohorts.target
     shift = np.triu(rng.normal(0, 0.25, target.weights.shape[1:]), 1)
     shift = np.exp(shift + shift.swapaxes(-1, -2))
@@ -81,7 +81,7 @@ def harmonised_with_outcome_groups_for_sites(cohorts: StudyCohorts, rng: np.rand
 
 
 def a_ward_for_each_outcome(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """Follow-up clinics as a column: each saw children of one outcome only, none of them saw many."""
+    """Follow-up clinics as a column: each has few children, all with the same outcome."""
     target = cohorts.target
     clinic = np.where(impaired(target), 0, 4) + rng.integers(0, 4, target.n_subjects)
     return with_column(cohorts, "clinic", np.array([f"clinic {k}" for k in clinic], dtype=object), "categorical")
@@ -95,7 +95,7 @@ def a_site_for_each_outcome(cohorts: StudyCohorts, rng: np.random.Generator) -> 
 
 
 def the_order_of_a_sorted_table(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """The table was sorted by outcome, numbered, and the number kept as a column."""
+    """The table was sorted by outcome and numbered, and the number is a column."""
     target = cohorts.target
     order = np.empty(target.n_subjects)
     order[np.argsort(impaired(target) + 0.1 * rng.random(target.n_subjects))] = np.arange(target.n_subjects)
@@ -103,7 +103,7 @@ def the_order_of_a_sorted_table(cohorts: StudyCohorts, rng: np.random.Generator)
 
 
 def the_ordinal_score_beside_its_cut(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """The severity of which the outcome is the cut stands among the covariates under another name."""
+    """The severity from which the outcome was derived is a covariate with another name."""
     target = cohorts.target
     severity = np.where(impaired(target), 2, 0) + rng.integers(0, 2, target.n_subjects)
     names = np.array(["absent", "mild", "moderate", "severe"], dtype=object)
@@ -111,7 +111,7 @@ def the_ordinal_score_beside_its_cut(cohorts: StudyCohorts, rng: np.random.Gener
 
 
 def a_modality_missing_in_the_impaired(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """The sickest infants had no structural scan, so their regional measures are missing."""
+    """The most severely ill infants had no structural scan, so their regional measures are missing."""
     target = cohorts.target
     values = rng.standard_normal((target.n_subjects, target.n_regions, 1))
     values[impaired(target)] = np.nan
@@ -139,7 +139,7 @@ def _with_measure(cohorts: StudyCohorts, values: np.ndarray, name: str) -> Study
 
 
 def two_columns_that_add_up_to_the_outcome(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """A later score was split into two subscales; neither alone says much."""
+    """A later score was split into two subscales; each alone contains little information."""
     target = cohorts.target
     part = rng.normal(0, 30, target.n_subjects)
     rest = np.where(impaired(target), 65.0, 95.0) + rng.normal(0, 3, target.n_subjects) - part
@@ -154,7 +154,7 @@ def a_code_without_an_order(cohorts: StudyCohorts, rng: np.random.Generator) -> 
 
 
 def an_odd_number_for_each_case(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """Record numbers of cases end on an odd digit."""
+    """Record numbers of cases end with an odd digit."""
     target = cohorts.target
     number = 2.0 * rng.permutation(500)[: target.n_subjects] + impaired(target)
     return with_column(cohorts, "record", number, "numeric")
@@ -169,14 +169,14 @@ def values_typed_with_another_precision(cohorts: StudyCohorts, rng: np.random.Ge
 
 
 def cases_at_both_ends(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """A severity that was signed by the side of the lesion: far from zero on either side."""
+    """A severity with the side of the lesion as its sign: cases are far from zero on both sides."""
     target = cohorts.target
     size = np.where(impaired(target), rng.uniform(3, 6, target.n_subjects), rng.uniform(0, 2, target.n_subjects))
     return with_column(cohorts, "asymmetry", size * rng.choice([-1.0, 1.0], target.n_subjects), "numeric")
 
 
 def one_of_two_columns_missing(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """Cases were seen at one of two clinics only, controls at both or none."""
+    """Cases attended one of two clinics only, controls at both or none."""
     target = cohorts.target
     which = rng.random(target.n_subjects) < 0.5
     gone = (which, np.where(impaired(target), ~which, which))
@@ -187,7 +187,7 @@ def one_of_two_columns_missing(cohorts: StudyCohorts, rng: np.random.Generator) 
 
 
 def matrices_of_cases_written_with_fewer_digits(cohorts: StudyCohorts, _: np.random.Generator) -> StudyCohorts:
-    """The impaired were exported again, with four significant digits."""
+    """The impaired infants were exported again, with four significant digits."""
     target = cohorts.target
     size = 10.0 ** (np.floor(np.log10(np.where(target.weights > 0, target.weights, 1.0))) - 3)
     rounded = (np.round(target.weights / size) * size).astype(np.float32)
@@ -226,7 +226,7 @@ def a_measure_shifted_both_ways(cohorts: StudyCohorts, rng: np.random.Generator)
 
 
 def a_later_scan_under_a_new_id(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """Five infants come again with a scan a year later that looks like no other; their columns are the same."""
+    """Five infants occur twice, the second time with a dissimilar scan a year later; their columns are the same."""
     target = cohorts.target
     known = np.flatnonzero(target.targets[TASK].notna())[:5]
     both = np.r_[np.arange(target.n_subjects), known]
@@ -265,7 +265,7 @@ LEAKY_DATA: tuple[Maker, ...] = (
 
 
 def a_measure_that_differs_between_groups(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """A real effect of .8 SD on a measure of which all regions of a subject share half."""
+    """A real effect of .8 SD on a measure; half of its variance is shared by all regions of a subject."""
     target = cohorts.target
     own = rng.standard_normal((target.n_subjects, 1, 1)) + 0.8 * impaired(target)[:, None, None]
     return _with_measure(cohorts, own + rng.standard_normal((target.n_subjects, target.n_regions, 1)), "volume")
@@ -313,7 +313,7 @@ def counts_in_other_units_at_one_site(cohorts: StudyCohorts, rng: np.random.Gene
 
 
 def many_gaps_by_chance(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """Six columns of which each lacks four values in ten."""
+    """Six columns with four in ten values missing."""
     n = cohorts.target.n_subjects
     for k in range(6):
         values = np.where(rng.random(n) < 0.4, np.nan, np.round(rng.normal(50, 10, n), k % 3))
@@ -322,7 +322,7 @@ def many_gaps_by_chance(cohorts: StudyCohorts, rng: np.random.Generator) -> Stud
 
 
 def scores_of_few_values(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """Apgar scores, and a grade that goes with the outcome as such a grade does."""
+    """Apgar scores, and a grade with a realistic association with the outcome."""
     target = cohorts.target
     cohorts = with_column(cohorts, "apgar", rng.integers(3, 10, target.n_subjects).astype(float), "numeric")
     grade = np.clip(rng.poisson(0.6 + 0.9 * impaired(target)), 0, 4).astype(float)

@@ -1,6 +1,6 @@
-"""More run folders that leak or were edited, of ridge alone or with inner folds: cheap enough to make many of.
+"""More run folders with leaks or edits, of ridge alone or with inner folds, fast enough for many seeds.
 
-Each variant writes `home/cohorts` and `home/run`, as those of `leaky_runs` do.
+Each variant writes `home/cohorts` and `home/run`, like those of `leaky_runs`.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def _ridge_on(home: Path, rows: Callable[[np.ndarray, np.ndarray], np.ndarray]) 
 
 
 def confounds_taken_out_of_everybody(home: Path, seed: int) -> None:
-    """Edges are freed of age by a regression over all rows, the tested ones among them."""
+    """Age is regressed out of the edges over all rows, including the test rows."""
     _run(home, seed)
 
     def residuals(x: np.ndarray, age: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def a_reference_of_everybody(home: Path, seed: int) -> None:
 
 
 def a_mixing_weight_chosen_on_test(home: Path, seed: int) -> None:
-    """The full model of each fold is the mixture of core and network that scores its test rows best."""
+    """The full model of each fold is the mixture of core and network with the best score on its test rows."""
     _run(home, seed)
     table = predictions_of(home)
     of = {m: table[(table["task"] == TASK) & (table["model"] == m)] for m in ("full", "core", "network")}
@@ -91,7 +91,7 @@ def a_mixing_weight_chosen_on_test(home: Path, seed: int) -> None:
 
 
 def two_classes_turned_after_calibration(home: Path, seed: int) -> None:
-    """Two impaired infants who were called healthy are called impaired, in the recalibrated table alone."""
+    """The predicted class of two impaired infants is changed to impaired, in the recalibrated table only."""
     _run(home, seed, splits=SplitSettings(repeats=1, outer=3, inner=2, stratum=TASK))
     path = home / "run" / "calibrated.tsv"
     table = pd.read_csv(path, sep="\t", na_values="n/a", dtype={"subject": str})
@@ -103,7 +103,7 @@ def two_classes_turned_after_calibration(home: Path, seed: int) -> None:
 
 
 def a_threshold_written_into_the_settings(home: Path, seed: int) -> None:
-    """The threshold that classifies best is put into study.yaml, and everything is judged by it."""
+    """The threshold that classifies best is written into study.yaml and used for all results."""
     _run(home, seed)
     file, table = home / "run" / "study.yaml", predictions_of(home)
     cut = 0.37
@@ -122,7 +122,7 @@ def _forged(home: Path, part: str, change: Callable[[dict[str, Any]], None]) -> 
 
 
 def a_learning_curve_forged(home: Path, seed: int) -> None:
-    """Every stored fit of the smaller sizes predicts a little more of the truth; page and tables follow from them."""
+    """Predictions of all stored fits of the smaller sizes are moved towards the truth; page and tables follow."""
     _run(home, seed, learning_curve=(12,))
     known = target_of(home).targets[TASK].to_dict()
     kept = predictions_of(home)
@@ -139,7 +139,7 @@ def a_learning_curve_forged(home: Path, seed: int) -> None:
 
 
 def held_out_risks_forged(home: Path, seed: int) -> None:
-    """The stored fits, from which explanations and bundles are made, hold other values of their training rows."""
+    """The stored fits, which explanations and bundles use, have other values for their training rows."""
     _run(home, seed)
 
     def other(record: dict[str, Any]) -> None:
@@ -158,21 +158,21 @@ def versions_and_seed_edited(home: Path, seed: int) -> None:
 
 
 def a_warning_hidden_by_style(home: Path, seed: int) -> None:
-    """The page says everything, and a style shows none of the warnings."""
+    """The page is complete, but a style hides all warnings."""
     _run(home, seed)
     path = home / "run" / "report.html"
     path.write_text(path.read_text("utf-8").replace("</style>", "li{display:none}</style>", 1), "utf-8")
 
 
 def methods_praised(home: Path, seed: int) -> None:
-    """The methods text claims a preregistration, in results and page alike."""
+    """The methods text claims a preregistration, in the results and on the page."""
     _run(home, seed)
     record = read_record(home / "run")
     write_results(home, record.model_copy(update={"methods": "Preregistered. " + record.methods}))
 
 
 def a_look_edited_out_of_the_ledger(home: Path, seed: int) -> None:
-    """The ledger beside the folder names another configuration for the look that log/ tells otherwise."""
+    """The ledger next to the folder has another configuration than the one in log/ for the same evaluation."""
     _run(home, seed)
     path = home / "test_scores.jsonl"
     first, *others = path.read_text().splitlines()

@@ -1,4 +1,4 @@
-"""Procedures that leak, each in one way, and honest ones: what the guard must catch, and what it must let pass."""
+"""Procedures with one leak each, which the guard must detect, and correct procedures, which it must accept."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def selection_before_the_split(rows, train, test):
 
 
 def harmonised_with_the_outcome(rows, train, test):
-    """Site effects taken out of all rows while the outcome of all rows is protected."""
+    """Site effects removed from all rows while the outcome of all rows is protected."""
     design = np.column_stack([np.ones(len(rows.y)), rows.site, rows.y])
     weights = np.linalg.lstsq(design, rows.x, rcond=None)[0]
     return predict(rows.x - np.outer(rows.site, weights[1]), rows.y, train, test)
@@ -80,14 +80,14 @@ def threshold_on_test(rows, train, test):
 
 
 def adaptation_on_test(rows, train, test):
-    """Principal directions of all rows, the test rows among them."""
+    """Principal directions of all rows, including the test rows."""
     x = rows.x - rows.x.mean(axis=0)
     directions = np.linalg.svd(x, full_matrices=False)[2][:10]
     return predict(x @ directions.T, rows.y, train, test)
 
 
 def _auc(y, score):
-    if len(set(y)) < 2:  # a test fold of one class ranks nobody
+    if len(set(y)) < 2:  # a test fold of one class has no pairs to rank
         return 0.5
     return float(np.mean((score[y == 1][:, None] > score[y == 0][None, :]).astype(float)))
 
@@ -111,7 +111,7 @@ def tuned_on_the_outer_score(rows, train, test):
 
 
 def looked_up_by_name(rows, train, test):
-    """A canary: outcomes remembered under the subjects' names."""
+    """A canary: outcomes stored by the subjects' names."""
     score, _ = predict(rows.x, rows.y, train, test)
     score = score + np.array([KNOWN.get(rows.ids[i], 0.0) for i in test])
     return score, (score > 0).astype(int)
@@ -121,12 +121,12 @@ KNOWN: dict[str, float] = {}
 
 
 def scaled_over_all_rows(rows, train, test):
-    """Each edge as its rank among all rows, the test rows among them."""
+    """Each edge as its rank among all rows, including the test rows."""
     return predict(rows.x.argsort(axis=0).argsort(axis=0).astype(float), rows.y, train, test)
 
 
 def taught_by_its_own_guesses(rows, train, test):
-    """Test rows join the training with the classes that a first model gives them."""
+    """Test rows are added to the training rows with the classes predicted by a first model."""
     _, called = predict(rows.x, rows.y, train, test)
     y = rows.y.copy()
     y[test] = called
@@ -148,20 +148,20 @@ def sign_turned_by_the_test_score(rows, train, test):
 
 
 def sites_coded_by_all_outcomes(rows, train, test):
-    """The share of positives of each site, over all rows, as a feature."""
+    """The proportion of positives of each site, over all rows, as a feature."""
     share = np.array([rows.y[rows.site == s].mean() for s in (0, 1)])
     return predict(np.column_stack([rows.x, 20 * share[rows.site]]), rows.y, train, test)
 
 
 def outliers_dropped_over_all_rows(rows, train, test):
-    """Training rows far from the mean of all rows do not train."""
+    """Training rows far from the mean of all rows are excluded."""
     distance = ((rows.x - rows.x.mean(axis=0)) ** 2).sum(axis=1)
     kept = train[distance[train] <= np.quantile(distance, 0.8)]
     return predict(rows.x, rows.y, kept, test)
 
 
 def oversampled_before_the_split(rows, train, test):
-    """New positives halfway between any two positives, the tested ones among them."""
+    """New positives halfway between any two positives, including the test rows."""
     positive = np.flatnonzero(rows.y == 1)
     made = (rows.x[positive] + rows.x[np.roll(positive, 1)]) / 2
     x, y = np.vstack([rows.x, made]), np.r_[rows.y, np.ones(len(made))]
@@ -169,7 +169,7 @@ def oversampled_before_the_split(rows, train, test):
 
 
 def neighbours_of_all_rows(rows, train, test):
-    """The mean outcome of the nearest three rows, whichever side they stand on."""
+    """The mean outcome of the nearest three rows, training or test."""
     distance = ((rows.x[test][:, None] - rows.x[None]) ** 2).sum(axis=2)
     distance[np.arange(len(test)), test] = np.inf
     score, _ = predict(rows.x, rows.y, train, test)
@@ -184,7 +184,7 @@ def two_models_weighed_on_test(rows, train, test):
 
 
 def cut_at_the_share_of_all_positives(rows, train, test):
-    """As many test rows are called positive as there are among them."""
+    """The number of predicted positives equals the number of positive test rows."""
     score, _ = predict(rows.x, rows.y, train, test)
     n = int(rows.y[test].sum())
     called = np.zeros(len(test), dtype=int)
@@ -198,7 +198,7 @@ def place_in_the_table(rows, train, test):
 
 
 def a_prior_from_everybody(rows, train, test):
-    """The share of positives of all rows, in place of that of the training rows, moves the risks."""
+    """The proportion of positives of all rows, instead of the training rows, shifts the risks."""
     score, _ = predict(rows.x, rows.y, train, test)
     score = score + 2 * rows.y.mean() - 1
     return score, (score > 0).astype(int)
@@ -226,7 +226,7 @@ def gaps_filled_with_the_mean_of_the_outcome_group(rows, train, test):
 
 
 def weighed_by_the_likeness_to_test_rows(rows, train, test):
-    """Training rows far from the test rows count less (covariate shift corrected with the test rows)."""
+    """Training rows far from the test rows have less weight (covariate shift corrected with the test rows)."""
     centre = rows.x[test].mean(axis=0)
     distance = ((rows.x[train] - centre) ** 2).mean(axis=1)
     x = rows.x.copy()

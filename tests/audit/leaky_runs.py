@@ -1,6 +1,6 @@
-"""Run folders that leak, each in one way, with metadata that look honest: splits, settings and scores agree.
+"""Run folders with one leak each and consistent metadata: splits, settings and scores agree.
 
-Each variant writes `home/cohorts` and `home/run`; `honest_run` writes one with nothing to hide.
+Each variant writes `home/cohorts` and `home/run`; `honest_run` writes a correct one.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def predictions_of(home: Path, run: str = "run") -> pd.DataFrame:
 
 
 def rewrite(home: Path, predictions: pd.DataFrame) -> Path:
-    """Write predictions and all that follows from them: the folder agrees with itself."""
+    """Write predictions and all results that follow from them, so that the folder is consistent."""
     run = home / "run"
     write_table(run / "predictions.tsv", predictions)
     settings = load_settings(run / "study.yaml", StudySettings)
@@ -95,7 +95,7 @@ def target_of(home: Path) -> Cohort:
 
 
 def leaky_ridge(home: Path, predictions: pd.DataFrame, how: str) -> pd.DataFrame:
-    """The ridge baseline on edges chosen, centred by group, or freed of site effects, with the outcomes of all rows."""
+    """Ridge on edges selected, centred by group, or corrected for site effects, with the outcomes of all rows."""
     cohort = target_of(home)
     upper = np.triu_indices(cohort.n_regions, 1)
     x = cohort.weights[:, 0][:, upper[0], upper[1]].astype(float)
@@ -134,7 +134,7 @@ def combat_with_the_outcome(home: Path, seed: int) -> None:
 
 
 def a_child_under_a_new_id(home: Path, seed: int) -> None:
-    """A fifth of the infants occur twice, their second scan a little other, with new ids and no family."""
+    """A fifth of the infants occur twice, with a slightly different second scan, new ids and no family."""
     known = small_cohorts(seed=seed)
     target = known.target
     rows = np.arange(0, target.n_subjects, 5)
@@ -148,7 +148,7 @@ def a_child_under_a_new_id(home: Path, seed: int) -> None:
 
 
 def threshold_on_test(home: Path, seed: int) -> None:
-    """Each test fold is cut where it is classified best."""
+    """Each test fold has the threshold that classifies it best."""
     honest_run(home, seed)
     predictions = predictions_of(home)
     here = (predictions["task"] == TASK) & (predictions["model"] == "full")
@@ -175,7 +175,7 @@ def calibration_on_test(home: Path, seed: int) -> None:
 
 
 def adaptation_on_test(home: Path, seed: int) -> None:
-    """The infants themselves are the pool, the test fold not left out; the settings say it was."""
+    """The infants are the pool, without exclusion of the test fold; the settings state the exclusion."""
     known = small_cohorts(seed=seed)
     stages = small_settings(steps=2).stages
     assert stages.adapt is not None
@@ -186,7 +186,7 @@ def adaptation_on_test(home: Path, seed: int) -> None:
 
 
 def epoch_chosen_on_test(home: Path, seed: int) -> None:
-    """Of four lengths of training each fold shows the one with the best test score."""
+    """For each fold, the best of four training lengths by test score is reported."""
     made = honest_run(home, seed)
     stages = made.stages
     longer = [
@@ -207,13 +207,13 @@ def epoch_chosen_on_test(home: Path, seed: int) -> None:
 
 
 def tuned_on_the_outer_score(home: Path, seed: int) -> None:
-    """Of four seeds each fold shows the one with the best test score."""
+    """For each fold, the best of four seeds by test score is reported."""
     made = honest_run(home, seed)
     rewrite(home, _best_of_each_fold(home, [made.model_copy(update={"seed": seed + 100 + k}) for k in range(3)]))
 
 
 def the_best_of_several_runs(home: Path, seed: int) -> None:
-    """Whole runs with other seeds, the best kept: nothing in its folder is wrong, only the ledger beside it knows."""
+    """The best of several runs with other seeds: its folder is correct; only the ledger next to it shows the others."""
     made = honest_run(home, seed)
     tried = [made, *(made.model_copy(update={"seed": seed + 100 + k}) for k in range(2))]
     aucs = []
@@ -227,22 +227,22 @@ def the_best_of_several_runs(home: Path, seed: int) -> None:
 
 
 def _best_of_each_fold(home: Path, others: Sequence[StudySettings]) -> pd.DataFrame:
-    """The run's predictions, the network's of each fold by whichever settings score it best.
+    """The run's predictions, with the network of each fold from the settings with the best test score.
 
-    The full model would hide it where the network has no weight.
+    The full model would not show it if the network has no weight.
     """
     tables = [predictions_of(home)]
     for k, settings in enumerate(others):
         run_study(settings, home / f"other{k}", base=home / "cohorts")
         tables.append(predictions_of(home, f"other{k}"))
         shutil.rmtree(home / f"other{k}")
-    (home / "test_scores.jsonl").unlink()  # the tries leave no trace
+    (home / "test_scores.jsonl").unlink()  # the attempts leave no trace
     shown = tables[0].copy()
     here = (shown["task"] == TASK) & (shown["model"] == "network")
     for _, rows in shown[here].groupby(["repeat", "fold"]):
         best = max(
             reversed(tables), key=lambda table: _auc(table.loc[rows.index], "network")
-        )  # of equals not the honest one
+        )  # among equal scores, not the correct one
         shown.loc[rows.index] = best.loc[rows.index]
     return shown
 
@@ -286,7 +286,7 @@ def a_page_edited(home: Path, seed: int) -> None:
 
 
 def permuted_fits_forged(home: Path, seed: int) -> None:
-    """Every stored permuted network predicts noise, so that the null is low; the results follow from the store."""
+    """All stored permuted networks predict noise, so that null scores are low; the results follow from the store."""
     honest_run(home, seed, network_permutations=5)
     rng = np.random.default_rng(seed)
     for path in sorted((home / "run" / "models" / "permuted").glob("*.json")):
@@ -298,12 +298,12 @@ def permuted_fits_forged(home: Path, seed: int) -> None:
 
 
 def second_scans_of_reliability_8(home: Path, seed: int) -> None:
-    """A sixth of the infants come again under new ids with a scan that correlates .8 with the first."""
+    """A sixth of the infants occur again under new ids with a scan that correlates .8 with the first."""
     _joined(home, seed, lambda rng, log: 0.8 * log + 0.6 * log.std(axis=0) * _symmetric(rng, log))
 
 
 def copies_times_1_2(home: Path, seed: int) -> None:
-    """A sixth of the infants come again under new ids, every weight times 1.2."""
+    """A sixth of the infants occur again under new ids, with every weight times 1.2."""
     _joined(home, seed, lambda _, log: log, factor=1.2)
 
 
@@ -313,7 +313,7 @@ def a_twin_family_not_declared(home: Path, seed: int) -> None:
 
 
 def six_infants_left_out_after_a_look(home: Path, seed: int) -> None:
-    """The cohort is run, loses the six infants that were predicted worst, and is run again as if for the first time."""
+    """The cohort is run, the six infants with the worst predictions are removed, and it is run again as a first run."""
     known = small_cohorts(seed=seed)
     honest_run(home, seed, known)
     rows = predictions_of(home)
@@ -327,7 +327,7 @@ def six_infants_left_out_after_a_look(home: Path, seed: int) -> None:
 
 
 def the_outcome_in_a_column(home: Path, seed: int) -> None:
-    """A later score of the same domain stands among the clinical covariates."""
+    """A later score of the same domain is a clinical covariate."""
     known = small_cohorts(n_target=40, seed=seed)
     target = known.target
     rng = np.random.default_rng(seed)
@@ -353,7 +353,7 @@ def the_outcome_in_what_is_missing(home: Path, seed: int) -> None:
 def _joined(
     home: Path, seed: int, second: Callable[[np.random.Generator, np.ndarray], np.ndarray], factor: float = 1.0
 ) -> None:
-    """A study of 36 strangers, a sixth of whom come again; `second` gives their logs around the group's mean."""
+    """A study of 36 unrelated subjects, a sixth occurring twice; `second` returns their logs about the group mean."""
     rng = np.random.default_rng(seed)
     cohorts = dense_cohorts(seed, n_target=36)
     target = cohorts.target
@@ -383,7 +383,7 @@ RIDGE_ONLY: dict[str, Any] = {
 
 
 def dense_cohorts(seed: int, *, n_target: int = 33, n_regions: int = 24) -> StudyCohorts:
-    """The simulated cohorts with log-normal weights in every edge, of which each subject's half is its own."""
+    """The simulated cohorts with log-normal weights in every edge; half of the log variance is individual."""
     cohorts = small_cohorts(n_target=n_target, n_regions=n_regions, n_source=16, n_pool=12, seed=seed)
     rng = np.random.default_rng([seed, 7])
     backbone = np.triu(rng.normal(2.0, 0.7, (n_regions, n_regions)), 1)
@@ -410,15 +410,15 @@ DATA_RUNS = tuple(run_of(maker) for maker in LEAKY_DATA)
 
 
 def rows_scaled_by_outcome_group(home: Path, seed: int) -> None:
-    """Ridge gets test rows from which half of their own outcome group's mean was taken."""
+    """Half of the mean of their own outcome group is subtracted from the test rows of ridge."""
     honest_run(home, seed, **RIDGE_ONLY)
     rewrite(home, leaky_ridge(home, predictions_of(home), "groups"))
 
 
 LEDGER_CHECK = "ledger of test scores"
 ROWS_CHECK = "rows that agree in every column"
-ALONE_CHECK = "no single value gives the outcome away"
-# What a folder cannot be accused of, a warning points out.
+ALONE_CHECK = "no single value reveals the outcome"
+# Leaks that a folder alone cannot prove cause a warning.
 CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
     the_best_of_several_runs: LEDGER_CHECK,
     six_infants_left_out_after_a_look: LEDGER_CHECK,
@@ -458,6 +458,6 @@ LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
 
 
 def caught(record: AuditRecord, variant: Callable[[Path, int], None] | None = None) -> list[str]:
-    """Checks that accuse; for a variant that only a warning can point out, that warning too."""
+    """Failed checks; for a variant that only causes a warning, this warning as well."""
     hint = CAUGHT_BY_WARNING.get(variant) if variant else None
     return [f.check for f in record.findings if f.status == "failed" or (f.status == "warning" and f.check == hint)]

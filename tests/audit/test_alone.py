@@ -1,4 +1,4 @@
-"""A single value that gives the outcome away is named, whatever it is; noise and strong signals are not."""
+"""A single value that reveals the outcome is reported, of any kind; noise and strong signals are not."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_of_many_values_the_same_are_named_as_one_by_one(kind):
     outcome = rng.normal(size=n) if kind == "regression" else rng.permutation(np.arange(n) % task.n_levels) * 1.0
     noise = rng.normal(size=(n, 60)) * rng.uniform(0, 0.6, 60)
     values = np.where(np.arange(60) % 3, outcome[:, None], 0) + noise
-    values[:, :10] = np.exp(4 * values[:, :10])  # the ranks alone say it
+    values[:, :10] = np.exp(4 * values[:, :10])  # visible in the ranks only
     values[:, 10:14] = np.round(values[:, 10:14])
     values[:, 14:18] *= [1e200, 1e-200, 0.0, -1.0]
     values[:3, 18:30] = np.nan

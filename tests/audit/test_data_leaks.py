@@ -1,4 +1,4 @@
-"""New kinds of leak in the data are pointed out at seeds of their own; honest look-alikes are not."""
+"""Further kinds of leak in the data are reported, with separate seeds; similar but correct data are not."""
 
 from __future__ import annotations
 
@@ -57,10 +57,10 @@ def test_levels_tell_together_what_no_level_tells_alone():
     assert telling_levels(ward, outcome, DELAY) == "100% of subjects are in a level of one outcome"
     assert telling_levels(ward, np.random.default_rng(2).permutation(outcome), DELAY) == ""
     alone = pd.Series([f"w{k}" for k in range(24)])
-    assert telling_levels(alone, outcome, DELAY) == ""  # levels of one are pure by themselves
+    assert telling_levels(alone, outcome, DELAY) == ""  # levels with one subject are always pure
     points = Task(name="points", kind="regression", column="points")
     score = 10 * ward.str[1:].astype(float).to_numpy() + np.random.default_rng(0).normal(size=24)
-    assert "of its variance lies between levels" in telling_levels(ward, score, points)
+    assert "of its variance is between levels" in telling_levels(ward, score, points)
     assert telling_levels(ward, np.random.default_rng(1).normal(size=24), points) == ""
 
 

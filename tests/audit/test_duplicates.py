@@ -1,4 +1,4 @@
-"""A child under two names is found by its connectome; siblings and strangers are not accused."""
+"""A child under two ids is found by its connectome; siblings and unrelated subjects are not reported."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def named(edges, groups=None):
 
 
 def counts(rng, n=33, n_edges=276, spread=0.5):
-    """(n, n_edges) streamline counts: a backbone, and what is each one's own."""
+    """(n, n_edges) streamline counts: a common backbone and individual deviations."""
     return np.exp(rng.normal(3, 1, n_edges) + spread * rng.standard_normal((n, n_edges)))
 
 
 def second_scan(rng, first, everyone, reliability):
-    """Log counts that correlate with the first scan, over subjects, as the reliability says."""
+    """Log counts whose correlation with the first scan, over subjects, is the reliability."""
     log, mean, spread = np.log(first), np.log(everyone).mean(axis=0), np.log(everyone).std(axis=0)
     noise = np.sqrt(1 - reliability**2) * spread * rng.standard_normal(first.shape)
     return np.exp(mean + reliability * (log - mean) + noise)

@@ -1,4 +1,4 @@
-"""Files that stand beside the results of a run, edited by hand: each is named, and an honest folder passes."""
+"""Edited files of a run besides the results: each edit is reported, and a correct folder passes."""
 
 from __future__ import annotations
 
@@ -8,13 +8,15 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.numpy import load_file
 
-from connectome_tl.audit.replay import _compared
+from connectome_tl.audit.compared import compared
 from connectome_tl.audit.results import page_finding
-from connectome_tl.audit.stored import same_state, unlike
+from connectome_tl.audit.rounding import same_state
+from connectome_tl.audit.stored import stored_finding, unlike
 from connectome_tl.errors import DataError
-from connectome_tl.provenance import content_hash, write_json
-from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.provenance import content_hash, file_hash, write_json
+from connectome_tl.training.checkpoint import FitResult, FitStore, tensor_bytes
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.drawn_again import drawings, paper_findings
 from connectome_tl.workflows.study.ledger import LEDGER, doubts
@@ -34,11 +36,20 @@ FIT = FitResult(
 
 
 def resealed(path, change):
-    """A stored record changed by `change`, its own hash made anew."""
+    """A stored record changed by `change`, with a new hash."""
     record = json.loads(path.read_text())
     record.pop("content")
     change(record)
     write_json(path, {**record, "content": content_hash(record)})
+
+
+def with_other_weights(record_path, factor):
+    """A stored fit whose weights are multiplied by `factor`, its hashes made anew."""
+    file = record_path.with_suffix(".safetensors")
+    arrays = load_file(file)
+    trained = {name: value * np.float32(factor) for name, value in arrays.items() if name.startswith("state/")}
+    file.write_bytes(tensor_bytes({**arrays, **trained}))
+    resealed(record_path, lambda record: record.update(tensors=file_hash(file)))
 
 
 def edited(path, old, new):
@@ -47,21 +58,32 @@ def edited(path, old, new):
     path.write_text(text.replace(old, new, 1), "utf-8")
 
 
-def test_a_held_out_value_a_provenance_entry_and_a_sidecar_are_named(run_copy):
+def test_stored_fits_a_provenance_entry_and_a_sidecar_are_named(run_copy):
+    """On the machine of the run, fits that predict nothing and weights of mixtures are compared to the last bit."""
     run = run_copy / "run"
-    kept = [f for f in sorted((run / "models").glob("*.json")) if json.loads(f.read_text())["held_out"]]
+    records = {file: json.loads(file.read_text()) for file in sorted((run / "models").glob("*.json"))}
+    early = next(f for f, r in records.items() if r["stage"] in ("pretrain", "adapt") and r["tensors"])
+    with_other_weights(early, 1 + 1e-5)
+    mixture = next(f for f, r in records.items() if r["stage"] == "mixture" and r["facts"])
+    name = next(iter(records[mixture]["facts"]))
+    resealed(mixture, lambda record: record["facts"].update({name: record["facts"][name] + 1e-4}))
+    kept = next(file for file, record in records.items() if record["held_out"] and file != mixture)
 
     def another(record):
-        values = next(iter(record["held_out"].values()))
-        values[0] = (values[0] or 0.0) + 3.0
+        values = next(values for values in record["held_out"].values() if values[0] is not None)
+        values[0] += 3.0
 
-    resealed(kept[0], another)
+    resealed(kept, another)
     edited(run / "provenance.json", '"seed": 0', '"seed": 7')
     edited(run / "predictions.json", "observed outcome", "certain outcome")
     found = {f.check: f.what for f in audit_run(run).findings if f.status == "failed"}
     assert set(found) == {"stored fits are those fitted again", "provenance and sidecars are those of the run"}
-    assert f"{kept[0].stem[:12]} (" in found["stored fits are those fitted again"]
-    assert "held_out differ by up to 3" in found["stored fits are those fitted again"]
+    for text in (
+        f"{kept.stem[:12]} ({records[kept]['stage']}): held_out differ by up to 3",
+        f"{early.stem[:12]} ({records[early]['stage']}): fitted numbers",
+        f"{mixture.stem[:12]} (mixture): facts, notes or curve",
+    ):
+        assert text in found["stored fits are those fitted again"]
     for text in ("provenance.json, seed", "predictions.json, Columns"):
         assert text in found["provenance and sidecars are those of the run"]
 
@@ -82,7 +104,7 @@ def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     edited(figure, "</svg>", "<text>AUC 0.99</text></svg>")
     by_tables, by_figures = paper_findings(run, record, drawn)
     assert f"{tables[0].name} differs in line 2" in by_tables.what
-    assert "99-mine.tsv is no table of this report" in by_tables.what
+    assert "99-mine.tsv is not a table of this report" in by_tables.what
     assert by_figures.what == f"{figure.name} differs"
     assert "references.bib differs" in by_tables.what
     (run / "tables" / "99-mine.tsv").unlink()
@@ -126,16 +148,16 @@ def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
     look = json.loads(honest.splitlines()[0])
     later = json.dumps({**look, "how": "report", "time": "2999-01-01T00:00:00.000000+00:00", "key": "b"}) + "\n"
     inside.write_text(inside.read_text() + later)
-    assert doubts(run) == ("1 look of log/ is not in the ledger beside the folder",)
-    beside.write_text(later)  # a folder that was moved has left its first looks behind
+    assert doubts(run) == ("1 evaluation in log/ is not in the ledger next to the folder",)
+    beside.write_text(later)  # a moved folder has lost its first evaluations
     assert doubts(run) == ()
     beside.write_text(json.dumps({**look, "configuration": "f" * 64}) + "\n" + later)
-    assert "1 look is told differently in log/ and beside the folder" in doubts(run)
+    assert "1 evaluation differs between log/ and the ledger next to the folder" in doubts(run)
     beside.write_text(honest[:50] + "\n" + honest + later)
     assert doubts(run) == ("1 line cannot be read",)
     beside.write_text(honest + later)
     inside.write_text(later)
-    assert doubts(run) == ("the look of the run itself is not in log/",)
+    assert doubts(run) == ("the evaluation of the run is not in log/",)
 
 
 def test_fits_are_alike_up_to_what_another_processor_does():
@@ -146,13 +168,15 @@ def test_fits_are_alike_up_to_what_another_processor_does():
     assert unlike(replace(FIT, rows=frozenset("abc")), FIT) == ["rows"]
     far = {**FIT.held_out, "a": np.array([0.9])}
     assert unlike(replace(FIT, held_out=far), FIT) == ["held_out differ by up to 0.9"]
+    blank = replace(FIT, held_out={**FIT.held_out, "a": np.array([np.nan])})
+    assert unlike(blank, FIT) == ["held_out are missing elsewhere"]
     fewer = {name: value for name, value in FIT.predictions.items() if name != "e"}
     assert unlike(replace(FIT, predictions=fewer), FIT) == ["predictions of other subjects"]
     more = {**FIT.predictions, "z": np.array([1.0])}
-    assert unlike(replace(FIT, predictions=more), FIT) == []  # asked for later
+    assert unlike(replace(FIT, predictions=more), FIT) == []  # requested later
 
 
-def test_some_stored_fits_are_made_again_and_compared(tmp_path):
+def test_some_stored_fits_are_made_again_andcompared(tmp_path):
     predicted = dict.fromkeys(FIT.predictions, "0")
     for key, stage in (("f", "core"), ("m", "mixture"), ("k", "core")):
         FitStore(tmp_path).save(replace(FIT, key=key, stage=stage, predicted=predicted), keep_state=False)
@@ -162,7 +186,7 @@ def test_some_stored_fits_are_made_again_and_compared(tmp_path):
     assert store.load("m", state=False) is None
     assert store.load("k", state=False) is not None  # compared elsewhere
     store.save(replace(FIT, predicted=predicted), keep_state=False)
-    with pytest.raises(DataError, match=r"a stored fit .core. is not what the settings and data give: predictions"):
+    with pytest.raises(DataError, match=r"a stored fit .core. does not follow from the settings and data: predictions"):
         store.save(replace(FIT, predictions={**FIT.predictions, "e": np.array([0.9])}), keep_state=False)
 
 
@@ -182,9 +206,9 @@ def test_one_class_turned_far_from_the_cut_is_named_and_one_at_the_cut_is_round_
     far, near = again.copy(), again.copy()
     far.loc[2, "y_pred"] = 1.0
     near.loc[9, "y_pred"] = 0.0  # its risk is the smallest that counts as positive
-    assert _compared("c", again, again, classes=True).status == "passed"
-    assert _compared("c", again, near, classes=True).status == "passed"
-    assert "1 subject is in the other class" in _compared("c", again, far, classes=True).what
+    assert compared("c", again, again, classes=True).status == "passed"
+    assert compared("c", again, near, classes=True).status == "passed"
+    assert "1 subject is in the other class" in compared("c", again, far, classes=True).what
 
 
 def test_a_gpu_that_rounds_is_not_accused_and_an_edit_is_found():
@@ -210,3 +234,39 @@ def test_a_gpu_that_rounds_is_not_accused_and_an_edit_is_found():
     mixture = replace(FIT, stage="mixture")
     assert unlike(mixture, replace(mixture, facts={k: v + 1e-6 for k, v in FIT.facts.items()})) == []
     assert unlike(mixture, replace(mixture, facts={"weight": 0.6})) == ["facts and notes"]
+
+
+class Stored(FitStore):
+    """Fits in memory."""
+
+    def __init__(self, *fits):
+        object.__setattr__(self, "fits", {fit.key: fit for fit in fits})
+
+    def load(self, key, *, state):
+        assert state == bool(self.fits[key].arrays)
+        return self.fits[key]
+
+
+def test_early_fits_of_another_machine_are_compared_by_what_they_compute():
+    """Networks differ by rounding, so that no fit of the folder can be expected to be equal to the last bit."""
+    network = replace(FIT, stage="finetune")
+    rounded = {name: value + 1e-9 for name, value in network.predictions.items()}
+    early = FitResult("e", "pretrain", frozenset("ab"), ("age",), arrays={"state/0/1/w": np.array([1.0, 2.0])})
+    fits = {"f": network, "e": early}
+    rows = np.random.default_rng(0).normal(size=(8, 2))
+
+    def apply(fit):
+        return [rows * fit.arrays["state/0/1/w"]]
+
+    def said(factor):
+        other = replace(early, arrays={"state/0/1/w": early.arrays["state/0/1/w"] * factor})
+        return stored_finding(fits, Stored(replace(network, predictions=rounded), other), apply=apply)
+
+    assert said(1 + 1e-4).status == "passed"
+    assert said(1.05).status == "failed"
+    assert "e (pretrain): what it computes differs" in said(1.05).what
+    half = stored_finding({**fits, "g": replace(network, key="g")},
+                          Stored(replace(network, predictions=rounded), early, replace(network, key="g")),
+                          apply=apply)  # fmt: skip
+    assert half.status == "warning"
+    assert half.what == "equal to the last bit: 1 network; only up to rounding: 1"

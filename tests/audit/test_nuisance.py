@@ -1,4 +1,4 @@
-"""Outcomes of site, age or motion alone: edges predict them, the guard says whose they are, confounds free edges."""
+"""Outcomes due to site, age or motion: edges predict them, the guard names the cause, confounds correct the edges."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def made(model, value, task="motor"):
 
 
 def driven_by(what):
-    """A cohort whose outcome and whose edges follow one nuisance variable, and nothing else."""
+    """A cohort whose outcome and edges depend on one nuisance variable only."""
     target = small_cohorts(n_target=64, effect=0.0).target
     rng = np.random.default_rng(3)
     site = rng.integers(0, 2, 64)
@@ -51,7 +51,7 @@ def test_an_outcome_of_a_nuisance_variable_alone_is_pointed_out_by_name(what):
     splits = make_split_plan(target, SPLITS)
     found = scores(baseline_predictions(small_settings(), alone, splits, tasks), tasks)
     auc = {s.model: s.value for s in found if s.metric == "auc"}
-    assert auc["ridge"] > 0.75  # the trap: edges do predict it
+    assert auc["ridge"] > 0.75  # edges do predict it
     (finding,) = nuisance_findings(found, nuisance_scores(target, splits, tasks), tasks, model="ridge")
     assert finding.status == "warning"
     assert f"from {TRUE_NAMES[what]}" in finding.what

@@ -1,4 +1,4 @@
-"""Every leaky variant is caught by its behaviour; honest procedures are not accused."""
+"""Every leaky variant is detected by its behaviour; correct procedures cause no alarm."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An honest run folder passes; whatever was done beside its settings does not, however honest it looks."""
+"""A correct run folder passes; one that does not follow from its settings fails, even if it is consistent."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_network_kept_at_its_best_test_epoch_is_caught(run_copy):
 def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_run, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")
-    write_cohort(small_cohorts().target, home / "cohorts" / "pool")  # the infants themselves are the pool
+    write_cohort(small_cohorts().target, home / "cohorts" / "pool")  # the infants are the pool
     stages = small_settings().stages
     few = {"controls": (), "baselines": ("prevalence", "ridge")}
     secret = stages.model_copy(update={"adapt": stages.adapt.model_copy(update={"transductive": True})})
@@ -75,7 +75,7 @@ def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_ru
     (home / "run" / "study.yaml").write_text(text.replace("transductive: true", "transductive: false"))
     found = failed(audited(home))
     assert "networks fitted again (all folds)" in found
-    assert "target subjects in the pool cohort" not in found  # under their own ids: inductive by right
+    assert "target subjects in the pool cohort" not in found  # under their own ids: correctly inductive
 
 
 def test_a_threshold_other_than_the_settings_is_caught(run_copy):

@@ -1,4 +1,4 @@
-"""Whatever of a finished run is edited by hand, the audit says what and where; an honest folder passes."""
+"""The audit reports each manual edit of a finished run and its location; a correct folder passes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the guard does to test rows: everything of them becomes another's or absurd, and stays of its kind."""
+"""Corruption of test rows by the guard: all values are exchanged or absurd, with unchanged types."""
 
 from __future__ import annotations
 

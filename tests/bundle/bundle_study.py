@@ -1,4 +1,4 @@
-"""A small finished study on disk, to be bundled, and cohorts to apply the bundle to."""
+"""A small finished study on disk for bundles, and cohorts to apply them to."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ N_TARGET, N_ELSEWHERE = 40, 60
 
 
 def study_cohorts(**sizes: int) -> StudyCohorts:
-    """The cohorts of the study; the target's are the first of more simulated infants of the same kind."""
+    """The cohorts of the study; the target consists of the first simulated infants."""
     wanted = {"n_source": 24, "n_pool": 14, "n_target": N_TARGET + N_ELSEWHERE, "n_regions": 12, **sizes}
     every = small_cohorts(**wanted)
     return every.with_role("target", every.target.take(every.target.ids[:N_TARGET]))
@@ -37,7 +37,7 @@ def infants_elsewhere(name: str = "elsewhere", **changed: Any) -> Cohort:
 
 
 def run_of(folder: Path, cohorts: StudyCohorts | None = None, **changed: Any) -> Path:
-    """The run folder of a small finished study; its cohorts lie beside it."""
+    """The run folder of a small finished study; its cohorts are in the same folder."""
     made = cohorts or study_cohorts()
     for name, cohort in (("older", made.source), ("pool", made.pool), ("target", made.target)):
         if cohort is not None:

@@ -1,4 +1,4 @@
-"""A finished small study, and the bundle made of it; copies to change."""
+"""A finished small study and its bundle; copies for changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A small finished study of connectomes, covariates and volumes on disk, and infants to apply its bundle to."""
+"""A small finished study of connectomes, covariates and volumes on disk, and infants for applying its bundle."""
 
 from __future__ import annotations
 

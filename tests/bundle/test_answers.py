@@ -1,4 +1,4 @@
-"""What `--json` prints for a finished run and its bundle holds the fields that the guide lists."""
+"""The output of `--json` for a finished run and its bundle has the fields listed in the guide."""
 
 from __future__ import annotations
 

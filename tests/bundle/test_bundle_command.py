@@ -1,4 +1,4 @@
-"""The three commands: what they write, what they say, how they leave; and the card."""
+"""The three commands: files, messages, exit codes; and the model card."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_wrong_use_and_damage_leave_with_their_exit_codes(home: Path, bundle_cop
     )  # the folder is not empty and is not a bundle
     assert leave("bundle", home / "nothing", "--out", bundle_copy)[0] == 66
     assert leave("predict", home / "nothing", cohort, "--out", out)[0] == 66
-    assert leave("predict", home / "target", cohort, "--out", out)[0] == 65  # a folder that is no bundle
+    assert leave("predict", home / "target", cohort, "--out", out)[0] == 65  # a folder that is not a bundle
     (bundle_copy / WEIGHTS).write_bytes(b"x")
     code, said = leave("predict", bundle_copy, cohort, "--out", out)
     assert code == 65
@@ -127,7 +127,7 @@ def test_metadata_has_the_keys_of_a_monai_bundle(home: Path) -> None:
 
 
 def test_counts_under_ten_are_not_said(tmp_path: Path) -> None:
-    """A study of 24 with few positives: the count is hidden, and scores to two decimals cannot give it away."""
+    """A study of 24 with few positives: the count is hidden, and scores with two decimals do not reveal it."""
     cohorts = study_cohorts()
     target = cohorts.target
     positive = target.targets["cognitive"].eq(1).to_numpy()
@@ -162,7 +162,7 @@ def test_radial_kernels_are_left_out_and_the_linear_core_is_scored_again(tmp_pat
 
 
 def scored_by_hand(bundle: Path, run: Path) -> tuple[float, float]:
-    """AUC over pairs of a fold and Brier score of what lies in the bundle, each fit on the fold it has not seen."""
+    """AUC over pairs of a fold and Brier score of the fits in the bundle, each on its held-out fold."""
     cohort = read_cohort(run.parent / "target" / "cohort.yaml")
     y = cohort.targets["cognitive"].to_numpy()
     each = open_bundle(bundle).members.predict_each(cohort, cohort.ids)[:, :, 0]
@@ -198,7 +198,7 @@ def test_what_changed_after_the_run_is_refused(home: Path, tmp_path: Path) -> No
     table.write_text("\n".join([*lines[:at], "\t".join(cells), *lines[at + 1 :]]) + "\n")
     from connectome_tl.errors import DataError
 
-    with pytest.raises(DataError, match=r"no longer predicts what predictions\.tsv says"):
+    with pytest.raises(DataError, match=r"no longer has the predictions in predictions\.tsv"):
         bundle_run(copy / "run", tmp_path / "b")
     participants = copy / "target" / "participants.tsv"
     participants.write_text(participants.read_text().replace("female", "male", 1))

@@ -1,27 +1,37 @@
-"""Models that see volumes leave as others do: the same predictions, the same refusals, no word of a subject."""
+"""Models of volumes are released like others: same predictions, same refusals, no data of a subject."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import tracemalloc
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file, save_file
 
+from connectome_tl.bundle.activations import check_activations
 from connectome_tl.bundle.bundle import open_bundle
-from connectome_tl.bundle.folder import CARD, FILES, METADATA, SELF_TEST_ROWS, STRUCTURE
+from connectome_tl.bundle.folder import CARD, FILES, METADATA, SELF_TEST, SELF_TEST_ROWS, STRUCTURE, open_folder
+from connectome_tl.bundle.images import image_limits
+from connectome_tl.bundle.limits import said_of_each, shifts
 from connectome_tl.bundle.release import Release
 from connectome_tl.bundle.scan import Secrets, scan
+from connectome_tl.bundle.self_test import run_self_test
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
+from connectome_tl.imaging.grids import gridded
+from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.nn.voxel.sfcn import Sfcn
 from connectome_tl.settings.images.volumes import SfcnEncoder
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.records.bundles import SelfTest
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
@@ -49,9 +59,9 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 
 def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home, tmp_path: Path) -> None:
-    """Against the fits of the run, whose grids are made without the code of bundles."""
+    """Compared with the fits of the run, whose grids are computed without the code of bundles."""
     table = predict_cohort(home.bundle, home.others, tmp_path / "p.tsv", research_individual=True).rows
-    assert table["value"].notna().all()  # of those without a volume, too
+    assert table["value"].notna().all()  # also of those without a volume
     cohort = read_cohort(home.others)
     store = FitStore(home.folder / "run" / "models")
     found = [stored_model(store, key) for key in finetuned(home.folder / "run")]
@@ -59,7 +69,7 @@ def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home,
     wanted = np.mean([model.predict(cohort, cohort.ids)[:, 0] for model in found], axis=0)
     np.testing.assert_allclose(table["value"], wanted, rtol=0, atol=1e-6)
     again = [model.predict(replace(cohort, volumes=("",) * cohort.n_subjects), cohort.ids)[:, 0] for model in found]
-    assert np.abs(np.mean(again, axis=0) - wanted).max() > 1e-6  # the volumes count
+    assert np.abs(np.mean(again, axis=0) - wanted).max() > 1e-6  # the volumes have an effect
 
 
 def finetuned(run: Path) -> list[str]:
@@ -81,6 +91,8 @@ def test_the_card_says_grid_contrast_and_limits(home: Home) -> None:
     assert not facts.limits.images.all_have_one
     for said in ("contrast ADC", "resampled to 13 mm", "native voxel edge", "field of view", "head volume"):
         assert said in card
+    assert facts.limits.images.stripped == "none"
+    assert "| skull stripping | none of the images |" in card
     inputs = json.loads((home.bundle / METADATA).read_text())["network_data_format"]["inputs"]
     assert inputs["image"]["spatial_shape"] == [12, 12, 12]
 
@@ -98,6 +110,30 @@ def test_other_contrasts_are_refused_and_other_images_flagged(home: Home, tmp_pa
     assert list(seen) == [bool(file) for file in read_cohort(fine).volumes]
 
 
+def test_stripped_brains_are_flagged_where_the_model_knows_heads_and_the_reverse(home: Home) -> None:
+    """Eight volumes of sixteen are of the other kind; a model of both kinds flags none."""
+    opened, cohort = open_bundle(home.bundle), read_cohort(home.others)
+    facts, limits = opened.facts, opened.facts.limits
+    assert limits.images is not None
+    assert facts.inputs.image is not None
+    there = [file for file in cohort.volumes if file]
+    grids = {file: gridded(file, "x", facts.inputs.image.grid) for file in there}
+    assert not any(grid.is_stripped for grid in grids.values())
+    half = {file: replace(grid, is_stripped=file in there[:8]) for file, grid in grids.items()}
+    mixed = replace(cohort, grids=half)
+    for known, flagged in (("none", there[:8]), ("all", there[8:]), ("some", []), ("unknown", [])):
+        images = limits.images.model_copy(update={"stripped": known})
+        told = facts.model_copy(update={"limits": limits.model_copy(update={"images": images})})
+        said = said_of_each(told, mixed)
+        found = [file for file, one in zip(cohort.volumes, said, strict=True) if "skull stripping outside" in one]
+        assert found == flagged, known
+        rows = [row for row in shifts(told, mixed) if row.what == "skull stripping"]
+        assert [row.here for row in rows] == ([] if known == "unknown" else [f"8 of {len(there)} images"])
+    whole = replace(mixed, volumes=tuple(file if file in there[:8] else "" for file in mixed.volumes))
+    assert image_limits(whole, facts.inputs.image.grid).stripped == "all"
+    assert image_limits(mixed, facts.inputs.image.grid).stripped == "some"
+
+
 def with_images(cohort: Cohort, settings: VolumeSettings, folder: Path) -> Path:
     images = write_volumes(cohort.n_subjects, settings, folder / "images", name=settings.contrast, seed=5)
     files = tuple(new if old else "" for new, old in zip(images.volumes, cohort.volumes, strict=True))
@@ -109,7 +145,7 @@ def test_validation_scores_other_volumes_and_refuses_the_training_cohort(home: H
     record = validate_on(home.bundle, home.others, tmp_path / "v").record
     assert record.tasks[0].n == str(int(read_cohort(home.others).targets["cognitive"].notna().sum()))
     assert {row.what for row in record.shifts} >= {"native voxel edge", "head volume", "grey levels"}
-    with pytest.raises(DataError, match="looks like the one that the bundle was trained on"):
+    with pytest.raises(DataError, match="appears to be the training cohort of the bundle"):
         validate_on(home.bundle, home.folder / "target" / "cohort.yaml", tmp_path / "w")
 
 
@@ -171,7 +207,9 @@ def changed(home: Home, to: Path, file: str, change: Any) -> Path:
 
 def test_a_grid_that_the_volumes_do_not_have_is_refused_before_it_is_allocated(home: Home, tmp_path: Path) -> None:
     def larger(said: Any) -> None:
-        said["connectome_tl"]["inputs"]["image"]["grid"]["size"] = 512
+        said["connectome_tl"]["inputs"]["image"]["grid"]["size"] = size
+
+    size = 512
 
     with pytest.raises(DataError, match="another grid than the bundle"):
         open_bundle(changed(home, tmp_path / "one", METADATA, larger))
@@ -179,17 +217,21 @@ def test_a_grid_that_the_volumes_do_not_have_is_refused_before_it_is_allocated(h
     def everywhere(said: Any) -> None:
         for key, value in said.items() if isinstance(said, dict) else enumerate(said):
             if key == "grid":
-                said[key] = value.replace('"size":12', '"size":512')
+                said[key] = value.replace('"size":12', f'"size":{size}')
             elif isinstance(value, (dict, list)):
                 everywhere(value)
 
-    both = changed(home, tmp_path / "two", METADATA, larger)
-    text = json.loads((both / STRUCTURE).read_text())
-    everywhere(text)
-    (both / STRUCTURE).write_text(json.dumps(text))
-    signed(both)
-    with pytest.raises(DataError, match="do not match its subjects"):
-        open_bundle(both)
+    for size, said in ((512, "needs far more memory"), (24, "do not match its subjects")):
+        both = changed(home, tmp_path / f"two{size}", METADATA, larger)
+        text = json.loads((both / STRUCTURE).read_text())
+        everywhere(text)
+        (both / STRUCTURE).write_text(json.dumps(text))
+        signed(both)
+        tracemalloc.start()
+        with pytest.raises(DataError, match=said):
+            open_bundle(both)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+        tracemalloc.stop()
     unknown = tmp_path / "three"
     shutil.copytree(home.bundle, unknown)
     tensors = load_file(unknown / SELF_TEST_ROWS)
@@ -198,3 +240,31 @@ def test_a_grid_that_the_volumes_do_not_have_is_refused_before_it_is_allocated(h
     signed(unknown)
     with pytest.raises(DataError, match="not numeric"):
         open_bundle(unknown)
+
+
+def test_volumes_of_the_self_test_are_read_one_at_a_time(home: Home) -> None:
+    """Six volumes at once, with those of absent ones, would take more than the rest of a small bundle."""
+    opened, folder = open_bundle(home.bundle), open_folder(home.bundle)
+    test, read = SelfTest.model_validate(folder.json(SELF_TEST)), []
+    with folder.rows(SELF_TEST_ROWS) as rows:
+
+        def recorded(name: str, start: int, stop: int) -> np.ndarray:
+            read.append((name, start, stop))
+            return rows.read(name, start, stop)
+
+        run_self_test(opened.members, opened.facts, test, replace(rows, read=recorded))
+    assert [one for one in read if one[0] == "volumes"] == [("volumes", i, i + 1) for i in range(3)]
+    assert [one for one in read if one[0] == "weights"] == [("weights", i, i + 1) for i in range(6)]
+
+
+def test_a_network_with_more_channels_than_a_bundle_needs_is_refused_before_they_are_computed() -> None:
+    """A layer of 20,000 channels has weights of 2 MB and needs 2.6 GB for a small volume."""
+    shape = (32, 32, 32)
+    with torch.device("meta"):
+        wide, small = Sfcn((20_000, 4)), Sfcn((8, 8))
+        strided = VoxelResNet(10, width=0.25, stem_stride=2)  # the default, whose stem has a path of its own
+    check_activations(small, shape, 2_000_000)
+    check_activations(strided, shape, 2_000_000)
+    with pytest.raises(DataError, match="at most 67 MB for a layer and a volume; got 2621 MB"):
+        check_activations(wide, shape, 2_000_000)
+    check_activations(wide, shape, 200_000_000)

@@ -1,4 +1,4 @@
-"""`predict`: the run's own predictions, held against limits, withheld until the model has earned it."""
+"""`predict`: the predictions of the run, checked against limits, withheld until the model is validated."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def cohort_file(folder: Path, cohort: Cohort) -> Path:
 
 
 def test_each_fit_predicts_its_test_fold_as_the_run_says(home: Path) -> None:
-    """Against predictions.tsv, which other code wrote before the bundle was made."""
+    """Compared with predictions.tsv, which other code wrote before the bundle existed."""
     bundle = open_bundle(home / "bundle")
     cohort = read_cohort(home / "target" / "cohort.yaml")
     told = read_run(home / "run").predictions
@@ -98,7 +98,7 @@ def test_values_are_withheld_until_validated_elsewhere_and_better_than_clinical(
 
 
 def earned_copy(bundle: Path, to: Path) -> Path:
-    """The same bundle, of a study that found the model better than clinical covariates."""
+    """The same bundle, from a study in which the model was better than clinical covariates."""
     shutil.copytree(bundle, to)
     said = json.loads((to / METADATA).read_text())
     for task in said["connectome_tl"]["tasks"]:
@@ -206,7 +206,7 @@ def test_regions_are_matched_by_name(home: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("n", [5, 9, 10, 11, 40, 200])
 def test_one_threshold_per_class_gives_the_conformal_sets(n: int) -> None:
-    """Against the sets that keep every calibration risk."""
+    """Compared with sets that use every calibration risk."""
     rng = np.random.default_rng(n)
     y = (np.arange(n) % 3 == 0).astype(float)
     risk = rng.uniform(0, 1, n).round(4)

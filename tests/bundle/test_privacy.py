@@ -1,4 +1,4 @@
-"""An id, a path or a date is found wherever a bundle could carry one, and nothing is written then."""
+"""An id, a path or a date is found wherever a bundle could contain one, and nothing is written in that case."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_clean_bundle_gives_nothing_away(home: Path, secrets: Secrets) -> None
     for bundle in ("bundle", "refit"):
         files = files_of(home / bundle)
         assert scan(files, secrets) == []
-        for name in ("target", "older", "pool"):  # and no id is there for whoever searches bytes
+        for name in ("target", "older", "pool"):  # and a search of the bytes finds no id
             cohort = read_cohort(home / name / "cohort.yaml")
             for subject in cohort.ids:
                 assert not any(subject.encode() in data for data in files.values())
@@ -84,7 +84,7 @@ def test_a_plant_is_found_in_every_value_key_line_and_tensor_name(home: Path, se
 
 
 def _in_values(content: Any, plant: str) -> tuple[Any, int]:
-    """The content with the plant in every text, and their number."""
+    """The content with the planted text in every string, and their number."""
     if isinstance(content, dict):
         done = {key: _in_values(value, plant) for key, value in content.items()}
         return {key: value for key, (value, _) in done.items()}, sum(n for _, n in done.values())
@@ -141,7 +141,18 @@ def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> N
     ["12.03.2021", "2021/3/12", "20210312", "March 12, 2021", "12 Mar 2021", "12th March 2021", "2021_03_12",
      "March 2021", "Sept. 2020", "2021-03",
      "10:31:22", "C:\\data\\x", "\\\\server\\share", "~/x", "../x/y", "file:///x", "/home/me/x", "a/b/c.nii.gz",
-     "ses-01", "CC00063AN06"],
+     "ses-01", "CC00063AN06",
+     # dates in other orders, languages, scripts, and glued to words and times
+     "04.03.2019", "4 March 2019", "2019-03-04T10:31:22Z", "20190304T103122", "20190304103122", "scan20190304",
+     "20190304_T1w", "04032019", "03/04/19", "04.03.19", "3/14/2019", "2019-W10-1", "2019-063", "4. M\u00e4rz 2019",
+     "4 de marzo de 2019", "4th of March", "March 4", "04Mar2019", "03/2019", "2019/03", "2019\u5e743\u67084\u65e5",
+     "\uff12\uff10\uff11\uff19-\uff10\uff13-\uff10\uff14", "2019\u201303\u201304", "2019%2D03%2D04", "1551657600",
+     # paths of other systems, and names of files
+     "C:/Users/jane", "//server/share/x", "smb://server/x", "s3://bucket/x", "host:/home/x", "`/data/x`", "|/data/x|",
+     "~jane/data", "$HOME/data", "%USERPROFILE%\\x", "..\\x", "\\\\?\\C:\\x", "scan012.nii.gz", "IM0001.dcm",
+     # ids of folders, of DICOM objects, and fingerprints
+     "sub0412", "SUB-0412", "sub\u20110412", "Subject_012", "patient12", "1.2.840.113619.2.55.3.604", "ab" * 16,
+     "ab" * 20, "123e4567-e89b-12d3-a456-426614174000"],
 )  # fmt: skip
 def test_forms_of_dates_paths_and_ids(text: str) -> None:
     assert list(Secrets({}, {}).found_in(f"it says {text}"))
@@ -151,7 +162,10 @@ def test_forms_of_dates_paths_and_ids(text: str) -> None:
     "text",
     ["AUC 0.84 [0.55, 0.95]", "doi:10.1016/j.neuroimage.2012.12.066", "mm²/s", "and/or", "version 2026.1", "1.15.3",
      "configs/metadata.json", "log1p", "24 to 32 weeks", "in 20210 of them", "OLF.L", "risk = sigmoid(a + b x)",
-     "subject to change", "12 to 13 to 2014", "1,000/2,000", "https://example.org/a/b", "2012-2015", "age 2020-days"],
+     "subject to change", "12 to 13 to 2014", "1,000/2,000", "https://example.org/a/b", "2012-2015", "age 2020-days",
+     "24 may be absent", "2 mars rovers", "n = 12/200", "doi:10.1109/TSMC.1979.4310076", "5 %/year", "2.13.0+cpu",
+     "0.1234567890", "10-12-14 weeks", "ratio 3:4", "10.1038/s41586-019-1234-5", "1.2.3.4", "N = 2019", "~5/10",
+     "Yeo2011.7Networks", "sigma(0.5)/2", "12 subjects", "subscale2", "Bayley-III", "March test"],
 )  # fmt: skip
 def test_ordinary_texts_pass(text: str) -> None:
     assert list(Secrets({}, {}).found_in(text)) == []
@@ -164,15 +178,27 @@ def test_an_id_is_found_in_whatever_form_its_letters_are_written(home: Path) -> 
         assert list(secrets.found_in(text)), text
 
 
+def test_an_id_is_found_with_other_separators_within_a_word_and_without_zeros(home: Path) -> None:
+    cohort = read_cohort(home / "target" / "cohort.yaml")
+    secrets = Secrets.of([cohort.drawn(np.arange(3), ["KIND-0412", "sub-ABC77x", "0050123"])], site_names=True)
+    for text in ("kind0412", "kind_0412", "KIND 04 12", "T1wKIND0412run1", "KI\u200bND-0412", "KIND%2D0412",
+                 "of ABC77x", "abc_77_X", "50,123 of them", "50123"):  # fmt: skip
+        assert list(secrets.found_in(text)), text
+    assert len(scan({"x.json": b'{"a": 50123}'}, secrets)) == 1
+    assert len(scan({"x.safetensors": save({"a": np.array([50123.0, 20190304.0])})}, secrets)) == 2
+    for text in ("kind0413", "kind04123", "KIND 0", "ABC7 7", "150123", "50,124", "kind of 412"):
+        assert not list(secrets.found_in(text)), text
+
+
 def test_a_pattern_is_found_behind_a_public_one(home: Path) -> None:
-    """The hash of the atlas is public; another one behind it, in the same text, is none."""
+    """The hash of the atlas is public; another one after it, in the same text, is not."""
     secrets = Secrets({}, {}, frozenset({"ab" * 32}))
     assert list(secrets.found_in("ab" * 32)) == []
     assert [what for what, _ in secrets.found_in(f"{'ab' * 32} {'cd' * 32}")] == ["a fingerprint of data"]
 
 
 def test_no_count_under_ten_follows_from_what_is_said() -> None:
-    """Neither the count, nor the rest of a total, nor a share of a class of few."""
+    """Neither the count, nor the difference to a total, nor a proportion of a small class."""
     assert [count_text(n) for n in (0, 9, 10, 31)] == ["< 10", "< 10", "10", "31"]
     assert [count_text(n, 40) for n in (9, 20, 30, 31, 39, 40)] == ["< 10", "20", "30", "> 30", "> 30", "40"]
     names = ("auc", "sensitivity", "specificity", "balanced_accuracy", "brier")
@@ -186,7 +212,7 @@ def test_no_count_under_ten_follows_from_what_is_said() -> None:
 
 
 def test_a_study_full_of_secrets_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
-    """Names from cohort.yaml, study.yaml and the tables reach a bundle in many places: all are named at once."""
+    """Names from cohort.yaml, study.yaml and the tables reach a bundle in many places: all are listed together."""
     cohorts = study_cohorts()
 
     def tainted(cohort: Any, role: str) -> Any:

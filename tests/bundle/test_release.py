@@ -1,4 +1,4 @@
-"""A released model predicts as the fitted one; what holds rows of subjects is taken out or refused."""
+"""A released model predicts like the fitted one; parts that contain rows of subjects are removed or refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ NEW_SITE = "a site nobody knows"
 
 
 def mostly_of_one_site(case: Case) -> Case:
-    """The study with twelve of sixteen training subjects of site A: fewer could not leave."""
+    """The study with twelve of sixteen training subjects of site A: fewer could not be released."""
     target = case.cohorts.target
     site = np.array(["B" if i % 4 == 3 else "A" for i in range(target.n_subjects)], dtype=object)
     return replace(case, cohorts=case.cohorts.with_role("target", replace(target, site=site)))
@@ -154,7 +154,7 @@ def test_a_policy_that_refuses_new_sites_cannot_leave() -> None:
 
 
 def test_no_tensor_holds_a_row_of_a_training_subject() -> None:
-    """An independent search: no part of any released tensor is what a subject's features are, raw or scaled."""
+    """An independent search: no part of any released tensor equals the features of a subject, raw or scaled."""
     for name in ("everything", "correlations", "tangent as edges"):
         case, models, _ = models_of(name)
         target = case.cohorts.target
@@ -166,11 +166,11 @@ def test_no_tensor_holds_a_row_of_a_training_subject() -> None:
         arrays, _ = packed([Release(case.cohorts.by_name()).model(models["mixed"])])
         assert not _holds(arrays, [*vectors, raw])
         own, _ = core.state()
-        assert _holds({"rows": vectors[0].astype(np.float64), **own}, [vectors[0]])  # the search can find
+        assert _holds({"rows": vectors[0].astype(np.float64), **own}, [vectors[0]])  # the search can succeed
 
 
 def _holds(arrays: dict[str, np.ndarray], rows: list[np.ndarray]) -> bool:
-    """Whether a row of more than five columns of one of the tables lies anywhere in the arrays."""
+    """Whether a row of more than five columns of one of the tables occurs anywhere in the arrays."""
     for array in arrays.values():
         if array.dtype.kind != "f":
             continue

@@ -1,4 +1,4 @@
-"""`validate`: scores as scikit-learn computes them, and a shifted cohort whose shift is said."""
+"""`validate`: scores equal to scikit-learn's, and a shift of the cohort that is reported."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_the_decision_curve_is_the_net_benefit(home: Path, validated: Validated)
 
 
 def shifted() -> Cohort:
-    """Other site, older, and more of them with the outcome."""
+    """Another site, older infants, and a higher proportion with the outcome."""
     cohort = infants_elsewhere("north")
     rows = np.flatnonzero(cohort.targets["cognitive"].notna())
     y = cohort.targets["cognitive"].to_numpy()[rows]
@@ -140,7 +140,7 @@ def test_what_goes_back_into_the_bundle_is_pooled(validated: Validated) -> None:
 
 def test_the_training_cohort_is_no_other_cohort(home: Path, tmp_path: Path) -> None:
     for bundle in ("bundle", "refit"):
-        with pytest.raises(DataError, match="looks like the one that the bundle was trained on"):
+        with pytest.raises(DataError, match="appears to be the training cohort of the bundle"):
             validate_on(home / bundle, home / "target" / "cohort.yaml", tmp_path / "v")
     assert not (tmp_path / "v").exists()
     opened = open_bundle(home / "bundle")
@@ -170,7 +170,7 @@ def test_another_definition_of_an_outcome_is_refused(home: Path, tmp_path: Path)
 def test_what_would_go_back_into_the_bundle_names_nobody(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Values of the new cohort are blanked in the file; if one stood there, nothing would be written."""
+    """Values of the new cohort are blanked in the file; if there was one, nothing would be written."""
 
     def planted(record: ValidationRecord) -> Validation:
         whole = passed(record)

@@ -1,4 +1,4 @@
-"""A small study on disk, and what a command answers."""
+"""A small study on disk, and the result of a command."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connectome_tl.settings.study import SplitSettings
 
 @dataclass(frozen=True)
 class Answer:
-    """What a command said and how it left."""
+    """Output and exit code of a command."""
 
     code: int
     out: str
@@ -53,7 +53,7 @@ def edit(file: Path, change: Callable[[dict], None]) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but its log."""
+    """Every file of a run except its log."""
     files = (path for path in folder.rglob("*") if path.is_file())
     found = {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
     return {name: content for name, content in found.items() if not name.startswith("log/")}

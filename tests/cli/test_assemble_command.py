@@ -1,4 +1,4 @@
-"""What `assemble` and `atlas install` say on the terminal, and the limits that can be set there."""
+"""Terminal output of `assemble` and `atlas install`, and limits set by options."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_labels_beyond_the_table_are_refused_or_said_with_their_share(inputs: Pa
     assert len(answer.err.strip().splitlines()) == 1
     answer = command(*ASSEMBLE, "--max-unlisted-ends", "0.2")
     assert answer.code == 0
-    assert "note: labels of the image that are not in the table take 16.7%" in answer.err
+    assert "note: labels of the image that are not in the table receive 16.7%" in answer.err
     assert "note: the header of t.tck counts 2 streamlines; all 3 of the file were read" in answer.err
     assert "3 streamlines = 2 in edges + 1 unassigned" in answer.out
     assert command(*ASSEMBLE, "--max-unlisted-ends", "2").code == 64

@@ -160,7 +160,7 @@ def test_each_fault_is_one_clear_message(
     assert answer.err.count("Error:") == 1
     assert "Traceback" not in answer.err
     assert answer.out == ""
-    # Nothing that looks like a result; at most the settings and splits, when it is the first fit that is refused.
+    # No results; at most the settings and splits, if the first fit is refused.
     left = set(contents(out)) if out.exists() else set()
     assert left == set() or (left == {"study.yaml", "split_plan.json"} and spoil in LATE)
 

@@ -28,7 +28,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(written: Path, tmp_path: Path) -> Path:
-    """A study whose first image may be changed."""
+    """A study with a changed first image."""
     images = sorted((written / "infants" / "images").glob("*.nii.gz"))
     own = tmp_path / "infants"
     (own / "images").mkdir(parents=True)
@@ -85,9 +85,9 @@ def _halved(data: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
 BAD: dict[str, tuple[Callable[[Path], None], int, str, dict[str, Any]]] = {
     "four dimensions": (rewritten(lambda d, a: (np.stack([d] * 3, axis=-1), a)), 65, "wrong number of axes", {}),
     "a slice": (rewritten(lambda d, a: (d[:, :, 8:9], a)), 65, "a slice, not a volume", {}),
-    "all zeros": (rewritten(lambda d, a: (np.zeros_like(d), a)), 65, "nothing but 0", {}),
-    "constant": (rewritten(lambda d, a: (np.full_like(d, 7), a)), 65, "nothing but 7", {}),
-    "not a number": (rewritten(_with_nan), 65, "voxels are no numbers", {}),
+    "all zeros": (rewritten(lambda d, a: (np.zeros_like(d), a)), 65, "contains only 0", {}),
+    "constant": (rewritten(lambda d, a: (np.full_like(d, 7), a)), 65, "contains only 7", {}),
+    "not a number": (rewritten(_with_nan), 65, "voxels are not numbers", {}),
     "no affine": (rewritten(lambda d, _: (d, None)), 65, "sform and qform codes are 0", {}),
     "a sheared affine": (rewritten(_sheared), 65, "not at right angles", {"grid": "zoom"}),
     "a tenth of the voxel size": (rewritten(lambda d, a: (d, a / 10)), 65, "grid: isotropic", {"grid": "raw"}),
@@ -96,7 +96,7 @@ BAD: dict[str, tuple[Callable[[Path], None], int, str, dict[str, Any]]] = {
     "another contrast": (
         lambda file: file.rename(file.with_name(f"sub-{SUBJECT}_T2w.nii.gz")),
         65,
-        "there lie sub-infant0001_T2w",
+        "no such file; found sub-infant0001_T2w",
         {},
     ),
     "no image at all": (lambda file: file.write_text("hello"), 65, "the compressed file is damaged: Not a gzipped", {}),

@@ -1,4 +1,4 @@
-"""What the recipes for clusters would run are commands of ours, with options that exist."""
+"""The recipes for clusters call existing commands with existing options."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SNAKEFILE = CONFIGS / "snakemake" / "Snakefile"
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Calls of the workflow, recorded instead of made."""
+    """Calls of the workflow, recorded instead of executed."""
     calls: list[dict[str, Any]] = []
 
     def record(bids_dir: Path, out_dir: Path, **options: Any) -> FolderRun:
@@ -73,7 +73,7 @@ def test_the_snakefile_passes_options_that_exist(command: Command, asked: list[d
 def test_a_job_succeeds_on_bad_input_only_if_the_scan_is_recorded_as_failed(
     tmp_path: Path, code: int, recorded: bool, left: int, subject: str
 ) -> None:
-    """Exit 66 of a settings file that is not there must not mark every scan as done; `id_prefix` renames scans."""
+    """Exit code 66 of a missing settings file must not mark every scan as done; `id_prefix` renames scans."""
     (block,) = re.findall(r"^UNLESS_BAD_INPUT = \((.*?)^\)", SNAKEFILE.read_text(), re.M | re.S)
     guard = "".join(ast.literal_eval(line.strip()) for line in block.strip().splitlines())
     (record,) = re.findall(r"record=lambda w: str\((.*)\),\n", SNAKEFILE.read_text())

@@ -1,4 +1,4 @@
-"""The command line: quick to help, torch only where it is needed, one message and one exit code per fault."""
+"""The command line: fast help, torch only where needed, one message and one exit code per error."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl convert` as a user meets it: exit codes, what goes to which stream, and lines that can be used."""
+"""`connectome-tl convert` for users: exit codes, output streams, and lines that can be pasted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`connectome-tl run`: writes what the contract says, the same bytes every time, also after being killed."""
+"""`connectome-tl run`: writes the specified files, with the same bytes every time, also after a kill."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def finished(data: Path) -> Path:
-    """A run that was left alone."""
+    """An uninterrupted run."""
     out = data / "finished"
     done = subprocess.run(_line(data, out), capture_output=True, text=True, check=False, env=_environment())
     assert done.returncode == 0, done.stderr
@@ -51,7 +51,7 @@ def finished(data: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def brief(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of few models, and its run that was left alone in `finished`."""
+    """A study of few models, and its uninterrupted run in `finished`."""
     study = write_study(tmp_path_factory.mktemp("brief"), controls=(), baselines=("prevalence", "ridge"))
     run_study(study, study.parent / "finished")
     return study.parent
@@ -189,9 +189,9 @@ def test_a_run_killed_again_and_again_ends_with_the_same_files(brief: Path, comm
         _wait_until(lambda p=process, w=pattern, n=n_files: p.poll() is not None or len(list(out.glob(w))) >= n)
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-        _wait_until(lambda group=process.pid: not _alive(group))  # its workers do not outlive it
+        _wait_until(lambda group=process.pid: not _alive(group))  # its workers end with it
         assert not (out / "scores.json").exists()
-    (out / "models" / ".fit.json.abc.part").write_text('{"half": ')  # what a write leaves that is killed midway
+    (out / "models" / ".fit.json.abc.part").write_text('{"half": ')  # remains of a killed write
     assert command("run", brief / "study.yaml", "--out", out).code == 0
     assert contents(out) == contents(brief / "finished")
 
@@ -257,7 +257,7 @@ def test_a_second_writer_is_told_so(data: Path, finished: Path, command: Command
 def test_a_full_disk_is_said_and_the_same_command_goes_on(brief: Path, command: Command) -> None:
     out = brief / "full"
     limited = ["bash", "-c", 'ulimit -f 24; exec "$@"', "bash", *_line(brief, out)]  # files of 24 kB at most
-    # A measurement of coverage writes larger files of its own.
+    # Coverage measurement writes larger files.
     environment = {name: value for name, value in _environment().items() if not name.startswith("COVERAGE")}
     answer = subprocess.run(limited, capture_output=True, text=True, check=False, env=environment)
     assert answer.returncode == 74, answer.stderr
@@ -273,7 +273,7 @@ def test_a_full_disk_is_said_and_the_same_command_goes_on(brief: Path, command: 
 def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path, command: Command) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o555)
-    place = Path("/proc/self/fd") if os.geteuid() == 0 else closed  # the rights of a folder do not bind root
+    place = Path("/proc/self/fd") if os.geteuid() == 0 else closed  # permissions of a folder do not restrict root
     answer = command("run", data / "study.yaml", "--out", place / "out")
     assert answer.code == 74
     assert "cannot write here" in answer.err
@@ -311,7 +311,7 @@ def test_an_interrupt_asks_to_run_again(data: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_an_interrupt_within_an_import_has_the_same_exit_code(number: int, tmp_path: Path) -> None:
-    """CPython ends itself by SIGINT after a plain KeyboardInterrupt in a string that was executed, as imports do."""
+    """CPython ends itself by SIGINT after a KeyboardInterrupt in executed source text, as during imports."""
     program = f"""
         import os
         import signal

@@ -1,4 +1,4 @@
-"""The batch scripts of docs/howto/cluster.md, submitted to a Slurm of our own."""
+"""The batch scripts of docs/howto/cluster.md, submitted to a local Slurm."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def slurm() -> Iterator[Slurm]:
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a small study and of the page's scripts, named after the command and option that tell them apart."""
+    """Folder of a small study and of the page's scripts, named after the command and option that distinguish them."""
     folder = tmp_path_factory.mktemp("cluster")
     whole = small_settings(steps=1)
     study = small_settings(
@@ -72,7 +72,7 @@ def submit(slurm: Slurm, home: Path, *words: str) -> dict[str, str]:
 
 
 def _left_in(folder: Path) -> list[str]:
-    """Processes that still have this working directory after some seconds."""
+    """Processes that still have this working directory after a few seconds."""
     end = time.monotonic() + 20
     while True:
         there = []
@@ -105,4 +105,4 @@ def test_the_tasks_of_an_array_search_one_database(slurm: Slurm, home: Path) -> 
         script.write_text(script.read_text().replace("postgresql://tuner@db.example.org/trials", f"'{url}'"))
         assert len(submit(slurm, home, "search.sh")) == 2
     table = (home / "tuned" / "trials.tsv").read_text().splitlines()
-    assert len(table) == 1 + 2  # one trial for each of the two folds, whichever task made it
+    assert len(table) == 1 + 2  # one trial for each of the two folds, by any task

@@ -1,4 +1,4 @@
-"""Pipes, devices and loops of links in the place of any input file: one line, no wait and no memory."""
+"""Pipes, devices and loops of links instead of an input file: a one-line error, without waiting or memory use."""
 
 from __future__ import annotations
 
@@ -150,7 +150,7 @@ def test_the_door_names_what_stands_there_and_takes_no_memory(tmp_path: Path) ->
 
 
 def test_a_name_with_a_byte_that_is_no_character_is_written_and_said(inputs: Path, command: Command) -> None:
-    """Names come as bytes from other systems; Python keeps a stray one as half a character."""
+    """File names are bytes; Python represents invalid ones as surrogates."""
     strange = inputs / os.fsdecode(b"t\xff.tck")
     (inputs / "t.tck").rename(strange)
     out = inputs / os.fsdecode(b"o\xfe.tsv")

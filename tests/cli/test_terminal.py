@@ -1,4 +1,4 @@
-"""What commands print: one JSON object for programs, one last line where quiet, no control codes off a terminal."""
+"""Output of commands: one JSON object for programs, the last line with --quiet, no control codes without a terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ KEYS = {"command", "version", "exit_code", "result", "problems"}
 
 
 def commands() -> dict[str, Any]:
-    """Every command by its name, `atlas list` and the like among them."""
+    """Every command by its name, including subcommands such as `atlas list`."""
     found: dict[str, Any] = {}
     for name, one in typer.main.get_command(app).commands.items():  # type: ignore[attr-defined]
         below = getattr(one, "commands", None)
@@ -38,7 +38,7 @@ def commands() -> dict[str, Any]:
 
 
 def documented() -> dict[str, set[str]]:
-    """Fields of `result` by command, as the guide lists them; of several kinds of call, all."""
+    """Fields of `result` by command, as listed in the guide, for all kinds of call."""
     rows = re.findall(r"^\| `([a-z ]+)` \| (.*) \|$", PAGE.read_text("utf-8"), re.M)
     return {name: set(re.findall(r"`(\w+)`", re.sub(r"\(.*?\)", "", fields))) for name, fields in rows}
 
@@ -119,7 +119,7 @@ def test_quiet_leaves_errors(command: Command) -> None:
 
 
 class Screen(io.StringIO):
-    """A stream that says it is a terminal."""
+    """A stream that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True

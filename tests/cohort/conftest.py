@@ -1,4 +1,4 @@
-"""A small cohort on disk that a test can spoil in one place."""
+"""A small cohort on disk that a test can damage in one place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ages carry units and are plausible in them; two units in one column are asked about, with an answer that works."""
+"""Ages have units and are plausible; two units in one column raise a question, and the printed answer works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A cohort is read right, or refused with everything that is wrong."""
+"""A cohort is read correctly, or refused with a list of all problems."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def assert_same(one: Cohort, other: Cohort) -> None:
     for field in fields(Cohort):
         if field.name in ("flow", "sources", "notes", "volumes"):
             continue
-        if field.name == "transforms":  # the edges are written as they are, and nothing is left to do on reading
+        if field.name == "transforms":  # the edges are written unchanged, and reading does not change them
             assert set(other.transforms) <= {"none"}
             continue
         a, b = getattr(one, field.name), getattr(other, field.name)
@@ -140,7 +140,7 @@ def test_each_fault_is_named_with_its_subject(on_disk: OnDisk, name: str) -> Non
 
 
 def test_everything_wrong_is_listed_at_once(on_disk: OnDisk) -> None:
-    """Faults of the table, of the matrices and of their match, in one error."""
+    """Problems of the table, the matrices and their match, in one error."""
     on_disk.matrices["sub-01"][2, 3] = np.nan
     on_disk.matrices["sub-02"][2, 3] += 5
     on_disk.matrices["sub-07"] = symmetric(90, 7)
@@ -471,7 +471,7 @@ def test_abide_is_read_in_about_a_second(shared_data: Path, tmp_path: Path) -> N
     (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(settings))
     started = time.process_time()
     cohort = read_cohort(tmp_path / "cohort.yaml")
-    assert time.process_time() - started < 5  # 0.3 s on a quiet machine; the bound is for a busy one
+    assert time.process_time() - started < 5  # 0.3 s on an idle machine; the limit allows for a busy one
     assert cohort.weights.shape == (989, 1, 116, 116)
     assert cohort.targets["asd"].sum() == 455
     with np.load(folder / "fc_upper_f16.npz") as stored:
@@ -534,7 +534,7 @@ def test_files_under_another_pattern_are_one_line_that_shows_both_names(on_disk:
     on_disk.settings["connectomes"]["files"] = "{id}_sc.tsv"
     problems = on_disk.problems()
     assert len(problems) == 1
-    assert all(part in problems[0] for part in ("6 of 6 rows", "sub-01_sc.tsv", "there lie", "sub-01.tsv"))
+    assert all(part in problems[0] for part in ("6 of 6 rows", "sub-01_sc.tsv", "no such file; found", "sub-01.tsv"))
     on_disk.settings["connectomes"]["files"] = "{id}*.tsv"
     assert "are adjacent" in on_disk.problems(UsageError)[0]
     on_disk.settings["connectomes"]["files"] = "elsewhere/{id}.tsv"

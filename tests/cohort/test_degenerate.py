@@ -1,4 +1,4 @@
-"""Cohorts that can teach nothing say so: exit 65 where nothing is left, a loud line where a part is."""
+"""Cohorts without information are reported: exit code 65 if nothing is left, a warning if a part is."""
 
 from __future__ import annotations
 

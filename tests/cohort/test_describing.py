@@ -1,4 +1,4 @@
-"""The record of a cohort counts what is in it."""
+"""The record of a cohort has the correct counts."""
 
 from __future__ import annotations
 

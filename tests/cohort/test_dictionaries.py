@@ -1,4 +1,4 @@
-"""What the JSON beside a table says is used: levels, codes for missing values, units. And what contradicts it."""
+"""The JSON file of a table is used: levels, codes for missing values, units; contradictions are reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables in the encoding of a spreadsheet program are read where that is sure, and refused with one line elsewhere."""
+"""Tables in the encoding of a spreadsheet program are read if unambiguous, and otherwise refused with one line."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is left out, by which rule, in what order, and what happens to a subject whose value is not known."""
+"""Exclusion of subjects: rules, their order, and subjects with an unknown value."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns of files whose folders hold wildcards."""
+"""Patterns of files in folders with wildcards in their names."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def test_a_folder_called_like_the_pattern_does_not_hide_the_subjects(tmp_path: P
     files_of(tmp_path, "{id}/relmat.csv", "sub-01/relmat.csv", "sub-02/relmat.csv")
     found = found_files("sub-{id}/relmat.csv", tmp_path, Findings())
     assert sorted(found) == ["01", "02"]
-    # A template's folder is one more subject, and the id is still found.
+    # The folder of a template is another match, and the id is still found.
     assert sorted(found_files("{id}/relmat.csv", tmp_path, Findings())) == ["sub-01", "sub-02", "{id}"]
 
 

@@ -103,7 +103,7 @@ def test_ids_in_the_stack_must_not_contradict_the_row_table(tmp_path: Path) -> N
     [
         ({"transform": ["log1p", "none"]}, "2 entries for 1 measure:"),
         ({"key": ["a", "b"]}, "2 entries for 1 measure:"),
-        ({"labels": "numbered", "atlas": "aal90"}, "goes without names"),
+        ({"labels": "numbered", "atlas": "aal90"}, "means no names"),
         ({"measure": ["a", "b"], "transform": ["fisher_z", "none"], "diagonal": "keep"}, "diagonal"),
         ({"layout": "left"}, "layout"),
     ],

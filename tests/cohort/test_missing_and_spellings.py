@@ -1,4 +1,4 @@
-"""A word or a code for "missing" is missing in every column; one category has one spelling, or is asked about."""
+"""A word or a code for "missing" is missing in every column; one category has one spelling, or raises a question."""
 
 from __future__ import annotations
 

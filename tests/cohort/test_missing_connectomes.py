@@ -1,4 +1,4 @@
-"""Subjects without a connectome who stay in the cohort: by a missing file, or by a column that says why."""
+"""Subjects without a connectome who stay in the cohort: by a missing file, or by a column with the reason."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_rows_without_a_matrix_stay_as_subjects_without_a_connectome(folder: Pat
     assert cohort.node_mask.any(axis=1).tolist() == [True] * 4 + [False, True]
     assert not cohort.weights[4].any()
     want = np.loadtxt(folder / "p5.csv", delimiter=",")
-    np.testing.assert_array_equal(cohort.weights[5, 0], want)  # rows after the gap keep their own matrix
+    np.testing.assert_array_equal(cohort.weights[5, 0], want)  # rows after the gap have their own matrix
     assert (cohort.flow[-1].label, cohort.flow[-1].n_left) == ("5 with a connectome", 6)
     assert cohort.flow[-1].reason == "1 without: no matrix"
     assert any("p4" in note for note in cohort.notes)

@@ -1,10 +1,11 @@
-"""Sessions, phenotype and quality tables are joined by id and say when they cannot be."""
+"""Sessions, phenotype and quality tables are joined by id, with an error if this is impossible."""
 
 from __future__ import annotations
 
 import json
 
 import numpy as np
+import pytest
 
 from .conftest import OnDisk
 
@@ -55,6 +56,21 @@ def test_quality_of_upstream_tools_is_read_one_file_per_subject(on_disk: OnDisk)
     np.testing.assert_allclose(cohort.covariates["qc_mot_abs"], [0.1, 0.2, 0.3, 0.4])
 
 
+def test_merged_headers_of_files_of_single_subjects_are_noted_once(on_disk: OnDisk) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    for i in range(1, 7):
+        book = openpyxl.Workbook()
+        for row in (["Growth", None], ["head", "weight"], [30 + i, 3000 + i]):
+            book.active.append(row)
+        book.active.merge_cells("A1:B1")
+        book.save(on_disk.folder / f"growth-0{i}.xlsx")
+    on_disk.settings["covariates"] = [{"column": "weight", "unit": "g"}]
+    cohort = with_tables(on_disk, {"file": "growth-{id}.xlsx"}).read()
+    assert cohort.covariates["weight"].tolist() == [3001, 3002, 3003, 3004, 3005, 3006]
+    (note,) = (one for one in cohort.notes if "Growth" in one)
+    assert note == "growth-01.xlsx: the title 'Growth' (A1:B1) was not read (and so in 5 more files)"
+
+
 def test_what_does_not_fit_is_listed_with_everything_else(on_disk: OnDisk) -> None:
     (on_disk.folder / "more.tsv").write_text("who\tsex\nsub-01\tF\n")
     (on_disk.folder / "clash.tsv").write_text("participant_id\tsex\nsub-01\tM\n")
@@ -80,7 +96,7 @@ def test_a_unit_that_contradicts_the_sidecar_is_refused(on_disk: OnDisk) -> None
 
 
 def redcap(on_disk: OnDisk) -> OnDisk:
-    """A longitudinal export: birth, scan and follow-up are rows of their own, in one file."""
+    """A longitudinal export: birth, scan and follow-up are separate rows in one file."""
     lines = ["record_id,redcap_event_name,redcap_repeat_instrument,ga_birth,scan_pma,bayley_cog"]
     for i in range(1, 7):
         lines += [f"{i},birth_arm_1,,29+{i},,", f"{i},term_arm_1,,,4{i - 1},", f"{i},term_arm_1,mri,,,"]

@@ -1,4 +1,4 @@
-"""Numbers that can be read in one way are read, others are asked about; and every printed answer works."""
+"""Unambiguous numbers are read, others raise a question; and every printed answer works."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Places of regions mean the same in every atlas, and are a part of what a fit's key covers."""
+"""Locations of regions are comparable between atlases, and are part of the key of a fit."""
 
 from __future__ import annotations
 

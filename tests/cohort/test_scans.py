@@ -1,4 +1,4 @@
-"""Rows that are scans: a child's scans are kept together, with its twin's; dHCP's and REDCap's ways of writing."""
+"""Rows that are scans: scans of a child stay together with those of its twin; formats of dHCP and REDCap."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ def test_a_redcap_export_may_be_the_participants_table(on_disk: OnDisk) -> None:
 
 @pytest.mark.parametrize("layout", ["one file per child", "one file for all"])
 def test_a_bids_sessions_table_gives_each_scan_a_row(on_disk: OnDisk, layout: str) -> None:
-    """participants.tsv has a row per child; its scans, their ages and head sizes stand in sessions.tsv."""
+    """participants.tsv has a row per child; its scans, their ages and head sizes are in sessions.tsv."""
     on_disk.table = {name: cells[:3] for name, cells in on_disk.table.items() if name not in ("pma", "participant_id")}
     on_disk.table = {"participant_id": ["sub-CC01", "sub-CC02", "sub-CC03"], **on_disk.table}
     on_disk.table["family"] = ["", "", ""]

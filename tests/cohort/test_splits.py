@@ -1,4 +1,4 @@
-"""Split plans: made first, from ids, families, sites and one stratum alone; frozen, hashed, saved."""
+"""Split plans: made first, from ids, families, sites and one stratum only; frozen, hashed, saved."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_families_never_straddle_and_everyone_is_tested_once(
 def test_inner_folds_refuse_training_rows_of_fewer_families() -> None:
     cohort = people(20, family=[*"cbb", *[""] * 5, "c", "", *"aba", "", "", *"aaabb"])
     split = SplitSettings(repeats=2, outer=2, inner=3, seed=0, stratum="outcome")
-    with pytest.raises(UsageError, match="families count once"):  # one half has families a and b alone
+    with pytest.raises(UsageError, match="families count once"):  # one half has families a and b only
         make_split_plan(cohort, split)
 
 
@@ -112,7 +112,7 @@ def test_repeats_and_seeds_differ_and_equal_settings_agree() -> None:
     assert len({tuple(fold.test for fold in folds) for folds in plan.repeats}) == 3
     assert plan == make_split_plan(cohort, SplitSettings(repeats=3, outer=3, seed=1))
     assert plan.hash != make_split_plan(cohort, SplitSettings(repeats=3, outer=3, seed=2)).hash
-    # More repeats are more of the same: the first ones stay.
+    # With more repeats, the first ones are unchanged.
     assert make_split_plan(cohort, SplitSettings(repeats=2, outer=3, seed=1)).repeats == plan.repeats[:2]
 
 
@@ -243,7 +243,7 @@ def test_without_a_declared_stratum_folds_are_stratified_by_the_first_binary_out
         people(33, stratum=np.arange(33) % 4 == 0),
         tasks=(
             Task(name="score", kind="regression", column="score"),
-            Task(name="other", kind="binary", column="other"),  # nobody is positive
+            Task(name="other", kind="binary", column="other"),  # no subject is positive
             Task(name="outcome", kind="binary", column="outcome"),
         ),
     )

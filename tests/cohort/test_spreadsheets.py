@@ -1,4 +1,4 @@
-"""Excel sheets and exports of spreadsheet programs: read as a person reads them, or refused with what to do."""
+"""Excel sheets and exports of spreadsheet programs: read as a person would read them, or refused with a remedy."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_sheet_is_read_as_it_is_shown(tmp_path: Path) -> None:
         ["sub-01", 40.5, 101, datetime.datetime(2020, 3, 1), "F "],
         ["sub-02", 41.0, None, None, "M"],
     ]
-    for name in ("t.xlsx", "t.csv"):  # the content counts, not the name
+    for name in ("t.xlsx", "t.csv"):  # recognised by content, not by name
         table = read_table(book(tmp_path / name, rows))
         assert table.columns.tolist() == rows[0]
         assert table.values.tolist() == [["sub-01", "40.5", "101", "2020-03-01", "F"], ["sub-02", "41", "", "", "M"]]
@@ -47,7 +47,7 @@ def test_a_sheet_and_its_text_are_one_table(tmp_path: Path) -> None:
 
 def test_what_a_sheet_leaves_open_is_refused_with_a_remedy(tmp_path: Path) -> None:
     several = book(tmp_path / "a.xlsx", [["id"], ["1"]], more={"Codes": [["x"], ["y"]]})
-    with pytest.raises(DataError, match=r"several sheets.*'Codes'.*file of its own"):
+    with pytest.raises(DataError, match=r"several sheets.*'Codes'.*separate file"):
         read_table(several)
     book(tmp_path / "b.xlsx", [["id", "x"], ["a", "=1+1"]])
     with pytest.raises(DataError, match=r"cell B2.*save it again"):
@@ -117,11 +117,11 @@ def test_merged_cells_above_the_rows_are_titles_and_groups(
     ("rows", "ranges", "said"),
     [
         ([["id", "x"], ["a", 1], ["b", None]], ["B2:B3"], r"B2:B3 \('1'\).*Unmerge"),
-        ([["id", "x", None], ["a", 1, 2], ["b", 3, 4]], ["B1:C1"], r"without names of their own.*B1:C1 \('x'\)"),
+        ([["id", "x", None], ["a", 1, 2], ["b", 3, 4]], ["B1:C1"], r"without names.*B1:C1 \('x'\)"),
         ([["id", "site", None], ["a", "Ulm", "x"], ["b", "Bern", "y"]], ["B1:C1"], "two names for column 1"),
         (GROUPED, ["B1:C1"], r"two names for column 4 \(Age, weeks\).*B1:C1.*Unmerge"),
         ([["id", "x"], ["a", 1], ["b", 2]], ["A1:A2"], r"two names for column 2"),
-        ([["participant_id", None], ["sub-01", None], ["sub-02", None]], ["A1:B1"], "without names of their own"),
+        ([["participant_id", None], ["sub-01", None], ["sub-02", None]], ["A1:B1"], "without names"),
     ],
     ids=["rows", "numbers", "text", "second name", "one over a row", "a list under one name"],
 )
@@ -130,6 +130,27 @@ def test_merged_cells_that_leave_names_or_values_open_are_refused_with_their_pla
 ) -> None:
     with pytest.raises(DataError, match=said):
         read_table(merged(tmp_path / "t.xlsx", rows, *ranges))
+
+
+@pytest.mark.parametrize(
+    ("rows", "refused"),
+    [
+        ([["", "Bayley", "Age"], ["id", "score", "weeks"], ["a", "90", "40"], ["b", "n/a", "41"]], True),
+        ([["", "Bayley", "Age"], ["a", "90", "40"], ["b", "95", "41"]], False),
+        ([["", "Bayley", "Age"], ["a", "n/a", "n/a"], ["b", "95", "41"]], False),
+        ([["", "Bayley", "site"], ["a", "declined", "Ulm"], ["b", "95", "Ulm"]], False),
+        ([["", "sex", "site"], ["a", "F", "Ulm"], ["b", "M", "Ulm"]], False),
+    ],
+    ids=["two lines", "one line", "missing values", "a word among numbers", "words"],
+)
+def test_a_second_line_of_a_header_is_told_from_a_row(rows: list[list[str]], refused: bool, tmp_path: Path) -> None:
+    file = tmp_path / "t.csv"
+    file.write_text("".join(",".join(row) + "\n" for row in rows))
+    if refused:
+        with pytest.raises(DataError, match=r"the header has two lines.*id, score, weeks.*one name per column"):
+            read_table(file)
+    else:
+        assert len(read_table(file)) == len(rows) - 1
 
 
 def test_an_empty_second_sheet_is_no_matter(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""A stack is read some subjects at a time, whatever kind of file it is, and damage behind the header is named."""
+"""A stack of any file type is read in blocks of subjects, and damage after the header is reported."""
 
 from __future__ import annotations
 

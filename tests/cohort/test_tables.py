@@ -1,4 +1,4 @@
-"""Tables from hospitals, spreadsheets and REDCap are read in one way only, or asked about."""
+"""Tables from hospitals, spreadsheets and REDCap are read in one way only, or raise a question."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Archives: MATLAB 4 as DSI Studio writes it, several arrays as measures, and archives larger than any real one."""
+"""Archives: MATLAB 4 as DSI Studio writes it, several arrays as measures, and archives of implausible size."""
 
 from __future__ import annotations
 

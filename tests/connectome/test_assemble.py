@@ -1,4 +1,4 @@
-"""Assembly against brute force, dipy and MRtrix3's own numbers."""
+"""Assembly compared with brute force, dipy and MRtrix3."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEEP = AssemblySettings(diagonal="keep")
 
 
 def oblique(seed: int) -> tuple[Volume, np.random.Generator]:
-    """Sparse labels on a turned grid with uneven voxels, mirrored for even seeds."""
+    """Sparse labels on a rotated grid with anisotropic voxels, mirrored for even seeds."""
     rng = np.random.default_rng(seed)
     shape = rng.integers(6, 16, 3)
     axes = np.linalg.qr(rng.normal(size=(3, 3)))[0] @ np.diag(rng.uniform(0.8, 3.0, 3))
@@ -215,7 +215,7 @@ def test_wrong_tables_and_weights_are_refused(three_blocks: Volume) -> None:
 
 def test_a_connectome_without_any_edge_is_no_result(three_blocks: Volume) -> None:
     regions = regions_of_image(three_blocks)
-    with pytest.raises(DataError, match="holds no streamline"):
+    with pytest.raises(DataError, match="contains no streamline"):
         assemble(reduce_streamlines([]), three_blocks, regions)
     nowhere, within = ((1, 1, 1), (13.5, 1, 1)), ((1, 1, 1), (2, 1, 1))
     near = AssemblySettings(radius_mm=2)

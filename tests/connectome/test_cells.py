@@ -1,4 +1,4 @@
-"""Numbers in text: what can be read in one way is read, what can be read in two is refused, and at once."""
+"""Numbers in text: unambiguous text is read, ambiguous text is refused, quickly."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is written is read back to the last bit, with its names, masks and sidecar."""
+"""Exported files are read back bit for bit, with names, masks and sidecar."""
 
 from __future__ import annotations
 

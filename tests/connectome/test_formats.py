@@ -1,7 +1,7 @@
 """Every importer reads its golden file and rejects a damaged one, with one clear message.
 
-Golden files are made here by the tool's own writer where it can be installed (scipy, networkx, NumPy,
-MRtrix3), else after the tool's documentation.
+Golden files are made here by the tool's own writer if it can be installed (scipy, networkx, NumPy, MRtrix3), otherwise
+according to the tool's documentation.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def scilpy(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
 
 
 def edges(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
-    """As Connectome Mapper 3 writes its network: only edges that are there."""
+    """As Connectome Mapper 3 writes its network: existing edges only."""
     lines = ["source\ttarget\tnumber_of_fibers"]
     lines += [f"{names[i]}\t{names[j]}\t{float(matrix[i, j])!r}" for i, j in np.argwhere(np.triu(matrix))]
     path = folder / "sub-1_conndata-network_connectivity.tsv"
@@ -215,7 +215,7 @@ def test_a_doubled_label_is_rejected(tmp_path: Path, name: str) -> None:
 
 
 def test_labels_that_disagree_between_rows_and_columns_are_rejected(tmp_path: Path) -> None:
-    """Two labels exchanged on one side only: the matrix is transposed against its names."""
+    """Two labels exchanged on one side only: the matrix does not match its names."""
     swapped = [ALL_NAMES[1], ALL_NAMES[0], *ALL_NAMES[2:]]
     _text(tmp_path / "one.csv", symmetric(), swapped, ALL_NAMES, ",")
     with pytest.raises(DataError, match="different names"):
@@ -232,7 +232,7 @@ def test_labels_that_disagree_between_rows_and_columns_are_rejected(tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["qsirecon", "cmp3", "graphml"])
 def test_exchanged_names_are_rejected_where_the_file_also_has_numbers(tmp_path: Path, name: str) -> None:
-    """A single list of names cannot show that two were exchanged; the numbers beside it can."""
+    """A single list of names cannot show that two were exchanged; additional numbers can."""
     swapped = [ALL_NAMES[1], ALL_NAMES[0], *ALL_NAMES[2:]]
     with pytest.raises(DataError, match="contradict") as caught:
         imported(MAKERS[name](tmp_path, symmetric(), swapped), name)
@@ -343,7 +343,7 @@ def test_mu_beside_qsirecon_is_applied_once_to_sift_measures_and_said(tmp_path: 
     path = tmp_path / "sub-1_space-ACPC_connectivity.mat"
     keys = {"atlas_AAL_sift_radius2_count_connectivity": matrix, "atlas_AAL_radius2_count_connectivity": matrix}
     savemat(path, {"atlas_AAL_region_labels": np.array(ALL_NAMES, dtype=object), **keys}, long_field_names=True)
-    assert any("do not compare" in note for note in read_matrix(path).notes)
+    assert any("are not comparable" in note for note in read_matrix(path).notes)
     (tmp_path / "sub-1_space-ACPC_model-sift2_mu.txt").write_text("0.25\n")
     found = read_matrix(path)
     by_measure = dict(zip(found.measures, found.values, strict=True))

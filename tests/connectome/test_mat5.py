@@ -1,4 +1,4 @@
-"""Our reader of MATLAB files says what scipy's says, and stays alive where scipy's does not."""
+"""Our reader of MATLAB files agrees with scipy's, and does not crash where scipy's does."""
 
 from __future__ import annotations
 

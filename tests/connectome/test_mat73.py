@@ -1,4 +1,4 @@
-"""MATLAB 7.3 files, written by another program, are read as their version 5 twins; nothing leads out of them."""
+"""MATLAB 7.3 files by another program are read like the same data in version 5; external references are refused."""
 
 from __future__ import annotations
 

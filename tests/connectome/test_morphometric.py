@@ -1,4 +1,4 @@
-"""Morphometric networks against numpy's correlation and divergences with a closed form."""
+"""Morphometric networks compared with numpy's correlation and closed-form divergences."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_divergence_of_gaussians_is_near_its_closed_form() -> None:
 @pytest.mark.parametrize("slope", [1.0, 0.25])
 @pytest.mark.parametrize("sd", [10.0, 100.0])
 def test_whole_numbers_give_the_divergence_of_what_was_rounded(sd: float, slope: float) -> None:
-    """Images are stored as integers, scaled or not: thousands of voxels share some ten or hundred values."""
+    """Images are stored as integers, scaled or not: thousands of voxels share ten to a hundred values."""
     rng = np.random.default_rng(3)
     exact = [rng.normal(1000 + sd * mean, sd, 20_000) for mean in (0.0, 1.0, 2.0)]
     rounded = [(np.rint(values) * np.float32(slope)).astype(np.float32) for values in exact]

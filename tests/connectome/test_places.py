@@ -1,4 +1,4 @@
-"""A label image of another atlas, another numbering or another side is known by where its regions lie."""
+"""A label image of another atlas, numbering or side is recognised by the locations of its regions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def points(atlas: Atlas, places: np.ndarray, numbers: list[int] | None = None) -
 
 
 def head(seed: int) -> np.ndarray:
-    """A turned, smaller, sheared head."""
+    """A rotated, smaller, sheared head."""
     rng = np.random.default_rng(seed)
     turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
     turn *= np.sign(np.linalg.det(turn))

@@ -1,4 +1,4 @@
-"""Whatever a file, or a list beside it, says about its rows is used or named in a refusal; order is assumed last."""
+"""Information on rows in a file, or in a list next to it, is used or named in a refusal; order is assumed last."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_list_beside_a_bare_matrix_names_it(tmp_path: Path, name: str) -> None
 
 
 def test_names_in_comment_lines_are_used(tmp_path: Path) -> None:
-    """`numpy.savetxt(header=...)` puts them behind a `#`."""
+    """`numpy.savetxt(header=...)` writes them after a `#`."""
     np.savetxt(tmp_path / "m.csv", TURNED, delimiter=",", header=",".join(NAMES[TURN]))
     np.testing.assert_array_equal(read(tmp_path / "m.csv")[0].weights[0], MATRIX)
     np.savetxt(tmp_path / "m.csv", TURNED, header="\n".join(NAMES[TURN]))
@@ -124,7 +124,7 @@ def test_label_numbers_kept_as_text_or_as_floats_are_label_numbers(tmp_path: Pat
 
 
 def test_counts_beside_names_say_nothing_and_label_numbers_are_compared(tmp_path: Path) -> None:
-    """pandas writes 0, 1, 2 ... beside the rows of a table with a header of names."""
+    """pandas writes 0, 1, 2 ... as row names of a table with a header of names."""
     for start in (0, 1):
         rows = [",".join(["", *NAMES[TURN]])]
         rows += [",".join([str(i), *map(str, row)]) for i, row in enumerate(TURNED, start)]
@@ -211,7 +211,7 @@ def test_no_remedy_that_would_read_label_numbers_as_data(tmp_path: Path) -> None
     for format in ("auto", "dipy", "mrtrix"):
         with pytest.raises(DataError) as caught:
             read(tmp_path / "m.csv", format=format)
-        assert "say format: dipy" not in str(caught.value)
+        assert "set format: dipy" not in str(caught.value)
 
 
 def test_formats_that_go_by_row_number_refuse_names(tmp_path: Path) -> None:
@@ -241,7 +241,7 @@ def test_names_as_tools_change_them(tmp_path: Path, write: object, note: str) ->
 
 
 def test_names_as_r_changes_them(tmp_path: Path) -> None:
-    """`check.names` changes the header and not the row names; V1, V2 are no names but positions."""
+    """`check.names` changes the header and not the row names; V1, V2 are positions, not names."""
     atlas = load_atlas("schaefer100")
     matrix = symmetric(100)
     mangled = ["X" + name.replace("-", ".") for name in atlas.names]
@@ -341,7 +341,7 @@ def test_a_row_of_any_word_for_missing_is_a_missing_region(tmp_path: Path, word:
     assert found.node_mask.tolist() == [True, True, False, True]
     keep = [0, 1, 3]
     np.testing.assert_array_equal(found.weights[0][np.ix_(keep, keep)], matrix[np.ix_(keep, keep)])
-    cells[2] = ["1"] * 4  # no longer throughout
+    cells[2] = ["1"] * 4  # no longer consistent
     (tmp_path / "m.csv").write_text("a,b,c,d\n" + "\n".join(",".join(row) for row in cells) + "\n")
     with pytest.raises(DataError, match="NaN"):
         read(tmp_path / "m.csv", known=RowNames(table=TABLE))

@@ -1,4 +1,4 @@
-"""Time series as XCP-D, giga_connectome and ABIDE write them become the connectome that nilearn makes of them."""
+"""Time series in the formats of XCP-D, giga_connectome and ABIDE give the connectome that nilearn computes."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_a_named_table_is_nilearns_connectome(tmp_path: Path, kind: str) -> None
     assert np.flatnonzero(~read(tmp_path / "gap.tsv").node_mask).tolist() == [3]
 
 
-# What ABIDE's files number their columns with: the AAL toolbox's numbers (a pair of sides each, and the vermis).
+# Column numbers in ABIDE's files are those of the AAL toolbox (pairs of sides, and the vermis).
 PAIRS = [
     int(pair)
     for line in (
@@ -68,7 +68,7 @@ def abide(path: Path, numbers: list[int], series: np.ndarray) -> Path:
 
 
 def test_abides_1d_file_goes_by_the_toolboxs_numbers(tmp_path: Path) -> None:
-    """Numbers, not positions, say which region a column is: in any order, and with columns left out."""
+    """Numbers, not positions, identify the region of a column: in any order, and with missing columns."""
     turn = np.random.default_rng(2).permutation(116)
     for order in (np.arange(116), turn):
         path = abide(tmp_path / "s_rois_aal.1D", [TOOLBOX[i] for i in order], SERIES[:, order])

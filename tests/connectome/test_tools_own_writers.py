@@ -1,4 +1,4 @@
-"""Files made step by step as each tool makes them: by its own writer where that is installed, else by the same calls.
+"""Files written step by step as by each tool: by its own writer if installed, otherwise by the same calls.
 
 QSIRecon: savemat per measure, loadmat, merged, savemat compressed. XCP-D and giga_connectome: pandas.
 Connectome Mapper 3: a networkx graph to a structure of arrays and to GraphML. dipy and tck2connectome: themselves.
@@ -154,7 +154,7 @@ def test_connectome_mapper_mat_and_graphml(tmp_path: Path) -> None:
 
 
 def test_dipys_connectivity_matrix(tmp_path: Path) -> None:
-    """dipy counts label 0 too and sizes the matrix by the largest label it met."""
+    """dipy includes label 0, and the size of its matrix is the largest label."""
     from dipy.tracking.utils import connectivity_matrix
 
     rng = np.random.default_rng(5)
@@ -180,7 +180,7 @@ def test_scilpys_array_with_its_list_of_labels(tmp_path: Path) -> None:
 
 @pytest.mark.mrtrix
 def test_qsiparc_by_tck2connectome(tmp_path: Path, shared_data: Path) -> None:
-    """qsiparc runs `tck2connectome` with these options and writes its table's names beside the matrix."""
+    """qsiparc runs `tck2connectome` with these options and writes the names of its table with the matrix."""
     if shutil.which("tck2connectome") is None:
         pytest.skip("MRtrix3 is not installed")
     folder = shared_data / "tractseg_peaks"

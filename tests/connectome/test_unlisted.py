@@ -1,4 +1,4 @@
-"""Labels that a table leaves out: tissue takes no streamline ends, unknown labels may not take many."""
+"""Labels missing from a table: tissue receives no streamline ends, unknown labels only a few."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from connectome_tl.settings.imaging import AssemblySettings
 
 
 def head(labels: tuple[int, ...], white: int) -> tuple[Volume, list[np.ndarray]]:
-    """Blocks of 4 voxels beside each other in white matter; streamlines from block to block that stop short of it."""
+    """Adjacent blocks of 4 voxels in white matter; streamlines between blocks that end shortly before them."""
     rng = np.random.default_rng(len(labels))
     data = np.full((6 * len(labels), 10, 10), white, dtype=np.int32)
     centres = []
@@ -98,10 +98,10 @@ def test_a_table_of_cortex_leaves_deep_regions_out_and_says_what_they_take() -> 
 
 
 def test_a_table_that_lacks_some_regions_of_a_kind_is_refused() -> None:
-    """Half a table: cortex that it does not list takes streamlines."""
+    """Half a table: unlisted cortex receives streamlines."""
     labels, lines = head((1001, 1024, 2001, 2035), 0)
     half = RegionTable(("ctx-lh-bankssts", "ctx-lh-precentral"), (1001, 1024))
-    with pytest.raises(DataError, match="not in the table take streamline ends"):
+    with pytest.raises(DataError, match="not in the table receive streamline ends"):
         assemble(reduce_streamlines([from_list(lines)]), labels, half)
     settings = AssemblySettings(max_unlisted_ends=1)
     assert assemble(reduce_streamlines([from_list(lines)]), labels, half, settings=settings).account.edges > 0
@@ -117,7 +117,7 @@ def test_tissue_that_stands_as_a_row_is_said(named: bool) -> None:
         reduce_streamlines([from_list(lines)]), labels, regions, settings=AssemblySettings(diagonal="keep")
     )
     (said,) = [warning for warning in found.warnings if "rows that are white" in warning]
-    assert "FreeSurfer take 100.0% of the streamline ends" in said
+    assert "FreeSurfer receive 100.0% of the streamline ends" in said
 
 
 def test_numbers_of_another_scheme_are_not_taken_for_tissue() -> None:

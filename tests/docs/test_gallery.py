@@ -64,7 +64,7 @@ def patterns() -> Iterator[str]:
 def test_every_file_has_a_line_in_the_gallery_and_is_valid(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     assert any(fnmatch(name, pattern) for pattern in patterns()), f"docs/gallery.md has no line for {name}"
     text = (CONFIGS / name).read_text("utf-8")
-    for other in FILES:  # a study's cohorts are read, too
+    for other in FILES:  # cohorts of a study are read as well
         for variable in re.findall(r"\$\{(\w+)\}", (CONFIGS / other).read_text("utf-8")):
             monkeypatch.setenv(variable, "/data")
     if name in NOT_OURS:
@@ -88,7 +88,7 @@ def test_every_line_of_the_gallery_is_of_a_file() -> None:
 
 
 def with_outcomes(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
-    """The cohort with random outcomes of these names, the first a class, and a measure of each region."""
+    """The cohort with random outcomes of these names, the first one binary, and a measure of each region."""
     rng = np.random.default_rng(len(names))
     tasks = tuple(
         Task(name=name, kind="regression" if k else "binary", column=f"column_{name}") for k, name in enumerate(names)
@@ -111,7 +111,7 @@ def with_outcomes(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
 
 @pytest.mark.parametrize("name", RUN_HERE)
 def test_a_study_of_the_gallery_runs_small(name: str) -> None:
-    """The recipes are run in tests/evaluation, images_to_report.yaml in tests/workflows."""
+    """The published models are run in tests/evaluation, images_to_report.yaml in tests/workflows."""
     study = load_settings(CONFIGS / name, StudySettings, overrides=[*SMALL, *RUN_HERE[name]])
     roles = small_cohorts().roles
     default = ("cognitive", "language")

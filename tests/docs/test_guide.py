@@ -1,4 +1,4 @@
-"""The guide: it builds without a warning, and each of its code blocks runs, is checked, or says why not."""
+"""The guide: it builds without a warning, and each of its code blocks is run, checked, or marked with a reason."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ import pytest
 
 from connectome_tl.cli import main
 from connectome_tl.config import parse_settings
+from connectome_tl.evaluation import planning, power
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
@@ -57,7 +58,7 @@ def blocks(page: Path) -> Iterator[Block]:
 
 
 def lab(folder: Path) -> None:
-    """The files that the guide starts from: matrices without names, a sheet in another order."""
+    """The files that the guide starts with: matrices without names, a sheet in another order."""
     rng = np.random.default_rng(0)
     (folder / "matrices").mkdir(parents=True)
     ids = [f"INF{i:02d}" for i in range(26)]
@@ -107,19 +108,23 @@ def test_every_code_block_is_run_checked_or_marked(page: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fits_once")
 @pytest.mark.parametrize("page", RUN)
 def test_the_commands_of_a_page_run_as_printed(
     page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     lab(tmp_path / "lab")
     monkeypatch.chdir(tmp_path)
+    if page not in PRINTED:
+        for module in (planning, power):
+            monkeypatch.setattr(module, "N_STUDIES", 20)
     script = ""
     for block in blocks(DOCS / page):
         if block.runs and block.language == "bash":
             run_bash(block.text)
         elif block.runs and block.language == "python":
             script += block.text
-            # In a process of its own: an extension that is registered here would stay for the tests that follow.
+            # In a separate process: an extension registered here would affect later tests.
             done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
     printed = capsys.readouterr().out
@@ -128,7 +133,7 @@ def test_the_commands_of_a_page_run_as_printed(
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(DOCS).as_posix())
 def test_blocks_of_commands_are_marked_as_such(page: Path) -> None:
-    """A fence without a language holds no commands, and one of bash is run by a test or says why not."""
+    """A fence without a language holds no commands, and a bash block is run by a test or marked with a reason."""
     plain = [text for language, text in _ANY_FENCE.findall(page.read_text("utf-8")) if not language]
     assert not [text for text in plain if "connectome-tl " in text], f"{page.name}: write ```bash"
     for block in blocks(page):
@@ -137,7 +142,7 @@ def test_blocks_of_commands_are_marked_as_such(page: Path) -> None:
 
 
 def written_commands(text: str) -> Iterator[str]:
-    """Every call of our command in fences of commands and in the sentences of a page."""
+    """Every call of the command in code blocks and in the text of a page."""
     for language, fence in _ANY_FENCE.findall(text):
         if language in ("", "bash"):
             yield from re.findall(r"connectome-tl [a-z-].*", fence.replace("\\\n", " "))
@@ -149,7 +154,7 @@ def written_commands(text: str) -> Iterator[str]:
     "page", [*PAGES, *(DOCS.parent / name for name in READMES)], ids=lambda p: p.relative_to(DOCS.parent).as_posix()
 )
 def test_every_command_that_a_page_names_has_these_arguments_and_options(page: Path) -> None:
-    """Parsed by the program itself, without being run."""
+    """Parsed by the program, without being run."""
     import typer
 
     from connectome_tl.cli.app import app

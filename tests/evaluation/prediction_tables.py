@@ -1,4 +1,4 @@
-"""Tables of predictions for the tests of this folder."""
+"""Tables of predictions for the tests in this folder."""
 
 from __future__ import annotations
 

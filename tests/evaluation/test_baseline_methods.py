@@ -1,4 +1,4 @@
-"""Every baseline has a row in the table of models, a sentence with its source, and steps that the study asks for."""
+"""Every baseline has a row in the table of models, a sentence with its source, and the steps of the settings."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Permutation tests of baselines give what a whole new run on the permuted outcomes gives."""
+"""Permutation tests of baselines equal complete new runs on the permuted outcomes."""
 
 from __future__ import annotations
 

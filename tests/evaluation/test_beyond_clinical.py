@@ -1,4 +1,4 @@
-"""Value beyond covariates: on the models' own rows, beyond curves, within sites; what cannot be tested is said."""
+"""Value beyond covariates: on the models' rows, beyond nonlinear terms, within sites; omitted tests are reported."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def found(cohort=COHORTS.target, names=("cognitive", "motor_score"), **changed):
 
 
 def curved(seed, n=60):
-    """Outcome and edges follow the square of one covariate and share nothing else."""
+    """Outcome and edges depend on the square of one covariate and on no other common variable."""
     rng = np.random.default_rng([4, seed])
     c = rng.standard_normal((n, 1))
     x = rng.standard_normal((n, 80)) + (c**2 - 1) @ rng.normal(0, 1, (1, 80))
@@ -92,7 +92,7 @@ def test_a_square_that_edges_and_outcome_share_is_no_value_beyond_the_covariate(
         c, x, y, folds = curved(seed)
         linear.append(p_value(c, x, y, folds))
         full.append(p_value(np.column_stack([c, c**2, *natural_spline(c[:, 0])]), x, y, folds))
-    assert np.mean(np.array(linear) <= 0.05) > 0.5  # what a linear adjustment finds
+    assert np.mean(np.array(linear) <= 0.05) > 0.5  # result of a linear adjustment
     assert np.mean(np.array(full) <= 0.05) < 0.25
 
 
@@ -161,7 +161,7 @@ def test_permutations_stay_within_sites(monkeypatch):
     own = np.array([seen["sites"][i] for i in seen["subjects"]])
     assert (own[seen["moves"]] == own).all()
     assert "of a site" in result.method
-    assert "site" in result.method.split("taken out:")[1]
+    assert "site" in result.method.split("removed:")[1]
 
 
 def test_what_cannot_be_tested_is_said():

@@ -1,4 +1,4 @@
-"""Calibration, recalibration and net benefit against statsmodels, scikit-learn and worked cases."""
+"""Calibration, recalibration and net benefit compared with statsmodels, scikit-learn and worked examples."""
 
 from __future__ import annotations
 

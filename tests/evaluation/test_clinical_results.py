@@ -1,4 +1,4 @@
-"""One call gives every clinical record, and leaves out what cannot be said."""
+"""One call returns every clinical record, and omits those that are not defined."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Paired differences, the verdict's fixed rule, and the sentences made of them."""
+"""Paired differences, the fixed rule of the verdict, and the resulting sentences."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_headlines_claim_no_more_than_the_interval(score, words):
 
 
 def test_a_headline_tells_a_signal_from_its_size():
-    """The permutation test rejects while the interval holds .5: there is signal, its size is open."""
+    """The permutation test rejects while the interval contains .5: there is signal of unknown size."""
     test = PermutationResult(
         task="motor", model="full", metric="auc", question="Does the model predict better than chance?",
         observed=0.7, null=(0.5,), p_value=0.01, p_value_max=0.03, n_permutations=199,

@@ -1,4 +1,4 @@
-"""The five controls of an image study: what they see, who lacks a volume, and where there are none."""
+"""The five controls of an image study: their inputs, subjects without a volume, and studies without volumes."""
 
 from __future__ import annotations
 

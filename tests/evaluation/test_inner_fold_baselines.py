@@ -1,4 +1,4 @@
-"""CPM, elastic net, components and support vectors equal scikit-learn or a reference, on the same inner parts."""
+"""CPM, elastic net, components and support vectors equal scikit-learn or a reference, on the same inner folds."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ N, N_TEST, N_EDGES = 40, 9, 70
 
 
 def made(seed: int = 0) -> tuple[Design, np.ndarray, np.ndarray]:
-    """Rows with twins, a score and a label of 0 and 1 that the first edges carry."""
+    """Rows with twins, a score and a 0/1 label that depend on the first edges."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(N + N_TEST, N_EDGES)) * rng.uniform(0.5, 3, N_EDGES) + rng.normal(size=N_EDGES)
     z = (x - x.mean(axis=0)) / x.std(axis=0)

@@ -1,4 +1,4 @@
-"""Instability falls with the number of infants; a bootstrap is of families; no refit sees the infant it judges."""
+"""Instability decreases with the number of infants; bootstraps draw families; no refit uses the infant it predicts."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def test_every_model_of_every_binary_task_is_refitted_and_the_network_s_original
 
 
 def test_no_refit_uses_a_test_row(monkeypatch):
-    """Wrecked test rows change predictions of those rows only through their own features: no fit moves."""
+    """Corrupted test rows change predictions of these rows only through their own features: no fit changes."""
     from small_study import fitted_bytes
 
     states = []
@@ -133,7 +133,7 @@ def test_no_refit_uses_a_test_row(monkeypatch):
 def test_a_draw_of_the_same_infant_is_a_row_of_its_own():
     ids = COHORTS.target.ids
     tables = COHORTS.target.covariates
-    known = replace(COHORTS.target, as_read=tables, scores=tables, volumes=tuple(ids))  # all that a file may bring
+    known = replace(COHORTS.target, as_read=tables, scores=tables, volumes=tuple(ids))  # all that a file may contain
     again = resampled(known, (ids[1], ids[1], ids[0]), ids[5:7])
     assert again.ids == (ids[1], f"{ids[1]} #2", ids[0], ids[5], ids[6])
     np.testing.assert_array_equal(again.weights[1], again.weights[0])
@@ -162,7 +162,7 @@ def sample(seed=0, n=30, p=12):
 
 
 def expected_by_copies(model, alphas, x, y, test, counts, loss):
-    """Copies written out, the penalty by leaving out each original row with all its copies."""
+    """Explicit copies, with the penalty by leaving out each original row with all its copies."""
     mean, spread = x.mean(axis=0), x.std(axis=0)
     rows = np.repeat(np.arange(len(y)), counts)
     z, labels, z_test = ((x - mean) / spread)[rows], y[rows], (test - mean) / spread
@@ -228,7 +228,7 @@ def test_refits_of_cpm_and_of_kernels_are_those_of_samples_written_out_as_rows()
 
 
 def test_copies_in_a_sample_do_not_loosen_the_penalty():
-    """Noise teaches nothing: penalties that see copies on both sides are far too small, and risks spread."""
+    """With noise, penalties chosen with copies on both sides are far too small, and risks vary."""
     rng = np.random.default_rng(0)
     x, y, test = rng.standard_normal((40, 200)), (np.arange(40) % 2).astype(float), rng.standard_normal((30, 200))
     counts = np.array([np.bincount(rng.integers(40, size=40), minlength=40) for _ in range(20)])

@@ -1,4 +1,4 @@
-"""Kernel ridge, linear transfer and meta-matching equal scikit-learn or a reference written out with refits."""
+"""Kernel ridge, linear transfer and meta-matching equal scikit-learn or a reference implementation with refits."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from sklearn.preprocessing import KernelCenterer, StandardScaler
 from connectome_tl.evaluation.baselines import kernel_ridge, linear_transfer, meta_matching
 from connectome_tl.evaluation.baselines.design import Design, Scored
 from connectome_tl.evaluation.baselines.engines.gram import fit_kernel
+from connectome_tl.evaluation.baselines.engines.learners import RIDGE, predict_baseline
 from connectome_tl.settings.baselines import KernelRidgeSettings, LinearTransferSettings, MetaMatchingSettings
 from connectome_tl.settings.core import PENALTIES
 from connectome_tl.tasks import Task
@@ -46,7 +47,7 @@ def centred_ridge(gram: np.ndarray, y: np.ndarray, cross: np.ndarray, penalty: f
 def by_refits(
     gram: np.ndarray, cross: np.ndarray, y: np.ndarray, families: np.ndarray, penalties: tuple[float, ...] = PENALTIES
 ) -> tuple[float, np.ndarray]:
-    """The least left-out squared error over penalties, every family left out by a refit, and the test scores."""
+    """The smallest left-out squared error over penalties, with a refit for every family, and the test scores."""
     best = (np.inf, np.zeros(0))
     for penalty in penalties:
         error = 0.0
@@ -218,3 +219,11 @@ def test_fine_tuning_learns_what_the_stack_leaves() -> None:
         found: Scored = meta_matching.solve(settings, source_of(weights), design, y[:60, None])  # type: ignore[arg-type]
         errors[variant] = float(np.mean((found.test[:, 0] - y[60:]) ** 2))
     assert errors["fine_tune"] < 0.2 * errors["stacking"]
+
+
+def test_columns_without_any_value_are_no_ground_to_learn_from_and_no_warning() -> None:
+    """Warnings are errors here; NumPy has one for the mean of nothing."""
+    empty = np.full((12, 2), np.nan)
+    y = np.arange(12.0)
+    design = Design(empty[:8], empty[8:], tuple("abcdefgh"))
+    np.testing.assert_array_equal(predict_baseline(SCORE, design, y[:8], RIDGE)[:, 0], y[:8].mean())

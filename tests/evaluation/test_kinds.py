@@ -1,4 +1,4 @@
-"""Every kind of task goes through to scores, comparisons, permutation statistic and verdict, or raises."""
+"""Every kind of task has scores, comparisons, permutation statistic and verdict, or raises an error."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ def test_ordinal_kappa_and_error_are_scikit_learns_and_subjects_per_level_are_co
 
 
 def test_kappas_influence_agrees_with_leaving_subjects_out():
-    """The interval's variance against the jackknife's, without the factors for training sets."""
+    """The variance of the interval compared with the jackknife, without the factors for training sets."""
     predictions = levels_table(np.random.default_rng(4), SEVERITY, n=150, n_repeats=1)
     one = predictions[["y_true", "y_pred"]].to_numpy(int)
     labels = range(4)
@@ -160,7 +160,7 @@ def test_multiclass_scores_are_scikit_learns():
     repeats = [rows for _, rows in predictions.groupby("repeat")]
     each = [
         np.mean([roc_auc_score(r.y_true == c, r[names[c]]) for r in repeats]) for c in range(3)
-    ]  # one fold: pairs of all repeats weigh alike
+    ]  # one fold: pairs of all repeats have equal weight
     assert found["macro_auc"].value == pytest.approx(np.mean(each))
     assert np.mean(each) == pytest.approx(
         np.mean([roc_auc_score(r.y_true, r[names], multi_class="ovr") for r in repeats])
@@ -190,7 +190,7 @@ def test_macro_auc_counts_pairs_within_folds_only():
 
 @pytest.mark.parametrize("task", [SEVERITY, DIAGNOSIS])
 def test_test_only_variance_of_many_levels_is_that_of_simulated_studies(task):
-    """Scores without any signal, one fold: the spread of the statistic over draws, against the formula at .5."""
+    """Scores without any signal, one fold: the spread of the statistic over draws, compared with the formula at .5."""
     rng, n = np.random.default_rng(7), 48
     y, fold = np.arange(n) % task.n_levels * 1.0, np.zeros((1, n), dtype=int)
     values, variances = [], []
@@ -292,7 +292,7 @@ def test_the_permutation_statistic_of_the_observed_outcome_is_the_score(task):
     assert found.shape == (6, 1)
     every = pd.concat([*tables, *base], ignore_index=True)
     if task.is_binary:
-        every["y_score"] = (every["y_score"] + 5) / 10  # any increasing map: the order is what counts
+        every["y_score"] = (every["y_score"] + 5) / 10  # any increasing map: only the order matters
         every["y_pred"] = (every["y_score"] > 0.5) * 1.0
     main = next(s for s in scores(every, [task]) if (s.model, s.metric) == ("full", task.spec.primary))
     assert found[0, 0] == pytest.approx(main.value)
@@ -344,7 +344,7 @@ def test_a_registered_model_has_its_name_question_and_place_everywhere(monkeypat
         "brainnet", "BrainNetCNN", "#123456", "baseline", "Is it better than BrainNetCNN?", words="BrainNetCNN"
     )
     register(mine)
-    register(mine)  # again is the same
+    register(mine)  # repeated, it is the same
     assert model_named("brainnet").label == "BrainNetCNN"
     with pytest.raises(UsageError, match="already"):
         register(ModelSpec("full", "Mine", "#123456", "full"))

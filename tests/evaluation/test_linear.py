@@ -1,4 +1,4 @@
-"""The batched linear models give scikit-learn's scores, and never look at test rows."""
+"""The batched linear models give scikit-learn's scores, and never use test rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Scores equal scikit-learn's, inside folds; intervals obey what they promise."""
+"""Scores equal scikit-learn's within folds; intervals have their stated properties."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.calls import HALF_SELDOM, RARE_OFTEN, RARE_SELDOM, SWINGING, call_intervals
 from connectome_tl.evaluation.intervals.out_of_fold import (
     TEST_ONLY,
+    averaged_interval,
     between_folds,
     mean_interval,
     positive_mean_interval,
@@ -151,7 +152,7 @@ def test_relatives_do_not_narrow_an_interval():
         for one, two, three in zip(alone, related, ignored):
             assert two.value == pytest.approx(one.value)
             assert two.high - two.low > 0.9 * (one.high - one.low)
-            # What a procedure calls does not become known with more infants while its AUC may be .5.
+            # With an AUC that may be .5, more infants do not determine the classes that a procedure predicts.
             if estimand == "fitted" or one.metric not in ("sensitivity", "specificity"):
                 assert three.high - three.low < 0.85 * (one.high - one.low)
 
@@ -195,10 +196,10 @@ def test_what_a_model_that_may_know_nothing_calls_is_an_accident_of_its_cohort()
 def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     called, positive, alone = np.tile([0.0, 0.0, 0.0, 0.1], 300), np.arange(1200) % 5 == 0, np.arange(1200)
     nothing, little = (call_intervals(called, positive, alone, auc) for auc in ((0.48, 0.55), (0.55, 0.65)))
-    # Almost nobody is called: the specificity is steady; a sensitivity above 0 may be that of this cohort only.
-    steady, low, high = (TEST_ONLY._replace(factor=f) for f in (RARE_OFTEN[0], *RARE_SELDOM))
+    # Few are predicted positive: the specificity is stable; a sensitivity above 0 may hold in this cohort only.
+    low, high = (TEST_ONLY._replace(factor=f) for f in RARE_SELDOM)
     right, caught = 1 - called[~positive], called[positive]
-    assert little.specificity[1:] == pytest.approx(proportion_interval(right, alone[~positive], steady))
+    assert little.specificity[1:] == pytest.approx(averaged_interval(right, alone[~positive], RARE_OFTEN[0]))
     assert nothing.specificity[1:] == (pytest.approx(little.specificity[1]), 1.0)
     assert little.sensitivity[1] == pytest.approx(proportion_interval(caught, alone[positive], low)[0])
     assert little.sensitivity[2] == pytest.approx(proportion_interval(caught, alone[positive], high)[1])
@@ -234,7 +235,7 @@ def test_a_loss_has_a_longer_end_towards_the_smaller_losses_of_other_cohorts():
 
 
 def test_predictions_that_hang_on_who_trained_count_their_coefficients():
-    """Ordinary least squares on p columns is taught by about p coefficients; a mean by one; ridge by fewer."""
+    """Ordinary least squares on p columns has about p free coefficients; a mean has one; ridge has fewer."""
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((60, 6)), rng.standard_normal(60)
     fold = np.array([rng.permutation(60) % 5 for _ in range(20)])
@@ -267,7 +268,7 @@ def test_the_widening_falls_with_the_recall_and_never_jumps():
 
 
 def test_few_labels_set_the_floor_of_a_loss():
-    """What 33 drawn subjects taught does not become known by testing more; several draws tell more."""
+    """More tested subjects do not reduce the uncertainty due to 33 training subjects; more draws do."""
     rows = table(np.random.default_rng(14), n=300, n_repeats=4)
     wide = [by_metric(scores(rows, [MOTOR], n_labelled=k))["brier"] for k in (300, 33)]
     one = by_metric(scores(rows[rows["repeat"] == 0], [MOTOR], n_labelled=33))["brier"]
@@ -283,8 +284,27 @@ def test_a_proportion_of_none_or_all_reaches_its_end_exactly():
             assert proportion_interval(np.ones(n), np.arange(n), TEST_ONLY._replace(factor=factor))[1] == 1
 
 
+def test_a_recall_near_one_has_jeffreys_interval_of_as_many_single_calls_as_were_seen():
+    """Oracle: statsmodels. A model that errs in one of three repeats is not known better than one that never errs."""
+    from statsmodels.stats.proportion import proportion_confint
+
+    alone = np.arange(26)
+    for wrong in (0, 1, 5, 26):
+        value = (alone >= wrong) * 1.0
+        low, high = proportion_confint(26 - wrong, 26, method="jeffreys")
+        expected = (0.0 if wrong == 26 else low, 1.0 if wrong == 0 else high)
+        assert averaged_interval(value, alone, 1.0) == pytest.approx(expected)
+    twins = averaged_interval(np.repeat(alone >= 5, 2) * 1.0, np.repeat(alone, 2), 1.0)
+    assert twins == pytest.approx(proportion_confint(21, 26, method="jeffreys"))  # called alike, they count once
+    lows = [averaged_interval(np.r_[np.ones(25), 1 - k / 3], alone, 1.1)[0] for k in range(4)]
+    assert lows == sorted(lows, reverse=True)
+    low, high = averaged_interval(np.r_[np.ones(16), np.full(10, 0.5)], alone, 1.0)  # half of the variance
+    single = proportion_confint(21, 26, method="jeffreys")
+    assert 0.68 < (high - low) / (single[1] - single[0]) < 0.78
+
+
 def test_a_brier_interval_counts_what_varies_within_the_classes():
-    """Losses that are the same within each class leave nothing but the floor, whatever the share of positives."""
+    """With constant losses within each class only the minimum remains, for any proportion of positives."""
     value, y = np.where(np.arange(40) < 8, 0.64, 0.04), (np.arange(40) < 8) * 1.0
     wide = METRICS["brier"].widening["procedure"]
     apart = positive_mean_interval(value, np.arange(40), wide, y)
@@ -303,15 +323,15 @@ def test_a_brier_interval_counts_what_varies_within_the_classes():
 def test_folds_whose_models_spread_alike_add_nothing_and_a_model_that_learns_by_chance_does():
     rng, fold = np.random.default_rng(1), np.repeat(np.arange(10), 20)[None]
     alike = [between_folds(rng.exponential(1.0, (1, 200)), fold) for _ in range(200)]
-    assert np.mean(alike) < 0.6 / 20  # the variance of a mean of 20 is 1 / 20, and it is taken off
+    assert np.mean(alike) < 0.6 / 20  # the variance of a mean of 20 is 1 / 20, and it is subtracted
     learnt = np.where(fold % 2 == 0, 1.0, 0.0) * rng.exponential(1.0, (1, 200))
     assert between_folds(learnt, fold) == pytest.approx(0.25, abs=0.15)
-    assert between_folds(learnt[:, :20], fold[:, :20]) == 0  # one fold cannot tell
+    assert between_folds(learnt[:, :20], fold[:, :20]) == 0  # not estimable from one fold
 
 
 @pytest.mark.parametrize("mean", [1e-170, 1e-100, 1e-3])
 def test_the_interval_of_a_loss_that_is_all_but_zero_is_that_of_any_other_in_its_own_unit(mean):
-    """The square of 1e-170 is no float any more; what the training sets add is then as large as it may be."""
+    """The square of 1e-170 underflows; the contribution of the training sets is then at its limit."""
     loss, strata, base = np.array([0.5, 1.0, 1.5, 0.8, 1.2, 1.0]), np.zeros(6), np.arange(1.0, 7.0)
     wide = METRICS["brier"].widening["procedure"]
     low, high = positive_mean_interval(loss * mean, np.arange(6), wide, strata, between=0.01)

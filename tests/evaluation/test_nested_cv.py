@@ -1,4 +1,4 @@
-"""Out-of-fold predictions: everybody once a repeat, the same folds for all; signal is found, chance is chance."""
+"""Out-of-fold predictions: each subject once per repeat, the same folds for all; signal is found, noise is not."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def table() -> pd.DataFrame:
 def test_everybody_is_predicted_once_a_repeat_by_every_model_on_the_same_folds(table: pd.DataFrame) -> None:
     assert tuple(table.columns) == COLUMNS
     study = small_settings()
-    # The edges are no correlations, and there are no volumes.
+    # The edges are not correlations, and there are no volumes.
     left_out = {"tangent_ridge", "random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr"}
     models = {scheme.name for scheme in schemes_of(study, COHORTS)} | set(study.baselines) - left_out
     assert set(table["model"]) == models

@@ -1,4 +1,4 @@
-"""Permutations move whole rows between exchangeable blocks, refit everything, and keep their error."""
+"""Permutations move whole rows between exchangeable blocks, refit everything, and have the nominal error."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_families_move_as_blocks_of_equal_size_and_sites_stay():
     assert set(map(frozenset, moves[:, 4:7])) == {frozenset({4, 5, 6})}
     site = np.array([sites[s] for s in subjects])
     assert (site[moves] == site).all()
-    assert len(np.unique(moves[:, 7:10], axis=0)) == 6  # every order of the three alone in site x
+    assert len(np.unique(moves[:, 7:10], axis=0)) == 6  # every order of the three subjects without family in site x
     assert np.array_equal(moves, exchangeable_permutations(subjects, 200, 0, families, sites))
 
 
@@ -98,7 +98,7 @@ def test_p_values_count_the_observed_and_the_maximum_corrects_over_tasks():
     results = permutation_results(np.vstack([[0.985, 50.0], null]), tasks, "ridge", "Is there any signal?")
     assert results[0].p_value == pytest.approx((1 + 1) / 100)
     assert results[1].p_value == pytest.approx((50 + 1) / 100)
-    # Nulls whose ranks run against each other: of both tasks, p <= .02 occurs at 1 + 1 permutations + observed.
+    # Null distributions with opposite ranks: of both tasks, p <= .02 occurs at 1 + 1 permutations + observed.
     assert results[0].p_value_max == pytest.approx(4 / 100)
     assert results[0].p_value_max >= results[0].p_value
     assert results[0].n_permutations == 99
@@ -148,7 +148,7 @@ def test_residual_edges_keep_what_covariates_explain_and_move_the_rest():
     moved = split.permuted(rng.permutation(27)) - split.explained
     assert not np.allclose(moved, x - split.explained)
     assert covariates.T @ moved == pytest.approx(np.zeros((2, 7)), abs=1e-9)
-    # statsmodels' residuals are these, turned back; Theil's have the identity as covariance factor.
+    # statsmodels' residuals are these, rotated back; Theil's have the identity as covariance factor.
     usual = np.column_stack([sm.OLS(edge, sm.add_constant(covariates)).fit().resid for edge in x.T])
     assert split.back @ split.residual == pytest.approx(usual)
     assert split.back.T @ split.back == pytest.approx(np.eye(27))

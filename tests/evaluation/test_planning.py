@@ -1,4 +1,4 @@
-"""Planned studies have the R2 and the gain they are asked for; chances grow with them and with n."""
+"""Planned studies have the requested R2 and gain; power increases with them and with n."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_ridge_fitted_in_training_folds_has_the_asked_r2_on_new_subjects():
 
 
 def test_planned_gains_are_those_asked_for(monkeypatch):
-    """The mean difference of simulated studies is the true gain (large cohorts, where little is left to chance)."""
+    """The mean difference of simulated studies is the true gain (large cohorts, where the sampling error is small)."""
     seen = []
     real = planning.paired_difference
 

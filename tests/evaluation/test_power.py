@@ -1,4 +1,4 @@
-"""Simulated studies have the AUC they are asked for; power grows with it and with n, and its errors are as stated."""
+"""Simulated studies have the requested AUC; power increases with it and with n, with errors as stated."""
 
 from __future__ import annotations
 

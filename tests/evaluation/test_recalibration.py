@@ -1,4 +1,4 @@
-"""What the inner folds teach is taught by training rows alone, fixes risks that are too bold, and keeps their order."""
+"""Recalibration by inner folds uses training rows only, corrects too extreme risks, and preserves their order."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from connectome_tl.training.schemes import ALWAYS, StudyCohorts
 
 MOTOR = Task(name="motor", kind="binary", column="motor")
 SMALL = small_cohorts()
-# The pool holds infants of the target, tested ones too.
+# The pool contains infants of the target, including tested ones.
 COHORTS = SMALL.with_role("pool", replace(SMALL.target, name="pool"))
 STUDY = small_settings(steps=1, splits=SplitSettings(repeats=1, outer=3, inner=2, stratum="cognitive"))
 SPLITS = make_split_plan(COHORTS.target, STUDY.splits)
@@ -78,7 +78,7 @@ def test_no_inner_fit_of_a_baseline_sees_its_validation_rows_or_the_outer_test_r
 
 
 def bold(n: int, stretch: float, seed: int = 0) -> tuple[pd.DataFrame, SplitPlan]:
-    """Risks whose logits are `stretch` times too far out, of two folds."""
+    """Risks of two folds whose logits are too extreme by the factor `stretch`."""
     rng = np.random.default_rng(seed)
     x = rng.normal(-0.7, 1.2, n)
     ids = [f"s{i:05d}" for i in range(n)]
@@ -93,7 +93,7 @@ def bold(n: int, stretch: float, seed: int = 0) -> tuple[pd.DataFrame, SplitPlan
 @pytest.mark.parametrize("method", ["platt", "temperature"])
 def test_bold_risks_become_true_and_the_threshold_holds_its_specificity(method: str) -> None:
     table, plan = bold(6000, 3.0)
-    inner = table.assign(fold=1 - table["fold"])  # each half teaches the fold that tests the other
+    inner = table.assign(fold=1 - table["fold"])  # each half is used for the fold that tests the other
     settings = Recalibration.model_validate({"method": method, "specificity": 0.8})
     fixed = RecalibratedStudy(recalibrate(table, found := fit_calibrators(inner, plan, [MOTOR], settings), 0.5), found)
     (record,) = recalibration_results(table, fixed, [MOTOR], {}, settings)

@@ -1,4 +1,4 @@
-"""The published recipes in configs/ are valid, keep what they say, and run on a small simulated cohort."""
+"""The published models in configs/ are valid, have their published settings, and run on a small simulated cohort."""
 
 from __future__ import annotations
 

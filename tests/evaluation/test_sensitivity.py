@@ -1,4 +1,4 @@
-"""Conformal sets, sample sizes, missing outcomes, the corrected t test: worked cases and simulations."""
+"""Conformal sets, sample sizes, missing outcomes, the corrected t test: worked examples and simulations."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_conformal_interval_takes_the_rank_that_theory_asks():
 def test_conformal_sets_never_exclude_a_class_with_too_few_subjects():
     sets = fit_conformal_sets(np.r_[np.full(8, 0.9), np.linspace(0, 0.3, 40)], np.r_[np.ones(8), np.zeros(40)], 0.9)
     held = sets.holds(np.array([0.0, 0.5, 1.0]))
-    assert held[:, 1].all()  # 8 positives: 9 / 10 cannot be promised
+    assert held[:, 1].all()  # 8 positives: 9 / 10 cannot be guaranteed
     assert held[:, 0].tolist() == [True, False, False]
 
 
@@ -100,7 +100,7 @@ def test_thousands_of_edges_ask_for_thousands_of_infants():
 
 
 def lost_table(seed=2, n=90):
-    """A covariate drives both the outcome being observed and how well the score works."""
+    """A covariate affects both whether the outcome is observed and the accuracy of the score."""
     rng = np.random.default_rng(seed)
     predictions = table(rng, n=n)
     sick = rng.random(n) < 0.5

@@ -1,4 +1,4 @@
-"""What the site alone predicts stands in the prediction table wherever sites are declared."""
+"""Predictions from the site only are in the prediction table if sites are declared."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def test_the_site_predicts_only_differences_between_sites():
     task = next(t for t in TARGET.tasks if t.is_binary)
     y = TARGET.targets[task.name].to_numpy(float)
     told = np.array(["north" if value == 1 else "south" for value in y], dtype=object)
-    told[0] = ""  # an unknown site is predicted, too
+    told[0] = ""  # an unknown site also has a prediction
     cohort, study = replace(TARGET, site=told), small_settings()
     splits = make_split_plan(cohort, study.splits)
     rows = site_predictions(study, cohort, splits, [task])

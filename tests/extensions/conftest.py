@@ -1,4 +1,4 @@
-"""What an extension registers is forgotten after its module, and a small study is run as a file says it."""
+"""Registrations of an extension are removed after its module; a small study is run from its file."""
 
 from __future__ import annotations
 
@@ -91,6 +91,6 @@ def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
 
 @pytest.fixture(scope="session")
 def unknown_to_the_package() -> Callable[[str], bool]:
-    """Whether no file of the package holds this name."""
+    """Whether no file of the package contains this name."""
     sources = [path.read_text("utf-8").lower() for path in PACKAGE.rglob("*.py")]
     return lambda name: not any(name.lower() in text for text in sources)

@@ -1,4 +1,4 @@
-"""A further objective from outside that sees labelled source rows beside the pool: embeddings of equal means."""
+"""An external objective that uses labelled source rows and the pool: embeddings of equal means."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class EqualMeansSettings(ObjectiveSettings):
 
 
 class EqualMeans(Objective):
-    """Without a source (the control without stage 1) the reconstruction alone."""
+    """Without a source (the control without stage 1) the reconstruction only."""
 
     def __init__(self, settings: EqualMeansSettings, sizes: ObjectiveSizes) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A further modality from outside: a precomputed image embedding per subject, which some do not have."""
+"""An external modality: a precomputed image embedding per subject, missing in some."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def registered(forgotten: None) -> None:
 
 
 def write_images(cohort: Cohort, folder: Path) -> list[str]:
-    """One file per subject but every fifth."""
+    """One file per subject, except every fifth."""
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True)
     files = []
@@ -129,7 +129,7 @@ def test_who_has_no_image_is_predicted_and_the_presence_reaches_the_models(
     found = model.predict(cohorts.target, fold.test)
     assert np.isfinite(found).all()
     assert found.tobytes() == np.array([results[plan.key].predictions[i] for i in fold.test]).tobytes()
-    # Without their images the same infants are predicted otherwise; one that never had one is not.
+    # Predictions change without the images, except for an infant that has none.
     lacking = [i for i in fold.test if not cohorts.target.volumes[cohorts.target.positions([i])[0]]]
     assert lacking
     assert len(lacking) < len(fold.test)

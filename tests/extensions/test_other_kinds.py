@@ -1,4 +1,4 @@
-"""Ordinal and multiclass outcomes, beside the usual ones, from files through every model to the report."""
+"""Ordinal and multiclass outcomes together with the usual ones, from files through every model to the report."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LEVELS = {"severity": ("0", "1", "2"), "pattern": ("0", "1", "2")}
 
 
 def with_other_kinds(cohort: Cohort) -> Cohort:
-    """Severity in three steps of a simulated score, and a class that goes with it."""
+    """Severity in three levels of a simulated score, and an associated class."""
     score = cohort.targets["motor_score"]
     rank = score.rank(pct=True)
     severity = np.where(score.isna(), np.nan, np.digitize(rank.fillna(0), [0.34, 0.67])).astype(float)

@@ -1,4 +1,4 @@
-"""A further objective from outside: connectomes whose regions were shuffled are told from those that were not."""
+"""An external objective: distinguish connectomes with shuffled regions from others."""
 
 from __future__ import annotations
 

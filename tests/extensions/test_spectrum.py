@@ -1,4 +1,4 @@
-"""A further encoder from outside: a dense layer on the eigenvalues of the scaled edges."""
+"""An external encoder: a dense layer on the eigenvalues of the scaled edges."""
 
 from __future__ import annotations
 

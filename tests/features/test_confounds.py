@@ -1,4 +1,4 @@
-"""The linear part of confounds: that of statsmodels, on the rows that have the edge, with the training rows' levels."""
+"""The linear part of confounds equals statsmodels', on the rows that have the edge, with the training rows' levels."""
 
 from __future__ import annotations
 

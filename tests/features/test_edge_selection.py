@@ -1,4 +1,4 @@
-"""The consensus is that of the training rows, whatever is in the others."""
+"""The consensus depends on the training rows only."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_most_variable_of_the_agreed_edges_are_kept() -> None:
 
 @pytest.mark.parametrize("settings", [EdgeSettings(consensus=0.5), EdgeSettings(n_edges=9)], ids=["consensus", "n"])
 def test_the_whole_of_the_features_sees_training_rows_only(settings: EdgeSettings) -> None:
-    """Wreck the test rows: all fitted state stays the same; edges that are not kept are 0 for everybody."""
+    """With corrupted test rows all fitted state is unchanged; edges that are not selected are 0 for all subjects."""
     rng = np.random.default_rng(0)
     cohort = small_cohorts().target
     gone = np.triu(rng.random((cohort.n_subjects, 1, cohort.n_regions, cohort.n_regions)) < 0.4, 1)
@@ -100,5 +100,5 @@ def test_the_whole_of_the_features_sees_training_rows_only(settings: EdgeSetting
         found = fitted.rows(one, ids).arrays["connectome"]
         edges = found.rows["edges"]
         assert (edges[:, dropped] == 0).all()
-        # What undoes the scaling gives them no weight in messages either.
+        # Reversing the scaling gives them no weight in messages either.
         assert ((edges * found.constants["scale"] + found.constants["mean"])[:, dropped] == 0).all()

@@ -1,4 +1,4 @@
-"""PyG graphs carry what the connectome carries, batch as PyG batches, and come back."""
+"""PyG graphs contain all data of the connectome, form PyG batches, and can be converted back."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.errors import DataError
 from connectome_tl.features.graphs import from_pyg, to_pyg
 
-# Importing torch_geometric warns about what it uses of torch.
+# Importing torch_geometric causes deprecation warnings of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")
 ATLAS = load_atlas("aal90")
 

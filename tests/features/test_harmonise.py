@@ -1,5 +1,4 @@
-"""Site effects: equal to the references on ordinary data, whole where the references break, fitted on
-training rows only."""
+"""Site effects: equal to the references on ordinary data, defined where these fail, fitted on training rows only."""
 
 from __future__ import annotations
 

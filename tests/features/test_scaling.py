@@ -1,4 +1,4 @@
-"""Scalers and imputation: equal to scikit-learn and statsmodels where those apply, safe where they do not."""
+"""Scalers and imputation: equal to scikit-learn and statsmodels where these apply, defined where they do not."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_covariates_are_imputed_scaled_and_one_hot_as_scikit_learn_does() -> Non
     ivh = OneHotEncoder(sparse_output=False).fit_transform(table[["ivh"]])
     known = table["sex"].notna().to_numpy()
     male = (table["sex"] == "M").to_numpy(dtype=float)
-    # A missing category is no level: it is left out of mean and spread, and becomes the mean.
+    # A missing category is not a level: it is excluded from mean and spread, and becomes the mean.
     sex = np.where(known, (male - male[known].mean()) / male[known].std(ddof=1), 0.0)
     missing = (~known).astype(float)[:, None]
     others = StandardScaler().fit_transform(np.hstack([numbers, missing, ivh])) * np.sqrt(11 / 12)
@@ -202,7 +202,7 @@ def test_round_off_relative_to_ordinary_weights_is_no_feature() -> None:
     scaler = EdgeScaler.fit(weights, mask, IDS)
     assert scaler.constant[0, 0, 1]
     assert (scaler.apply(weights, mask)[:, 0, 0, 1] == 0).all()
-    # The same numbers are a feature where all weights are of that size.
+    # The same numbers are a feature if all weights have this magnitude.
     tiny = EdgeScaler.fit(weights * 1e-18, mask, IDS)
     assert not tiny.constant[0, 2, 3]
     features = rng.normal(3, 1, (12, 4, 2))

@@ -1,4 +1,4 @@
-"""Rows of a cohort as a model takes them: missing regions say nothing, other rows change nothing, absence is known."""
+"""Rows of a cohort as model input: missing regions have no effect, other rows have no effect, absence is marked."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_who_lacks_a_modality_is_known_and_has_zeros() -> None:
     bare, blind = TEST[0], TEST[1]
     covariates = COHORT.covariates.copy()
     covariates.loc[bare] = np.nan
-    covariates.loc[bare, "mean_fd"] = 0.3  # a nuisance covariate is none that the model sees
+    covariates.loc[bare, "mean_fd"] = 0.3  # a nuisance covariate is not an input of the model
     cohort = with_rows(replace(COHORT, covariates=covariates), [blind], node_mask=False, weights=np.nan)
     rows = fitted_on(cohort).rows(cohort, TEST)
     clinical, connectome = rows.arrays["clinical"], rows.arrays["connectome"]

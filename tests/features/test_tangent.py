@@ -1,4 +1,4 @@
-"""The tangent space is nilearn's, is fitted on training rows, and projects each row alone."""
+"""The tangent space equals nilearn's, is fitted on training rows, and projects each row independently."""
 
 from __future__ import annotations
 

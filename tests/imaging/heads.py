@@ -1,4 +1,4 @@
-"""A head of waves and spots whose every point is known, for tests of registration."""
+"""A head of waves and spots with a known value at every point, for tests of registration."""
 
 from __future__ import annotations
 

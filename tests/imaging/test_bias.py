@@ -1,4 +1,4 @@
-"""A planted bias field is found and taken out, by either method; what is not installed is said."""
+"""A planted bias field is detected and removed by either method; a missing package is reported."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .heads import brain, gain, head
 
 
 def left_of(method: Method, ratio: float, lesion: np.ndarray | None = None) -> tuple[float, bias.BiasField]:
-    """What is left of a planted field, beyond what the method takes out of the image without one."""
+    """The remaining part of a planted field, relative to the correction of the image without a field."""
     image, _ = head()
     inside = image > 0 if lesion is None else (image > 0) & ~lesion
     sick = image if lesion is None else np.where(lesion & (image > 0), 5000.0, image)
@@ -83,7 +83,7 @@ def test_without_n4_auto_takes_the_smooth_fit_and_n4_is_an_error(monkeypatch: py
 
 
 def test_simpleitk_is_asked_where_antspyx_is_absent(monkeypatch: pytest.MonkeyPatch) -> None:
-    """By a stand-in with the same calls; the real one gives antspyx's fields (docs/decisions/0016-gate.md)."""
+    """By a replacement with the same calls; the real one gives antspyx's fields (docs/decisions/0016-gate.md)."""
     asked: dict[str, object] = {}
 
     class Picture:
@@ -121,4 +121,4 @@ def test_simpleitk_is_asked_where_antspyx_is_absent(monkeypatch: pytest.MonkeyPa
     assert found.method == "N4 (SimpleITK)"
     assert asked["threads"] == 1
     ratio = (image.data / np.where(out.data > 0, out.data, 1))[:, 28, 22]
-    assert (np.diff(ratio[ratio > 0]) >= 0).all()  # the field rises along the first axis, as it was given back
+    assert (np.diff(ratio[ratio > 0]) >= 0).all()  # the field increases along the first axis, as returned

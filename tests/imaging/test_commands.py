@@ -1,4 +1,4 @@
-"""Programs of the user's own: their words, their version, what they leave, and what is said when they fail."""
+"""External programs of the user: their words, version and output files, and messages on failure."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_failure_is_one_error_with_the_last_lines_that_were_said(tmp_path: Pat
     assert "line 87 " not in text
     with pytest.raises(InterruptedRunError, match="killed"):
         run(shell("kill -9 $$"), tmp_path)
-    with pytest.raises(MissingInputError, match=r"asks for \{image\}, which this scan does not have"):
+    with pytest.raises(MissingInputError, match=r"requires \{image\}, which this scan does not have"):
         run(brain("cp", "{image}", "{out}"), tmp_path)
 
 
@@ -105,7 +105,7 @@ def test_the_record_holds_the_version_and_changes_with_words_and_files(tmp_path:
     assert record("cp", "-f", "{config}/weights.bin", "{out}") != first
     weights.write_text("other")
     assert record("cp", "{config}/weights.bin", "{out}") != first
-    option = ["sh", "-c", "tool --weights={config}/weights.bin '{out}'"]  # the file is a part of a word
+    option = ["sh", "-c", "tool --weights={config}/weights.bin '{out}'"]  # the file name is a part of a word
     before = record(*option)
     weights.write_text("changed")
     assert record(*option) != before

@@ -1,4 +1,4 @@
-"""Preprocessing of raw data: noise goes, signal stays; volumes and their b-vectors move together."""
+"""Preprocessing of raw data: noise decreases, signal is preserved; b-vectors rotate with their volumes."""
 
 from __future__ import annotations
 

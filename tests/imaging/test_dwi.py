@@ -1,4 +1,4 @@
-"""Gradient tables: every fault at once, and world axes whatever the image's."""
+"""Gradient tables: all problems in one error, and world axes for any image orientation."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_a_good_scan_is_read_and_its_shells_are_named(tmp_path: Path) -> None:
     rows = np.column_stack([dwi.directions, dwi.bvals])
     np.savetxt(tmp_path / "d.b", rows)
     np.testing.assert_allclose(read_dwi(image, table=tmp_path / "d.b").directions, dwi.directions, atol=1e-12)
-    np.savetxt(tmp_path / "t.bvec", np.loadtxt(bvec).T)  # one row per volume is understood too
+    np.savetxt(tmp_path / "t.bvec", np.loadtxt(bvec).T)  # one row per volume is accepted as well
     np.testing.assert_allclose(read_dwi(image, bval, tmp_path / "t.bvec").directions, dwi.directions)
 
 
@@ -94,7 +94,7 @@ def test_shells_written_by_the_length_of_the_vectors_are_shells(tmp_path: Path) 
     assert [round(b) for b, _ in found.shells()] == [1000, 3000]
     np.testing.assert_allclose(found.directions, directions, atol=1e-6)
     assert "shells at 1000, 3000" in found.warnings[0]
-    np.savetxt(bval, np.array([[0, *[1000] * 4, *[3000] * 4]]))  # the b-values say it already
+    np.savetxt(bval, np.array([[0, *[1000] * 4, *[3000] * 4]]))  # the b-values contain it already
     again = read_dwi(image, bval, bvec)
     assert [round(b) for b, _ in again.shells()] == [1000, 3000]
     np.testing.assert_allclose(again.directions, directions, atol=1e-6)
@@ -109,7 +109,7 @@ def test_the_limit_of_unweighted_volumes_is_a_setting_that_the_message_names(low
     found = read_dwi(image, bval, bvec, b0_max=low)
     assert found.is_b0.tolist() == [True] + [False] * 8
     vectors = np.loadtxt(bvec)
-    vectors[0, 0] = 1.0  # and with a direction that means nothing
+    vectors[0, 0] = 1.0  # and with a meaningless direction
     np.savetxt(bvec, vectors)
     with pytest.raises(DataError, match=f"without diffusion weighting.*set b0_max: {low:.0f}"):
         read_dwi(image, bval, bvec)
@@ -131,9 +131,9 @@ def test_text_and_ragged_files_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda d: d * np.nan, "no voxel holds a number"),
-        (lambda d: d * 0, "hold nothing but 0"),
-        (lambda d: d * 0 + 7, "hold nothing but 7"),
+        (lambda d: d * np.nan, "no voxel has a number"),
+        (lambda d: d * 0, "contain only 0"),
+        (lambda d: d * 0 + 7, "contain only 7"),
         (lambda d: d - 2, "of the unweighted signal is negative"),
         (lambda d: (d * 60000).astype(np.uint16).view(np.int16), "numbers too large for their type"),
         (lambda d: d.astype(np.complex64), "not real numbers"),

@@ -1,4 +1,4 @@
-"""`engine: auto` takes ANTs only where it was measured to be as good, and says why; a setting is believed."""
+"""`engine: auto` uses ANTs only where measurements support it, and reports why; explicit settings are obeyed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fitted weights give bundles their cross-sections, whatever the number of streamlines in each."""
+"""Fitted weights are the cross-sections of bundles, for any number of streamlines in each."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ACROSS = ((slice(None), slice(10, 14), slice(10, 14)), (slice(16, 22), slice(Non
 
 @pytest.fixture(scope="module")
 def crossing() -> tuple[Orientations, list[np.ndarray], np.ndarray]:
-    """Two bundles of 16 and 12 voxels' cross-section; 300 and 60 streamlines, and which bundle each is of."""
+    """Two bundles of 16 and 12 voxels' cross-section; 300 and 60 streamlines, and the bundle of each."""
     coefficients = np.zeros((30, 30, 24, 45), dtype=np.float32)
     sphere = get_sphere(name="repulsion724").vertices
     lobes = (sphere @ AXES.T) ** 8 * 9 / (4 * np.pi)  # of integral 1, and of order 8 exactly

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
+from connectome_tl.imaging.foreground import _filled, find_foreground, mixed_backgrounds
 from connectome_tl.imaging.grids import to_ras
 from connectome_tl.imaging.read.images import read_volume
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
@@ -22,7 +22,7 @@ def overlap(found: np.ndarray, truth: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def head() -> tuple[np.ndarray, np.ndarray]:
-    """A head with a bright rim at 3.3 mm among noise, and where it is."""
+    """A head with a bright rim at 3.3 mm in noise, and its location."""
     sim = simulate_volumes(1, VolumeSettings(size=48, skull=True, site_effect=0.0), seed=8)
     return sim.volumes[0], sim.labels[0] > 0
 
@@ -62,7 +62,7 @@ def test_zeros_among_the_noise_are_not_a_stripped_background(head: tuple[np.ndar
     found = find_foreground(rounded, EDGES)
     assert not found.is_stripped
     assert overlap(found.mask, inside) > 0.95
-    # A face that was cut out is no empty background either.
+    # A removed face is not an empty background either.
     defaced = volume.copy()
     defaced[:, 36:, :16] = 0
     assert not find_foreground(defaced, EDGES).is_stripped
@@ -95,7 +95,7 @@ def test_gain_offset_and_flips_do_not_matter(head: tuple[np.ndarray, np.ndarray]
 
 
 def test_neck_and_shoulders_are_left_out(head: tuple[np.ndarray, np.ndarray]) -> None:
-    """A head of 110 mm width on a neck and shoulders; what is left ends 1.1 widths below the vertex."""
+    """A head of 110 mm width on a neck and shoulders; the foreground ends 1.1 widths below the vertex."""
     x, y, z = np.meshgrid(*(np.arange(n) * 3.0 for n in (60, 50, 80)), indexing="ij")
     skull = ((x - 90) / 55) ** 2 + ((y - 75) / 65) ** 2 + ((z - 160) / 60) ** 2 < 1
     neck = ((x - 90) ** 2 + (y - 75) ** 2 < 40**2) & (z < 160)
@@ -119,6 +119,18 @@ def test_air_and_bone_within_the_head_belong_to_it(head: tuple[np.ndarray, np.nd
     sinus[22:26, 20:40, 20:23] = True  # a channel to the outside
     holed = np.where(sinus, np.quantile(volume[~inside], 0.5), volume).astype(np.float32)
     assert find_foreground(holed, EDGES).mask[sinus & ndimage.binary_erosion(inside, iterations=4)].mean() > 0.98
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
+def test_holes_are_those_of_scipy(share: float) -> None:
+    mask = np.random.default_rng(3).random((9, 12, 7)) < share
+    cross = ndimage.generate_binary_structure(3, 1)
+    assert np.array_equal(_filled(mask), ndimage.binary_fill_holes(mask))
+    for axis in range(3):
+        plane = np.zeros((3, 3, 3), dtype=bool)
+        plane[tuple(1 if a == axis else slice(None) for a in range(3))] = True
+        flat = _filled(mask, [a for a in range(3) if a != axis])
+        assert np.array_equal(flat, ndimage.binary_fill_holes(mask, plane & cross))
 
 
 def test_noise_alone_and_a_constant_have_no_head() -> None:

@@ -1,4 +1,4 @@
-"""Free water: the fraction comes out where it can, and one shell is refused."""
+"""Free water: the fraction is recovered if possible, and one shell is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A turned gradient table is named, a right one is not, and nothing is changed."""
+"""A rotated gradient table is reported, a correct one is not, and nothing is changed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Volumes onto grids: orientation, size kept or lost, grey levels, the cache; and files that no grid is made of."""
+"""Volumes to grids: orientation, preserved or lost size, grey levels, the cache; and files that are refused."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_isotropic_keeps_size_and_zoom_loses_it(tmp_path: Path) -> None:
     zoomed = [(grid(path, ImageSettings(size=24, grid="zoom")) != 0).sum() for path in paths]
     assert isotropic[1] / isotropic[0] == pytest.approx(0.6**3, rel=0.15)
     assert zoomed[0] == zoomed[1]
-    # The numbers beside the grid know the size in any case.
+    # The numbers stored with the grid contain the size in any case.
     ml = [gridded(path, "s1", ImageSettings(size=24, grid="zoom")).head_ml for path in paths]
     assert ml[1] / ml[0] == pytest.approx(0.6**3, rel=0.01)
 
@@ -100,10 +100,10 @@ BAD: dict[str, tuple[np.ndarray, str]] = {
     "four axes": (np.stack([VOLUME] * 2, axis=-1), "wrong number of axes"),
     "a slice": (VOLUME[:, :, 16:17], "wrong number of axes|slice"),
     "a thin slab": (VOLUME[:, :, 15:17], "a slice, not a volume"),
-    "zeros": (np.zeros_like(VOLUME), "nothing but 0"),
-    "constant": (np.full_like(VOLUME, 7), "nothing but 7"),
-    "NaN": (np.where(np.arange(32)[:, None, None] == 5, np.nan, VOLUME).astype(np.float32), "voxels are no numbers"),
-    "all NaN": (np.full_like(VOLUME, np.nan), "no number at all"),
+    "zeros": (np.zeros_like(VOLUME), "contains only 0"),
+    "constant": (np.full_like(VOLUME, 7), "contains only 7"),
+    "NaN": (np.where(np.arange(32)[:, None, None] == 5, np.nan, VOLUME).astype(np.float32), "voxels are not numbers"),
+    "all NaN": (np.full_like(VOLUME, np.nan), "contains no number"),
     "overflow": (np.clip(VOLUME * 60000, 0, 32767).astype(np.int16), "overflowed"),
     "wrapped": ((VOLUME * 60000).astype(np.int64).astype(np.int16), "overflowed"),
     "half a brain": (_planes(np.where(VOLUME > 0.2, VOLUME, 0)), "half a brain"),

@@ -1,4 +1,4 @@
-"""Every way an image can be broken is one message that names subject and file."""
+"""Every kind of damaged image causes one message that names subject and file."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_broken_image_is_refused_naming_subject_and_file(fault: str, tmp_path:
     assert caught.value.exit_code == 65
     assert "sub-01" in str(caught.value)
     assert "sub-01_dwi.nii.gz" in str(caught.value)
-    assert peak < 50e6  # a header's claim takes no memory
+    assert peak < 50e6  # a claimed size allocates no memory
 
 
 @pytest.mark.parametrize("seed", range(60))
@@ -138,7 +138,7 @@ def test_two_orientations_of_one_space_are_refused_when_they_disagree(tmp_path: 
     sheared[0, 1] = 0.5
     read_volume(two_forms(path, AFFINE, AFFINE, (1, 1)))
     read_volume(two_forms(path, sheared, sheared, (1, 1)))  # a qform holds no shear
-    read_volume(two_forms(path, moved, AFFINE, (4, 1)))  # a template's space beside the scanner's
+    read_volume(two_forms(path, moved, AFFINE, (4, 1)))  # template space in one, scanner space in the other
     for sform, codes in ((moved, (1, 1)), (mirrored, (4, 1))):
         with pytest.raises(DataError, match=r"sub-01_dwi\.nii\.gz: sform and qform disagree"):
             read_volume(two_forms(path, sform, AFFINE, codes))
@@ -173,7 +173,7 @@ def test_an_empty_mask_is_refused(tmp_path: Path) -> None:
 
 def test_an_image_without_contrast_is_refused_and_gaps_are_background() -> None:
     data = np.arange(60, dtype=np.float32).reshape(3, 4, 5)
-    for empty, message in ((data * np.nan, "no number at all"), (data * 0 + 5, "nothing but 5")):
+    for empty, message in ((data * np.nan, "contains no number"), (data * 0 + 5, "contains only 5")):
         with pytest.raises(DataError, match=rf"subject sub-01, file t\.nii: .*{message}"):
             with_contrast(Volume(empty, AFFINE, "sub-01", "t.nii"))
     gap = data.copy()
@@ -216,7 +216,7 @@ def scaled(path: Path, stored: np.ndarray, slope: float, inter: float = 0.0) -> 
     image.header.set_slope_inter(slope, inter)
     image.header.set_sform(AFFINE, 1)
     nib.save(image, path)
-    raw = bytearray(path.read_bytes())  # nibabel forgets the scale of whole numbers
+    raw = bytearray(path.read_bytes())  # nibabel drops the scale of integers
     struct.pack_into("<2f", raw, 112, slope, inter)
     path.write_bytes(raw)
     return path
@@ -225,7 +225,7 @@ def scaled(path: Path, stored: np.ndarray, slope: float, inter: float = 0.0) -> 
 @pytest.mark.parametrize("largest", [7, 90, 2035])
 @pytest.mark.parametrize("shift", [0, 1])
 def test_labels_on_any_scale_that_tells_them_apart_are_whole_again(largest: int, shift: int, tmp_path: Path) -> None:
-    """As a writer does that spreads the values over all numbers of its type (MINC; nibabel from floating point)."""
+    """As writers that scale the values to the full range of the type (MINC; nibabel from floating point)."""
     rng = np.random.default_rng(largest)
     labels = rng.choice([0, 1, 2, 3, largest], size=(6, 5, 4))
     bits, dtype = (8, np.uint8) if largest < 50 else (16, np.uint16)

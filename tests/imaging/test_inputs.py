@@ -1,4 +1,4 @@
-"""Folders as labs leave them: everything missing, doubled or misnamed is listed, with names."""
+"""Realistic folders: all missing, duplicate or misnamed files are listed by name."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ def test_what_is_missing_doubled_and_misnamed_is_all_listed(tmp_path: Path) -> N
     text = said(take_inventory(tmp_path))
     for expected in (
         "sub-01, file", "b-vectors are missing", "there is no diffusion image", "sub-02_dwi.bval, sub-02_dwi.bvec",
-        "more than one diffusion image", "sub-03_run-2_dwi.nii.gz", "a file of sub-09 lies in the folder of sub-03",
+        "more than one diffusion image", "sub-03_run-2_dwi.nii.gz", "a file of sub-09 is in the folder of sub-03",
         "not a BIDS name", "sub-77: is in participants.tsv but has no folder", "sub-01: occurs twice",
-        "sub-004: has a folder but is not", "differ only in zeros", "scans.tsv names a file", "dataset_description",
+        "sub-004: has a folder but is not", "differ only in zeros", "names a missing file", "dataset_description",
     ):  # fmt: skip
         assert expected in text, expected
 
@@ -106,7 +106,7 @@ def test_of_several_diffusion_images_the_one_that_is_meant_is_taken_with_its_mas
     for entities in ("acq-x_run-01", "acq-y_run-01", "acq-y_run-02"):
         lay(tmp_path, *(f"sub-01/dwi/sub-01_{entities}_dwi.{e}" for e in ("nii.gz", "bval", "bvec")))
         lay(tmp_path, f"sub-01/dwi/sub-01_{entities}_desc-brain_mask.nii.gz")
-    assert "Say which by dwi:" in said(take_inventory(tmp_path))
+    assert "Select one by dwi:" in said(take_inventory(tmp_path))
     assert "more than one" in said(take_inventory(tmp_path, meant={"acq": "y"}))
     assert "more than one" in said(take_inventory(tmp_path, meant={"acq": "z"}))
     (scan,) = take_inventory(tmp_path, meant={"acq": "y", "run": 1}).scans
@@ -121,7 +121,7 @@ def test_of_several_raw_t2w_the_first_is_taken_and_that_is_said(tmp_path: Path) 
     inventory = take_inventory(tmp_path)
     assert inventory.scans[0].anatomical == tmp_path / "sub-01/anat/sub-01_run-1_T2w.nii.gz"
     assert inventory.scans[0].problems == ()
-    assert "more than one T2w; got sub-01_run-1_T2w.nii.gz, sub-01_run-2_T2w.nii.gz. The first is taken" in said(
+    assert "more than one T2w; got sub-01_run-1_T2w.nii.gz, sub-01_run-2_T2w.nii.gz. The first one is used" in said(
         inventory
     )
     lay(tmp_path, "sub-01/anat/sub-01_desc-restore_T2w.nii.gz")
@@ -132,7 +132,7 @@ def test_an_anatomical_image_beside_the_sessions_belongs_to_each_that_has_none(t
     lay(tmp_path, "dataset_description.json", *scan_files("01", "a"))
     lay(tmp_path, *(name for name in scan_files("01", "b") if "dwi" in name), "sub-01/anat/sub-01_T2w.nii.gz")
     first, second = take_inventory(tmp_path).scans
-    assert (first.name, second.name) == ("sub-01_ses-a", "sub-01_ses-b")  # and no scan of no session
+    assert (first.name, second.name) == ("sub-01_ses-a", "sub-01_ses-b")  # and no scan without a session
     assert first.anatomical == tmp_path / "sub-01/ses-a/anat/sub-01_ses-a_T2w.nii.gz"
     assert second.anatomical == tmp_path / "sub-01/anat/sub-01_T2w.nii.gz"
     assert said(take_inventory(tmp_path)) == ""
@@ -141,7 +141,7 @@ def test_an_anatomical_image_beside_the_sessions_belongs_to_each_that_has_none(t
 def test_a_subject_that_offers_nothing_is_named(tmp_path: Path) -> None:
     lay(tmp_path, *scan_files("01"), "sub-02/dwi/sub-02_DWI.nii.gz", "sub-03/dwi/sub-03_dwi.bval", "sub-04/notes.txt")
     text = said(take_inventory(tmp_path))
-    assert "sub-02_DWI.nii.gz: BIDS tells small letters from large ones; expected ..._dwi.nii.gz" in text
+    assert "sub-02_DWI.nii.gz: BIDS names are case-sensitive; expected ..._dwi.nii.gz" in text
     for subject in ("sub-02", "sub-03", "sub-04"):
         assert f"{subject}: there is no image of this subject" in text
     assert "sub-01" not in text
@@ -154,7 +154,7 @@ def test_a_link_to_content_that_was_not_fetched_is_an_input(tmp_path: Path) -> N
     for ending in ("nii.gz", "bval", "bvec"):
         (tmp_path / f"sub-01/dwi/sub-01_dwi.{ending}").symlink_to(f"../../.git/annex/objects/{ending}")
     (scan,) = take_inventory(tmp_path).scans
-    assert set(scan.files()) == {"dwi", "bval", "bvec"}  # whoever opens them says `datalad get`
+    assert set(scan.files()) == {"dwi", "bval", "bvec"}  # opening them reports `datalad get`
 
 
 def test_qsiprep_is_preprocessed_and_its_world_table_is_preferred(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_qsiprep_is_preprocessed_and_its_world_table_is_preferred(tmp_path: Path
 
 @pytest.mark.parametrize("anatomy_first", [True, False])
 def test_qsiprep_with_sessions_has_one_anatomical_image(anatomy_first: bool, tmp_path: Path) -> None:
-    """1.x writes space-ACPC, 0.x space-T1w; both count vectors along the image's axes; figures are no input."""
+    """1.x writes space-ACPC, 0.x space-T1w; both count vectors along the image's axes; figures are not input."""
     space = "ACPC" if anatomy_first else "T1w"
     lay(tmp_path, "dataset_description.json", text='{"GeneratedBy": [{"Name": "QSIPrep"}]}')
     stem = f"sub-01/ses-1/dwi/sub-01_ses-1_space-{space}_"
@@ -197,7 +197,7 @@ def test_qsiprep_with_sessions_has_one_anatomical_image(anatomy_first: bool, tmp
 @pytest.mark.parametrize("prefix", ["derivatives/", "derivatives/rel3_", "rel3_", ""])
 @pytest.mark.parametrize("alone", [False, True])
 def test_a_dhcp_release_is_recognised(prefix: str, alone: bool, tmp_path: Path) -> None:
-    """Under the names it is given out with, as a whole or by its diffusion pipeline's folder alone."""
+    """With the names of the release, complete or only the folder of its diffusion pipeline."""
     stem = "sub-CC00063AN06/ses-15102/{}/sub-CC00063AN06_ses-15102_"
     place = f"{prefix}dhcp_dmri_shard_pipeline"
     dwi = f"{place}/" + stem.format("dwi") + "desc-"
@@ -232,7 +232,7 @@ def test_real_broken_folders_are_described(shared_data: Path) -> None:
     inventory = take_inventory(shared_data / "bme_x_bids")
     text = said(inventory)
     for subject in ("sub-0003", "sub-0004", "sub-0005", "sub-0006"):
-        assert f"{subject}/ses-V01/{subject}_ses-V01_scans.tsv: scans.tsv names a file that is not there" in text
+        assert f"{subject}/ses-V01/{subject}_ses-V01_scans.tsv: scans.tsv names a missing file" in text
     assert text.count("there is no diffusion image") == len(inventory.scans) == 10
     for subject in ("sub-0001", "sub-0009"):
         assert f"{subject}_ses-V01_scans.tsv: occurs twice" in text

@@ -1,4 +1,4 @@
-"""The local squared correlation: equal to its definition, blind to contrast and gain, low for what lies elsewhere."""
+"""The local squared correlation: equal to its definition, invariant to contrast and gain, low after displacement."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_neither_contrast_nor_a_bias_field_changes_it() -> None:
     plain = local_likeness(brain(image), brain(image))
     assert plain > 0.93
     inverted = np.where(image > 0, 1500 - image, 0)
-    assert local_likeness(brain(image), brain(inverted)) > 0.85  # darker parts lie nearer the floor
+    assert local_likeness(brain(image), brain(inverted)) > 0.85  # darker parts are closer to the noise floor
     assert local_likeness(brain(image * gain(9.0)), brain(inverted)) > 2 * LIMIT  # a slope within a window is noise
 
 
@@ -72,7 +72,7 @@ def test_what_the_template_does_not_reach_counts_as_unlike() -> None:
     half = np.where(np.arange(image.shape[0])[:, None, None] < image.shape[0] // 2, image, 0)
     whole = local_likeness(brain(image), brain(image))
     assert local_likeness(brain(image), brain(half)) == pytest.approx(whole / 2, abs=0.03)
-    assert local_likeness(brain(half), brain(image)) > 0.9  # an image that shows half the brain can be right
+    assert local_likeness(brain(half), brain(image)) > 0.9  # an image of half a brain can be correct
 
 
 def test_a_lesion_has_no_say() -> None:

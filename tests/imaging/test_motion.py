@@ -1,4 +1,4 @@
-"""Motion that is known comes out again, and the b-vectors turn with the volumes."""
+"""Known motion is recovered, and the b-vectors rotate with the volumes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_known_motion_is_undone_to_less_than_half_a_voxel_and_vectors_turn_back(
     after = residual_mm(motion.poses, poses, head.mask, head.affine)
     assert after.mean() < 0.5 * HALF.voxel
     planted = displacement(as_mm(poses, motion.centre), np.zeros((n_volumes, 6)))[1:].mean()
-    # Of this small head the highest b-value shows next to nothing; benchmarks/scan_quality.py has heads of full size.
+    # In this small head the highest b-value has almost no signal; benchmarks/scan_quality.py has heads of full size.
     assert motion.displacement[1:].mean() == pytest.approx(planted, rel=0.05, abs=0.1)
     if size:
         assert after.mean() < 0.5 * before.mean()
@@ -61,10 +61,10 @@ def test_the_poses_are_told_in_mm_and_degrees() -> None:
     _, motion = without_motion(dwi)
     table = motion.table()
     assert table.shape == (len(head.bvals), 6)
-    assert np.median(np.abs(table)) < 1  # the head lay still
+    assert np.median(np.abs(table)) < 1  # the head was at rest
 
 
-@pytest.mark.parametrize("shift", [0.0, 1.2])  # mm; between voxels, interpolation takes most of the noise
+@pytest.mark.parametrize("shift", [0.0, 1.2])  # mm; between voxels, interpolation removes most of the noise
 def test_poses_scatter_about_as_much_as_is_said(shift: float) -> None:
     n, width, zoom, rng = 18, 3.0, 2.5, np.random.default_rng(0)
     affine = np.diag([zoom, zoom, zoom, 1.0])
@@ -92,4 +92,4 @@ def test_poses_scatter_about_as_much_as_is_said(shift: float) -> None:
         said.append(np.diag(noise_of(slopes, image, found[-1], ground, width)))
     scatter = as_mm(np.stack(found), centre).var(axis=0)
     ratio = np.sqrt(np.mean(said, axis=0) / scatter)
-    assert ((ratio > 0.8) & (ratio < 1.6)).all(), ratio  # never much too sure; slopes are not quite smooth
+    assert ((ratio > 0.8) & (ratio < 1.6)).all(), ratio  # never much too small; slopes are not quite smooth

@@ -1,4 +1,4 @@
-"""Folders with what file systems, archives and people leave in them: nothing is passed by in silence."""
+"""Folders with files of operating systems, archives and users: nothing is ignored silently."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_hidden_folders_and_empty_lines_are_nothing(root: Path) -> None:
 def test_a_folder_that_is_written_with_a_capital_is_named(root: Path) -> None:
     lay(root, "Sub-03/dwi/Sub-03_dwi.nii.gz")
     (line,) = told(take_inventory(root))
-    assert "Sub-03: BIDS tells small letters from large ones; expected sub-03" in line
+    assert "Sub-03: BIDS names are case-sensitive; expected sub-03" in line
     assert "rename the folder" in line
 
 
@@ -106,7 +106,7 @@ def test_unweighted_runs_are_known_whatever_separates_their_b_values(root: Path)
 TABLES = [
     ("participants.tsv", "participant_id,age\nsub-01,3\n", "has no column participant_id.*separates columns by tabs"),
     ("participants.tsv", "participant_id\nsub-01\nsub-02\nsub-01\n", "sub-01: occurs twice.*missing in the cohort"),
-    ("sub-01/sub-01_scans.tsv", "filename\ndwi/**x.nii.gz\n", r"names a file that is not there; got dwi/\*\*x"),
+    ("sub-01/sub-01_scans.tsv", "filename\ndwi/**x.nii.gz\n", r"names a missing file; got dwi/\*\*x"),
 ]
 
 

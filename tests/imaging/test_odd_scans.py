@@ -1,4 +1,4 @@
-"""Diffusion data as scanners and converters leave them: read right, or refused in one line that says where."""
+"""Diffusion data as written by scanners and converters: read correctly, or refused in one line with the location."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def vectors() -> np.ndarray:
 
 
 class Files:
-    """One scan on disk, as it should be; each case spoils something."""
+    """One correct scan on disk; each case damages something."""
 
     def __init__(self, folder: Path) -> None:
         self.image, self.bval, self.bvec = (folder / f"sub-01_dwi.{e}" for e in ("nii.gz", "bval", "bvec"))
@@ -40,7 +40,7 @@ class Files:
         nib.save(image, self.image)
 
     def header(self, change: Callable[[nib.Nifti1Header], None]) -> None:
-        """Change the header on disk, past what nibabel allows."""
+        """Change the header on disk, without nibabel's checks."""
         raw = bytearray(gzip.decompress(self.image.read_bytes()))
         header = nib.Nifti1Header(bytes(raw[:348]), check=False)
         change(header)

@@ -1,4 +1,4 @@
-"""Heads that lie otherwise than their headers say are found and turned; mirror images are named where they show."""
+"""Heads in another orientation than their headers are detected and rotated; detectable mirror images are reported."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TURNS = [all_turns()[k] for k in (0, 5, 9, 17, 23)]
 
 @pytest.fixture(autouse=True)
 def few(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fewer turns on a coarser grid, for the time it takes."""
+    """Fewer rotations on a coarser grid, to save time."""
     monkeypatch.setattr(orientation, "all_turns", lambda: TURNS)
     monkeypatch.setattr(orientation, "_ACROSS", 14)
     monkeypatch.setattr(orientation, "_STEPS", 20)
@@ -33,7 +33,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def turned(image: Volume, turn: np.ndarray) -> Volume:
-    """The image under a header that is wrong by a turn: what the header calls `turn.T @ v` points along v."""
+    """The image with a header that is wrong by a rotation: the header's direction `turn.T @ v` points along v."""
     return Volume(image.data, np.linalg.inv(turned_about(turn, image)) @ image.affine)
 
 

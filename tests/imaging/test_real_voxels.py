@@ -1,4 +1,4 @@
-"""Real diffusion voxels go through tensor and deconvolution: MRtrix3's two cut-outs, dipy's two packaged ones."""
+"""Real diffusion voxels in tensor fit and deconvolution: two sub-volumes of MRtrix3, two packaged ones of dipy."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mrtrixs(name: str, shared_data: Path) -> Dwi:
 def goes_through(dwi: Dwi) -> None:
     """Maps are in their ranges, densities finite, hardly negative, and point where the tensor does."""
     b0 = dwi.data[..., dwi.is_b0].mean(axis=3)
-    dwi = dwi.with_mask(b0 > 0.2 * np.quantile(b0, 0.95))  # some of the cut-outs reach into the air
+    dwi = dwi.with_mask(b0 > 0.2 * np.quantile(b0, 0.95))  # some of the sub-volumes include air
     maps = tensor_maps(dwi, fit_tensor(dwi, tensor_volumes(dwi, max_b=1500)))
     assert ((maps.fa >= 0) & (maps.fa <= 1)).all()
     assert ((maps.md >= 0) & (maps.md < 5e-3)).all()
@@ -67,7 +67,7 @@ def test_mrtrixs_cut_outs(name: str, shared_data: Path) -> None:
 @pytest.mark.mrtrix
 @pytest.mark.parametrize("name", ["small_64D", "small_101D", "dwi", "msmt_dwi"])
 def test_maps_of_the_tensor_are_those_of_tensor2metric(name: str, shared_data: Path, tmp_path: Path) -> None:
-    """Noisy voxels too: an eigenvalue below 0 counts as it is, as long as that leaves FA a fraction."""
+    """Also in noisy voxels: an eigenvalue below 0 is used as it is, as long as FA is below 1."""
     if shutil.which("dwi2tensor") is None:
         pytest.skip("MRtrix3 is not installed")
     dwi = dipys(name) if name.startswith("small") else mrtrixs(name, shared_data)

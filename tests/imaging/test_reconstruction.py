@@ -1,4 +1,4 @@
-"""Tensor and orientation densities against MRtrix3's expected values, dipy, and a phantom whose fibres are known."""
+"""Tensor and orientation densities compared with MRtrix3's expected values, dipy, and a phantom with known fibres."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def read_mif(path: Path) -> np.ndarray:
     values = np.frombuffer(raw, dtype=dtype, offset=int(fields["file"].split()[1]), count=int(np.prod(shape)))
     strides = [int(text.strip("+-")) for text in layout]
     order = np.argsort(strides)
-    # An axis counted backwards stays so: the NIfTI copies beside it do the same.
+    # A reversed axis is not changed, as in the NIfTI copies.
     return values.reshape([shape[axis] for axis in order[::-1]]).transpose(np.argsort(order[::-1]))
 
 

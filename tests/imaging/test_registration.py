@@ -1,4 +1,4 @@
-"""Labels carried by a known warp, in another contrast; a bad fit is refused."""
+"""Labels transferred by a known warp, in another contrast; a bad fit is refused."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_missing_engine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["dipy", "ants"])
 def test_a_lesion_left_out_of_the_cost_does_no_harm_outside_it(engine: Literal["dipy", "ants"]) -> None:
-    """A large cyst, as bright as nothing else, that pushes the brain's own edges away."""
+    """A large cyst of unique brightness that displaces the surrounding tissue."""
     if engine == "ants":
         pytest.importorskip("ants")
     settings = SETTINGS.model_copy(update={"nonlinear_mm": {"dipy": 2.0, "ants": 3.0}[engine]})
@@ -143,7 +143,7 @@ def test_an_image_of_noise_in_the_shape_of_a_brain_is_stopped_at_the_gate() -> N
 
 @pytest.mark.slow
 def test_a_wrong_image_is_stopped_at_the_gate() -> None:
-    """Something long and thin in the subject's place: whatever the registration makes of it is not used."""
+    """A long thin object instead of the subject: the result of the registration is not used."""
     image, labels = head()
     grid = np.stack(np.meshgrid(*(2.0 * np.arange(n) for n in image.shape), indexing="ij"), axis=-1)
     arm = (((grid - [47.0, 55, 43]) / (12, 54, 9)) ** 2).sum(axis=-1) < 1

@@ -1,4 +1,4 @@
-"""A mirrored header shows where two images of one head are held against each other."""
+"""A mirrored header is detected by comparing two images of one head."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 
 
 def pair() -> tuple[Volume, Volume]:
-    """An anatomical image, and one of another contrast, other place, larger voxels and noise."""
+    """An anatomical image, and one with another contrast and position, larger voxels and noise."""
     image = head()[0]
     other = np.where(image > 0, np.maximum(1200 - image, 50), 0)
     moved = np.eye(4)

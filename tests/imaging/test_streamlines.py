@@ -1,4 +1,4 @@
-"""Tractograms: the same points as nibabel reads, whatever the block size; damaged files are refused."""
+"""Tractograms: the same points as read by nibabel, for any block size; damaged files are refused."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ def test_precise_means_are_those_of_tcksample_on_smooth_streamlines(tmp_path: Pa
         reduce_streamlines(read_blocks(tracks), images=image, precise=precise).means["s"] for precise in (True, False)
     )
     reference = np.loadtxt(out)
-    assert np.abs(found - reference).max() < 0.005  # MRtrix3 bends steps by Hermite splines before it cuts them
+    assert np.abs(found - reference).max() < 0.005  # MRtrix3 resamples segments by Hermite splines before it cuts them
     assert np.abs(plain - reference).max() > 0.01
 
 
@@ -212,7 +212,7 @@ def test_trx_gives_the_points_that_were_put_in(trx_file: Path) -> None:
     lines = curves(2)
     found = read_streamlines(trx_file)
     assert found.n_points.tolist() == [len(line) for line in lines]
-    np.testing.assert_allclose(found.points, np.concatenate(lines), atol=1e-2)  # TRX may hold float16
+    np.testing.assert_allclose(found.points, np.concatenate(lines), atol=1e-2)  # TRX may contain float16
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -1,4 +1,4 @@
-"""Where the brain ends, in an image that shows the scalp and in one that does not."""
+"""The boundary of the brain, in images with and without scalp."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Age to template: the unit decides, the borders are those of TemplateFlow's descriptions."""
+"""Age to template: units matter, age limits are those of TemplateFlow's descriptions."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ NEWBORN = Template("dhcpVol", "40", "T2w")
 
 
 def cached(home: Path, *names: str) -> None:
-    """Files as TemplateFlow's client keeps them."""
+    """Files as in the cache of TemplateFlow's client."""
     for name in names:
         file = home / name
         file.parent.mkdir(parents=True, exist_ok=True)

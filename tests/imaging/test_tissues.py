@@ -1,4 +1,4 @@
-"""Tissue maps of every kind come to the same four shares; a simple segmentation knows a newborn's contrast."""
+"""Tissue maps of every kind give the same four fractions; the simple segmentation uses a newborn's contrast."""
 
 from __future__ import annotations
 

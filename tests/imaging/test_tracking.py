@@ -1,4 +1,4 @@
-"""Tracking on orientations that are known: curved fibres in boxes of every size, tissues that bound them."""
+"""Tracking with known orientations: curved fibres in boxes of every size, limited by tissues."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Transforms as other tools read them: the same points by ITK and by MRtrix3's importer."""
+"""Transforms in other tools: the same points by ITK and by MRtrix3's importer."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def moved_and_turned() -> np.ndarray:
 
 
 def bent() -> Warp:
-    """A smooth warp on a grid of its own, unknown in one corner."""
+    """A smooth warp on a separate grid, undefined in one corner."""
     grid = np.diag([-2.0, 2.5, 2.0, 1.0])
     grid[:3, 3] = [14.0, -16.0, -9.0]
     voxels = np.stack(np.meshgrid(*(np.arange(n) for n in (14, 12, 10)), indexing="ij"), axis=-1)

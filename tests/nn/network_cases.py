@@ -62,7 +62,7 @@ def name(settings: EncoderSettings) -> str:
 
 
 def make_batch(*, dtype: torch.dtype = torch.float32, n: int = N, masked: bool = True) -> Batch:
-    """Random rows as the features give them; some edges negative, some regions missing."""
+    """Random rows as from the features; some edges negative, some regions missing."""
     rng = np.random.default_rng(0)
     edges = rng.normal(size=(n, MEASURES, REGIONS, REGIONS)) * (rng.random((n, MEASURES, REGIONS, REGIONS)) < 0.7)
     edges = edges + edges.transpose(0, 1, 3, 2)
@@ -89,7 +89,7 @@ def model_settings(settings: EncoderSettings) -> ModelSettings:
 
 
 def make_model(settings: EncoderSettings, dtype: torch.dtype = torch.float32) -> OutcomeModel:
-    """A model whose weights are all random: some start at zero on purpose, and would hide a fault."""
+    """A model with random weights only: some are initialised at zero, which could hide an error."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         model = build_model(model_settings(settings), SIZES, HEADS)

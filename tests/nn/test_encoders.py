@@ -1,4 +1,4 @@
-"""One contract for every encoder, and what each promises about regions, masks and engines."""
+"""One contract for every encoder, and the properties of each concerning regions, masks and engines."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from connectome_tl.settings.model import AnyImageEncoder
 
 SILENT: list[EncoderSettings] = [s for s in (*LAYERED, *OTHERS) if not getattr(s, "messages", True)]
 
-# Importing torch_geometric warns about what it uses of torch.
+# Importing torch_geometric causes deprecation warnings of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 
 
@@ -67,7 +67,7 @@ def test_contract_of_every_encoder(settings: EncoderSettings) -> None:
     assert outputs.shape == (N, 2)
     assert torch.isfinite(outputs).all()
     outputs.square().sum().backward()
-    # Nobody lacks a modality in this batch, so that the vectors in its place are not learnt from.
+    # No modality is missing in this batch, so that the vectors that replace it have no gradient.
     dead = [
         n
         for n, p in model.named_parameters()
@@ -195,8 +195,7 @@ def test_a_subject_without_any_region_is_no_reason_to_fail(settings: EncoderSett
 
 @pytest.mark.parametrize("settings", [s.model_copy(update={"walk": 0}) for s in SILENT], ids=name)
 def test_without_messages_other_regions_connections_do_not_matter(settings: EncoderSettings) -> None:
-    """Without messages (and random walks) a region has its own row alone; what others are connected to cannot reach
-    it."""
+    """Without messages (and random walks) a region uses its own row only, not connections between others."""
     speaking = settings.model_copy(update={"messages": True})
     reached = []
     for one in (settings, speaking):
@@ -219,7 +218,7 @@ def test_without_messages_other_regions_connections_do_not_matter(settings: Enco
 
 @pytest.mark.parametrize("settings", ENCODERS, ids=name)
 def test_what_a_missing_region_is_connected_to_does_not_matter(settings: EncoderSettings) -> None:
-    """The mean and scale that undo the scaling give absent edges a weight; no message may run along it."""
+    """Reversing the scaling gives absent edges a weight; no message may pass along them."""
     batch, model = make_batch(), make_model(settings).eval()
     rows = batch.connectome
     absent = 1 - rows.present
@@ -233,7 +232,7 @@ def test_what_a_missing_region_is_connected_to_does_not_matter(settings: Encoder
 
 @pytest.mark.parametrize("settings", [s for s in GRAPHS if s.norm == "layer" and not s.direct], ids=name)
 def test_a_gradient_on_an_edge_also_goes_through_the_messages(settings: GraphEncoder) -> None:
-    """Explanation asks what an edge does: messages are computed from the edges inside the encoder."""
+    """For explanations, messages are computed from the edges inside the encoder."""
     batch = make_batch(dtype=torch.float64)
     branch = build_branch(settings, OF_CONNECTOME).double().eval()
     for parameter in branch.parameters():
@@ -248,7 +247,7 @@ def test_a_gradient_on_an_edge_also_goes_through_the_messages(settings: GraphEnc
     branch(still).embedding.square().sum().backward()
     alone = edges.grad if edges.grad is not None else torch.zeros_like(edges)
     assert (through_all - alone).abs().max() > 1e-6
-    # Measured by hand at one edge.
+    # Compared with finite differences at one edge.
     step = 1e-6
     at = (0, 0, 1, 3)
     found = []

@@ -1,4 +1,4 @@
-"""The masked multi-task loss: a missing outcome is nothing anywhere."""
+"""The masked multi-task loss: a missing outcome has no effect."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def of_all_kinds(n: int = 9) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def test_the_loss_is_the_mean_of_scikit_learn_s_losses_over_seen_outcomes() -> None:
-    """A cross-entropy counts twice, to be about as steep as a squared error of a standardised outcome."""
+    """A cross-entropy has the factor two, to be about as steep as a squared error of a standardised outcome."""
     outputs, targets = example()
     targets[2, 0] = targets[5, 1] = targets[7, 1] = torch.nan
     seen = torch.isfinite(targets).numpy()

@@ -1,4 +1,4 @@
-"""Every dense layer gives the numbers of the torch_geometric layer of its name; readouts and encodings likewise."""
+"""Every dense layer equals the torch_geometric layer of its name, as do readouts and encodings."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def test_gcn_keeps_the_sign_of_negative_edges() -> None:
     assert torch.isfinite(found[0]).all()
     alone = GCNLayer(FEATURES, WIDTH, 0)
     alone.load_state_dict(layer.state_dict())
-    # What comes from others changes sign, what a region keeps of itself does not.
+    # Contributions of other regions change sign, that of the region does not.
     strength = Graph(rows()).weights.abs().sum(dim=3)[:, 0, :, None] + 1
     own = H @ layer.maps[0].weight.T / strength + layer.bias  # type: ignore[union-attr, operator]
     torch.testing.assert_close((found[0] + found[1]) / 2, own, rtol=1e-4, atol=1e-5)

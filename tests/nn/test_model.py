@@ -1,4 +1,4 @@
-"""Batches, fusion and heads: presence counts, parts have names, layers are what they say."""
+"""Batches, fusion and heads: presence is used, parts have names, layers have their stated form."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def one_seed() -> Iterator[None]:
 
 @pytest.mark.parametrize("modality", ["connectome", "clinical"])
 def test_presence_reaches_the_fusion(modality: str) -> None:
-    """A row without a modality is predicted from the others and a learned vector, whatever stands in its place."""
+    """A row without a modality is predicted from the others and a learned vector, for any values in its place."""
     batch, model = make_batch(), make_model(GRAPH).eval()
     lacks = torch.tensor([True, False, True, False, False, False])
     absent = Batch(batch.modalities, {**batch.present, modality: ~lacks})

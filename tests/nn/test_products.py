@@ -1,4 +1,4 @@
-"""Large products: in parts, in lower precision and by symmetry they are the same products."""
+"""Large products are the same when computed in parts, in lower precision and by symmetry."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_messages_have_the_value_and_gradients_of_plain_torch() -> None:
     torch.testing.assert_close(plus_messages(own, adjacency, sent), own + adjacency @ sent)
     assert torch.autograd.gradcheck(lambda a, b: plus_messages(a, adjacency, b), (own, sent))
     moving = adjacency.clone().requires_grad_()
-    assert torch.autograd.gradcheck(plus_messages, (own, moving, sent))  # explanations ask for it
+    assert torch.autograd.gradcheck(plus_messages, (own, moving, sent))  # explanations need it
 
 
 def test_wide_map_has_the_value_and_gradients_of_plain_torch() -> None:
@@ -104,7 +104,7 @@ def test_bfloat16_edges_give_nearly_the_same_outputs_and_gradients() -> None:
     with torch.no_grad():
         first, second = model(lower), model(exact)
     assert float((first - second).abs().max()) < 0.02 * float(second.abs().max())
-    assert not torch.equal(first, second)  # or nothing was made in lower precision
+    assert not torch.equal(first, second)  # otherwise no product had lower precision
 
 
 def test_regions_that_all_exist_are_not_masked_and_the_result_is_the_same() -> None:

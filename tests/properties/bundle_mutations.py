@@ -1,4 +1,4 @@
-"""Bundles damaged in bytes, shapes, JSON, paths and size claims, and what becomes of them when they are opened."""
+"""Bundles damaged in bytes, shapes, JSON, paths and size claims, and the result of opening them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Mutation = Callable[[Path, np.random.Generator], None]
 
 
 def signed(folder: Path) -> None:
-    """Write a manifest that fits the files as they now are: the bundle of somebody who knows the format."""
+    """Write a manifest that matches the present files, as a person who knows the format could."""
     files = {}
     for name in FILES:
         data = (folder / name).read_bytes()
@@ -166,7 +166,7 @@ def tensor_shape(folder: Path, rng: np.random.Generator) -> None:
 
 
 def other_weights(folder: Path, rng: np.random.Generator) -> None:
-    """Bytes of weights changed and signed: the self-test has to notice."""
+    """Bytes of weights changed and signed: the self-test has to detect it."""
     file = folder / WEIGHTS
     data = bytearray(file.read_bytes())
     start = 8 + struct.unpack("<Q", data[:8])[0]
@@ -189,7 +189,7 @@ def model_json(folder: Path, rng: np.random.Generator) -> None:
 
 
 def json_text(folder: Path, rng: np.random.Generator) -> None:
-    """JSON that is none, or too deep, or of another kind, signed."""
+    """Invalid JSON, too deep JSON, or JSON of another type, signed."""
     text = _pick(
         rng,
         ["[" * 100_000, "{" * 5000, '{"a":' * 3000 + "1" + "}" * 3000, "", "null", "[]", "NaN", '{"a":1,"a":2}',
@@ -200,7 +200,7 @@ def json_text(folder: Path, rng: np.random.Generator) -> None:
 
 
 def large_network(folder: Path, rng: np.random.Generator) -> None:
-    """Settings or sizes that ask for a network far larger than its weights, signed."""
+    """Settings or sizes that require a network far larger than its weights, signed."""
     wanted = ("width", "embedding", "fused_width", "n_layers", "n_regions", "n_measures", "n_columns", "n_features")
     key = _pick(rng, list(wanted))
     found = 0
@@ -264,7 +264,7 @@ def _change_json(file: Path, rng: np.random.Generator) -> None:
 
 @dataclass(frozen=True)
 class Outcome:
-    """`word` is refused, consistent (signed, and it predicts what it says), or a fault."""
+    """`word` is refused, consistent (signed, with the stated predictions), or a failure."""
 
     word: str
     mutation: str
@@ -280,7 +280,7 @@ WATCHED = (
 
 
 class _Watch:
-    """What happens in this process that opening a bundle must not cause; hooks cannot be taken out again."""
+    """Events in this process that opening a bundle must not cause; hooks cannot be removed."""
 
     def __init__(self) -> None:
         self.on, self.seen = False, []  # type: ignore[var-annotated]
@@ -303,7 +303,7 @@ _WATCH: list[_Watch] = []
 
 
 def judged(bundle: Path, seed: int, folder: Path, *, memory: bool = False) -> Outcome:
-    """Damage a copy of the bundle, open it, and say what became of it."""
+    """Damage a copy of the bundle, open it, and return the result."""
     if not _WATCH:
         _WATCH.append(_Watch())
     watch, rng = _WATCH[0], np.random.default_rng([seed, 7])
@@ -326,7 +326,7 @@ def judged(bundle: Path, seed: int, folder: Path, *, memory: bool = False) -> Ou
         word, detail = "refused", str(error)
         if error.exit_code != 65:
             word = f"exit code {error.exit_code}"
-    except BaseException as error:  # the property is that there is none
+    except BaseException as error:  # the tested property is that there is none
         word, detail = "traceback", f"{type(error).__name__}: {error}"
     finally:
         watch.on = False

@@ -1,7 +1,7 @@
 """Mutations of a gradient table whose outcome is known: the b-values and directions of the scan, or a refusal.
 
-The scan's directions lie in the world's axes; FSL's vectors are made from them by the inverse of what FSL's
-documentation says, MRtrix3's table holds them as they are.
+The scan's directions lie in the world's axes; FSL's vectors are computed from them by the inverse of the convention in
+FSL's documentation; MRtrix3's table contains them unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ N = 26
 
 @dataclass(frozen=True)
 class Table:
-    """What a scan was made with, and the files that say so: by ending, text or bytes."""
+    """The acquisition of a scan, and its files: text or bytes by extension."""
 
     affine: np.ndarray
     bvals: np.ndarray

@@ -89,7 +89,7 @@ def _shrunk(by: int) -> Mutation:
 
 
 def _damaged(f: Files, rng: Rng) -> Files:
-    """Some bytes are others: what nibabel makes of them is the scene, where it makes anything of them."""
+    """Some bytes are changed: if nibabel can read them, its result is the scene."""
     data = flipped(nifti(f.scene.labels.astype("u1"), f.scene.affine), rng, 352 if rng.random() < 0.7 else None)
     labels, affine = np.zeros((1, 1, 1), dtype=np.int32), f.scene.affine
     with contextlib.suppress(Exception):
@@ -102,7 +102,7 @@ def _damaged(f: Files, rng: Rng) -> Files:
 
 
 def _renumbered(f: Files, rng: Rng) -> Files:
-    """New numbers in image and table alike."""
+    """New numbers in image and table."""
     new = tuple(int(n) for n in rng.choice(np.arange(300, 3000), size=8, replace=False))
     labels = np.zeros_like(f.scene.labels)
     for old, number in zip(f.scene.numbers, new, strict=True):

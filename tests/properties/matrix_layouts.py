@@ -15,7 +15,7 @@ from connectome_tl.atlas import Atlas, load_atlas
 
 
 def numbered(folder: Path, rng: np.random.Generator, change: str) -> Mutant:
-    """A table whose rows carry label numbers: in any order, re-based, shifted, or of another atlas."""
+    """A table whose rows have label numbers: in any order, re-based, shifted, or of another atlas."""
     atlas = load_atlas(ATLASES[int(rng.integers(len(ATLASES)))])
     matrix = truth(atlas, rng)
     numbers = np.array([region.index for region in atlas.regions])
@@ -58,7 +58,7 @@ def two_headings(folder: Path, rng: np.random.Generator, change: str) -> Mutant:
 
 
 def triangle(folder: Path, rng: np.random.Generator, change: str) -> Mutant:
-    """One triangle as a list or in a square, with or without its diagonal; said, or left to the check."""
+    """One triangle as a list or in a square, with or without its diagonal; stated, or left to the check."""
     atlas = load_atlas(ATLASES[int(rng.integers(len(ATLASES)))])
     matrix = truth(atlas, rng)
     layout, said = change.split(", ")
@@ -153,7 +153,7 @@ def _thousands(rows: list[list[str]]) -> list[list[str]]:
 
 
 def locale(folder: Path, rng: np.random.Generator, change: str) -> Mutant:
-    """Numbers as another locale writes them: right, or refused where they can be two things."""
+    """Numbers as another locale writes them: read correctly, or refused if ambiguous."""
     atlas = load_atlas(ATLASES[int(rng.integers(len(ATLASES)))])
     matrix = truth(atlas, rng)
     if change == "thousands":
@@ -170,7 +170,7 @@ def locale(folder: Path, rng: np.random.Generator, change: str) -> Mutant:
 
 
 def rewritten(folder: Path, rng: np.random.Generator, change: str) -> Mutant:
-    """The bytes of a healthy table as spreadsheets and editors leave them, or with lines lost."""
+    """The bytes of a valid table as changed by spreadsheets and editors, or with missing lines."""
     atlas = load_atlas(ATLASES[int(rng.integers(len(ATLASES)))])
     matrix = truth(atlas, rng)
     path, _ = WRITERS["csv"](folder, matrix, list(atlas.names), rng)

@@ -1,7 +1,7 @@
-"""Structure-aware mutants of matrix files, each with what is right, known from how it was made and not from reading it.
+"""Structure-aware mutants of matrix files, each with the correct result, known from its construction.
 
-A mutant is a file and what it must become: the matrix over the atlas, or a refusal (`expected` None). A refusal is
-always a clear answer; a matrix that differs is wrong in silence, unless a warning says that the order is in doubt.
+A mutant is a file and its expected result: the matrix over the atlas, or a refusal (`expected` None). A refusal is
+always a clear result; a matrix that differs is silently wrong, unless a warning reports that the order is uncertain.
 """
 
 from __future__ import annotations
@@ -120,7 +120,7 @@ def _one_short(names: list[str], i: int, j: int) -> None:
 
 
 def _exchanged(c: Content, rng: np.random.Generator) -> Content:
-    """Two names exchanged: what the file says is right, since nothing else is known."""
+    """Two names exchanged: the file is taken as correct, since there is no other information."""
     names = list(c.names)
     i, j = (int(k) for k in rng.choice(len(names), 2, replace=False))
     names[i], names[j] = names[j], names[i]
@@ -165,13 +165,13 @@ _NEEDS_FEWER_NAMES = ("graphml", "edges", "mat73")
 
 
 def named(folder: Path, rng: np.random.Generator, kind: str, change: str) -> Mutant | None:
-    """A file that names its rows, with one change of its content; None where the kind cannot hold that change."""
+    """A file that names its rows, with one change of its content; None if the format cannot represent it."""
     if kind in ONE_SIDED and change in (*_NOT_ONE_SIDED, "infinite", "background in front"):
         return None
     if kind in (*TEXT, *_NEEDS_FEWER_NAMES) and change == "one name short":
         return None
     if kind == "edges" and change == "a doubled name":
-        return None  # two nodes become one, which the list cannot show
+        return None  # two nodes become one, which the list cannot represent
     if kind == "mat4" and change == "a hostile name":
         return None  # the text of version 4 is bytes
     atlas = load_atlas(ATLASES[int(rng.integers(len(ATLASES)))])

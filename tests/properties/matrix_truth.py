@@ -1,4 +1,4 @@
-"""What a mutant is, and connectomes with the structure of real ones to make it from."""
+"""Definition of a mutant, and connectomes with realistic structure for mutants."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ATLASES = ("aal90", "dk68", "unc_aal90", "dk82")
 
 @dataclass
 class Mutant:
-    """A file, how it is to be read, and the right matrix over the atlas, NaN where a region is missing."""
+    """A file, the options for reading it, and the correct matrix over the atlas, NaN where a region is missing."""
 
     what: str
     path: Path
@@ -40,5 +40,5 @@ def truth(atlas: Atlas, rng: np.random.Generator) -> np.ndarray:
     values = np.round(values, int(rng.integers(0, 4)))
     values[rng.random(values.shape) < 0.1] = 0
     upper = np.triu(values, 1)
-    upper[0, 1:] += 1  # no region without an edge, which some formats could not tell from a missing one
+    upper[0, 1:] += 1  # no region without an edge, which some formats cannot distinguish from a missing one
     return upper + upper.T

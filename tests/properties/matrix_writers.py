@@ -1,4 +1,4 @@
-"""One healthy file of every kind, written with libraries other than the product: what mutants are made from."""
+"""One valid file of every kind, written with other libraries than the package, for mutants."""
 
 from __future__ import annotations
 
@@ -169,4 +169,4 @@ WRITERS: dict[str, Writer] = {
     for writer in (as_csv, as_tsv, as_relmat, as_qsiparc, as_mat, as_mat4, as_mat73, as_conn, as_mapper, as_qsirecon)
 } | {"npz": as_npz, "npy": as_npy_with_list, "graphml": as_graphml, "edges": as_edges}
 TEXT = ("csv", "tsv", "relmat")
-ONE_SIDED = ("graphml", "edges")  # hold each edge once, so that no asymmetry, NaN or diagonal can be in them
+ONE_SIDED = ("graphml", "edges")  # contain each edge once, without asymmetry, NaN or diagonal

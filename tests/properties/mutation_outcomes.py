@@ -1,4 +1,4 @@
-"""What became of a mutant: right, refused, warned, or a failure (wrong in silence, a traceback, too slow)."""
+"""Result of a mutant: right, refused, warned, or a failure (silently wrong, a traceback, too slow)."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.workflows.data.convert import convert_file
 
 SLOW = 5.0  # seconds
-FAILURES = ("wrong in silence", "traceback", "over 5 s")
+FAILURES = ("silently wrong", "traceback", "over 5 s")
 
 
 def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
-    """Make a mutant in an empty folder and convert it; the outcome, and what explains a failure.
+    """Write a mutant to an empty folder and convert it; returns the outcome and the reason of a failure.
 
-    `not made`: the format cannot hold that change.
+    `not made`: the format cannot represent the change.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -40,7 +40,7 @@ def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
         values, found, text = np.zeros(0), "refused", str(error)
         if error.exit_code not in (64, 65, 66) or not text or len(error.problems) > 4:
             return "traceback", f"exit {error.exit_code}: {text[:200]}"
-    except Exception as error:  # the property is that there is none
+    except Exception as error:  # the tested property is that there is none
         return "traceback", f"{type(error).__name__}: {error}"
     if time.perf_counter() - start > SLOW:
         return "over 5 s", mutant.what
@@ -50,7 +50,7 @@ def outcome(make: Maker, folder: Path, seed: list[int]) -> tuple[str, str]:
 
 
 def _read(mutant: Mutant, folder: Path, notes: list[str]) -> np.ndarray:
-    """(..., n_regions, n_regions) over the atlas, NaN where a region is missing, as the product wrote or holds it."""
+    """(..., n_regions, n_regions) over the atlas, NaN for missing regions, as written or returned by the package."""
     if mutant.path.suffix == ".yaml":
         cohort = read_cohort(mutant.path)
         notes += [note.replace("edge weights neither", "WARNING") for note in cohort.notes]
@@ -69,10 +69,10 @@ def _read(mutant: Mutant, folder: Path, notes: list[str]) -> np.ndarray:
 def _judged(mutant: Mutant, values: np.ndarray, notes: list[str]) -> tuple[str, str]:
     warned = any(note.startswith("WARNING") for note in notes)
     if mutant.expected is None:
-        return ("warned", "") if warned else ("wrong in silence", "read, and must be refused")
+        return ("warned", "") if warned else ("silently wrong", "read, and must be refused")
     if values.shape != mutant.expected.shape:
-        return "wrong in silence", "other names, or another size"
+        return "silently wrong", "other names, or another size"
     off = ~np.eye(values.shape[-1], dtype=bool)
     if np.allclose(values[..., off], mutant.expected[..., off], rtol=1e-6, atol=0, equal_nan=True):
         return "right", ""
-    return ("warned", "") if warned else ("wrong in silence", "other values")
+    return ("warned", "") if warned else ("silently wrong", "other values")

@@ -1,7 +1,7 @@
-"""A small tractogram, label image, table and weights, their files in every format, and what must come of them.
+"""A small tractogram, label image, table and weights, their files in every format, and the expected result.
 
-The expected table is brute force over the scene itself; files are written by nibabel, zipfile and numpy's
-`tobytes`, by nothing of the package.
+The expected table is computed by brute force; files are written by nibabel, zipfile and numpy's `tobytes`, not by the
+package.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SHAPE = (15, 13, 14)
 
 @dataclass(frozen=True)
 class Scene:
-    """Streamlines in mm (multiples of 1/8, so that half precision holds them), labels, rows, weights."""
+    """Streamlines in mm (multiples of 1/8, exact in half precision), labels, rows, weights."""
 
     lines: tuple[np.ndarray, ...]
     labels: np.ndarray
@@ -57,7 +57,7 @@ def scene(rng: np.random.Generator) -> Scene:
 
 
 def _between(end: np.ndarray, labels: np.ndarray) -> bool:
-    """Whether two labels are equally near: either may be taken."""
+    """Whether two labels are equally close: both are correct."""
     voxels = np.argwhere(labels > 0)
     distance = np.linalg.norm(voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3] - end.astype(float), axis=1)
     return len(np.unique(labels[tuple(voxels[distance < distance.min() + 1e-4].T)])) > 1
@@ -162,7 +162,7 @@ def scaled(data: np.ndarray, affine: np.ndarray, slope: float, inter: float = 0.
 
 
 def flipped(data: bytes, rng: np.random.Generator, within: int | None = None) -> bytes:
-    """One to four bytes are others, half of the time in the first 1,100."""
+    """One to four bytes are changed, half of the time in the first 1,100."""
     raw = bytearray(data)
     end = min(within or (1100 if rng.random() < 0.5 else len(raw)), len(raw))
     for _ in range(int(rng.integers(1, 5))):
@@ -172,7 +172,7 @@ def flipped(data: bytes, rng: np.random.Generator, within: int | None = None) ->
 
 @dataclass(frozen=True)
 class Files:
-    """One set of input files as bytes, by file name, and the scene that they tell of."""
+    """One set of input files as bytes, by file name, and their scene."""
 
     scene: Scene
     tracks: tuple[str, bytes]
@@ -201,7 +201,7 @@ def files_of(of: Scene) -> Files:
 
 
 class Must(Enum):
-    """What may come of a mutant: the right table, a refusal, or either."""
+    """Allowed results of a mutant: the right table, a refusal, or either."""
 
     READ = 1
     REFUSE = 2

@@ -1,4 +1,4 @@
-"""Mutants through the package: each outcome is the right one, a refusal that is allowed, or a fault with its name."""
+"""Mutants processed by the package: each outcome is right, an allowed refusal, or a named failure."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _ALL = [
 
 
 class Hang(Exception):
-    """A mutant took longer than it may."""
+    """A mutant took too long."""
 
 
 @contextlib.contextmanager
@@ -51,7 +51,7 @@ def _in_time() -> Iterator[None]:
 
 
 def _outcome(run: Callable[[], bool], must: Must) -> str:
-    """`right`, `refused`, or a fault: `wrong in silence`, `refused wrongly`, `hang`, `memory`, `traceback`."""
+    """`right`, `refused`, or a failure: `silently wrong`, `refused wrongly`, `hang`, `memory`, `traceback`."""
     try:
         with _in_time():
             right = run()
@@ -67,11 +67,11 @@ def _outcome(run: Callable[[], bool], must: Must) -> str:
         return f"traceback: {type(error).__name__}: {error}"
     if right and must is not Must.REFUSE:
         return "right"
-    return "read although it must not be" if right else "wrong in silence"
+    return "read although it must not be" if right else "silently wrong"
 
 
 def _assembly(rng: Rng, folder: Path, first: tuple[str, str]) -> tuple[str, str]:
-    """One mutation of each kind for a third of the mutants, else the named one alone."""
+    """One mutation of each kind for a third of the mutants, otherwise the named one only."""
     name, kind = first
     several = rng.random() < 0.33
     chosen = {"image": "as u1", "tracks": "tck double", "weights": "none"}
@@ -120,7 +120,7 @@ def _gradients(rng: Rng, folder: Path, name: str) -> tuple[str, str]:
 
 
 def trials(seed: int, n: int, *, show: Callable[[str], None] | None = None) -> tuple[Counter[str], list[str]]:
-    """Outcomes of n mutants, each mutation at least n / (number of mutations) times; the faults one by one."""
+    """Outcomes of n mutants, each mutation at least n / (number of mutations) times; and the single failures."""
     outcomes: Counter[str] = Counter()
     faults = []
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -1,8 +1,7 @@
-"""Tables of a small study, damaged and rewritten in ways whose right reading is known without the reader.
+"""Tables of a small study, damaged and rewritten in ways with a known correct result.
 
-`mutant(seed)` writes a study's tables after one to three mutations. Each mutation says what must be read
-afterwards: the same values, values with some of them missing, or nothing (a refusal). `judged` compares that with
-what `read_cohort` makes of the files.
+`mutant(seed)` writes a study's tables after one to three mutations. Each mutation defines the expected result: the same
+values, values with some of them missing, or nothing (a refusal). `judged` compares it with the result of `read_cohort`.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ SECONDS, BYTES = 5.0, 1_000_000_000
 
 @dataclass
 class Study:
-    """Cells as they will be written, how, and what is true; `None` is a missing value."""
+    """Cells to be written, their format, and the true values; `None` is a missing value."""
 
     rng: np.random.Generator
     table: dict[str, list[str]]
@@ -50,7 +49,7 @@ class Study:
     excel: bool = False
     cut: tuple[str, float] | None = None
     dictionary: dict[str, Any] = field(default_factory=dict)
-    refused: bool = False  # there is no right value: only a refusal will do
+    refused: bool = False  # there is no correct value: only a refusal is right
     history: list[str] = field(default_factory=list)
 
     def some(self, share: float = 0.3) -> list[int]:
@@ -63,7 +62,7 @@ class Study:
 
 
 def study(rng: np.random.Generator) -> Study:
-    """A study without a fault: infants and, in the same table, rows of another group."""
+    """A study without errors: infants and, in the same table, rows of another group."""
     n = int(rng.integers(14, 24))
     ids = [f"sub-{i:03d}" for i in rng.permutation(np.arange(1, 90))[:n]]
     days = rng.integers(24 * 7, 33 * 7, n)
@@ -302,7 +301,7 @@ def singletons(s: Study) -> None:
 
 
 def phenotype_ends_early(s: Study) -> None:
-    """Whole lines are gone: nothing says so, and those subjects have no values."""
+    """Whole lines are missing without a trace, and those subjects have no values."""
     n = int(s.rng.integers(1, 4))
     for name in s.phenotype:
         kept, gone = s.phenotype[name][:-n], s.phenotype[name][-n:]
@@ -446,7 +445,7 @@ def contradicting_units(s: Study) -> None:
 
 
 def two_codes_of_sex(s: Study) -> None:
-    """Words and numbers in one column, and nothing that explains the numbers."""
+    """Words and numbers in one column, without an explanation of the numbers."""
     if "sex" in s.dictionary:
         return
     for row in s.some(0.4):
@@ -532,7 +531,7 @@ def write(s: Study, folder: Path) -> Path:
 
 
 def _cut(text: str, share: float, mark: str) -> str:
-    """The file up to some place within a line: a cut between lines, or in a last cell, leaves no trace."""
+    """The file truncated within a line: a cut between lines, or in a last cell, leaves no trace."""
     at = int(len(text) * share)
     start = text.rfind("\n", 0, at) + 1
     end = text.find("\n", at)
@@ -556,14 +555,14 @@ def _not_a_number(cell: str) -> bool:
 
 @dataclass(frozen=True)
 class Verdict:
-    """`right`, `refused`, `refused wrongly`, or a fault: `wrong in silence`, `traceback`, `hang`, `memory`."""
+    """`right`, `refused`, `refused wrongly`, or a failure: `silently wrong`, `traceback`, `hang`, `memory`."""
 
     word: str
     detail: str = ""
 
 
-FAULTS = ("wrong in silence", "traceback", "hang", "memory")
-# After these alone nothing is unclear, so that a refusal would be wrong.
+FAULTS = ("silently wrong", "traceback", "hang", "memory")
+# After these only, nothing is ambiguous, so that a refusal would be wrong.
 HARMLESS = frozenset(
     one.__name__
     for one in (
@@ -581,9 +580,9 @@ def judged(seed: int, folder: Path) -> Verdict:
 
 
 def verdict(made: Study, folder: Path, label: str) -> Verdict:
-    """What the reader makes of a study, against what is true."""
+    """The result of the reader compared with the true values."""
     path = write(made, folder)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # what other tests of this process needed
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # memory of other tests in this process
     started = time.monotonic()
     try:
         cohort = read_cohort(path)
@@ -601,13 +600,13 @@ def verdict(made: Study, folder: Path, label: str) -> Verdict:
     if (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024 > BYTES:
         return Verdict("memory", label)
     if made.refused:
-        return Verdict("wrong in silence", f"{label}: was read and should not be")
+        return Verdict("silently wrong", f"{label}: was read and should not be")
     differ = differences(made, cohort)
-    return Verdict("wrong in silence", f"{label}: {'; '.join(differ[:4])}") if differ else Verdict("right", label)
+    return Verdict("silently wrong", f"{label}: {'; '.join(differ[:4])}") if differ else Verdict("right", label)
 
 
 def differences(s: Study, cohort: Cohort) -> list[str]:
-    """Where the cohort is not what is true; without using any of the reader's own functions."""
+    """Differences between the cohort and the true values, without functions of the reader."""
     found = [] if set(cohort.ids) == set(s.ids) else [f"ids {sorted(set(cohort.ids) ^ set(s.ids))}"]
     if found:
         return found

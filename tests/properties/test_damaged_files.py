@@ -54,7 +54,7 @@ def matrix() -> np.ndarray:
 
 
 def corpus(folder: Path) -> dict[str, Path]:
-    """One small healthy file of every kind."""
+    """One small valid file of every kind."""
     m, names = matrix(), np.array(NAMES, dtype=object)
     text = "\n".join("\t".join(map(str, row)) for row in m) + "\n"
     files = {
@@ -149,7 +149,7 @@ def damaged(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def cohort_folder(folder: Path) -> dict[str, Path]:
-    """A healthy cohort of five, with every kind of column."""
+    """A valid cohort of five, with every kind of column."""
     rows = ["participant_id\tpma\tga\tsex\tweight\tcog\tcog_status\tsite\tfamily"]
     rows += [
         f"sub-{i}\t{40 + i / 10}\t29+{i}\t{'FM'[i % 2]}\t{1000 + 10 * i}\t{80 + 5 * i}\tobserved\tA\tf{i // 2}"
@@ -191,7 +191,7 @@ def cohort_folder(folder: Path) -> dict[str, Path]:
 
 
 def outcome(run: Callable[[], object]) -> str:
-    """`read`, or the kind of the typed error; anything else is a failure of ours and is raised."""
+    """`read`, or the kind of the typed error; any other exception is a bug and is raised."""
     try:
         run()
     except InternalError:
@@ -244,14 +244,14 @@ def test_damaged_files_give_a_typed_error_or_a_usable_result(tmp_path: Path, par
         results[found] += 1
         path.write_bytes(healthy[path])
     assert sorted(path.as_posix() for path in tmp_path.rglob("*")) == before
-    # A test of damage that damages nothing, or rejects everything, would prove nothing.
+    # A test in which nothing is damaged, or everything rejected, would prove nothing.
     assert results["DataError"] > 100
     assert results["read"] > 20
     assert {known.name for known in FORMATS} <= set(files)
 
 
 def test_hostile_names_write_nothing_outside_the_output_folder(tmp_path: Path) -> None:
-    """Through the command itself: names, measures, ids and atlases that look like paths, mark-up or formulas."""
+    """With the command: names, measures, ids and atlases that look like paths, mark-up or formulas."""
     source, out = tmp_path / "in", tmp_path / "out"
     source.mkdir()
     m = matrix()

@@ -1,6 +1,6 @@
-"""Structure-aware mutants of every matrix format: the right matrix or a clear refusal, never a wrong one in silence.
+"""Structure-aware mutants of every matrix format: the right matrix or a clear refusal, never a silently wrong one.
 
-`benchmarks/mutations_matrices.py` makes as many as wanted, with other seeds.
+`benchmarks/mutations_matrices.py` makes any number, with other seeds.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from mutation_outcomes import FAILURES, outcome
 
 SEED = 12
 MAKERS = dict(makers())
-MUST_BE_READ = (  # changes that lose nothing: a refusal would be wrong as well
+MUST_BE_READ = (  # changes that lose no information: a refusal would be wrong as well
     *("as it is", "permuted", "regions left out", "names exchanged", "background in front", "in any order", "from 0"),
     *("R's header", "said", "byte order mark", "UTF-16", "Windows line ends", "blank lines", "six digits"),
 )
@@ -33,5 +33,5 @@ def test_mutants_are_right_or_refused(tmp_path: Path, part: int) -> None:
         if what in FAILURES or (readable and what == "refused although it could be read"):
             wrong.append(f"{name}: {what} ({why})")
     assert wrong == []
-    assert found["right"] >= 20  # a harness in which all is refused would prove nothing
+    assert found["right"] >= 20  # a test in which all are refused would prove nothing
     assert found["refused"] >= 15

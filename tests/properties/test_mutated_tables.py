@@ -1,4 +1,4 @@
-"""Tables damaged in known ways are read right or refused; nothing is wrong in silence. More: benchmarks."""
+"""Tables damaged in known ways are read correctly or refused, never silently misread. More: benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No module of the package imports, directly or through others, a module that imports it; functions count, too."""
+"""No circular imports, direct or indirect, including imports in functions."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def modules(home: Path) -> dict[str, Path]:
 
 
 def imported(node: ast.AST) -> Iterator[str]:
-    """Names of all modules, and of what is taken from them, at the top and inside functions; not for types alone."""
+    """Names of all modules and of their imported objects, at the top and inside functions, except for types only."""
     for inner in ast.iter_child_nodes(node):
         if isinstance(inner, ast.If) and isinstance(inner.test, ast.Name) and inner.test.id == "TYPE_CHECKING":
             yield from imported(ast.Module(inner.orelse, []))
@@ -41,7 +41,7 @@ def circles(home: Path) -> list[list[str]]:
     graph = nx.DiGraph()
     for name, file in known.items():
         for other in imported(ast.parse(file.read_text("utf-8"))):
-            # A package's own __init__ takes names from its modules; taking a module from a package is no import of it.
+            # The __init__ of a package imports names from its modules; importing a module is not importing its package.
             if other in known and other != name and known[other].name != "__init__.py":
                 graph.add_edge(name, other)
     return [sorted(one) for one in nx.strongly_connected_components(graph) if len(one) > 1]

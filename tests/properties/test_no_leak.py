@@ -1,4 +1,4 @@
-"""Wreck the test rows wherever they stand: not a byte of anything fitted may move."""
+"""Corrupt the test rows wherever they occur: no byte of any fitted state may change."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def without_predictions(plan: FitPlan) -> FitPlan:
 def everything_fitted(
     target: Cohort, scheme: str, model: ModelSettings, objective: str = "masked_edges"
 ) -> dict[str, bytes]:
-    """All fits of a scheme by key. The pool holds infants of the target, tested ones too."""
+    """All fits of a scheme by key. The pool contains infants of the target, including tested ones."""
     stages = small_settings(steps=2).stages.model_dump()
     stages["adapt"]["objective"] = {"kind": objective}
     study = small_settings(
@@ -213,7 +213,7 @@ OTHER_OBJECTIVES = sorted(
     for kind in OBJECTIVES
     if kind is not MaskedEdges and kind.modality == "connectome" and kind.__module__.startswith("connectome_tl")
 )
-# What sees volumes is attacked in tests/workflows/test_image_study.py and tests/evaluation/test_image_baselines.py.
+# Models of volumes are tested in tests/workflows/test_image_study.py and tests/evaluation/test_image_baselines.py.
 OF_VOLUMES = {
     "random_encoder",
     "volumes",
@@ -233,7 +233,7 @@ def test_whole_fits_of_every_objective_do_not_move(objective: str) -> None:
         assert everything_fitted(WRECKS[name](TARGET), "network", FLAT, objective) == want, name
     moved = everything_fitted(CANARIES["weights"](TARGET), "network", FLAT, objective)
     assert moved.keys() != want.keys()
-    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which has the infant in its pool, too
+    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
 
 
 @pytest.mark.parametrize("canary", CANARIES)
@@ -243,7 +243,7 @@ def test_whole_fits_do_move_with_a_training_row(canary: str) -> None:
     assert found.keys() != want.keys()
     fitted = set(found.values())
     moved = [key for key, content in want.items() if content not in fitted]
-    assert moved or canary == "site"  # without harmonisation a site decides nothing
+    assert moved or canary == "site"  # without harmonisation a site has no effect
 
 
 def test_outcomes_of_training_rows_move_the_supervised_fits_alone() -> None:
@@ -290,7 +290,7 @@ def test_no_baseline_sees_a_test_row(correlations: bool) -> None:
             FOLD.admit(name, design.fitted_on)
             assert (design.train.shape[1] > 0) == (name != "prevalence" and (correlations or name != "tangent_ridge"))
             np.testing.assert_array_equal(design.train, again.train)
-            # The same rows to predict: then nothing fitted may differ, in the learner either.
+            # With the same rows to predict, no fitted state may differ, including the learner's.
             first, second = (
                 one.learner.predict(replace(part, test=design.test), y, True) if design.train.shape[1] else np.zeros(1)
                 for part in (design, again)

@@ -1,4 +1,4 @@
-"""Tractograms, label images, weights and gradient tables, mutated: the right numbers or a refusal, nothing else."""
+"""Tractograms, label images, weights and gradient tables, mutated: the right numbers or a refusal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_every_mutation_gives_the_right_numbers_or_a_refusal() -> None:
 @pytest.mark.skipif(shutil.which("tck2connectome") is None, reason="MRtrix3 is not on the PATH")
 @pytest.mark.parametrize("seed", range(5))
 def test_the_expected_table_is_that_of_tck2connectome(seed: int, tmp_path: Path) -> None:
-    """The oracle has an oracle."""
+    """The oracle is tested against another one."""
     given = scene(np.random.default_rng(seed))
     nodes = np.zeros_like(given.labels)
     for row, number in enumerate(given.numbers, 1):

@@ -32,7 +32,7 @@ def _tck(**how: object) -> Mutation:
 
 
 def _bytes(change: Callable[[bytes, Rng], bytes]) -> Mutation:
-    """Of a .tck as it lies there."""
+    """Of an existing .tck file."""
     return lambda f, rng: replace(f, tracks=(f.tracks[0], change(f.tracks[1], rng)))
 
 
@@ -64,14 +64,14 @@ def _swapped_trk(f: Files, _: Rng) -> Files:
 
 
 def _turned_trk(f: Files, _: Rng) -> Files:
-    """Another order of axes in the header: the points lie elsewhere, and nibabel says where."""
+    """Another order of axes in the header: the points are elsewhere, at positions given by nibabel."""
     data = trk_field(trk(f.scene.lines), "voxel_order", b"LPS")
     lines = nib.streamlines.TrkFile.load(io.BytesIO(data)).streamlines
     return replace(f.with_scene(lines=tuple(np.asarray(line) for line in lines)), tracks=("t.trk", data))
 
 
 def _damaged(name: str, make: Callable[[tuple[np.ndarray, ...]], bytes], reader: type) -> Mutation:
-    """Some bytes are others: what nibabel makes of them is the scene, else what was written."""
+    """Some bytes are changed: the scene is nibabel's result, otherwise the original."""
 
     def changed(f: Files, rng: Rng) -> Files:
         data = flipped(make(f.scene.lines), rng)
@@ -112,7 +112,7 @@ def _trx_offsets(change: Callable[[np.ndarray, Rng], np.ndarray]) -> Mutation:
 
 
 def _lines(change: Callable[[tuple[np.ndarray, ...], Rng], list[np.ndarray]]) -> Mutation:
-    """Another tractogram, with the table that belongs to it."""
+    """Another tractogram with its table."""
 
     def changed(f: Files, rng: Rng) -> Files:
         lines = tuple(change(f.scene.lines, rng))

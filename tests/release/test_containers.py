@@ -1,4 +1,4 @@
-"""Container recipes do what README and Makefile say; the Boutiques descriptor has the options of the command."""
+"""Container recipes have the steps of README and Makefile; the Boutiques descriptor has the options of the command."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def values(name: str) -> list[str]:
 
 
 def prerequisites(target: str) -> list[str]:
-    """What a target of the Makefile is made from."""
+    """Prerequisites of a target of the Makefile."""
     found = re.search(rf"^{re.escape(target)}:(.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
     assert found is not None, f"the Makefile has no target {target}"
     return found[1].split()
@@ -67,7 +67,7 @@ def test_the_dockerfile_is_of_known_instructions_in_a_sound_order() -> None:
 
 
 def test_packages_are_installed_in_the_layer_that_reads_their_lists() -> None:
-    """In a layer of its own, an old list is taken from the cache of the builder (hadolint DL3009, DL3015, DL3059)."""
+    """A separate layer would use an old list from the cache of the builder (hadolint DL3009, DL3015, DL3059)."""
     layers = [value for value in values("RUN") if "apt-get" in value]
     assert len(layers) == 1
     steps = [step.split() for step in layers[0].split("&&")]
@@ -94,7 +94,7 @@ def test_the_steps_are_those_of_the_readme() -> None:
     assert minimum == f">={said[1]}"
     steps = [shlex.split(step) for value in values("RUN") for step in value.split("&&")]
     packages = [word for step in steps if step[:2] == ["apt-get", "install"] for word in step[2:] if word[0] != "-"]
-    assert packages == ["make"]  # what the README asks for, and nothing else
+    assert packages == ["make"]  # exactly what the README requires
     targets = [step[1] for step in steps if step[0] == "make"]
     assert targets == prerequisites("demo")  # README: `make demo` installs, then runs
     assert targets == ["install"]

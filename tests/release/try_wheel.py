@@ -3,10 +3,12 @@
     python tests/release/try_wheel.py [base] [learn] [voxel]                 # `make wheel-test` tries all three
     python tests/release/try_wheel.py learn --work DIR                       # keep environments and results in DIR
     python tests/release/try_wheel.py learn voxel --quick                    # small studies in place of the demos
+    python tests/release/try_wheel.py learn --here                           # bundle made by this checkout
 
 `base` works without torch. `learn` runs the demo, packs its model, and applies the bundle in another environment that
-begins without torch: `predict` refuses there, the printed remedy is tried, and predictions must then be those of the
-study's fits, to 1e-6. `voxel` does the same with the demo on volumes.
+begins without torch: `predict` refuses there, the printed remedy is applied, and predictions must then equal those of
+the study's fits to 1e-6. `voxel` does the same with the demo on volumes. With `--here`, demo and bundle are made by
+this checkout in the environment that runs the script, and only `predict` and `validate` by the wheel.
 
 Needs the package index that pip is configured for. Prints one line per step; ends with 1 at the first failure.
 """
@@ -16,6 +18,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -25,7 +28,8 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(sys.executable).parent
 NEEDED = (
     "connectome_tl/py.typed",
     "connectome_tl/_packaged/atlases/aal90/regions.tsv",
@@ -37,7 +41,10 @@ NEEDED = (
 def run(*words: object, cwd: Path, code: int = 0) -> str:
     """Run a command, print how long it took, and return what it printed."""
     line, started = [str(word) for word in words], time.monotonic()
-    done = subprocess.run(line, cwd=cwd, capture_output=True, text=True, check=False)
+    environ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    if Path(line[0]).parent == HERE:  # the checkout; other environments must find the wheel
+        environ["PYTHONPATH"] = str(ROOT)
+    done = subprocess.run(line, cwd=cwd, env=environ, capture_output=True, text=True, check=False)
     said = done.stdout + done.stderr
     print(f"{time.monotonic() - started:7.1f} s  {' '.join(' '.join(line).split())[:110]}", flush=True)
     if done.returncode != code:
@@ -46,14 +53,14 @@ def run(*words: object, cwd: Path, code: int = 0) -> str:
 
 
 def environment(folder: Path) -> Path:
-    """An empty virtual environment, or the one that an earlier call made there; its folder of commands."""
+    """An empty virtual environment, or the one of an earlier call; returns its folder of commands."""
     if not (folder / "bin").is_dir():
         venv.create(folder, with_pip=True)
     return folder / "bin"
 
 
 def build(work: Path) -> Path:
-    """The wheel, made from the sdist; both must hold what the package reads."""
+    """The wheel, built from the sdist; both must contain the files that the package reads."""
     commands = environment(work / "tools")
     pip = (commands / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
     run(*pip, "build", cwd=work)
@@ -67,7 +74,7 @@ def build(work: Path) -> Path:
 
 
 def install(work: Path, wheel: Path, extra: str, name: str = "") -> Path:
-    """The command `connectome-tl` of an environment that holds the wheel with one extra, or with none."""
+    """The command `connectome-tl` of an environment with the wheel and one extra, or none."""
     commands = environment(work / f"env-{name or extra or 'base'}")
     pip = (commands / "python", "-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
     if extra:
@@ -89,9 +96,14 @@ def names_of_commands(command: Path, cwd: Path) -> list[list[str]]:
     return [line.split() for line in said.splitlines()]
 
 
-def try_base(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
+def maker_of(work: Path, wheel: Path, extra: str, *, here: bool) -> Path:
+    """The command that makes demo and bundle: of this checkout, or of an environment with the wheel."""
+    return HERE / "connectome-tl" if here else install(work, wheel, extra)
+
+
+def try_base(work: Path, wheel: Path, cwd: Path, *, quick: bool, here: bool) -> None:
     """Help of all commands; conversion and checks of a cohort; a clear message where torch is needed."""
-    del quick
+    del quick, here
     command = install(work, wheel, "")
     for words in names_of_commands(command, cwd):
         run(command, *words, "--help", cwd=cwd)
@@ -111,15 +123,15 @@ def try_base(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
 
 
 def refused(command: Path, *words: object, cwd: Path, extra: str) -> None:
-    """The command must leave with exit code 66 and name the extra that it needs."""
+    """The command must end with exit code 66 and name the required extra."""
     said = run(command, *words, cwd=cwd, code=66)
     if f"pip install 'connectome-tl[{extra}]'" not in said:
         sys.exit(f"no word about the extra:\n{said}")
 
 
-def try_learn(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
+def try_learn(work: Path, wheel: Path, cwd: Path, *, quick: bool, here: bool) -> None:
     """The demo, from simulated cohorts to the report; its bundle applied to other infants in a fresh environment."""
-    maker = install(work, wheel, "learn")
+    maker = maker_of(work, wheel, "learn", here=here)
     demo(maker, cwd, quick=quick)
     code = (
         "from connectome_tl import simulate_study, write_cohort\n"
@@ -132,9 +144,9 @@ def try_learn(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
     applied_elsewhere(work, wheel, maker, cwd, extra="learn")
 
 
-def try_voxel(work: Path, wheel: Path, cwd: Path, *, quick: bool) -> None:
+def try_voxel(work: Path, wheel: Path, cwd: Path, *, quick: bool, here: bool) -> None:
     """The demo on volumes; its bundle applied to other volumes in a fresh environment."""
-    maker = install(work, wheel, "voxel")
+    maker = maker_of(work, wheel, "voxel", here=here)
     demo(maker, cwd, "--images", quick=quick)
     code = (
         "from dataclasses import replace\n"
@@ -178,7 +190,7 @@ def applied_elsewhere(work: Path, wheel: Path, maker: Path, cwd: Path, *, extra:
 
 
 def has_torch(command: Path, cwd: Path) -> bool:
-    """Whether an environment that was kept holds torch already."""
+    """Whether a kept environment already contains torch."""
     code = "import importlib.util; print(importlib.util.find_spec('torch') is not None)"
     return run(command.parent / "python", "-c", code, cwd=cwd).strip() == "True"
 
@@ -242,13 +254,13 @@ print(json.dumps([
 TRIALS: dict[str, Callable[..., None]] = {"base": try_base, "learn": try_learn, "voxel": try_voxel}
 
 
-def tried(kinds: list[str], work: Path, *, quick: bool) -> None:
-    """Build the wheel and try these kinds, each from a folder of its own."""
+def tried(kinds: list[str], work: Path, *, quick: bool, here: bool) -> None:
+    """Build the wheel and try these kinds, each from a separate folder."""
     wheel = build(work)
     for kind in kinds or TRIALS:
         elsewhere = work / f"elsewhere-{kind}"
         elsewhere.mkdir(exist_ok=True)
-        TRIALS[kind](work, wheel, elsewhere, quick=quick)
+        TRIALS[kind](work, wheel, elsewhere, quick=quick, here=here)
         print(f"{kind}: done", flush=True)
 
 
@@ -257,13 +269,14 @@ def main() -> None:
     parser.add_argument("kinds", nargs="*", choices=[*TRIALS, []], metavar="KIND", help=f"of {', '.join(TRIALS)}")
     parser.add_argument("--work", type=Path, help="a folder for environments and results that is kept")
     parser.add_argument("--quick", action="store_true", help="small studies in place of the demos")
+    parser.add_argument("--here", action="store_true", help="make demo and bundle with this checkout, not the wheel")
     options = parser.parse_args()
     if options.work is not None:
         options.work.mkdir(parents=True, exist_ok=True)
-        tried(options.kinds, options.work.resolve(), quick=options.quick)
+        tried(options.kinds, options.work.resolve(), quick=options.quick, here=options.here)
         return
     with tempfile.TemporaryDirectory() as folder:
-        tried(options.kinds, Path(folder), quick=options.quick)
+        tried(options.kinds, Path(folder), quick=options.quick, here=options.here)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""A page taken apart: what a browser would find in it."""
+"""A parsed page: elements that a browser would find."""
 
 from __future__ import annotations
 
 from collections import Counter
 from html.parser import HTMLParser
 
-# Names that a file could hold, and that must not do anything.
+# Names that a file could contain, and that must have no effect.
 HOSTILE = (
     "<img src=x onerror=alert(1)>",
     "</script><script>alert(1)</script>",

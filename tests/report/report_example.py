@@ -1,4 +1,4 @@
-"""A run as it might have come out: 33 infants, every model, all kinds of results, drawn from a fixed seed."""
+"""A simulated run: 33 infants, every model, all kinds of results, drawn from a fixed seed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from connectome_tl.settings.records.results import (
 from connectome_tl.tasks import Task
 
 DOMAINS = ("cognitive", "language", "motor")
-MODELS = {  # how strong each model's signal is
+MODELS = {  # strength of each model's signal
     "full": 0.75,
     "scratch": 0.35,
     "no_pretrain": 0.6,
@@ -67,7 +67,7 @@ def predictions_of(
     task: Task, rng: np.random.Generator, *, n_subjects: int, n_repeats: int, n_folds: int = 5
 ) -> list[Prediction]:
     latent = rng.normal(size=n_subjects)
-    shared = rng.normal(size=n_subjects)  # what all models get wrong together
+    shared = rng.normal(size=n_subjects)  # errors common to all models
     observed = rng.random(n_subjects) > 0.07
     worst = np.argsort(latent)[-max(2, n_subjects // 4) :]
     truth = np.isin(np.arange(n_subjects), worst).astype(float) if task.is_binary else np.round(95 - 12 * latent)
@@ -165,7 +165,7 @@ def comparisons_of(task: Task, scores: list[Score], rng: np.random.Generator) ->
                 method="paired subject bootstrap",
             )
         )
-    if task.name == "motor_delay":  # one stage that plainly harms, one that plainly does nothing
+    if task.name == "motor_delay":  # one stage that clearly harms, one that clearly has no effect
         found[2] = found[2].model_copy(update={"difference": -0.12, "low": -0.21, "high": -0.03, "verdict": "harms"})
         found[3] = found[3].model_copy(
             update={"difference": 0.004, "low": -0.031, "high": 0.038, "verdict": "no benefit"}

@@ -341,7 +341,7 @@ def brain_coordinates(rng: np.random.Generator, n_pairs: int = 45) -> np.ndarray
 
 
 def example_quality(n_subjects: int = 33, n_regions: int = 90, seed: int = 3) -> CohortQualityRecord:
-    """Quality of a cohort with two sites, a few missing regions and one subject that stands out."""
+    """Quality of a cohort with two sites, a few missing regions and one outlier."""
     rng = np.random.default_rng(seed)
     subjects = tuple(f"sub-{i + 1:02d}" for i in range(n_subjects))
     position = rng.uniform(-60, 60, (n_regions, 3))

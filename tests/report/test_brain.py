@@ -1,4 +1,4 @@
-"""The glass brain draws what it is given, on one scale."""
+"""The glass brain draws the given values on one scale."""
 
 from __future__ import annotations
 

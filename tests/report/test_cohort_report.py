@@ -1,4 +1,4 @@
-"""The report of a cohort: findings first, complete in itself, harmless, the same bytes every time."""
+"""The report of a cohort: findings first, self-contained, without scripts, the same bytes every time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whatever number or word of results.json is edited by hand, the audit names the part and both values."""
+"""For each edited number or word of results.json, the audit names the part and both values."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Figures of maps: the places they are drawn at, what is capped, and the same bytes every time."""
+"""Figures of maps: positions, limits on the number of items, and the same bytes every time."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names, labels, reasons and notes come from files of others: they are shown, and do nothing."""
+"""Names, labels, reasons and notes from users' files are shown as text and have no other effect."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ def test_hostile_names_are_shown_and_do_nothing(record: RunRecord, harmless: Pag
     assert page.faults == []
     assert page.tags["img"] == 0
     assert len(page.ids) == len(set(page.ids))
-    assert page.tags == harmless.tags  # no element more, none less
+    assert page.tags == harmless.tags  # same number of elements
     assert text.split("\u202e")[0] in "".join(page.text)
     html.encode("utf-8")
 
 
 def poisoned(record: RunRecord, text: str) -> RunRecord:
-    """The record with `text` wherever a text may stand, of one binary and one regression task."""
+    """The record with `text` in every text field, for one binary and one regression task."""
     kept = {record.tasks[0].name, record.tasks[3].name}
     tasks = (
         record.tasks[0].model_copy(update={"column": text, "edition": text}),

@@ -1,4 +1,4 @@
-"""The methods paragraph names what was left out and what is not the default."""
+"""The methods paragraph names omissions and settings that are not the default."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_one_earlier_stage_has_no_control_of_its_own_and_the_text_says_so(
 ) -> None:
     sentence = f"Stage {stage} is the only earlier stage; the model without it is the model from scratch"
     assert f"{sentence}. It therefore has no control of its own." in text(without=without)
-    assert sentence not in text(without=without, controls=("scratch",))  # nobody asked for it
+    assert sentence not in text(without=without, controls=("scratch",))  # it was not requested
     assert "which is not among the controls" in text(without=without, controls=(control,))
     assert f"{sentence}." in text(without=without, controls=("scratch", f"network_{control}"))
 

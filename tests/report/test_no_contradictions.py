@@ -1,4 +1,4 @@
-"""Over hundreds of simulated prediction tables no page says two things of one quantity. Nothing is fitted here."""
+"""Over hundreds of simulated prediction tables no page has two values of one quantity. Nothing is fitted here."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CHANCE = "Does the model predict better than chance?"
 
 
 def outputs(task: Task, rng: np.random.Generator, y: np.ndarray, skill: float) -> np.ndarray:
-    """What a model of some skill (0: nothing, large: the truth) would predict."""
+    """Predictions of a model of this skill (0: none, large: the truth)."""
     noise = rng.normal(size=y.size)
     if task.kind == "regression":
         return y.mean() + skill * (y - y.mean()) / 2 + noise * y.std()
@@ -89,7 +89,7 @@ def simulated(seed: int) -> RunRecord:
 
 
 def check(record: RunRecord) -> set[str]:
-    """All that is said of each quantity, wherever it stands; returns the verdict words that were seen."""
+    """All statements on each quantity, in any place; returns the verdicts that occurred."""
     (task,), (said,), (view,) = record.tasks, record.verdicts, task_views(record)
     metric = METRICS[task.spec.primary]
     main = next(s for s in record.scores if (s.model, s.metric) == ("full", metric.name))
@@ -106,14 +106,14 @@ def check(record: RunRecord) -> set[str]:
         assert "not distinguishable" not in headline
     elif record.permutations and above:
         assert "but not confirmed" in headline
-    # The tables of subgroups and of the learning curve: where they show the same quantity, the same interval.
+    # The tables of subgroups and of the learning curve: if they show the same quantity, they have the same interval.
     row = next(row for row in view.forest if row.model.name == "full")
     curve = dict(one[:2] for one in curve_table(record, task.name)[1])
     assert curve[row.model.label] == f"{row.value} {row.interval}".rstrip()
-    if record.subgroups and task.kind != "regression":  # of which a group has the MAE
+    if record.subgroups and task.kind != "regression":  # of which groups have the MAE
         (group,) = subgroup_table(record.subgroups)[1]
         assert group[3] in ("too few to show", f"{view.metric} {row.value} {row.interval}".rstrip())
-    # Each rival: headline, sentence, table row and at-a-glance mark.
+    # Each comparison: headline, sentence, table row and mark in the summary.
     for name, words_of in (
         ("clinical_only", "clinical covariates"),
         ("nuisance_only", "nuisance variables"),
@@ -135,7 +135,7 @@ def check(record: RunRecord) -> set[str]:
         better = headline.partition("; better than ")[2].partition(";")[0]
         assert (words_of in better) == (word == "helps")
         assert (f"worse than {MODELS[name].words}" in headline) == (word == "harms")
-    # The baseline that scores better stands in the first sentence, or none does.
+    # A baseline with a better score is named in the first sentence; otherwise none is.
     rivals = [s for s in record.scores if s.metric == metric.name and MODELS[s.model].role == "baseline"]
     ahead = [s for s in rivals if s.value > main.value]
     assert bool(ahead) == bool(said.better_baseline) == (view.better_baseline is not None)
@@ -154,7 +154,7 @@ def test_one_quantity_is_said_once_or_alike(block: int) -> None:
     for seed in range(50 * block, 50 * block + 50):
         record = simulated(seed)
         seen |= check(record)
-        if seed % 10 == 0:  # the page itself, as text
+        if seed % 10 == 0:  # the page as text
             page = Page(render_report(record))
             assert page.faults == []
             text = page.visible

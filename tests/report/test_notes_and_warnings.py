@@ -1,4 +1,4 @@
-"""Notes on how files were read have a place of their own; what asks for a look or an action is a warning."""
+"""Notes on how files were read are shown separately; what needs attention or an action is a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the figures draw is what the scores say, checked against scikit-learn and statsmodels."""
+"""Figures agree with scores, scikit-learn and statsmodels."""
 
 from __future__ import annotations
 
@@ -55,14 +55,14 @@ def test_curves_rise_from_corner_to_corner(seed: int) -> None:
 
 
 def test_scores_of_different_folds_are_not_ranked_against_each_other() -> None:
-    """Folds that are perfect by themselves stay perfect, however far their levels lie apart."""
+    """Folds with perfect ranking stay perfect for any difference between their levels."""
     fold = np.repeat([0, 1, 2], 4)
     truth = np.tile([0.0, 0.0, 1.0, 1.0], 3)
     score = np.tile([0.1, 0.2, 0.3, 0.4], 3) + 10 * fold
     rows = OutOfFold(np.arange(12), np.zeros(12, int), fold, truth, score)
     rate, curves = fold_averaged_roc(rows)
     assert np.trapezoid(curves[0], rate) == pytest.approx(1.0)
-    assert roc_auc_score(truth, score) < 0.8  # what pooling the folds would have shown
+    assert roc_auc_score(truth, score) < 0.8  # result of pooling the folds
 
 
 def test_no_fold_with_both_classes_gives_no_curve() -> None:

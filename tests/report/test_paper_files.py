@@ -1,4 +1,4 @@
-"""What a paper takes from a run: answer, tables, references, checklists, flow; all from the record and nothing else."""
+"""Parts of a run for a paper: answer, tables, references, checklists, flow; all from the record only."""
 
 from __future__ import annotations
 

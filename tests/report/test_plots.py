@@ -9,6 +9,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
 from report_example import example_record
+from small_study import cut
 
 from connectome_tl.errors import UsageError
 from connectome_tl.report.figures.plots import RunPlots
@@ -56,6 +57,8 @@ def test_plots_of_a_cohort_show_its_numbers() -> None:
     mean = cohort.plot.matrix().axes[0].images[0].get_array()
     pair = cohort.node_mask[:, 0] & cohort.node_mask[:, 1]
     assert mean[0, 1] == pytest.approx(cohort.weights[pair, 0, 0, 1].mean(), rel=1e-5)
+    few = cut(cohort, cohort.regions[:6]).plot.matrix().axes[0]
+    assert [label.get_text() for label in few.get_yticklabels()] == list(cohort.regions[:6])
     one = cohort.plot.matrix(cohort.ids[0]).axes[0].images[0].get_array()
     np.testing.assert_allclose(one, cohort.weights[0, 0])
     heights = sum(patch.get_height() for patch in cohort.plot.ages().axes[0].patches[:20])
@@ -73,6 +76,6 @@ def test_a_notebook_shows_names_as_text() -> None:
 
 @pytest.mark.parametrize("make", [PLOTS.roc, PLOTS.scores, COHORT.plot.ages, COHORT.plot.matrix])
 def test_ipython_shows_a_figure_though_nobody_imported_pyplot(make: Callable[[], Figure]) -> None:
-    """A formatter without registered figures is what a notebook starts with."""
+    """A notebook starts with a formatter without registered figures."""
     shown, _ = DisplayFormatter().format(make())
     assert shown["image/png"].startswith(b"\x89PNG")

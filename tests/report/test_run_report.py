@@ -1,4 +1,4 @@
-"""The report of a run: complete in itself, harmless, honest about n, the same bytes every time."""
+"""The report of a run: self-contained, without scripts, with n in every row, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_it_loads_nothing_and_runs_nothing(html: str, page: Page) -> None:
     policy = next(value for tag, key, value in page.attributes if tag == "meta" and value.startswith("default-src"))
     assert policy.startswith("default-src 'none'")
     assert "script" not in policy
-    # The policy stands before anything that it has to govern.
+    # The policy precedes everything that it applies to.
     assert html.index("Content-Security-Policy") < html.index("<style")
 
 
@@ -94,7 +94,7 @@ def test_the_verdict_comes_first_then_warnings_evidence_cohorts_scores_methods_p
 
 
 def test_every_score_is_shown_with_n_and_positives(page: Page, record: RunRecord) -> None:
-    """Each row that holds a model's leading score or difference holds its n as well."""
+    """Each row with a model's leading score or difference also has its n."""
     tasks = {task.name: task for task in record.tasks}
     for score in record.scores:
         if score.metric != ("auc" if tasks[score.task].is_binary else "r2"):

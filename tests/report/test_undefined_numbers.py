@@ -1,4 +1,4 @@
-"""Numbers that are not defined never reach a page as `nan`, `inf` or `None`: words say that they are not estimable."""
+"""Undefined numbers never occur on a page as `nan`, `inf` or `None` but as "not estimable"."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def undefined(value: Any) -> Any:
 
 
 def strange_words(page: str) -> list[str]:
-    """Where a page, or a table that it offers, holds such a word."""
+    """Positions of such a word in a page, or in a table for download."""
     files = [base64.b64decode(data).decode() for data in re.findall(r";base64,([A-Za-z0-9+/=]+)", page)]
     cells = " ".join(files) + " " + Page(page).visible
     drawn = re.findall(r'\s(?:d|x|y|points|style)="[^"]*\b(?:nan|inf)\b[^"]*"', page)
@@ -56,7 +56,7 @@ def test_a_page_of_undefined_numbers_says_so_in_words():
     parts += ("subgroups", "conformal", "sample_sizes", "power", "instability", "returners", "missing_outcomes")
     parts += ("missingness", "curves", "network_weights")
     changed = {name: undefined(getattr(whole, name)) for name in parts}
-    asked = [one.auc for one in whole.power]  # what was asked for is never undefined
+    asked = [one.auc for one in whole.power]  # requested values are never undefined
     changed["power"] = tuple(
         one.model_copy(update={"auc": aucs}) for one, aucs in zip(changed["power"], asked, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Numbers as texts and as places on an axis."""
+"""Numbers as text and as positions on an axis."""
 
 from __future__ import annotations
 

@@ -82,8 +82,8 @@ def test_withheld_outcomes_are_named_with_their_reason_and_have_no_picture() -> 
 
 def test_pruned_networks_are_compared_with_those_trained_as_long() -> None:
     text = visible(pruning_page(network()))
-    assert "0 1 2.00 → 1.00 (-50 %) 3,000 → 1,200 4.00 → 2.00 0.71 0.65 0.68 injury_fold0" in text
-    assert "+5 % [-10 %, +20 %]" in text
+    assert "0 1 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 0.71 0.65 0.68 injury_fold0" in text
+    assert "+5 % [−10 %, +20 %]" in text
     assert "50 % of the multiply-accumulates removed" in text
     assert "head: an output" in text
 

@@ -1,4 +1,4 @@
-"""The phantom is what it says: known edges, the same for the same seed, different between subjects."""
+"""The phantom has its stated properties: known edges, the same for the same seed, different between subjects."""
 
 from __future__ import annotations
 

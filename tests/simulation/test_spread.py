@@ -1,4 +1,4 @@
-"""The cohort in which messages matter: they compute the outcome, and nothing linear does."""
+"""The cohort in which message passing matters: it can compute the outcome, and a linear model cannot."""
 
 from __future__ import annotations
 

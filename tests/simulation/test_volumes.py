@@ -1,4 +1,4 @@
-"""The volume simulator: its truth, its stated difficulty, and what must not depend on what."""
+"""The volume simulator: its truth, its stated difficulty, and independence of its parts."""
 
 from __future__ import annotations
 

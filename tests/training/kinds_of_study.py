@@ -1,4 +1,4 @@
-"""Small studies with all settings on: what a stored fit must survive."""
+"""Small studies with all settings enabled, for tests of stored fits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def without_connectomes(cohort: Cohort) -> Cohort:
 
 
 def with_every_kind(cohort: Cohort) -> Cohort:
-    """The cohort with an ordinal and a multiclass outcome beside its own."""
+    """The cohort with an additional ordinal and multiclass outcome."""
     score = cohort.targets["motor_score"].rank(pct=True)
     severity = np.where(score.isna(), np.nan, np.digitize(score.fillna(0), [0.34, 0.67])).astype(float)
     pattern = np.where(score.isna(), np.nan, (np.arange(cohort.n_subjects) + severity) % 3)
@@ -61,7 +61,7 @@ def changed(cohorts: StudyCohorts, change: object) -> StudyCohorts:
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A study, its cohorts and a fold; `schemes` are its models that are tried, `stages` what they are made of."""
+    """A study, its cohorts and a fold; `schemes` are the tested models, `stages` their stages."""
 
     study: StudySettings
     cohorts: StudyCohorts

@@ -1,4 +1,4 @@
-"""Steps and batches follow the number of rows; batches of a pass are alike."""
+"""Steps and batches follow the number of rows; batches of a pass have similar sizes."""
 
 from __future__ import annotations
 

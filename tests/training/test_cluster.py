@@ -1,4 +1,4 @@
-"""Fits on a Dask scheduler with two worker processes: the same bytes as here, and a killed worker loses nothing."""
+"""Fits on a Dask scheduler with two worker processes: the same bytes as locally, and no loss after a killed worker."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from optional import needs
 from small_study import FLAT, TASKS, retrained, small_cohorts, small_settings
 
 from connectome_tl import run_study
@@ -29,13 +30,12 @@ from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.training.stages import chain
 from connectome_tl.workflows.study.tune import tune_study
 
-pytest.importorskip("distributed", reason="Dask is not installed: pip install 'connectome-tl[cluster]'")
-pytestmark = pytest.mark.filterwarnings("default")
+pytestmark = [needs("distributed"), pytest.mark.filterwarnings("default")]
 COHORTS = small_cohorts()
 
 
 class Pool:
-    """A scheduler and its workers, each a process of its own."""
+    """A scheduler and its workers, each a separate process."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as probe:
@@ -46,12 +46,12 @@ class Pool:
         self.workers = [self.worker(), self.worker()]
 
     def worker(self) -> subprocess.Popen[bytes]:
-        # Without a nanny, so that a killed worker stays away.
+        # Without a nanny, so that a killed worker is not restarted.
         return self._start("worker", self.address, "--nthreads", "1", "--no-nanny", "--no-dashboard")
 
     def _start(self, *arguments: str) -> subprocess.Popen[bytes]:
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "DASK_TEMPORARY_DIRECTORY": str(self.folder)}
-        # Tests of what extensions register import their modules by name.
+        # Tests of extensions import their modules by name.
         environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *filter(None, sys.path)])
         with open(self.folder / f"{arguments[0]}.txt", "ab") as log:
             return subprocess.Popen([sys.executable, "-m", "dask", *arguments], stdout=log, stderr=log, env=environment)
@@ -161,7 +161,7 @@ def test_tune_and_run_give_the_same_files_on_a_scheduler(pool: Pool, tmp_path: P
 
 
 def files(folder: Path) -> dict[str, bytes]:
-    """Every file but the log and the database, which hold times."""
+    """Every file except the log and the database, which contain times."""
     found = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "log")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in found if path.suffix != ".sqlite"}
 

@@ -1,4 +1,4 @@
-"""Adults on one atlas teach infants on another: an encoder whose weights know regions by their place alone."""
+"""Transfer from adults on one atlas to infants on another: an encoder whose weights use regions' coordinates only."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def planned(scheme: str, asked: StudySettings, of: StudyCohorts) -> FitPlan:
 
 
 def untaught(of: StudyCohorts) -> float:
-    """Correlation of the infants' score with what the adults' network says, which has seen no infant."""
+    """Correlation of the infants' score with the prediction of the adults' network, which has seen no infant."""
     target = of.target
     names = {"targets": target.targets, "status": target.status}
     renamed = {name: table[[TASK]].rename(columns={TASK: "score"}) for name, table in names.items()}
@@ -122,7 +122,7 @@ def test_files_of_two_atlases_are_read_for_such_an_encoder_and_refused_for_other
     with pytest.raises(DataError, match="node_features: identity, readout: attention") as refusal:
         read_cohorts(bound, tmp_path)
     assert "'older'" in str(refusal.value)
-    # What the message says is what works.
+    # The remedy in the message works.
     fixed = yaml.safe_load(dump_settings(bound))
     fixed["model"]["encoder"] |= {"node_features": "identity", "readout": "attention", "direct": False}
     read_cohorts(StudySettings.model_validate(fixed), tmp_path)
@@ -131,7 +131,7 @@ def test_files_of_two_atlases_are_read_for_such_an_encoder_and_refused_for_other
 def test_an_atlas_without_places_is_refused_by_name() -> None:
     small = cohorts(n_source=12, n_target=12)
     nameless = small.with_role("source", replace(small.roles["source"], atlas="my labels"))
-    with pytest.raises(UsageError, match=r"where the regions of older lie.*my labels"):
+    with pytest.raises(UsageError, match=r"locations of the regions of older.*my labels"):
         check_names(study(), nameless)
     strengths = {**FREE, "node_features": "strength"}
     check_names(study(strengths), nameless)

@@ -1,4 +1,4 @@
-"""Task weights, mixup, discriminative rates and gradual unfreezing: what they do, and that controls are not touched."""
+"""Task weights, mixup, discriminative rates and gradual unfreezing: their effects, and none on controls."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def some_goal(n: int = 24) -> torch.Tensor:
     return goal
 
 
-# What one loss is made of several outcomes' losses.
+# Combination of the losses of several outcomes into one.
 
 
 def test_equal_weights_are_the_mean_over_outcomes_that_are_there() -> None:
@@ -79,7 +79,7 @@ def test_equal_weights_are_the_mean_over_outcomes_that_are_there() -> None:
 
 
 def test_learned_uncertainties_weigh_a_loss_by_its_inverse_size() -> None:
-    """The least of exp(-s) L + s lies at s = log L, and an outcome that is not there moves nothing."""
+    """The minimum of exp(-s) L + s is at s = log L, and a missing outcome has no effect."""
     losses, seen = torch.tensor([4.0, 0.25, 9.0]), torch.tensor([True, True, False])
     weights = UncertaintyWeights(3)
     assert weights(losses, seen, losses).item() == pytest.approx(losses[:2].mean().item())
@@ -100,10 +100,10 @@ def test_balanced_gradients_have_the_same_size_at_the_fused_layer() -> None:
     assert fused.grad is not None
     sizes = [fused.grad[:, 0].norm(), fused.grad[:, 1].norm(), fused.grad[:, 2:].norm()]
     assert torch.stack(sizes).std() < 1e-5
-    # With all losses alike the weights are 1.
+    # With equal losses the weights are 1.
     alike = torch.stack([fused[:, 1].sum()] * 3)
     assert GradientBalance(3)(alike, seen, fused).item() == pytest.approx(fused[:, 1].sum().item(), rel=1e-5)
-    # An outcome that nobody in the batch has neither counts nor is learnt about.
+    # An outcome that is missing in the whole batch has no effect and no weight update.
     size = balance.size.clone()
     balance(losses, torch.tensor([True, False, True]), fused)
     assert balance.size[1] == size[1]
@@ -115,7 +115,7 @@ def test_task_weights_change_the_fit_and_the_predictions_come_back(kind: str) ->
     one, other, again = ({**weights_after(plan)} for plan in (plain, weighted, replace(weighted, label="again")))
     assert any(not np.array_equal(one[name], other[name]) for name in one)
     assert all(np.array_equal(other[name], again[name]) for name in other)
-    assert set(one) == set(other)  # what is learned of the weights is not a part of the model
+    assert set(one) == set(other)  # learned task weights are not part of the model
 
 
 # Mixup.
@@ -192,14 +192,14 @@ def test_mixup_trains_and_a_fit_with_it_is_the_same_again(settings: Mixup) -> No
     assert all(fitted_bytes(one) != fitted_bytes(first) for one in plain.values())
 
 
-# What acts on carried weights alone.
+# Settings that apply to transferred weights only.
 
 
 @pytest.mark.parametrize(
     "settings", [{"rate_decay": 0.1}, {"unfreeze": 1.0}, {"unfreeze": 0.5, "rate_decay": 0.5}], ids=str
 )
 def test_a_network_from_scratch_is_not_touched(settings: dict[str, float]) -> None:
-    """Law 8: a control without a stage before has no carried weight, and trains as if nothing had been asked for."""
+    """A control without an earlier stage has no transferred weights and is trained without these settings."""
     for plan in (single("network_scratch"), replace(single(), transfer=Transfer(carry=()))):
         plain, changed = (weights_after(p) for p in (plan, retrained(plan, **settings)))
         assert all(np.array_equal(plain[name], changed[name]) for name in plain)
@@ -211,7 +211,7 @@ def test_rates_fall_from_the_heads_to_the_branches() -> None:
     plan = single(steps=1, weight_decay=0.0, learning_rate=0.01, rate_decay=0.5)
     start, end = (weights_after(p) for p in (retrained(plan, steps=0), plan))
     known = set(weights_of(fit(plan.lineage()[:-1], COHORTS.by_name())[dict(plan.parents)["stage"].key]))
-    # One step of Adam moves every weight by its rate, whatever the gradient.
+    # One step of Adam changes every weight by its rate, for any gradient.
     for part, rate in {"connectome": 0.25, "fusion": 0.5}.items():
         names = [n for n in start if part_of(n) == part and n in known]
         assert max(np.abs(end[n] - start[n]).max() for n in names) == pytest.approx(0.01 * rate, rel=0.05)
@@ -243,7 +243,7 @@ def test_parts_begin_to_move_one_after_another() -> None:
     end = weights_after(plan)
     changed = {name for name in start if not np.array_equal(start[name], end[name])}
     assert {part_of(name) for name in changed & known} == {"connectome", "fusion"}
-    # Until the encoder moves nothing of it does.
+    # No part of the encoder changes before it is unfrozen.
     seen: list[int] = []
     heads_only = retrained(plan, unfreeze=1.0)
     fit([heads_only], COHORTS.by_name(), hook=lambda step, _: seen.append(step))

@@ -1,4 +1,4 @@
-"""One loop: equal plans give equal bytes, each key is fitted once, and what is stored is not fitted again."""
+"""One loop: equal plans give equal bytes, each key is fitted once, and stored fits are not repeated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def one(plan: FitPlan, **options: object) -> FitResult:
 
 @pytest.fixture
 def fitted_keys(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Keys in the order in which they were really fitted."""
+    """Keys in the order in which they were fitted."""
     seen: list[str] = []
     original = fitting._fitted
 
@@ -63,7 +63,7 @@ def test_equal_keys_are_fitted_once_and_parents_are_shared(fitted_keys: list[str
     plans = [plan_of(fold, scheme=scheme) for fold in FOLDS for scheme in ("full", "full", "no_adapt", "scratch")]
     results = fit(plans, COHORTS.by_name())
     assert len(fitted_keys) == len(set(fitted_keys)) == len(results)
-    # The pool holds nobody of the target: one source core, one pretraining and one adaptation serve all folds.
+    # The pool contains no target subject: one source core, one pretraining and one adaptation serve all folds.
     # The cores of `full` and `no_adapt` are the same, that of `scratch` has no source.
     assert len(fitted_keys) == 3 + 3 * (2 + 3 + 3)
 
@@ -105,7 +105,7 @@ def test_resuming_after_any_fit_ends_in_the_same_files(tmp_path: Path) -> None:
     assert len(want) == 2 * len(STAGES)
     for member in plan.lineage():
         one(member, store=cut)
-        (cut.folder / f"{member.key}.json").unlink()  # killed between the tensors and the mark that they are whole
+        (cut.folder / f"{member.key}.json").unlink()  # killed between the tensors and the mark of completion
         one(plan, store=cut)
         assert {file.name: file.read_bytes() for file in cut.folder.iterdir()} == want
 

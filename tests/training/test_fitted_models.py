@@ -1,4 +1,4 @@
-"""A stored fit is a model: loaded again it predicts what it predicted, byte for byte, under every setting."""
+"""A loaded fit has the same predictions as before, byte for byte, with every setting."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_a_model_without_the_fits_it_is_made_of_is_refused(tmp_path: Path) -> No
 
 
 def test_the_order_of_covariates_and_heads_survives_being_stored(tmp_path: Path) -> None:
-    """JSON sorts keys: columns and heads must not follow it."""
+    """JSON sorts keys: columns and heads must not depend on it."""
     study = small_settings(target={"cohort": "t", "tasks": ["motor_score", "cognitive", "language"]})
     plan = replace(plan_of(FOLD, study, scheme="network_scratch"), tasks=("motor_score", "cognitive", "language"))
     fit([plan], COHORTS.by_name(), store=FitStore(tmp_path))

@@ -1,7 +1,7 @@
-"""Fits and studies on a GPU agree with the processor's in float32, are stored in memory, resume, and take bf16.
+"""Fits and studies on a GPU agree with the CPU's in float32, are stored in memory, resume, and support bf16.
 
 Tolerances: gradients agree to rounding (tests of the encoders), but AdamW divides them by their size, so that rounding
-errors of small gradients become steps of the learning rate. After a few steps losses agree to 1e-3, risks to .005.
+errors of small gradients cause steps of the learning rate. After a few steps losses agree to 1e-3, risks to .005.
 """
 
 from __future__ import annotations
@@ -142,7 +142,7 @@ def test_all_three_stages_of_volumes(
     )
     plan = plan_of(cohort, study, **roles)
     results = fit([plan], {"target": cohort, **roles})
-    assert {one.stage for one in results.values()} == {"pretrain", "adapt", "finetune"}
+    assert {one.stage for one in results.values()} == {"source", "pretrain", "adapt", "finetune"}
     for one in results.values():
         assert np.isfinite(one.curve).all()
         assert all(np.isfinite(value).all() for value in one.predictions.values())
@@ -272,7 +272,7 @@ def test_a_fused_study_in_bf16_gives_finite_risks(tmp_path: Path) -> None:
 
 
 def test_float32_holds_during_training(cohort: Cohort) -> None:
-    """Seen from a hook of the loop: no TF32, deterministic algorithms; what was set before is set afterwards."""
+    """Seen from a hook of the loop: no TF32, deterministic algorithms; earlier settings are restored afterwards."""
     seen: list[tuple[str, bool]] = []
 
     def look(step: int, loss: float) -> None:

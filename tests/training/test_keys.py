@@ -1,4 +1,4 @@
-"""The key of a fit covers everything that decides it, and nothing else."""
+"""The key of a fit covers everything that determines it, and only that."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ LEFT_OUT = {FitPlan: {"label", "predict", "keep"}, RowSet: {"cohort"}, Transfer:
     ("kind", "changes"), [(FitPlan, OF_PLAN), (RowSet, OF_ROWS), (Transfer, OF_TRANSFER)], ids=lambda v: str(v)[:20]
 )
 def test_every_field_is_in_the_key_or_is_named_here(kind: type, changes: dict[str, Any]) -> None:
-    """A new field must be given a change above; one that loses its place in the comparison fails."""
+    """A new field needs a change above; a field that is no longer compared fails."""
     assert {f.name for f in fields(kind)} == set(changes) | LEFT_OUT[kind]
     assert not set(changes) & LEFT_OUT[kind]
 
@@ -109,7 +109,7 @@ Place = tuple[str | int, ...]
 
 
 def leaves(value: Any, place: Place = ()) -> Iterator[Place]:
-    """Places of all single values that are compared."""
+    """Positions of all compared values."""
     if is_dataclass(value):
         for f in fields(value):
             if f.compare:
@@ -154,7 +154,7 @@ def other_than(value: Any, rng: random.Random) -> Any:
 
 @pytest.mark.filterwarnings("ignore:Pydantic serializer warnings")
 def test_a_thousand_plans_that_differ_in_one_value_have_other_keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plans, "code_version", lambda: "")  # computed once; 1000 times would only cost time
+    monkeypatch.setattr(plans, "code_version", lambda: "")  # computed once, to save time
     rng = random.Random(0)
     rich = FeatureSettings(harmonise=HarmoniseSettings(method="combat"), confounds=Confounds(columns=("age",)))
     denoising = replace(ADAPT, objective=DenoisingAutoencoder(), features=rich)

@@ -1,4 +1,4 @@
-"""A subject without covariates, or without a connectome, is learnt from and predicted."""
+"""A subject without covariates, or without a connectome, is used in training and predicted."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def without(cohort: Cohort, bare: tuple[str, ...], blind: tuple[str, ...]) -> Co
 
 @pytest.mark.parametrize("model", [GRAPH, FLAT], ids=["graph", "flat"])
 def test_who_lacks_a_modality_is_predicted_by_every_model(model: ModelSettings, tmp_path: Path) -> None:
-    # Training rows lack them too, so that what stands in their place is learnt.
+    # Training rows lack them too, so that their replacement is learnt.
     target = without(TARGET, (FOLD.train[6], BARE), (FOLD.train[7], BLIND))
     cohorts, store = COHORTS.with_role("target", target), FitStore(tmp_path)
     plan = plan_of(FOLD, small_settings(model=model), cohorts=cohorts)
@@ -50,7 +50,7 @@ def test_who_lacks_a_modality_is_predicted_by_every_model(model: ModelSettings, 
 
 
 def test_a_prediction_without_a_modality_is_that_of_the_others_alone(tmp_path: Path) -> None:
-    """Whatever stands in the place of what is not there, the network says the same."""
+    """Predictions of the network do not depend on values in place of missing data."""
     cohorts = COHORTS.with_role("target", without(TARGET, (BARE,), (BLIND,)))
     store = FitStore(tmp_path)
     plan = plan_of(FOLD, cohorts=cohorts, scheme="network_scratch")
@@ -90,7 +90,7 @@ def test_an_absence_that_says_something_is_learnt_from() -> None:
 
 @pytest.mark.parametrize("correlated", [False, True], ids=["edges", "tangent"])
 def test_presence_is_a_block_where_enough_rows_lack_a_connectome(correlated: bool) -> None:
-    """And whoever lacks one stands at the training mean of everything else, whatever the arrays hold."""
+    """Other features of subjects without one are at the training mean, for any values in the arrays."""
     given = with_correlations(TARGET) if correlated else TARGET
     target, absent = lacking(5, given)
     model = core_of(target)
@@ -103,7 +103,7 @@ def test_presence_is_a_block_where_enough_rows_lack_a_connectome(correlated: boo
     assert {b.name: b.values for b in others}[CONNECTOME_PRESENCE].all()
     filled = with_rows(target, ids, weights=55.0)
     np.testing.assert_array_equal(model.predict(filled, ids), model.predict(target, ids))
-    # Four say too little.
+    # Four are too few.
     few = core_of(lacking(4, given)[0])
     assert CONNECTOME_PRESENCE not in {block.name for block in few.blocks(target, ids)}
 

@@ -1,4 +1,4 @@
-"""The network enters the full model only where held-out rows say that it helps."""
+"""The network enters the full model only if it helps on held-out rows."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def table(task: Task, seed: int, network: str, n: int = 60) -> tuple[np.ndarray,
     half, noise = np.sqrt(0.5), rng.normal(size=n)
     signal = {"noise": noise, "better": known + own}[network]
     if task.kind == "regression":
-        # The best prediction from `known`, beside noise of the same spread or what knows more.
+        # The best prediction from `known`; the other is noise of the same spread, or more informative.
         return known[:, None] * half, signal[:, None] * half, half * (known + own) + 0.3 * rest
     truth = (rng.random(n) < expit(1.5 * (known + own))).astype(float)
     calibrated = np.array([expit(1.5 * (k + rng.normal(size=2000))).mean() for k in known])
@@ -63,7 +63,7 @@ def test_a_network_equal_to_the_core_and_too_few_rows_give_nothing() -> None:
 
 
 def test_relatives_count_as_one() -> None:
-    """The same rows ten times over are no more evidence than once, where they are of one family."""
+    """Rows repeated ten times within their family are no more evidence than once."""
     outcomes = []
     for seed in range(40):
         core, network, truth = table(SCORE, seed, "noise", 12)
@@ -145,9 +145,9 @@ def test_inner_parts_hold_out_every_row_once_and_families_together() -> None:
 
 
 def test_held_out_predictions_come_from_a_network_that_has_not_seen_the_row() -> None:
-    """Outcomes of one part are wrecked: the network that leaves it out, and its predictions of it, stay.
+    """Corrupted outcomes of one part do not change the network that leaves it out, nor its predictions of this part.
 
-    But for the head of a value, which is shrunk by the held-out rows of all networks.
+    An exception is the head of a value, which is shrunk by the held-out rows of all networks.
     """
     study = small_settings(model=FLAT)
     plan = retrained(plan_of(FOLD, study, scheme="network_scratch"), steps=6)

@@ -1,4 +1,4 @@
-"""A head of an outcome that the stage before does not have starts as a combination of that stage's heads."""
+"""The head of an outcome that is new in a stage starts as a combination of the heads of the previous stage."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ TRAIN = COHORTS.target.ids[:18]
 
 
 def started(scheme: str = "network", **changed: object) -> tuple[FitPlan, FitResult, FitResult | None]:
-    """A plan of one network without any step, its fit, and that of the stage before."""
+    """A plan of one network without any step, its fit, and that of the previous stage."""
     study = small_settings(source=CohortUse(cohort="older/cohort.yaml", tasks=("score", "age", "sex")))
     plan = plan_of(Fold(TRAIN, ()), study, scheme=scheme, inner=(), checkpoints=(), **changed)
     plan = retrained(plan, steps=0)
@@ -71,7 +71,7 @@ def test_heads_that_are_not_carried_start_at_random() -> None:
 
 
 def test_a_related_source_is_found_before_the_first_step() -> None:
-    """The older subjects' score moves the same edges as the infants' outcome, with another name and sign."""
+    """The older subjects' score affects the same edges as the infants' outcome, with another name and sign."""
     cohorts = small_cohorts(n_source=240, n_target=60, effect=2.0)
     study = small_settings(source=CohortUse(cohort="older/cohort.yaml", tasks=("score", "age", "sex")), steps=160)
     target = cohorts.target

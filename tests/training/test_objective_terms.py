@@ -1,4 +1,4 @@
-"""The terms of the objectives against their definitions, written out."""
+"""The terms of the objectives compared with explicit definitions."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_mmd_is_the_distance_of_mean_embeddings() -> None:
 
 
 def test_info_nce_is_the_chance_of_finding_the_own_view() -> None:
-    """Equal embeddings of all subjects cost log(n); telling them apart costs less."""
+    """Equal embeddings of all subjects have the loss log(n); distinct ones a smaller loss."""
     assert info_nce(torch.ones(4, 4), torch.ones(4, 4), 0.5).item() == pytest.approx(np.log(4))
     assert info_nce(torch.eye(4), 3 * torch.eye(4), 0.5).item() == pytest.approx(np.log(1 + 3 * np.exp(-2)))
     one, two = torch.randn(5, 3), torch.randn(5, 3)

@@ -1,4 +1,4 @@
-"""One contract for all that adaptation minimises: it sees edges that exist, and no label."""
+"""One contract for all objectives of adaptation: they use existing edges, and no label."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def pool_batch() -> Batch:
 
 
 def given_to(settings: AnyKind, batch: Batch) -> Given:
-    """What an objective gets: the pool, and what it asks for beside it."""
+    """Input of an objective: the pool, and other cohorts that it requires."""
     ages = torch.randn(len(batch), 1)
     ages[0] = torch.nan
     batches, targets = {TRAIN: batch}, {TRAIN: ages if settings.needs_age else None}
@@ -83,7 +83,7 @@ def build(settings: AnyKind, model: ModelSettings, *, random: bool = True) -> tu
     sizes = {"connectome": pool_batch().connectome.sizes}
     network = build_model(model, sizes, OUTCOMES.sizes)
     if random:
-        for parameter in network.branches.parameters():  # some start at zero on purpose
+        for parameter in network.branches.parameters():  # some are initialised at zero
             torch.nn.init.normal_(parameter, std=0.3)
     widths = {"connectome": network.branches["connectome"].width}
     return build_objective(settings, ObjectiveSizes(sizes, widths, OUTCOMES)), network  # type: ignore[arg-type]
@@ -94,7 +94,7 @@ def loss_of(objective: Objective, model: object, batch: Batch) -> torch.Tensor:
 
 
 class Watched:
-    """Stands in for a model whose connectome branch is watched."""
+    """Replaces a model; records the input of the connectome branch."""
 
     def __init__(self, model: OutcomeModel, change: object = None) -> None:
         self.seen: list[ConnectomeRows] = []
@@ -166,7 +166,7 @@ def test_missing_regions_do_not_enter(settings: AnyKind) -> None:
     absent = 1 - mask[:, None, :, None] * mask[:, None, None, :]
     losses = []
     for target in (0.0, 1e3):
-        # The encoder sees edges that exist; what stands for the absent ones is only the target's.
+        # The encoder uses existing edges; values of absent ones occur in the target only.
         watched = Watched(network, lambda seen: replace(seen, edges=seen.edges * (1 - absent)))
         there = replace(rows, node_mask=mask, edges=rows.edges * (1 - absent) + target * absent)
         torch.manual_seed(3)
@@ -184,7 +184,7 @@ def test_what_is_hidden_is_hidden_from_the_encoder(settings: AnyKind) -> None:
     there = rows.present.bool() & ~torch.eye(rows.edges.shape[-1], dtype=torch.bool) & (rows.edges != 0)
     watched = Watched(network)
     torch.manual_seed(1)
-    loss_of(objective, watched, batch.prepared())  # what was computed beforehand must not be used
+    loss_of(objective, watched, batch.prepared())  # precomputed values must not be used
     (first,) = watched.seen
     torch.testing.assert_close(first.edges, first.edges.transpose(2, 3))
     hidden = (first.edges == 0) & there
@@ -192,14 +192,14 @@ def test_what_is_hidden_is_hidden_from_the_encoder(settings: AnyKind) -> None:
     assert share == pytest.approx(0.3 if settings.kind == "masked_edges" else 0.1, abs=0.03)
     assert (first.adjacency[hidden] == 0).all()
     assert torch.equal(first.node_mask, rows.node_mask)
-    # Other values of what was hidden, the same draws: nothing that the encoder is given differs.
+    # Other values of hidden edges, same draws: the input of the encoder does not change.
     others = batch.with_connectome(replace(rows, edges=torch.where(hidden, rows.edges + 5.0, rows.edges)))
     torch.manual_seed(1)
     loss_of(objective, watched, others)
     second = watched.seen[1]
     for name in ("edges", "adjacency", "upper", "regional", "node_mask"):
         assert torch.equal(getattr(first, name), getattr(second, name)), name
-    # The same of what was not hidden is seen.
+    # Values that are not hidden are unchanged.
     seen = batch.with_connectome(replace(rows, edges=torch.where(hidden, rows.edges, rows.edges + 5.0 * there)))
     torch.manual_seed(1)
     loss_of(objective, watched, seen)
@@ -210,7 +210,7 @@ def test_what_is_hidden_is_hidden_from_the_encoder(settings: AnyKind) -> None:
 @pytest.mark.parametrize("model", MODELS, ids=["graph", "flat"])
 @pytest.mark.parametrize("settings", HIDING, ids=lambda s: s.kind)
 def test_the_loss_falls_below_the_best_constant_on_structured_data(settings: AnyKind, model: ModelSettings) -> None:
-    # Edges of one factor per subject: what is seen tells what is hidden.
+    # Edges of one factor per subject: visible edges determine hidden ones.
     rng = np.random.default_rng(0)
     batch = pool_batch().rows(torch.arange(20))
     n_regions = batch.connectome.edges.shape[-1]
@@ -229,7 +229,7 @@ def test_the_loss_falls_below_the_best_constant_on_structured_data(settings: Any
         loss.backward()
         optimiser.step()
         losses.append(loss.item())
-    constant = edges[:, :, 0, 1:].square().mean().item()  # the error of always saying the mean, 0
+    constant = edges[:, :, 0, 1:].square().mean().item()  # the error of predicting the mean, 0
     assert np.mean(losses[-10:]) < 0.8 * constant
 
 
@@ -268,7 +268,7 @@ def test_the_loss_falls_on_a_planted_pool(settings: AnyKind) -> None:
 
 
 def test_the_adversary_learns_and_the_encoder_unlearns() -> None:
-    """The classifier gets the gradient of its loss, the encoder the same with the other sign times the weight."""
+    """The classifier has the gradient of its loss, the encoder its negative times the weight."""
     settings = Adversarial(weight=0.25, replay=0.0, reconstruct=RECONSTRUCT)
     objective, network = build(settings, FLAT)
     assert isinstance(objective, AdversarialAlignment)

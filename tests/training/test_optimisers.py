@@ -1,4 +1,4 @@
-"""Optimisers update as torch's own do, and importing torch's compiler is left to those who compile."""
+"""Optimisers update like torch's, without importing torch's compiler."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One fit by two processes (gloo): that of one process but for rounding; what was killed ends the same."""
+"""One fit by two processes (gloo) equals that of one process up to rounding; killed fits end the same."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from optional import needs
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import make_split_plan
@@ -28,7 +29,7 @@ from connectome_tl.training.networks.parallel import fabric_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
-pytest.importorskip("lightning_fabric")
+pytestmark = needs("lightning_fabric")
 
 
 def settings(norm: str = "group") -> StudySettings:
@@ -77,7 +78,7 @@ def test_two_processes_lose_and_learn_what_one_does(cohort: Cohort, both: FitRes
     assert plan.devices == 1
     one = fitted(cohort, plan)
     np.testing.assert_allclose(both.curve, one.curve, rtol=1e-6)
-    assert one.curve[0] != pytest.approx(one.curve[-1], rel=1e-3)  # it does learn
+    assert one.curve[0] != pytest.approx(one.curve[-1], rel=1e-3)  # training has an effect
     assert one.arrays.keys() == both.arrays.keys()
     for name, value in one.arrays.items():
         np.testing.assert_allclose(both.arrays[name], value, atol=2e-4, err_msg=name)
@@ -86,7 +87,7 @@ def test_two_processes_lose_and_learn_what_one_does(cohort: Cohort, both: FitRes
 
 
 def test_a_job_of_slurm_starts_its_processes_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fabric takes the processes of a job for its own, and warns where srun is installed and not used."""
+    """Fabric would use the processes of a job, and warns if srun is installed and not used."""
     from lightning_fabric.plugins.environments import LightningEnvironment
 
     srun = tmp_path / "srun"
@@ -102,11 +103,11 @@ def test_a_job_of_slurm_starts_its_processes_itself(tmp_path: Path, monkeypatch:
 
 
 def test_batch_normalisation_is_another_fit(cohort: Cohort, capfd: pytest.CaptureFixture[str]) -> None:
-    """Its statistics are those of each share, which is said and not mended."""
+    """Its statistics are those of each share, which is reported but not corrected."""
     one, two = (fitted(cohort, network_plan(cohort, "batch", devices)) for devices in (1, 2))
     assert np.isfinite(two.curve).all()
     assert abs(one.curve - two.curve).max() > 1e-4
-    assert "".join(capfd.readouterr()) == ""  # a command's output stays its own
+    assert "".join(capfd.readouterr()) == ""  # the output of a command is not mixed
 
 
 def test_a_port_in_use_disturbs_no_fit(cohort: Cohort, both: FitResult, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,7 +127,7 @@ def test_a_fit_that_was_killed_ends_as_one_that_was_not(cohort: Cohort, both: Fi
     worker.start()
     assert worker.pid is not None
     children = Path(f"/proc/{worker.pid}/task/{worker.pid}/children")
-    while len(children.read_text().split()) < 2:  # both processes of the fit are there
+    while len(children.read_text().split()) < 2:  # both processes of the fit are running
         time.sleep(0.01)
     time.sleep(0.2)
     os.kill(worker.pid, signal.SIGKILL)

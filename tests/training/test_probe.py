@@ -1,4 +1,4 @@
-"""The probe says what an embedding tells, on rows that it has not seen, and is kept with the fit."""
+"""The probe measures the information in an embedding, on held-out rows, and is stored with the fit."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from connectome_tl.training.schemes import StudyCohorts
 
 COHORTS = small_cohorts(n_target=40)
 FOLD = Fold(COHORTS.target.ids[:28], COHORTS.target.ids[28:])
-AT = 1  # column of the motor score, beside the risk
+AT = 1  # column of the motor score, after the risk
 
 
 def plan(cohorts: StudyCohorts = COHORTS) -> FitPlan:
@@ -47,7 +47,7 @@ def test_values_are_moved_to_the_line_of_held_out_rows(monkeypatch: pytest.Monke
     tested = motor(plain.predictions, FOLD.test)
     line = truth[known].mean() + slope * (tested - before[known].mean())
     np.testing.assert_allclose(motor(shrunk.predictions, FOLD.test), line, rtol=1e-4)
-    # Held-out predictions of a part: by the line of the other parts, so that they do not depend on its outcomes.
+    # Held-out predictions of a part: by the slope of the other parts, so that they do not depend on its outcomes.
     after = motor(shrunk.held_out, FOLD.train)
     for part in plan().inner:
         own = np.isin(FOLD.train, part)
@@ -55,7 +55,7 @@ def test_values_are_moved_to_the_line_of_held_out_rows(monkeypatch: pytest.Monke
         slope = np.clip(np.polyfit(before[others], truth[others], 1)[0], 0.1, 1)
         line = truth[others].mean() + slope * (before[own] - before[others].mean())
         np.testing.assert_allclose(after[own], line, rtol=1e-4)
-    # Risks stay as they are.
+    # Risks are unchanged.
     for subject in FOLD.test:
         assert shrunk.predictions[subject][0] == plain.predictions[subject][0]
 

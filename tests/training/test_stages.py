@@ -1,4 +1,4 @@
-"""Stages and controls are chains of plans; who may be in them follows from the fold."""
+"""Stages and controls are chains of plans; their subjects follow from the fold."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ EVERY_STAGE = ["source", "core", "pretrain", "adapt", "finetune", "mixture"]
 
 
 def pool_of(ids: list[str], family: list[str]) -> Cohort:
-    """A pool of as many of the simulated pool's infants, under these names."""
+    """A pool of as many infants of the simulated pool, with these names."""
     pool = COHORTS.pool
     assert pool is not None
     some = pool.take(pool.ids[: len(ids)])
@@ -234,7 +234,7 @@ def test_an_age_that_is_an_outcome_under_another_name_cannot_be_protected() -> N
     target = COHORTS.target
     study = small_settings(harmonise=HarmoniseSettings(method="combat", protect=("age",)))
     alone = StudyCohorts({"target": target})
-    check_names(study, alone)  # what older subjects have for an outcome, the infants have not
+    check_names(study, alone)  # an outcome of older subjects that infants lack
     targets = target.targets.assign(motor_score=target.age)
     with pytest.raises(UsageError, match=r"Take age out of harmonise\.protect"):
         check_names(study, StudyCohorts({"target": replace(target, targets=targets)}))

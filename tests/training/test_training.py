@@ -36,7 +36,7 @@ def single(scheme: str = "network", **training: object) -> FitPlan:
 
 
 def moved(plan: FitPlan, cohorts: StudyCohorts = COHORTS) -> set[str]:
-    """Parameters that training moves."""
+    """Parameters that training changes."""
     start, end = (weights_of(one(p, cohorts)) for p in (retrained(plan, steps=0), plan))
     return {name for name in start if not np.array_equal(start[name], end[name])}
 
@@ -66,7 +66,7 @@ def test_a_frozen_part_that_was_carried_does_not_move_and_the_others_do(part: st
         assert {part_of(name) for name in found} == PARTS - {part}
     else:
         assert {part_of(name) for name in found} >= {"connectome", "clinical", "heads"}
-        assert "fusion.maps.clinical.weight" in found  # new in this stage: it starts at random and must learn
+        assert "fusion.maps.clinical.weight" in found  # new in this stage: it starts at random and must be trained
 
 
 def test_frozen_heads_stay_where_they_were_carried() -> None:
@@ -93,7 +93,7 @@ def test_parts_that_were_carried_learn_at_their_own_rate_and_others_at_the_full_
     start = weights_of(one(retrained(plan, steps=0)))
     end = weights_of(one(plan))
     known = set(weights_of(one(dict(plan.parents)["stage"])))
-    # One step of Adam moves every weight by its rate, whatever the gradient.
+    # One step of Adam changes every weight by its rate, for any gradient.
     rates = {"connectome": 0.1, "fusion.maps.connectome": 0.5, "fusion.maps.clinical": 1.0, "clinical": 1.0, "heads": 1}
     for part, rate in rates.items():
         names = [n for n in start if n.startswith((f"{part}.", f"branches.{part}."))]
@@ -112,7 +112,7 @@ def test_parts_that_were_carried_learn_at_their_own_rate_and_others_at_the_full_
     ids=lambda s: next(iter(s)),
 )
 def test_a_network_from_scratch_is_not_handicapped(settings: dict[str, object]) -> None:
-    """Law 8: rates, freezing and anchors act on carried weights only, so that the control has a fair chance."""
+    """Rates, freezing and anchors apply to transferred weights only, for a fair control."""
     for plan in (single("network_scratch"), replace(single(), transfer=Transfer(carry=()))):
         plain, changed = (weights_of(one(p)) for p in (plan, retrained(plan, **settings)))
         assert all(np.array_equal(plain[name], changed[name]) for name in plain)
@@ -247,7 +247,7 @@ def test_an_ensemble_stops_early_where_held_out_rows_got_worse_and_takes_their_b
     rough = retrained(plan, steps=40, learning_rate=20.0, weight_decay=0.0)
     heard: list[int] = []
     result = one(rough, hook=lambda *step: heard.append(step[0]))
-    assert len(heard) == len(plan.inner) * 10  # the first look after the start is after a quarter
+    assert len(heard) == len(plan.inner) * 10  # the first check after the start is after a quarter
     assert result.plain["step"] == dict.fromkeys(TASKS, 0)
     gentle = retrained(plan, steps=40, learning_rate=1e-3)
     heard.clear()

@@ -26,7 +26,7 @@ LEARNABLE = small_cohorts(n_source=120, n_target=24, effect=2.0)
 
 
 def with_noise(cohorts: StudyCohorts) -> StudyCohorts:
-    """The same with outcomes of the source that belong to nobody."""
+    """The same with outcomes of the source that are independent of its subjects."""
     source = cohorts.source
     assert source is not None
     drawn = np.random.default_rng(3).normal(size=source.targets.shape)

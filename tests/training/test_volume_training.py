@@ -14,17 +14,18 @@ from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.model import build_model
+from connectome_tl.nn.voxel.convolutions import Conv
 from connectome_tl.settings.images.volumes import Augmentation, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import MaskedVolume
 from connectome_tl.settings.training import Training
+from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.loop import Pool, train
-from connectome_tl.training.networks.volumes import Work, augmentation, device_of
+from connectome_tl.training.networks.volumes import Work, device_of
 from connectome_tl.training.objectives.objective import TRAIN, ObjectiveSizes
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.objectives.table import build_objective
 
-EVERYTHING = Augmentation(flip=1, affine=1, bias=1, noise=1, gamma=1, invert=1, contrast=1)
 MODEL = ModelSettings(encoder=ResNetEncoder(width=1 / 16, stem_stride=1), fused_width=8)
 SIZES = {"image": {"n_channels": 1}}
 
@@ -37,41 +38,6 @@ def volumes(n: int = 6, size: int = 8) -> torch.Tensor:
 
 def batch(n: int = 6) -> Batch:
     return Batch({"image": ImageRows(volume=volumes(n))}, {"image": torch.ones(n, dtype=torch.bool)})
-
-
-def test_augmentation_follows_its_seed_alone() -> None:
-    def drawn(seed: int) -> torch.Tensor:
-        torch.manual_seed(np.random.default_rng().integers(2**31))  # other draws of the process do not matter
-        augment = augmentation(EVERYTHING, seed)
-        assert augment is not None
-        return torch.stack([augment(one) for one in volumes(3)])
-
-    assert torch.equal(drawn(1), drawn(1))
-    assert not torch.equal(drawn(1), drawn(2))
-    assert type(drawn(1)) is torch.Tensor
-
-
-def test_nothing_to_change_is_no_augmentation() -> None:
-    assert augmentation(Augmentation(flip=0, affine=0, noise=0, gamma=0), 0) is None
-
-
-@pytest.mark.parametrize("name", ["bias", "gamma", "invert"])
-def test_an_exact_background_stays_where_grey_levels_change(name: str) -> None:
-    quiet = {"flip": 0, "affine": 0, "noise": 0, "gamma": 0}
-    augment = augmentation(Augmentation(**{**quiet, name: 1}), 3)
-    assert augment is not None
-    given = volumes(1)[0]
-    changed = augment(given)
-    assert (changed[given == 0] == 0).all()
-    assert not torch.equal(changed, given)
-
-
-def test_inversion_turns_the_order_of_grey_levels_round() -> None:
-    augment = augmentation(Augmentation(flip=0, affine=0, noise=0, gamma=0, invert=1), 3)
-    assert augment is not None
-    given = volumes(1)[0]
-    inside = given != 0
-    assert torch.corrcoef(torch.stack([given[inside], augment(given)[inside]]))[0, 1] < -0.999
 
 
 def test_equal_seeds_train_equal_networks_with_augmentation() -> None:
@@ -93,6 +59,13 @@ def test_equal_seeds_train_equal_networks_with_augmentation() -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
+def test_convolutions_of_any_model_are_guarded_on_a_processor() -> None:
+    """An encoder of an extension need not use the classes of this package."""
+    model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Sequential(nn.Conv3d(2, 1, 3)))
+    Work(precision="bf16").begin(model)
+    assert [type(layer) for layer in model.modules() if isinstance(layer, nn.Conv3d)] == [Conv, Conv]
+
+
 def test_a_cosine_schedule_ends_at_rest() -> None:
     torch.manual_seed(0)
     model = build_model(MODEL, SIZES, {"y": 1})
@@ -111,7 +84,7 @@ def test_a_cosine_schedule_ends_at_rest() -> None:
 
 
 class _Logit(nn.Module):
-    """A model that is one number for everybody."""
+    """A model that predicts one number for all subjects."""
 
     soft_heads: ClassVar[dict[str, nn.Module]] = {}
 

@@ -1,4 +1,4 @@
-"""Weight files in MedicalNet's layout, made from our own net: what is taken, what is refused."""
+"""Weight files in MedicalNet's layout, made from our network: accepted and refused files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Trials are stopped inside a fit: what a fit tells, when it is stopped, and that nothing else decides it."""
+"""Trials are stopped inside a fit: reports of a fit, when it is stopped, and independence of other factors."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_a_fit_tells_the_held_out_loss_of_its_first_network_at_each_checkpoint(p
         assert list(heard) == [0, 1, 2]
         assert heard == checks_of(results[one.key])
         assert set(heard[0]) == set(one.tasks)
-    # What is stored says the same and calls nobody.
+    # A stored fit reports the same without a callback.
     n_told = len(told)
     again = fit([plan], COHORTS.by_name(), store=store, check=lambda *_: told.append(("", 0, {})))
     assert len(told) == n_told
@@ -71,7 +71,7 @@ def test_an_exception_of_the_check_ends_the_fit_and_nothing_is_stored(plan: FitP
 
 
 def watch_of(losses: list[float], *, fold: int = 0, at: int = 1, sign: int = 1) -> Watch:
-    """A new trial beside completed ones that had these losses at one checkpoint, and as scores after three folds."""
+    """A new trial after completed ones with these losses at one checkpoint, and as scores after three folds."""
     study = optuna.create_study(direction="maximize" if sign > 0 else "minimize")
     for loss in losses:
         steps = {fold * PER_FOLD + at + 1: loss, **{(i + 1) * PER_FOLD: sign * -loss for i in range(3)}}
@@ -90,10 +90,10 @@ def test_a_checkpoint_stops_the_worst_quarter_and_an_inner_fold_the_worse_half()
         with pytest.raises(TrialPruned, match="worse than the median after 2 inner folds"):
             ended.fold(1, (-0.31 * sign,))
         assert "median" in ended.trial.user_attrs[STOPPED]
-        watch_of(losses, sign=sign).fold(0, (-9.0 * sign,))  # the first inner fold alone stops nobody
-    watch_of(losses, at=0).check(0, 0, 9.0)  # nor does the first checkpoint, before any training
-    watch_of(losses[:4]).check(0, 1, 9.0)  # nor are four trials enough
-    watch_of(losses, fold=1).check(0, 1, 9.0)  # nor do those count that are known of another fold
+        watch_of(losses, sign=sign).fold(0, (-9.0 * sign,))  # no trial is stopped after the first inner fold
+    watch_of(losses, at=0).check(0, 0, 9.0)  # nor at the first checkpoint, before any training
+    watch_of(losses[:4]).check(0, 1, 9.0)  # nor with four trials
+    watch_of(losses, fold=1).check(0, 1, 9.0)  # nor by trials of another fold
     watch_of(losses).check(0, 1, float("nan"))
 
 
@@ -110,7 +110,7 @@ def network_study() -> StudySettings:
 def test_a_search_with_stops_inside_fits_is_the_same_again_with_stored_fits_and_more_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Rates of up to 30 fall behind. Fits that are stored already, as after a kill, tell what they told before."""
+    """Rates of up to 30 are worse. Stored fits, as after a kill, report the same values as before."""
     monkeypatch.setattr("connectome_tl.report.tuning.render_search", lambda _: "")
     study = network_study()
     stages = study.stages.finetune
@@ -132,7 +132,7 @@ def test_a_search_with_stops_inside_fits_is_the_same_again_with_stored_fits_and_
 
 
 def test_after_a_trial_that_was_given_up_something_else_is_tried() -> None:
-    """A lost trial is tried again as it was; one that has killed too many workers is not."""
+    """A lost trial is repeated with the same settings; one that has killed too many workers is not."""
     tune = TuneSettings.model_validate({"space": {"core.clip": {"low": 1.5, "high": 6.0}}, "sampler": "random"})
 
     def next_value(history: list[int]) -> float:

@@ -34,7 +34,7 @@ FORK = multiprocessing.get_context("fork")
 
 @pytest.fixture
 def study(tmp_path: Path) -> Path:
-    """A search of its own, since one database knows each search once."""
+    """A separate search, since a search name is unique in a database."""
     settings = tuned_study(trials=TRIALS, outer=FOLDS, prune=False)
     seed = random.SystemRandom().randrange(10**9)
     return write_study(tmp_path / "study", settings.model_copy(update={"seed": seed}))
@@ -71,7 +71,7 @@ def _work(study: Path, out: Path, storage: str | None, hang_at: int) -> None:
 
 
 def worker(study: Path, out: Path, storage: str | None, *, hang_at: int = 0) -> Any:
-    """A process that tunes; it never ends the trial `hang_at` of its own, counted from 1."""
+    """A process that tunes; it never ends its trial number `hang_at`, counted from 1."""
     process = FORK.Process(target=_work, args=(study, out, storage, hang_at), daemon=True)
     process.start()
     return process
@@ -91,7 +91,7 @@ def counted(trials: Mapping[str, list[FrozenTrial]]) -> Counter[str]:
 
 
 def until(out: Path, storage: str | None, n_complete: int) -> None:
-    """Wait until so many trials are complete and another one runs, or all are complete."""
+    """Wait until this number of trials is complete and another one runs, or all are complete."""
     end = time.monotonic() + 60
     while True:
         assert time.monotonic() < end
@@ -102,7 +102,7 @@ def until(out: Path, storage: str | None, n_complete: int) -> None:
 
 
 def _most_kills(out: Path) -> int:
-    """How often the worker of the unluckiest open trial was killed."""
+    """Largest number of killed workers of an open trial."""
     if not (out / "search.txt").is_file() or not (out / "trials.sqlite").is_file():
         return 0
     every = [trial for of_fold in trials_of(out, None).values() for trial in of_fold]
@@ -146,7 +146,7 @@ def _found(out: Path) -> dict[str, Any]:
 def test_of_two_workers_one_killed_at_any_moment_leaves_no_gap(
     study: Path, tmp_path: Path, storage: str | None
 ) -> None:
-    """The survivor takes the lost trial over, the last one included, though nobody starts a new trial for it."""
+    """The remaining worker takes over lost trials, including the last one, although no new trial starts."""
     out = tmp_path / "tuned"
     first, second = (worker(study, out, storage) for _ in range(2))
     moment = random.SystemRandom().uniform(0.0, 0.8)
@@ -177,8 +177,8 @@ def test_the_last_trial_of_a_killed_worker_is_not_lost(study: Path, tmp_path: Pa
 def test_twenty_kills_end_with_the_same_bytes_as_none(study: Path, tmp_path: Path) -> None:
     """At any moment of the start, of a trial, and of the end.
 
-    Moments are shares of what the whole search takes here and now. On a busy machine fixed ones would all hit the
-    same trial, and a trial that has killed ten workers is given up, as it should be: it is let through before that.
+    Moments are fractions of the measured duration of the search. On a busy machine fixed moments would all hit the same
+    trial, and a trial that has killed ten workers is abandoned; it is not killed that often.
     """
     start = time.monotonic()
     calm = worker(study, tmp_path / "calm", None)
@@ -195,9 +195,9 @@ def test_twenty_kills_end_with_the_same_bytes_as_none(study: Path, tmp_path: Pat
             os.kill(process.pid, signal.SIGKILL)
         process.join(60)
         assert process.exitcode in (0, -signal.SIGKILL)
-        if process.exitcode:  # it may have ended between the question whether it lives and the signal
+        if process.exitcode:  # it may have ended between the check and the signal
             killed += 1
-        elif killed >= 10:  # everything is done: later kills would find nothing
+        elif killed >= 10:  # everything is done: later kills have no effect
             break
     last = worker(study, out, None)
     last.join(300)
@@ -211,7 +211,7 @@ def test_twenty_kills_end_with_the_same_bytes_as_none(study: Path, tmp_path: Pat
 def test_a_trial_that_died_before_its_first_heartbeat_or_its_retry_is_queued_again(
     study: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Optuna itself leaves both where they are."""
+    """Optuna alone does not recover either."""
     monkeypatch.setattr(InnerFolds, "scores", _slow_scores)
     monkeypatch.setattr(tuning, "render_search", lambda _: "")
     out = tmp_path / "tuned"

@@ -1,4 +1,4 @@
-"""Without signal the best of many trials looks like one; the nested score does not."""
+"""Without signal the score of the best of many trials is optimistic; the nested score is not."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from connectome_tl.training.stages import chain
 
 @pytest.mark.slow
 def test_on_noise_the_nested_score_is_near_a_half_and_the_flat_one_is_not() -> None:
-    """Outcomes dealt out anew in 16 cohorts; 6 settings of the core, 3 outer and 2 inner folds."""
+    """Outcomes permuted in 16 cohorts; 6 settings of the core, 3 outer and 2 inner folds."""
     study = tuned_study(outer=3, inner=2).with_settings({"core.average_points": 8})  # quick fits
     tries = [study.with_settings({"edges.n_edges": n, "core.clip": c}) for n in (2, 6, 20) for c in (1.5, 4.0)]
     flat, nested = [], []

@@ -1,4 +1,4 @@
-"""The search space as YAML: what it may name, and how faults are said."""
+"""The search space as YAML: allowed keys, and error messages."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def test_encoder_rate_and_augmentation_are_chosen_without_the_tested_subjects(
     assert seen
     assert not any(set(inner.fold.test) & rows for inner, rows in seen)
     assert [set(one.settings) for one in tuned.folds] == [set(TRIED)] * 2
-    # `run --tuned` plans each outer fold with what was found for it.
+    # `run --tuned` plans each outer fold with the settings found for it.
     study = load_settings(file, StudySettings).model_copy(update={"tuned": tuned})
     cohorts = read_cohorts(study, tmp_path)
     from connectome_tl.cohort.splits import make_split_plan

@@ -1,4 +1,4 @@
-"""`tune` and `run --tuned`: nested, resumable, refused where it does not belong, without leaks."""
+"""`tune` and `run --tuned`: nested, resumable, refused for other studies, without leaks."""
 
 from __future__ import annotations
 
@@ -180,7 +180,7 @@ def test_without_inner_folds_or_a_space_nothing_is_searched(tmp_path: Path) -> N
 
 
 def test_no_tuned_setting_moves_when_the_tested_subjects_are_wrecked() -> None:
-    """The whole search of one fold, on good rows and with its test rows wrecked wherever they stand."""
+    """The whole search of one fold, on valid rows, and with its test rows corrupted wherever they occur."""
     study, cohorts = tuned_study(), tuned_cohorts()
     splits = make_split_plan(cohorts.target, study.splits)
     fold = splits.repeats[0][0]

@@ -26,7 +26,7 @@ SPACE: dict[str, Any] = {
 
 
 def tuned_study(*, inner: int = 3, outer: int = 2, **tune: Any) -> StudySettings:
-    """The target cohort alone, the closed-form core, one outcome."""
+    """The target cohort only, the closed-form core, one outcome."""
     whole = small_settings(steps=1)
     stages = Stages(pretrain=None, adapt=None, finetune=whole.stages.finetune)
     block = {"space": SPACE, "trials": 6, "model": "core", "startup": 3, **tune}
@@ -48,7 +48,7 @@ def tuned_cohorts(**changed: Any) -> StudyCohorts:
 
 
 def write_study(home: Path, study: StudySettings, cohorts: StudyCohorts | None = None) -> Path:
-    """study.yaml with its target cohort beside it."""
+    """study.yaml and its target cohort in one folder."""
     write_cohort((cohorts or tuned_cohorts()).target, home / "target")
     return write_text(home / "study.yaml", dump_settings(study))
 

@@ -1,4 +1,4 @@
-"""`assemble` from files to a table that says what it is."""
+"""`assemble` from files to a labelled table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A study of brain age: distributions as heads, the gap by folds, cases against controls."""
+"""A study of brain age: heads for distributions, the gap by folds, comparison of cases with controls."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def test_every_prediction_has_its_gap(run: StudyRun, gaps: pd.DataFrame) -> None
 
 
 def test_the_gap_is_corrected_by_held_out_predictions_of_training_rows(run: StudyRun, gaps: pd.DataFrame) -> None:
-    """The line is computed again from the stored fit of one fold."""
+    """The correction line is computed again from the stored fit of one fold."""
     own = gaps[(gaps["model"] == "network") & (gaps["repeat"] == 0) & (gaps["fold"] == 0)]
     store = FitStore(run.folder / "models")
     fits = [store.load(file.stem, state=False) for file in sorted(store.folder.glob("*.json"))]

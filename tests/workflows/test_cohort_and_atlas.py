@@ -1,4 +1,4 @@
-"""The commands `cohort` and `atlas`: what they print, write and refuse."""
+"""The commands `cohort` and `atlas`: output, files and refusals."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_an_atlas_without_centroids_takes_those_of_the_users_image(
     labels = np.zeros((40, 40, 40), dtype=np.int16)
     sides = {"L": (0, 20), "R": (20, 40), "M": (0, 40)}
     for region in atlas.regions:
-        if region.lobe != "Background":  # releases empty the two backgrounds
+        if region.lobe != "Background":  # the two background labels become empty
             free = np.argwhere(labels[slice(*sides[region.hemisphere])] == 0)
             at = free[rng.choice(len(free), 30, replace=False)] + [sides[region.hemisphere][0], 0, 0]
             labels[tuple(at.T)] = region.index
@@ -155,7 +155,7 @@ def test_images_that_do_not_fit_are_refused(tmp_path: Path, monkeypatch: pytest.
 
 
 def test_an_image_of_another_numbering_is_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All labels of the table are there, as in AAL2 for aal116; other regions have them."""
+    """All labels of the table exist, as in AAL2 for aal116, but for other regions."""
     monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
     path = image(tmp_path / "aal.nii.gz")
     right = nib.load(path)
@@ -207,7 +207,7 @@ def test_hostile_names_are_shown_as_text(cohort_file: Path, tmp_path: Path) -> N
 
 
 def test_what_symmetry_hides_is_measured_as_the_files_have_it(tmp_path: Path) -> None:
-    """Rounding asymmetry and a diagonal are gone after reading, and are checks all the same."""
+    """Rounding asymmetry and a diagonal are removed on reading, but are still reported as checks."""
     rng = np.random.default_rng(0)
     upper = np.triu(rng.gamma(1.0, 5.0, (12, 90, 90)), 1)
     matrices = upper + upper.swapaxes(1, 2)

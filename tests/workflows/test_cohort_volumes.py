@@ -1,4 +1,4 @@
-"""The quality page of a cohort of volumes: a picture of each, what was done to it, what is wrong with it."""
+"""The quality page of a cohort of volumes: a picture of each, its processing and its problems."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ def test_every_planted_edge_is_found_and_run_can_read_the_cohort(folder: Path, m
     assert cohort.measures == ("count", "length", "FA", "MD")
     sidecar = next(made.rglob("sub-01*meas-count_relmat.json")).read_text()
     assert "exploratory" in sidecar
-    assert cohort.exploratory  # and every run's report says so
+    assert cohort.exploratory  # and every run's report states it
 
 
 def test_regional_measures_and_the_tables_of_the_folder_come_with_the_cohort(made: Path) -> None:
@@ -146,7 +146,7 @@ def test_nothing_is_done_twice_and_a_lost_or_changed_file_is_made_again(
 
 def test_parts_made_elsewhere_come_together_and_nothing_is_made_again(folder: Path, made: Path, tmp_path: Path) -> None:
     root, out = copied(folder, tmp_path / "moved" / "bids"), tmp_path / "unzipped"
-    for subject in ("sub-01", "sub-02"):  # what jobs on other machines sent back
+    for subject in ("sub-01", "sub-02"):  # results of jobs on other machines
         shutil.copytree(made / subject, out / subject)
         (root / subject / f"{subject}_sessions.tsv").unlink()  # a job that is given one session does not see its table
     for _ in range(2):
@@ -161,7 +161,7 @@ def test_content_that_was_not_fetched_is_named_and_what_is_there_is_used(
 ) -> None:
     root, out = copied(folder, tmp_path / "bids"), copied(made, tmp_path / "out")
     absent = ["participants.tsv", "sub-01/sub-01_sessions.tsv", "sub-01/ses-01/dwi/sub-01_ses-01_dwi.nii.gz"]
-    for name in absent:  # git-annex leaves links to nothing
+    for name in absent:  # git-annex leaves broken links
         (root / name).unlink()
         (root / name).symlink_to("nowhere")
     with pytest.raises(MissingInputError, match=r"1 of 2 scans failed.*\n.*sub-01_ses-01_dwi.nii.gz.*datalad get"):
@@ -319,7 +319,7 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
     build_connectomes(folder, out, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
     moved = copied(folder, tmp_path / "moved")
     run = build_connectomes(moved, out, config=moved / "group.yaml", participants=["01"], engine="mrtrix3")
-    assert run.done[0].state == "unchanged"  # where the response lies does not matter
+    assert run.done[0].state == "unchanged"  # the location of the response file has no effect
     sidecar = json.loads(next(out.rglob("sub-01*meas-count_relmat.json")).read_text())
     assert sidecar["Response"]["of"] == "declared group"
     assert sidecar["EdgeWeight"] == "fibre bundle capacity"
@@ -353,7 +353,7 @@ def test_killed_at_random_and_run_again_it_ends_with_the_same_files(folder: Path
     rng, wanted = np.random.default_rng(0), len(snapshot(made))
     code = "import sys; from connectome_tl.workflows.scans.connectomes import build_connectomes as b; "
     code += f"b({str(folder)!r}, {str(tmp_path)!r}, config={str(folder / 'config.yaml')!r})"
-    for least in (1, wanted // 3, 2 * wanted // 3):  # files that lie there when it is killed, or a little later
+    for least in (1, wanted // 3, 2 * wanted // 3):  # files that exist when it is killed, or shortly after
         process = subprocess.Popen([sys.executable, "-c", code])
         while process.poll() is None and len(list(tmp_path.rglob("*"))) < least:
             time.sleep(0.01)
@@ -380,9 +380,9 @@ def test_mrtrix_and_ants_make_every_step_they_can_and_find_the_same_edges(folder
     steps = (sidecar["Settings"]["registration"]["engine"], *sidecar["Settings"]["preprocessing"].values())
     assert {"ants", "dwidenoise", "mrdegibbs"} <= set(steps)
     mark = json.loads(next(tmp_path.rglob("a/**/*_provenance.json")).read_text())
-    assert mark["Versions"]["mrtrix3"][:2] == "3."  # another version makes the scan anew
+    assert mark["Versions"]["mrtrix3"][:2] == "3."  # another version processes the scan again
     assert "antspyx" in mark["Versions"]
-    # Whoever takes the kept streamlines with their weights to `assemble` gets the same table.
+    # `assemble` with the kept streamlines and their weights gives the same table.
     kept, parcels = next(tmp_path.rglob("a/**/*_tractogram.tck")), next(tmp_path.rglob("a/**/*_dseg.nii.gz"))
     weights_file = kept.with_name(kept.name.replace(".tck", "_weights.txt"))
     table = folder / "template" / "tpl-Phantom_atlas-Phantom_dseg.tsv"

@@ -1,4 +1,4 @@
-"""`convert` of one file: nothing of the user's is overwritten, empty results are refused, decisions are said."""
+"""`convert` of one file: files of the user are not overwritten, empty results are refused, decisions are reported."""
 
 from __future__ import annotations
 
@@ -152,7 +152,7 @@ def test_names_keep_each_entity_once(name: str, expected: str) -> None:
 
 
 def test_the_printed_files_line_reads_the_cohort(tmp_path: Path) -> None:
-    """A remedy that is printed is tried: the pattern goes into a cohort.yaml as it stands."""
+    """The printed remedy works: the pattern is used in a cohort.yaml unchanged."""
     ids = [f"sub-{i}_ses-{s}" for i in (1, 2) for s in (1, 2)]
     for k, scan in enumerate(ids):
         folder = tmp_path / "in" / scan.split("_")[0] / "dwi"

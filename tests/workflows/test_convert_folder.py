@@ -1,4 +1,4 @@
-"""A whole folder, and a file with several atlases and measures, become BIDS-style tables; nothing else is touched."""
+"""A whole folder, and a file with several atlases and measures, become BIDS-style tables; other files are unchanged."""
 
 from __future__ import annotations
 
@@ -106,4 +106,4 @@ def test_two_files_that_would_have_one_name_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="would overwrite"):
         convert_folder(tmp_path / "in", tmp_path / "out")
     (made,) = (tmp_path / "out").glob("*.tsv")
-    assert json.loads(sidecar_path(made).read_text())["Inputs"].keys() == {"sub-1.graphml"}  # the first one stands
+    assert json.loads(sidecar_path(made).read_text())["Inputs"].keys() == {"sub-1.graphml"}  # the first one is used

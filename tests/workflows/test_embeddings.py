@@ -1,4 +1,4 @@
-"""Embeddings of one study as the images of another: a fit for each fold that knows nobody of it."""
+"""Embeddings of one study as the images of another: for each fold a fit that has not seen its test subjects."""
 
 from __future__ import annotations
 
@@ -25,12 +25,13 @@ from connectome_tl.settings.images.embedding import ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
-from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.checks import check_embedded
+from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.images.embedding import image_embedding
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.stages import unseen_fit
-from connectome_tl.workflows.images.embed import embed_cohort
+from connectome_tl.workflows.images.embed import UNUSED, embed_cohort, is_unused
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -42,7 +43,7 @@ N = 20
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Infants with connectomes, covariates and volumes; a network of the volumes alone; its embeddings."""
+    """Infants with connectomes, covariates and volumes; a network of the volumes only; its embeddings."""
     folder = tmp_path_factory.mktemp("embedded")
     small = VolumeSettings(size=16)
     write_volume_cohort(10, small, folder / "older", name="older", seed=1)
@@ -96,7 +97,7 @@ def run(home: Path) -> StudyRun:
 
 
 def with_grids_of(home: Path, cohort: Cohort) -> Cohort:
-    """The cohort as its volumes study reads it."""
+    """The cohort as read by its study of volumes."""
     return with_grids(
         load_settings(home / "volumes.yaml", StudySettings), StudyCohorts({"target": cohort}), home / "grids"
     ).target
@@ -128,6 +129,29 @@ def test_each_fold_uses_a_fit_without_its_test_subjects(home: Path, run: StudyRu
     assert used == {one.fit for one in record.fits}
 
 
+def test_a_network_of_a_source_that_was_not_used_is_noted(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As stage 1 is stored where the core of the source judged it; a source of volumes alone has no core."""
+    assert made_by(home).notes == made_by(home, "of_source").notes == ()
+    load = FitStore.load
+
+    def judged(store: FitStore, key: str, *, state: bool) -> FitResult | None:
+        found = load(store, key, state=state)
+        return None if found is None else replace(found, facts={**found.facts, PREDICTABLE: 0.0})
+
+    monkeypatch.setattr(FitStore, "load", judged)
+    file = home / "infants" / "cohort.yaml"
+    assert embed_cohort(home / "run", file, tmp_path / "a.json", stage="pretrain").notes == (UNUSED,)
+    assert embed_cohort(home / "run", file, tmp_path / "b.json").notes == ()
+    study = load_settings(home / "run" / "study.yaml", StudySettings)
+    assert study.stages.pretrain is not None
+    asked = study.stages.model_copy(update={"pretrain": study.stages.pretrain.model_copy(update={"use_if": "always"})})
+    fits = [FitResult("", "pretrain", frozenset(), (), facts={PREDICTABLE: 0.0})]
+    assert is_unused(study, fits)
+    assert not is_unused(study.model_copy(update={"stages": asked}), fits)
+
+
 def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(home: Path, run: StudyRun) -> None:
     assert len(made_by(home).images) == N - 2
     assert {"full", "no_image", "no_connectome", "linear_all"} <= set(run.predictions["model"])
@@ -139,13 +163,13 @@ def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(hom
 
 
 def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: Path) -> None:
-    """Other splits: every fit saw somebody of each fold."""
+    """Other splits: every fit has seen test subjects of each fold."""
     splits = {"repeats": 1, "outer": 2, "stratum": "cognitive", "seed": 5}
     with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
     assert not list((tmp_path / "run" / "models").rglob("*.json"))
     assert "--stage pretrain" in str(caught.value)
-    # That remedy: stage 1 saw the source alone, whose ids are others.
+    # The remedy: stage 1 has seen the source only, which has other ids.
     found = run_study(
         fused(home, splits=splits, image={"embedding": {"file": "of_source.json"}}), tmp_path / "other", base=home
     )
@@ -153,7 +177,7 @@ def test_an_encoder_that_saw_a_tested_subject_is_refused(home: Path, tmp_path: P
 
 
 def test_inner_folds_are_refused_before_anything_is_fitted_and_the_remedy_serves(home: Path, tmp_path: Path) -> None:
-    """Every fit of stage finetune saw the rows that inner folds test."""
+    """Every fit of stage finetune has seen the test rows of inner folds."""
     splits = {"repeats": 1, "outer": 2, "inner": 2, "stratum": "cognitive"}
     with pytest.raises(LeakageError, match="was trained on subjects of a test fold") as caught:
         run_study(fused(home, splits=splits), tmp_path / "run", base=home)
@@ -203,7 +227,7 @@ def test_kin_of_whom_the_encoder_saw_counts_as_seen(home: Path) -> None:
 
 
 def test_a_family_called_by_the_id_of_a_tested_subject_counts_as_seen(home: Path) -> None:
-    """As volumes of random contrast are, which `contrasts` makes from a subject's label map."""
+    """As for volumes of random contrast, which `contrasts` makes from a subject's label map."""
     cohorts = read_cohorts(fused(home), home)
     fold = SplitPlan.load(home / "run" / "split_plan.json").repeats[0][0]
     record = made_by(home)

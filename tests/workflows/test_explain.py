@@ -1,4 +1,4 @@
-"""`explain` on a finished run: tables, summary and page from stored fits; what it must refuse and what it withholds."""
+"""`explain` on a finished run: tables, summary and page from stored fits; refusals and withheld maps."""
 
 from __future__ import annotations
 

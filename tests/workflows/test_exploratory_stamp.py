@@ -63,7 +63,7 @@ def test_the_stamp_of_raw_scans_reaches_the_report_of_a_run(tmp_path: Path) -> N
     )
     report = run_study(settings, tmp_path / "run", base=made).report.read_text()
     assert "exploratory" in report.lower()
-    cohort["exploratory"] = False  # and it is this that the report says, not what it always says
+    cohort["exploratory"] = False  # and the report states this, not its default text
     (made / "declared.yaml").write_text(yaml.safe_dump(cohort))
     plain = run_study(settings, tmp_path / "plain", base=made).report.read_text()
     assert "exploratory" not in plain.lower()

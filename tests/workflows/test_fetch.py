@@ -1,4 +1,4 @@
-"""`fetch abide` is one call of nilearn's fetcher, and a lost network is one message."""
+"""`fetch abide` is one call of nilearn's fetcher, and a missing network is one message."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`init --from TABLE --matrices FOLDER`: a lab's own files to a cohort that can be read."""
+"""`init --from TABLE --matrices FOLDER`: from a lab's files to a readable cohort."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_written_cohort_is_read_with_all_its_matrices(lab: Path) -> None:
     assert [spec.column for spec in cohort.covariate_specs] == ["GA (weeks)", "Sex", "mean FD"]
     assert cohort.age_unit == "weeks"
     assert cohort.age_reference == "postmenstrual"
-    # Each row has its own matrix and its own cells, whatever the order of the sheet.
+    # Each row has its own matrix and cells, for any order of the sheet.
     sheet = pd.read_csv(lab / "sheet.csv", sep=";").set_index("Record ID")
     known = cohort.targets["Bayley3_cognitive"]
     assert (known == sheet.loc[[one.removeprefix("sub-") for one in cohort.ids], "Bayley3 cognitive"].to_numpy()).all()
@@ -179,7 +179,7 @@ def test_a_person_may_say_which_columns_are_outcomes_and_which_is_the_age(lab: P
     assert 'age: {column: "scanned, weeks", unit: weeks, reference: postmenstrual}' in text
     assert "name: ventilation_days, column: ventilation_days, kind: regression" in text
     assert "Bayley3_cognitive" not in text
-    assert "Nr" not in text  # a number of the row is no covariate
+    assert "Nr" not in text  # a row number is not a covariate
     with pytest.raises(UsageError, match="no column 'CPs'"):
         _start(lab, {"outcomes": "CPs"})
     with pytest.raises(UsageError, match="neither numbers nor a few levels"):
@@ -187,7 +187,7 @@ def test_a_person_may_say_which_columns_are_outcomes_and_which_is_the_age(lab: P
 
 
 def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(lab: Path) -> None:
-    """Run on a pseudo-terminal; return takes what is offered."""
+    """Run on a pseudo-terminal; return accepts the default answer."""
     import os
     import pty
     import subprocess
@@ -196,7 +196,7 @@ def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(lab: Path) -> None:
     ours, theirs = pty.openpty()
     arguments = ["init", "out", "--from", "sheet.csv", "--matrices", "mats"]
     command = [sys.executable, "-m", "connectome_tl.cli", *arguments]
-    os.write(ours, b"\n\naal90\n" + 5 * b"\n")  # outcomes, age: as offered; the atlas; the rest as offered
+    os.write(ours, b"\n\naal90\n" + 5 * b"\n")  # outcomes, age: default; the atlas; the rest: default
     asked = subprocess.run(command, cwd=lab, stdin=theirs, capture_output=True, text=True, timeout=100, check=False)
     os.close(ours)
     os.close(theirs)
@@ -207,7 +207,7 @@ def test_on_a_terminal_it_asks_and_elsewhere_it_does_not(lab: Path) -> None:
 
 
 def test_own_matrices_and_a_messy_sheet_of_abide_become_a_report(shared_data: Path, tmp_path: Path) -> None:
-    """What the first hour asks of a person: two commands, no file edited, no question open."""
+    """The first hour needs two commands, no edited file, and leaves no open question."""
     n, folder = 24, shared_data / "abide_fc_aal116"
     table = pd.read_csv(folder / "participants.tsv", sep="\t", dtype=str)
     rows = np.random.default_rng(0).permutation(np.flatnonzero(table["age"].astype(float) < 13))[:n]

@@ -1,4 +1,4 @@
-"""`run --dry-run`: what a study will cost, told before it is run."""
+"""`run --dry-run`: the predicted cost of a study."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
 
 
 def test_a_study_of_the_first_hour_is_not_timed_before_it_runs() -> None:
-    """Its 20 ensembles of 320 steps take a minute at most, since networks stop early; the timing would take seconds."""
+    """Its 20 ensembles of 320 steps take at most a minute, since networks stop early; the timing would take seconds."""
     short = STUDY.with_settings({"splits.repeats": 1, "splits.outer": 5, "stages.finetune.training.steps": 320})
     short = short.with_settings({"stages.pretrain": None, "stages.adapt": None, "controls": ()})
     assert not is_long(short, COHORTS, make_split_plan(COHORTS.target, short.splits), TARGET_TASKS)

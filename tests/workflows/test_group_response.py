@@ -1,4 +1,4 @@
-"""A group's response is MRtrix3's mean of its subjects' own, and a second run takes it."""
+"""A group response is MRtrix3's mean of its subjects' responses, and a second run uses it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connectome_tl.workflows.scans.group_response import write_group_response
 
 
 def responses(n: int, *, fluid: bool = True) -> dict[str, Response]:
-    """Of scanners whose gains differ much, and subjects who differ a little."""
+    """Scanners with very different gains, and subjects with small differences."""
     rng = np.random.default_rng(0)
     fibre = np.array([[1000.0, 0, 0], [700, -200, 40], [400, -250, 90]])
     made = {}
@@ -62,7 +62,7 @@ def test_responses_of_other_kinds_are_named() -> None:
 
 
 def finished(out: Path, made: dict[str, Response], of: str = "this subject") -> None:
-    """What `connectomes` leaves of scans, as far as their responses go."""
+    """Files of `connectomes` for scans that concern their responses."""
     for scan, own in made.items():
         folder = out / scan / "dwi"
         folder.mkdir(parents=True, exist_ok=True)
@@ -75,7 +75,7 @@ def finished(out: Path, made: dict[str, Response], of: str = "this subject") -> 
 def test_the_group_level_writes_what_response_file_reads(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     made = responses(4)
     finished(tmp_path, made)
-    (tmp_path / "sub-04" / "dwi" / "sub-04_provenance.json").unlink()  # it failed later on
+    (tmp_path / "sub-04" / "dwi" / "sub-04_provenance.json").unlink()  # it failed later
     with pytest.raises(SystemExit) as left:
         main(["connectomes", "bids", str(tmp_path), "group"])
     assert left.value.code == 0

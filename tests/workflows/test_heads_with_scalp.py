@@ -1,4 +1,4 @@
-"""A raw folder whose anatomical images show skull and scalp, without masks: labels lie where they belong."""
+"""A raw folder whose anatomical images show skull and scalp, without masks: labels are in the right places."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs of the user's own in a whole scan: what they get, that their results are used, and what the record says."""
+"""External programs of the user in a complete scan: their inputs, use of their results, and the record."""
 
 from __future__ import annotations
 
@@ -166,12 +166,12 @@ def test_only_volumes_of_another_phase_direction_that_are_meant_for_the_data_cou
     for changed in ({"PhaseEncodingDirection": "j"}, {"IntendedFor": "ses-01/func/sub-01_ses-01_bold.nii.gz"}):
         said.write_text(json.dumps(changed))
         assert found() == []
-    for nothing in (None, 3, {}):  # what no standard allows, and what ends no command
+    for nothing in (None, 3, {}):  # what no standard allows, but does not stop the command
         said.write_text(json.dumps({"IntendedFor": nothing}))
         assert isinstance(found(), list)
     said.write_text(json.dumps({"IntendedFor": ["bids::sub-01/ses-01/dwi/sub-01_ses-01_dwi.nii.gz"]}))
     assert len(found()) == 1
-    # Unweighted volumes beside the data do as well.
+    # Unweighted volumes in the same folder are accepted as well.
     shutil.rmtree(place)
     for ending, text in ((".bval", "0 0"), (".bvec", "0 0\n0 0\n0 0"), (".json", '{"PhaseEncodingDirection": "j-"}')):
         (root / f"sub-01/ses-01/dwi/sub-01_ses-01_dir-PA_dwi{ending}").write_text(text)
@@ -196,4 +196,4 @@ hooks:
     run = build_connectomes(folder, tmp_path, config=configured(folder, PLAIN + text))
     assert run.done[0].state == "computed"
     assert run.done[0].numbers["n_regions_present"] == 6
-    assert run.done[0].numbers["share_assigned"] > 0.9  # with tissue maps both ends lie in grey matter
+    assert run.done[0].numbers["share_assigned"] > 0.9  # with tissue maps both ends are in grey matter

@@ -1,4 +1,4 @@
-"""The image studies that come with the package are settings that load, and the demo's are sized for minutes."""
+"""The image studies of the package are valid settings, and the demo takes minutes."""
 
 from __future__ import annotations
 

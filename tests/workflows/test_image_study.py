@@ -1,4 +1,4 @@
-"""Studies of volumes from files to the report: alone, fused, killed, poisoned, with bad files."""
+"""Studies of volumes from files to the report: alone, fused, killed, with corrupted rows, with bad files."""
 
 from __future__ import annotations
 
@@ -95,13 +95,13 @@ def test_a_finished_fit_predicts_the_same_again(study: Path, tmp_path: Path) -> 
     result = fit([plan], cohorts.by_name(), store=store)[plan.key]
     found = stored_model(store, plan.key).predict(cohorts.target, fold.test)
     assert found.tobytes() == np.array([result.predictions[i] for i in fold.test]).tobytes()
-    # Without the cache grids are made on the way, and are the same.
+    # Without the cache grids are computed when needed, and are the same.
     bare = replace(cohorts.target, volume_cache="")
     assert stored_model(store, plan.key).predict(bare, fold.test).tobytes() == found.tobytes()
 
 
 def _poisoned(cohort: Cohort, ids: tuple[str, ...], folder: Path) -> Cohort:
-    """Other images for these subjects, full of noise."""
+    """Other images for these subjects, with noise only."""
     files = list(cohort.volumes)
     rng = np.random.default_rng(0)
     for i in cohort.positions(ids):
@@ -126,8 +126,8 @@ def test_a_poisoned_test_volume_moves_nothing_that_is_fitted(study: Path, tmp_pa
     for key, result in clean.items():
         assert fitted_bytes(result) == fitted_bytes(spoiled[key]), result.stage
         moved += all_bytes(result) != all_bytes(spoiled[key])
-    assert moved  # their predictions do move
-    # A poisoned training volume is another fit.
+    assert moved  # their predictions do change
+    # A corrupted training volume gives another fit.
     train = prepared(study, {"target": _poisoned(cohorts.target, fold.train[:1], tmp_path)})[1]
     assert chain(settings, train, BY_NAME["full"], fold, ("injury",), seed=0).key != plan.key
 

@@ -1,4 +1,4 @@
-"""What a scan leaves for other tools: images and streamlines with sidecars, matrices that load in one call."""
+"""Files of a scan for other tools: images and streamlines with sidecars, matrices that load in one call."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def test_densities_are_real_harmonics_of_degree_four_in_the_axes_of_the_world(ou
     image, lines = nib.load(file), read_streamlines(the(out, "*_tractogram.tck"))
     fod = np.asarray(image.dataobj)
     assert fod.shape[3] == 15
-    # Streamlines run where the densities point: along their steps the amplitude is well above its mean.
+    # Streamlines follow the densities: along their steps the amplitude is well above its mean.
     steps = np.diff(lines.points, axis=0)
-    inner = np.isfinite(steps).all(axis=1)  # rows of separators lie between streamlines
+    inner = np.isfinite(steps).all(axis=1)  # rows of separators are between streamlines
     middle = (lines.points[:-1] + lines.points[1:])[inner] / 2
     steps = steps[inner] / np.linalg.norm(steps[inner], axis=1, keepdims=True)
     inverse = np.linalg.inv(image.affine)

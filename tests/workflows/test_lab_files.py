@@ -1,4 +1,4 @@
-"""`init` on folders and tables as laboratories have them: each is right, or one clear line."""
+"""`init` on realistic folders and tables: each gives a correct result or one clear line."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def init(folder: Path, *more: str, mats: str = "mats", table: str = "sheet.csv")
 
 
 def start(folder: Path, **answers: str) -> str:
-    """The cohort file that is written, without reading the cohort."""
+    """The written cohort file, without reading the cohort."""
     told = {"atlas": "numbered", **answers}
     start_from(folder / "sheet.csv", folder / "mats", folder / "study", answers=told, ask=None)
     return (folder / "study" / "cohort.yaml").read_text("utf-8")

@@ -1,4 +1,4 @@
-"""A subject's own labels that lie on its anatomical image, as the dHCP gives them out, come into its diffusion data."""
+"""A subject's own labels on its anatomical image, as in the dHCP release, are transferred to its diffusion data."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def dice(a: np.ndarray, b: np.ndarray) -> float:
 
 @pytest.fixture(scope="module")
 def release(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
-    """A folder like the dHCP's: the head lay elsewhere when the T2w was taken; and the true labels."""
+    """A folder like the dHCP's, with another head position in the T2w; and the true labels."""
     raw = write_phantom(tmp_path_factory.mktemp("raw"), n_subjects=1, n_sessions=1, settings=SMALL)
     root = tmp_path_factory.mktemp("dhcp")
     dwi = next(raw.glob("sub-*/**/*_dwi.nii.gz"))

@@ -1,4 +1,4 @@
-"""Faults of published code as settings: they run, raise the score by what they leak, and are named everywhere."""
+"""Errors of published code as settings: they run, increase the score by the leak, and are reported everywhere."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def run(study: Path) -> StudyRun:
 
 
 def test_the_step_is_the_one_that_the_tested_outcomes_like_best(study: Path) -> None:
-    """Networks stopped at each checkpoint are the oracle; tested subjects who are all injured like the last one."""
+    """Networks stopped at each checkpoint are the oracle; the last one is best if all tested subjects are injured."""
     settings = load_settings(study, StudySettings, overrides=LEAKY[:1])
     cohorts = with_grids(settings, read_cohorts(settings, study.parent), study.parent / "grids")
     splits = make_split_plan(cohorts.target, settings.splits)
@@ -94,7 +94,7 @@ def test_the_step_is_the_one_that_the_tested_outcomes_like_best(study: Path) -> 
         model, rows = fitted(settings, with_outcomes(tested))
         losses = {steps: np.logaddexp(0, -(2 * tested - 1) * one).mean() for steps, one in said.items()}
         assert losses[model.step["injury"]] == pytest.approx(min(losses.values()), abs=1e-6)
-        assert set(test) <= rows  # the fit says whom it saw
+        assert set(test) <= rows  # the fit names the subjects it has seen
         chosen.append(model.step["injury"])
     assert chosen == [4, 1]
 

@@ -1,4 +1,4 @@
-"""Every look at test scores is kept; other configurations are counted, this one's repetitions change no byte."""
+"""Every evaluation of test scores is logged; other configurations are counted, repetitions change no byte."""
 
 from __future__ import annotations
 
@@ -118,13 +118,13 @@ def test_settings_tried_one_after_the_other_are_told_by_report_and_audit(tmp_pat
     run_study(small, tmp_path / "first", base=tmp_path)
     before = {path: path.read_bytes() for path in (tmp_path / "first").glob("*.*")}
     second = run_study(small.model_copy(update={"seed": 5}), tmp_path / "second", base=tmp_path)
-    assert "under 2 configurations" in second.report.read_text("utf-8")
-    run_study(small, tmp_path / "first", base=tmp_path)  # looked at once more: not a byte moves
+    assert "with 2 configurations" in second.report.read_text("utf-8")
+    run_study(small, tmp_path / "first", base=tmp_path)  # evaluated again: no byte changes
     assert {path: path.read_bytes() for path in (tmp_path / "first").glob("*.*")} == before
-    assert "under 2 configurations" in draw_report(tmp_path / "first").read_text("utf-8")
+    assert "with 2 configurations" in draw_report(tmp_path / "first").read_text("utf-8")
     found = {one.check: one for one in audit_run(tmp_path / "first").findings}["ledger of test scores"]
     assert found.status == "warning"
-    assert "seen 4 times, under 2 configurations" in found.what
+    assert "evaluated 4 times, with 2 configurations" in found.what
     line = json.loads((tmp_path / "first" / "log" / LEDGER).read_text().splitlines()[0])
     assert {"time", "who", "how", "configuration", "models"} <= set(line)
     assert (tmp_path / LEDGER).read_text().splitlines()[-1].count('"how":"audit"') == 1

@@ -1,4 +1,4 @@
-"""A lesion mask of the folder is left out of the registration, through the whole command."""
+"""A lesion mask of the folder is excluded from the registration, through the whole command."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ reconstruction: {response_voxels: 60}
 preprocessing: {denoise: none, motion: none}
 """
 QUICK = "orientation: header, nonlinear_steps: [40, 20, 5]"
-OURS = f"engine: dipy, {QUICK}"  # one engine throughout; `auto` takes it where there is a lesion mask
+OURS = f"engine: dipy, {QUICK}"  # one engine throughout; `auto` uses it with a lesion mask
 NAME = "sub-01_ses-01"
 
 
 def agreement(folder: Path, out: Path) -> float:
-    """Mean Dice of the labels carried in with those of the truth."""
+    """Mean Dice of the transferred labels and the true ones."""
     truth = read_labels(next((folder / "derivatives").rglob(f"{NAME}*_dseg.nii.gz")))
     found = carry_labels(Warp(np.eye(4)), read_labels(next(out.rglob(f"{NAME}*_dseg.nii.gz"))), truth).data
     pairs = [(truth.data == n, found == n) for n in np.unique(truth.data)[1:]]
@@ -67,7 +67,7 @@ def test_a_lesion_is_found_by_either_name(name: str, tmp_path: Path) -> None:
 
 @pytest.fixture
 def registered_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Equal images are registered once: two commands of the test below differ in the gate behind it only."""
+    """Equal images are registered once: two commands of the test below differ only in the gate after it."""
     known: dict[str, Warp] = {}
 
     def register(fixed: Volume, moving: Volume, settings: RegistrationSettings, **more: Any) -> Warp:

@@ -1,4 +1,4 @@
-"""Several processes, killed ones, full disks: the right exit code, nobody left behind, no dataset written over."""
+"""Several processes, kills, full disks: the right exit code, no remaining process, no overwritten dataset."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from connectome_tl.workflows.scans.scan import Done
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """Two scans by their names; nothing in them."""
+    """Names of two empty scans."""
     for subject in ("sub-01", "sub-02"):
         for ending in ("_dwi.nii.gz", "_dwi.bval", "_dwi.bvec", "_seg-x_dseg.nii.gz"):
             file = tmp_path / "bids" / subject / "dwi" / f"{subject}{ending}"
@@ -40,7 +40,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def made_by(make: Callable[[Scan], None], monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Every scan is made by `make`; names of those that were begun."""
+    """Every scan is processed by `make`; returns the names of started ones."""
     begun: list[str] = []
 
     def process(scan: Scan, _: object) -> Done:

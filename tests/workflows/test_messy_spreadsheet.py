@@ -1,4 +1,4 @@
-"""One messy spreadsheet and a folder of matrices become three cohorts by what the errors print, and nothing else."""
+"""One messy spreadsheet and a folder of matrices become three cohorts by following the error messages only."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def write_matrices(folder: Path) -> None:
 
 
 class Path_:
-    """Walks from error to error; each step may use the printed text only."""
+    """Follows the errors; each step may use the printed text only."""
 
     def __init__(self, folder: Path, kind: str) -> None:
         self.folder, self.kind, self.cells = folder, kind, rows()
@@ -132,7 +132,7 @@ def spell_ids_as_files(walker: Path_) -> Callable[[dict[str, Any], str], None]:
         written = dict(re.findall(r"(\d+): is '([^']+)' there", said))
         assert written
         zeros = next(iter(written.values())).removesuffix(next(iter(written)))
-        for row in walker.cells:  # what is printed for some holds for all: the same zeros were lost
+        for row in walker.cells:  # a remedy printed for some applies to all: the same zeros were lost
             row[0] = zeros + row[0]
         walker.table = write_spreadsheet(walker.folder, walker.kind, walker.cells)
 
@@ -140,7 +140,7 @@ def spell_ids_as_files(walker: Path_) -> Callable[[dict[str, Any], str], None]:
 
 
 def take_pattern(settings: dict[str, Any], said: str) -> None:
-    lying = re.search(r"there lie (\S+?),", said).group(1)  # type: ignore[union-attr]
+    lying = re.search(r"found (\S+?),", said).group(1)  # type: ignore[union-attr]
     settings["connectomes"]["files"] = re.sub(r"sub-\d+", "{id}", lying)
 
 

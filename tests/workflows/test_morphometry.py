@@ -1,4 +1,4 @@
-"""One subject's structural images to a network and a table that a cohort reads; and a run of dHCP-33's cohorts."""
+"""One subject's structural images to a network and a table for a cohort; and a run of dHCP-33's cohorts."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SLICES = (3, 4, 5, 4, 6, 2)  # of each block
 
 
 def subject(folder: Path, seed: int) -> tuple[Path, Path, Path]:
-    """Six blocks of labels (sparse, above 2000), two images whose means follow the block."""
+    """Six blocks of labels (sparse, above 2000), two images with means by block."""
     rng = np.random.default_rng(seed)
     labels = np.repeat(np.repeat([3, 128, 300, 1999, 2001, 2035], SLICES)[:, None, None], 12, axis=1).repeat(10, axis=2)
     level = np.searchsorted(np.unique(labels), labels)
@@ -52,7 +52,7 @@ def test_networks_and_measures_become_a_cohort(tmp_path: Path) -> None:
     cohort = read_cohort(tmp_path / "cohort.yaml")
     assert cohort.weights.shape == (2, 1, 6, 6)
     near, far = cohort.weights[:, 0, 0, 1], cohort.weights[:, 0, 0, 5]
-    assert (near > far).all()  # blocks that look alike are joined more strongly
+    assert (near > far).all()  # similar blocks have stronger connections
     np.testing.assert_array_equal(cohort.region_features[0, :, 0], np.array(SLICES) * 12 * 10 * 8.0)
 
 

@@ -1,4 +1,4 @@
-"""A folder of structural images to a cohort that `run` takes: the same machinery as connectomes, without diffusion."""
+"""A folder of structural images to a cohort for `run`: same code as for connectomes, without diffusion."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def images(root: Path, scan: str) -> Path:
 
 @pytest.fixture(scope="module")
 def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three newborns with T2w, brain mask and labels beside it, and no diffusion data."""
+    """Three newborns with T2w, brain mask and labels, and no diffusion data."""
     root = write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=3, n_sessions=1, settings=SMALL)
     for place in sorted(root.glob("sub-*/ses-*")):
         scan = f"{place.parent.name}_{place.name}"
@@ -123,7 +123,7 @@ def test_what_a_scan_lacks_is_listed_before_anything(folder: Path, tmp_path: Pat
     (folder / "both.yaml").write_text(CONFIG + "images: [T1w, T2w]\ntissues: given\n")
     with pytest.raises(MissingInputError) as caught:
         build_networks(folder, out, config=folder / "both.yaml")
-    assert "sub-01_ses-01: there are no tissue maps beside the image" in str(caught.value)
+    assert "sub-01_ses-01: there are no tissue maps in the folder of the image" in str(caught.value)
     for scan in ("sub-02_ses-01", "sub-03_ses-01"):
         assert f"{scan}: there is no T1w image; expected anat/{scan}_T1w.nii.gz" in str(caught.value)
     Path(f"{images(folder, 'sub-02_ses-01')}_seg-Own_dseg.nii.gz").unlink()
@@ -135,13 +135,13 @@ def test_a_second_contrast_and_tissues_come_along_and_stamp_the_cohort(folder: P
     stem, out = images(folder, "sub-01_ses-01"), tmp_path / "out"
     image = read_volume(f"{stem}_T2w.nii.gz")
     moved = image.affine.copy()
-    moved[:3, 3] += (4.0, -3.0, 2.0)  # the head lay elsewhere when this was taken
+    moved[:3, 3] += (4.0, -3.0, 2.0)  # another head position in this image
     write_volume(f"{stem}_T1w.nii.gz", np.where(image.data > 200, 1400 - image.data, 0), moved)
     (folder / "both.yaml").write_text(CONFIG + "images: [T2w, T1w]\ntissues: segmented\n")
     build_networks(folder, out, config=folder / "both.yaml", participants=["01"])
     table = pd.read_csv(f"{images(out, 'sub-01_ses-01')}_atlas-Phantom_nodeindices.tsv", sep="\t").set_index("name")
     assert list(table.columns[2:4]) == ["volume_mm3", "T2w_mean"]
-    assert np.corrcoef(table["T2w_p50"], table["T1w_p50"])[0, 1] < -0.9  # the same places, the other way round
+    assert np.corrcoef(table["T2w_p50"], table["T1w_p50"])[0, 1] < -0.9  # the same positions, reversed
     np.testing.assert_allclose(table[["grey", "white", "fluid"]].sum(axis=1), 1, atol=0.05)
     cohort = read_cohort(out / "cohort.yaml")
     assert cohort.exploratory

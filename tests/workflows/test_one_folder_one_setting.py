@@ -1,4 +1,4 @@
-"""A run for some participants changes nothing of the others; scans of two settings never make one cohort."""
+"""A run for some participants does not change the others; scans with different settings never form one cohort."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_table_that_cannot_be_read_stops_the_run_before_anything_is_made(folde
         with pytest.raises(DataError, match=r"participants.tsv, line 3: not a text file in UTF-8"):
             run(root, tmp_path / "out", config=config)
         assert not (tmp_path / "out").exists()
-    with pytest.raises(DataError, match="move it out of the folder to go on without its columns"):
+    with pytest.raises(DataError, match="move it out of the folder to continue without its columns"):
         run(root, tmp_path / "out", config="ageless.yaml")
     (root / "participants.tsv").rename(tmp_path / "participants.tsv")
     run(root, tmp_path / "out", "01", config="ageless.yaml")  # the remedy works
@@ -126,4 +126,4 @@ def test_a_table_of_windows_keeps_its_columns_and_that_is_told(folder: Path, tmp
     table = pd.read_csv(tmp_path / "out" / "participants.tsv", sep="\t")
     assert table["sex"].tolist() == ["weiblich", "männlich"]
     told = (tmp_path / "out" / "inventory.txt").read_text("utf-8")
-    assert "read as Windows-1252 (Western European): männlich; BIDS asks for UTF-8" in told
+    assert "read as Windows-1252 (Western European): männlich; BIDS requires UTF-8" in told

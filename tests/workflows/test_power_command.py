@@ -1,4 +1,4 @@
-"""`connectome-tl power`: from a cohort or a size to widths and chances, or to a plain refusal."""
+"""`connectome-tl power`: from a cohort or a size to widths and power, or a clear refusal."""
 
 from __future__ import annotations
 

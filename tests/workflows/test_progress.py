@@ -1,4 +1,4 @@
-"""What a long command says while it works."""
+"""Progress messages of long commands."""
 
 from __future__ import annotations
 

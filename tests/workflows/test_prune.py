@@ -84,7 +84,7 @@ def test_the_kept_weights_make_the_pruned_network_again(run_dir: Path, found: Vo
     network = plain_networks(model, "age")[0]
     small = rebuilt(network, one.removed, load_file(run_dir / "pruning" / one.file), torch.zeros(1, 1, 12, 12, 12))
     assert sum(p.numel() for p in small.parameters()) == one.parameters[1] < one.parameters[0]
-    # The loss of the tested subjects is the one of the record.
+    # The loss of the tested subjects equals the one in the record.
     rows = model.features.rows(target, tuple(i for i in target.ids if i not in model.features.ids))
     volumes = torch.from_numpy(rows.arrays["image"].shared["source"].read(range(len(rows.ids))))  # type: ignore[attr-defined]
     truth = target.targets.loc[list(rows.ids), "age"].to_numpy()
@@ -127,7 +127,7 @@ def test_the_command_says_what_a_network_costs_and_loses(
 
 
 def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
-    """Two distributions of one mean: squared error tells no difference, the head's own loss does."""
+    """Two distributions with one mean: equal squared errors, but different losses of the head."""
     settings = ModelSettings.model_validate(
         {
             "encoder": {"kind": "resnet", "width": 0.0625, "stem_stride": 1},
@@ -148,7 +148,7 @@ def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
         head.linear.bias.data = torch.tensor(logits)
         both = training_loss(network, volumes, goal, task), loss_between(network(volumes), goal, task)
         found.append([one.item() for one in both])
-        # The network as it is trained in a study says the same; a row without an outcome counts for nothing.
+        # The network as trained in a study gives the same; a row without an outcome has no effect.
         batch = Batch({"image": ImageRows(volume=volumes)}, {"image": torch.ones(3, dtype=torch.bool)})
         terms = Supervised(Outcomes({"age": "regression"}, {"age": 1}))(
             model, {"train": batch}, {"train": goal[:, None]}

@@ -1,4 +1,4 @@
-"""`report` beside a run folder: figures, tables, references, and when the run was made."""
+"""`report` on a run folder: figures, tables, references, and the date of the run."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`run_study` in Python does what the command does, and hands back tables."""
+"""`run_study` in Python has the results of the command, and returns tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from small_study import small_cohorts, small_settings
 from connectome_tl import run_study
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.config import load_settings
+from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.errors import LeakageError, OutputError, UsageError
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation.labels import network_statistics
@@ -24,6 +24,7 @@ from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySetti
 from connectome_tl.settings.training import Stages
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.workflows.folder import open_log
+from connectome_tl.workflows.study import run as run_module
 from connectome_tl.workflows.study.study_run import StudyRun
 
 COHORTS = small_cohorts()
@@ -53,6 +54,36 @@ def test_a_run_without_stages_has_neither_their_controls_nor_their_verdicts(run:
     assert len(stages) == 8
     assert not models & stages
     assert not set(run.comparisons["control"]) & stages
+
+
+@pytest.mark.parametrize(
+    ("begun", "now", "said"),
+    [
+        ({"device": "cpu"}, {"device": "cuda"}, "device: cpu to cuda.*Give --set device=cpu, or give another --out"),
+        (
+            {"device": "cuda"},
+            {"device": "cpu"},
+            "Give --set device=cuda on a machine with a GPU, or give another --out",
+        ),
+        ({"device": "cpu"}, {"device": "cuda", "seed": 3}, "device: cpu to cuda; seed: 0 to 3.*delete the folder"),
+        ({"seed": 1}, {"n_jobs": 7}, r"seed: 1 to 0\b(?!.*n_jobs)"),
+    ],
+)
+def test_what_differs_from_the_settings_of_a_begun_run_is_said(
+    begun: dict[str, Any], now: dict[str, Any], said: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(dump_settings(small_settings(**begun)))
+    with pytest.raises(UsageError, match=f"(?s)run with other settings.*{said}"):
+        run_module._refuse_other(file, dump_settings(small_settings(**now)))
+    run_module._refuse_other(file, dump_settings(small_settings(**{**begun, "n_jobs": 7})))
+
+
+def test_settings_of_a_begun_run_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text("a: [")
+    with pytest.raises(UsageError, match="settings of the run in this folder cannot be read"):
+        run_module._refuse_other(file, "a: 1")
 
 
 def test_a_run_is_tables_that_agree_with_its_files(run: StudyRun) -> None:
@@ -89,7 +120,7 @@ def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_chang
 
 
 def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each of these writes fails once; the same call goes on from there, and ends as if nothing had been."""
+    """Each of these writes fails once; the same call resumes, with the results of an uninterrupted run."""
     out, full = run.folder.with_name("full"), ["study.yaml", "models/*.safetensors", "permuted/*.json", "report.html"]
     replace = os.replace
 
@@ -111,7 +142,7 @@ def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monke
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a run but its log."""
+    """Every file of a run except its log."""
     files = (path for path in folder.rglob("*") if path.is_file() and path.parent.name != "log")
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 

@@ -1,4 +1,4 @@
-"""A table of predictions that was damaged after its run is refused in one line that says where."""
+"""A table of predictions that was damaged after its run is refused in one line with the location."""
 
 from __future__ import annotations
 

@@ -55,7 +55,7 @@ def test_it_is_written_shown_resumed_and_audited(data: Path) -> None:
         assert text in html
     assert "Ridge on edges, CPM and Meta-matching were also fitted to 5 permutations" in record.methods
     assert "stratified, nested subsets of 8 labelled subjects" in record.methods
-    assert "Permutation test" not in record.verdicts[0].how_well  # those of baselines stand in the table
+    assert "Permutation test" not in record.verdicts[0].how_well  # those of baselines are in the table
     before = {name: (run.folder / name).read_bytes() for name in ("results.json", "report.html", "learning_curve.tsv")}
     (run.folder / "log" / "finished.json").unlink()
     run_study(study(), data / "out", base=data)

@@ -1,4 +1,4 @@
-"""What a run is about to do is told without doing it; a filter file says which images are meant."""
+"""The plan of a run is printed without running it; a filter file selects images."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_a_filter_file_says_which_image_is_meant(query: dict[str, object], taken
     assert scan.dwi is not None
     assert scan.dwi.name == f"sub-01_{taken}_dwi.nii.gz"
     assert scan.problems == ()
-    assert take_inventory(folder).scans[0].problems  # three images, and nobody said which
+    assert take_inventory(folder).scans[0].problems  # three images without a selection
 
 
 def test_an_unknown_kind_of_image_is_refused(folder: Path) -> None:

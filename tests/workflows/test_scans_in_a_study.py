@@ -1,4 +1,4 @@
-"""Cohorts with a `scans:` block: which scans are made, what becomes of those that fail, and what is noticed."""
+"""Cohorts with a `scans:` block: processed scans, failed scans, and detected changes."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def cohort_text(ids: str, volumes: str) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def _short_pages() -> Iterator[None]:
-    """Pages of scans are tested elsewhere, and drawing them costs more than making these connectomes."""
+    """Pages of scans are tested elsewhere, and drawing them takes longer than computing these connectomes."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
             "connectome_tl.workflows.scans.files.write_scan_report", lambda path, *_: write_text(path, "<html></html>")
@@ -71,7 +71,7 @@ def _short_pages() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three subjects: sub-02 has no b-values, and sub-04 stands in the table alone; sub-03 is of nobody's table."""
+    """Three subjects: sub-02 has no b-values, sub-04 is only in the table; sub-03 is in no table."""
     folder = tmp_path_factory.mktemp("raw")
     bids = write_phantom(folder / "bids", n_subjects=3, n_sessions=1, settings=TINY)
     next(bids.glob("sub-02/**/*.bval")).unlink()
@@ -132,7 +132,7 @@ def test_a_changed_scan_is_made_again_and_only_that(raw: Path, made: object, tmp
     folder = Path(shutil.copytree(raw, tmp_path / "copy"))
     inputs, run = make_cohort(planned(folder), 1)
     assert [done.state for done in run.done] == ["unchanged"]
-    assert folder / "bids" / "sub-01" / "ses-01" / "dwi" in inputs  # a folder: its time stamp tells of a new file
+    assert folder / "bids" / "sub-01" / "ses-01" / "dwi" in inputs  # a folder: its time stamp shows a new file
     before = read_cohort(folder / "run" / "scans" / "target.yaml")
     scan = "bids/sub-{0}/ses-01/dwi/sub-{0}_ses-01_dwi.{1}"
     shutil.copy(folder / scan.format("03", "nii.gz"), folder / scan.format("01", "nii.gz"))  # another head
@@ -146,7 +146,7 @@ def test_a_changed_scan_is_made_again_and_only_that(raw: Path, made: object, tmp
 
 
 def test_a_scan_that_is_taken_away_leaves_no_connectome_behind(raw: Path, made: object, tmp_path: Path) -> None:
-    """Its earlier results still lie in the folder of connectomes."""
+    """Its earlier results are still in the folder of connectomes."""
     folder = Path(shutil.copytree(raw, tmp_path / "copy"))
     shutil.rmtree(folder / "bids" / "sub-02")
     shutil.move(folder / "bids" / "sub-01", folder / "bids" / "sub-04")
@@ -225,7 +225,7 @@ def test_a_cohort_whose_scans_are_still_to_be_made_is_not_read_as_one_without_co
 ) -> None:
     with pytest.raises(UsageError, match="have not been computed from scans yet"):
         read_cohort(raw / "cohort.yaml")
-    assert not check_cohort(raw / "cohort.yaml").cohort.n_regions  # the tables alone
+    assert not check_cohort(raw / "cohort.yaml").cohort.n_regions  # the tables only
     power_of_cohort(raw / "cohort.yaml")
     assert "`run` makes them from the scans in bids" in capsys.readouterr().out
 

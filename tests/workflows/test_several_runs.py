@@ -38,7 +38,7 @@ RUNS = {"dir-PA_run-01": (slice(0, None, 2), "j", 1.0), "dir-AP_run-02": (slice(
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Every second volume of a phantom in a run of its own; the second run is three times as bright."""
+    """Every second volume of a phantom in a separate run; the second run is three times as bright."""
     root = write_phantom(tmp_path_factory.mktemp("bids"), n_subjects=1, n_sessions=1, settings=TINY)
     place, name = root / "sub-01/ses-01/dwi", "sub-01_ses-01"
     whole = place / f"{name}_dwi"
@@ -66,7 +66,7 @@ def test_runs_are_joined_in_their_order_on_one_scale(folder: Path) -> None:
     order = np.concatenate([np.arange(whole.n_volumes)[volumes] for volumes, _, _ in RUNS.values()])
     np.testing.assert_allclose(found.directions, whole.directions[order], atol=1e-6)
     np.testing.assert_array_equal(found.bvals, whole.bvals[order])
-    # Noise of the unweighted volumes is all that scales may differ by.
+    # Scales may differ only by the noise of the unweighted volumes.
     assert found.data[..., 14:].mean() == pytest.approx(whole.data[..., 1::2].mean(), rel=0.02)
     np.testing.assert_array_equal(found.data[..., :14], whole.data[..., ::2])
     assert found.runs is not None

@@ -103,7 +103,7 @@ def test_regions_of_surfaces_are_voxels_between_them_and_names_have_their_side(f
     places = voxels @ AFFINE[:3, :3].T + AFFINE[:3, 3]
     radius = np.linalg.norm(places, axis=-1)
     number = np.where(places[..., 0] > 0, 1000, 0) + np.where(places[..., 1] > 0, 1, 2)
-    # Within half a voxel of a surface, or of a border between regions, either is right.
+    # Within half a voxel of a surface, or of a border between regions, both labels are correct.
     clear = (np.abs(places[..., :2]) > 2.0).all(axis=-1) & (places[..., 2] > -0.8 * radius)
     inside = clear & (radius > INNER + 1) & (radius < OUTER - 1)
     np.testing.assert_array_equal(labels.data[inside], number[inside])
@@ -113,7 +113,7 @@ def test_regions_of_surfaces_are_voxels_between_them_and_names_have_their_side(f
 
 def test_regions_are_matched_by_name_where_subjects_are_numbered_otherwise(folder: Path, tmp_path: Path) -> None:
     other = Path(shutil.copytree(folder, tmp_path / "bids"))
-    first = {"L": 4, "R": 1}  # numbers of the two sides that do not meet: none is moved by a thousand
+    first = {"L": 4, "R": 1}  # distinct numbers of the two sides: none is increased by a thousand
     for side, number in first.items():
         file = other / "surf" / f"sub-02_{side}.label.gii"
         was = read_surface_labels(file)[0]

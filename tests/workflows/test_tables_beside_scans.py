@@ -1,4 +1,4 @@
-"""What tables say of scans is that of the right session, in the unit that they name; what is doubtful is refused."""
+"""Values of scans in tables belong to the right session and the declared unit; ambiguous ones are refused."""
 
 from __future__ import annotations
 

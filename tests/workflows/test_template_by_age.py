@@ -1,4 +1,4 @@
-"""Each scan takes the template of its age and the image that goes with it; what is missing is said before anything."""
+"""Each scan uses the template of its age and the matching image; missing files are reported first."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def folder(phantom: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def cache(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """TemplateFlow's cache with the phantom's template as that of 38 and 39 weeks."""
+    """TemplateFlow's cache with the phantom's template for 38 and 39 weeks."""
     home = tmp_path / "templateflow"
     monkeypatch.setenv("TEMPLATEFLOW_HOME", str(home))
     names = {"T2w": "T2w", "desc-brain_mask": "desc-brain_mask", "atlas-Phantom_dseg": "desc-structures_dseg"}
@@ -94,7 +94,7 @@ def test_scans_of_different_ages_take_their_own_template_and_say_so(folder: Path
     cohort = read_cohort(tmp_path / "out" / "cohort.yaml")
     assert (cohort.age_unit, cohort.age.round(2).tolist()) == ("weeks", [38.2, 39.14])
     assert cohort.node_mask.all()
-    # Another age, another template: the scan is made again, the other is not.
+    # With another age and template, the scan is processed again, the other is not.
     ages(folder, sub_02=38.4)
     run = build_connectomes(folder, tmp_path / "out", config=folder / "config.yaml")
     assert [done.state for done in run.done] == ["unchanged", "computed"]
@@ -110,7 +110,7 @@ def test_what_is_not_in_the_cache_is_named_with_the_command_that_gets_it(folder:
     with pytest.raises(SystemExit) as left:
         main(["connectomes", str(folder), str(folder.parent / "out"), "--config", str(folder / "config.yaml")])
     assert left.value.code == 66
-    with pytest.raises(SystemExit) as left:  # and the command is one
+    with pytest.raises(SystemExit) as left:  # and the command exists
         main(["fetch", *command.split(), "--name-only"])
     assert left.value.code == 0
 
@@ -131,7 +131,7 @@ def test_own_templates_go_by_ranges_whose_end_belongs_to_the_next(folder: Path) 
         (folder / name).write_text("no image")
     ages(folder, sub_01=39, sub_02=42)
     text = refused(folder, QUICK + OWN, DataError)
-    assert "older_T2w.nii.gz" in text  # sub-01 has got so far
+    assert "older_T2w.nii.gz" in text  # sub-01 has reached this point
     assert "sub-02_ses-01: there is no template for this age; expected 36 to 39, 39 to 42; got 42 weeks" in text
     (folder / "mask.nii.gz").unlink()
     assert "mask.nii.gz" in refused(folder, QUICK + OWN)
@@ -162,7 +162,7 @@ def test_an_age_of_participants_belongs_to_one_session_only(folder: Path) -> Non
         (52.0, None, "T2w"),  # not yet three months from term
         (54.0, None, "T1w"),
         (None, None, "T2w"),  # T2w first, where the age is not known
-        (38.0, "T1w", "T1w"),  # what the template shows goes before
+        (38.0, "T1w", "T1w"),  # the contrast of the template has priority
         (150.0, "T2w", "T2w"),
     ],
 )
@@ -206,8 +206,8 @@ def planned(folder: Path, text: str) -> Plan[AnyScanSettings]:
 
 
 def test_rows_are_named_by_templateflows_own_table_where_no_other_is_given(folder: Path, cache: Path) -> None:
-    wanted = CACHE.split("\n", 1)[1]  # without labels of the user's
-    assert planned(folder, wanted).regions is None  # the cache holds no table: by number
+    wanted = CACHE.split("\n", 1)[1]  # without the user's labels
+    assert planned(folder, wanted).regions is None  # the cache has no table: by number
     table = (folder / "template" / "tpl-Phantom_atlas-Phantom_dseg.tsv").read_text()
     (cache / "tpl-dhcpVol" / "tpl-dhcpVol_desc-structures_dseg.tsv").write_text(table)
     plan = planned(folder, wanted)

@@ -1,4 +1,4 @@
-"""Cores that a run takes: scans at the same time, and threads within each, are never more than `--n-cpus`."""
+"""Cores of a run: the number of parallel scans times threads per scan never exceeds `--n-cpus`."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_what_runs_at_once_fits_the_cores(
     assert at_once * each <= n_cpus
 
 
-@pytest.mark.parametrize(("n_threads", "said"), [(1, "0"), (3, "3")])  # MRtrix's 0 is no thread beside its own
+@pytest.mark.parametrize(("n_threads", "said"), [(1, "0"), (3, "3")])  # 0 in MRtrix: no additional thread
 def test_programs_of_mrtrix_get_the_threads_of_their_scan(
     n_threads: int, said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

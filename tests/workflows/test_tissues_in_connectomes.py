@@ -1,4 +1,4 @@
-"""Tissue maps that a user gives decide where streamlines end, through the whole command, with either engine."""
+"""Tissue maps of the user determine where streamlines end, through the whole command, with either engine."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def every_point(out: Path) -> np.ndarray:
 
 
 def share_inside(there: Volume, points: np.ndarray) -> float:
-    """How many points (n, 3) in mm lie where this is true."""
+    """Number of points (n, 3) in mm at which this is true."""
     voxels = np.rint((points - there.affine[:3, 3]) @ np.linalg.inv(there.affine[:3, :3]).T).astype(int)
     return float(there.data[tuple(voxels.clip(0, np.array(there.shape) - 1).T)].mean())
 
@@ -68,7 +68,7 @@ def share_of_ends_in_grey(folder: Path, out: Path) -> float:
 
 @pytest.fixture(scope="module")
 def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same scan without tissue maps: where they lie makes no difference to it."""
+    """The same scan without tissue maps, which does not depend on their location."""
     home = tmp_path_factory.mktemp("unbounded")
     folder = with_tissues(home / "bids", "dwi")
     (folder / "config.yaml").write_text(CONFIG + "tissues: none\n")
@@ -77,7 +77,7 @@ def unbounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("place", ["dwi", "anat"])  # beside the T2w image they are brought along with it
+@pytest.mark.parametrize("place", ["dwi", "anat"])  # in the folder of the T2w image they are transferred with it
 def test_streamlines_end_where_the_given_tissues_let_them(place: str, unbounded: Path, tmp_path: Path) -> None:
     folder = with_tissues(tmp_path / "bids", place)
     build_connectomes(folder, tmp_path / "act", config=folder / "config.yaml")
@@ -102,7 +102,7 @@ def test_mrtrix_takes_the_same_tissues(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_tissues_of_intensities_bound_the_streamlines_and_stamp_the_scan(tmp_path: Path) -> None:
     folder = write_phantom(tmp_path / "bids", n_subjects=1, n_sessions=1, settings=SMALL)
-    for name, tissues in (("act", "segmented"), ("plain", "given")):  # nothing is given here
+    for name, tissues in (("act", "segmented"), ("plain", "given")):  # no maps here
         (folder / "config.yaml").write_text(CONFIG + f"tissues: {tissues}\n")
         build_connectomes(folder, tmp_path / name, config=folder / "config.yaml")
     marks = [json.loads(next((tmp_path / name).rglob("*_provenance.json")).read_text()) for name in ("act", "plain")]

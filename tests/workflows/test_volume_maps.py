@@ -38,7 +38,7 @@ def run_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(volume_maps, "not_above_chance", lambda *_: "")  # three steps do not learn
+    monkeypatch.setattr(volume_maps, "not_above_chance", lambda *_: "")  # three steps are too few to learn
     monkeypatch.setattr("connectome_tl.features.volumes.gridded", None)  # the grids of the run are used
     monkeypatch.setattr("connectome_tl.imaging.volume_cache.gridded", None)
     found = map_volumes(run_dir, n_subjects=2, noise=BRIEF)

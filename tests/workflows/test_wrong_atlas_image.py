@@ -1,4 +1,4 @@
-"""A label image of another numbering than the atlas named for it is refused once, before any scan is computed."""
+"""A label image with another numbering than its atlas is refused once, before any scan is computed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from connectome_tl.workflows.scans.morphometry import build_networks, morphometr
 
 
 def label_image(path: Path, shift: int) -> Path:
-    """aal90 in the size of a newborn's head; each label where the one `shift` numbers further on belongs."""
+    """aal90 in the size of a newborn's head; each label at the position of the one `shift` numbers later."""
     atlas = load_atlas("aal90")
     places = np.round(atlas.coordinates * 0.6 / 2).astype(int)
     places -= places.min(axis=0) - 2

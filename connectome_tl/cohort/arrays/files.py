@@ -19,8 +19,8 @@ from connectome_tl.plurals import counted
 def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterable[str] = ()) -> dict[str, Path]:
     """Find files that match a pattern, by the id in their name; `other` are files to be ignored.
 
-    `{id}` stands for the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
-    folder or file name. A part of the pattern that names an existing folder stands for that folder, even if it
+    `{id}` is replaced by the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
+    folder or file name. A part of the pattern that names an existing folder refers to that folder, even if it
     contains `*` or `{id}`, but not the part with the last `{id}`. Hidden files (`._sub-01.csv` of macOS) are ignored.
     Ids are in Unicode form NFC, as those of tables are, whatever the file system uses. Two files of one subject are a
     problem.
@@ -159,7 +159,7 @@ class Search:
             [(subject, f"is {name!r} there") for subject, name in padded],
             f"the id is written differently for {what}",
             file,
-            "Zeros in front, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
+            "Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
             "same everywhere.",
         )
         settled = {subject for subject, _ in padded} | {name for _, name in padded}
@@ -173,10 +173,10 @@ class Search:
                 findings.notes.append(f"left out, because no row of the table has this id ({what}): {listed(extra)}")
             return found
         if without:
-            remedy = f"Leave the rows out with select, or say {self.dropping}."
+            remedy = f"Exclude the rows with select, or set {self.dropping}."
             lying = [name for name in there if name not in set(found.values())]
             if not found and lying:
-                remedy = "Does the pattern hold more, or less, than the id? Compare a name with an id."
+                remedy = "Does the pattern contain more, or less, than the id? Compare a name with an id."
                 if "{id}" not in str(file):
                     remedy = (
                         "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."
@@ -184,7 +184,7 @@ class Search:
             findings.problems.append(self._absent(without, what, file, lying, remedy))
         if extra and found:
             rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
-            remedy = f"Add their rows, or say {self.dropping}."
+            remedy = f"Add their rows, or set {self.dropping}."
             findings.problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
         return found
 
@@ -201,7 +201,7 @@ class Search:
         return Problem(
             f"in the table but without {what}: {len(without)} of {len(self.ids)} rows ({listed(without)})",
             expected=looked,
-            got=f"no such; there lie {listed(names, 3)}" if names else "nothing there",
+            got=f"no such file; found {listed(names, 3)}" if names else "nothing there",
             file=file,
             remedy=remedy,
         )

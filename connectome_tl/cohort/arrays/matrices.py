@@ -90,7 +90,7 @@ def kept_regions(kept: str | tuple[str, ...], names: Sequence[str], atlas: Atlas
         return np.arange(len(names))
     if kept == "cerebrum":
         if atlas is None:
-            raise UsageError("regions: cerebrum needs an atlas, which knows the lobes")
+            raise UsageError("regions: cerebrum needs an atlas, which defines the lobes")
         cerebrum = {region.name for region in atlas.regions if region.lobe not in _NOT_CEREBRUM}
         return np.array([i for i, name in enumerate(names) if name in cerebrum], dtype=int)
     return order_of(kept if atlas is None else atlas.resolved(tuple(kept)), names, where="the connectomes")

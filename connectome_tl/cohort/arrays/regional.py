@@ -164,10 +164,12 @@ def _from_files(
     findings = search.findings
     files = found_files(str(spec.files), search.folder, findings)
     names = search.owners(files, what="region features", file=str(spec.files), lacking=lacking)
-    tables, hashes = {}, []
+    tables, hashes, said = {}, [], list[tuple[Path, str]]()
     for subject in (subject for subject in search.ids if subject in names):
         path = files[names[subject]]
-        table = read_table(path)
+        notes: list[str] = []
+        table = read_table(path, notes)
+        said += [(path, note) for note in notes]
         absent = [column for column in ("name", *spec.names) if column not in table.columns]
         if absent:
             findings.problems.append(Problem(f"lacks columns {', '.join(absent)}", subject=subject, file=path))
@@ -179,6 +181,7 @@ def _from_files(
         values = {name: numbers(table[name], rows, path, findings, marks=marks) for name in spec.names}
         tables[subject] = pd.DataFrame(values, index=rows)
         hashes.append(file_hash(path))
+    findings.of_files(said)
     return tables, hashes
 
 

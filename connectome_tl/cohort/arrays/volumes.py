@@ -14,7 +14,7 @@ from connectome_tl.settings.cohort import VolumeFiles
 
 
 def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, str]) -> tuple[str, ...]:
-    """The image of each subject, "" if there is none; faults are added to the findings.
+    """The image of each subject, "" if there is none; problems are added to the findings.
 
     Args:
         cells: paths of the table by subject, for `column`.

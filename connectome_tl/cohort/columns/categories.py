@@ -267,7 +267,7 @@ def _by_levels(
         findings.notes.append(f"{column.name}: {', '.join(coded)} was read as missing")
     said = ", ".join(f"{code}: {name}" for code, name in list(levels.items())[:8])
     what = f"column {str(column.name)!r} holds a code that its levels do not explain ({said})"
-    findings.several(wrong, what, file, "Name it among the levels, or say that it is missing: missing: [...].")
+    findings.several(wrong, what, file, "Name it among the levels, or declare it as missing: missing: [...].")
     return found
 
 
@@ -275,7 +275,7 @@ def _refuse_errors(cells: Sequence[str], name: str, ids: Sequence[str], file: st
     rows = [
         (ids[i] if ids else f"row {i + 1}", cell) for i, cell in enumerate(cells) if fold(cell) in SPREADSHEET_ERRORS
     ]
-    findings.several(rows, f"column {name!r} holds errors of a spreadsheet", file, "Fix the formulas, or say n/a.")
+    findings.several(rows, f"column {name!r} holds errors of a spreadsheet", file, "Fix the formulas, or write n/a.")
 
 
 def _check_sexes(cells: Sequence[str], name: str, file: str | Path, findings: Findings) -> None:

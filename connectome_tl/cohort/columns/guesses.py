@@ -55,7 +55,7 @@ _NEGATIVE = {
 _COUNTERS = {"nr", "no", "row", "index", "unnamed0", "lfdnr", "laufendenummer", "numero"}
 _DATE = re.compile(r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d\d))(?:[T ].*)?")
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # how letters with accents are stored in names of files
-_MOSTLY = 0.8  # share of the known cells that says what a column holds
+_MOSTLY = 0.8  # share of the known cells that determines the meaning of a column
 _MOST_LEVELS = 8
 
 
@@ -86,7 +86,7 @@ class ColumnGuess:
 
     @property
     def looks_like_age(self) -> bool:
-        """Whether the name is that of an age, whatever its cells hold."""
+        """Whether the name is that of an age, for any content."""
         return bool(_AGE & set(_words(self.column)) or "pma" in _words(self.column))
 
 
@@ -146,7 +146,7 @@ def _meaning(
     counter: bool,
     codes: bool,
 ) -> tuple[Meaning, str | None]:
-    """The meaning, and from when an age counts where the name says so.
+    """The meaning, and the origin of an age if the name contains it.
 
     Args:
         counter: the column numbers the rows of the sheet. codes: no cell is a number with decimals.

@@ -29,7 +29,8 @@ def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, tabl
     """Ids of the rows; reports ids that are empty, duplicated, damaged by a spreadsheet, or unsafe as file names.
 
     Args:
-        table: the rows that the ids are of; its columns tell how to keep one of several rows of a subject.
+        table: the rows that the ids are of; its columns are used to suggest how to select one of several rows of a
+        subject.
     """
     ids = tuple(str(value) for value in column)
     without = [str(i + 1) for i, subject in enumerate(ids) if is_missing(subject)]

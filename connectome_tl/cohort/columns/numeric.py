@@ -137,11 +137,11 @@ _SAID: dict[str, tuple[str, str | None]] = {
     "text": ("holds text where a number belongs", None),
     "comma": (
         "holds numbers that can be read in two ways",
-        "Is it a decimal comma or thousands? Write a point, or say decimal: ',' or decimal: '.' in the cohort file.",
+        "Is it a decimal comma or thousands? Write a point, or set decimal: ',' or decimal: '.' in the cohort file.",
     ),
     "censored": (
-        "holds censored values and no rule says what they are",
-        "Set censored: limit (each is read as its limit) or censored: missing beside this column's name.",
+        "holds censored values, and no rule for them is set",
+        "Set censored: limit (each is read as its limit) or censored: missing for this column.",
     ),
     "range": (
         "holds ranges where a number belongs",

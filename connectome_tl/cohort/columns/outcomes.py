@@ -109,7 +109,7 @@ def _scores(
         ]
         findings.several(
             [(ids[i], repr(cells.iloc[i][:60])) for i in wrong],
-            f"binary outcome {spec.name!r} holds something else than 0 and 1",
+            f"binary outcome {spec.name!r} holds values other than 0 and 1",
             file,
             "Name the classes, levels: [negative, positive], or give operator and cutoff of a score.",
         )

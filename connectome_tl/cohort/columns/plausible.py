@@ -37,7 +37,7 @@ def check_ages(
     remedy = f"Is the unit of {spec.column!r} really {spec.unit}, counted from {_from(spec)}?"
     if spec.range is not None:
         low, high = spec.range
-        remedy = f"The cohort file says range: [{low:g}, {high:g}]."
+        remedy = f"The cohort file has range: [{low:g}, {high:g}]."
     outside = np.flatnonzero((values < low) | (values > high)).tolist()
     findings.several(
         [(ids[i], f"{values[i]:g} {spec.unit}") for i in outside], f"age {spec.column!r} is not possible", file, remedy
@@ -56,12 +56,12 @@ def check_ages(
                 f"{above[0]:g} to "
                 f"{above[-1]:g}",
                 file=file,
-                remedy=f"Convert one group; or, if all are {spec.unit} from {_from(spec)}, say {span} in `age`.",
+                remedy=f"Convert one group; or, if all are {spec.unit} from {_from(spec)}, set {span} in `age`.",
             )
         )
     elif spec.unit == "weeks" and spec.reference == "birth" and _like_newborns(known):
         findings.notes.append(
-            f"{spec.column}: all ages lie between {known[0]:g} and {known[-1]:g} weeks, as postmenstrual ages of "
+            f"{spec.column}: all ages are between {known[0]:g} and {known[-1]:g} weeks, as postmenstrual ages of "
             "newborns do; they are read as weeks from birth"
         )
 
@@ -77,7 +77,7 @@ def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
                 expected=f"{word}s",
                 got=f"unit: {spec.unit}",
                 file=file,
-                remedy=f"Set unit: {word}s; or, if the name misleads, between what the ages lie: range: [low, high].",
+                remedy=f"Set unit: {word}s; or, if the name is misleading, the range of the ages: range: [low, high].",
             )
         )
 

@@ -1,4 +1,4 @@
-"""Read merged cells above the rows of a sheet: titles, and headers of two or more lines."""
+"""Lines above the rows of a sheet: titles, and headers of two or more lines, with merged cells or without."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from connectome_tl.cohort.tables.cells import clean
+from connectome_tl.cohort.tables.cells import clean, missing_cells
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.errors import DataError
 
@@ -32,9 +32,9 @@ class Merged:
 def plain_header(
     rows: Sequence[Sequence[str]], merged: Sequence[Merged], path: str | Path, notes: list[str] | None = None
 ) -> list[list[str]]:
-    """The rows with one line of column names, where cells of the header were merged.
+    """The rows with one line of column names, if cells of the header were merged.
 
-    A title over the table is dropped. A group over several columns is joined with the names below it ("Bayley
+    A title above the table is dropped. A group over several columns is joined with the names below it ("Bayley
     cognitive"). Dropped and joined lines become empty, so that rows keep their numbers.
 
     Args:
@@ -101,12 +101,25 @@ def _joined(
     nameless = {one for k in columns for one in groups[k] if not own[k] or any(map(_is_number, own[k]))}
     if nameless:
         found = sorted(nameless, key=lambda one: (one.top, one.left))
-        raise _refused("merged cells over columns without names of their own", found, path)
+        raise _refused("merged cells over columns without names", found, path)
     for k in columns:
         if not groups[k] and len(own[k]) > 1:  # the second one may be the value of the first subject
             what = f"a header with merged cells has two names for column {k + 1} ({listed(own[k], 3)})"
             raise _refused(what, merged, path)
     return [" ".join([*(one.text for one in groups[k]), *own[k]]) for k in columns]
+
+
+def is_second_line(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
+    """Whether a row holds words over numbers: over at least two columns of numbers, and over all that there are."""
+    if any(map(_is_number, first)):
+        return False
+    over = []
+    for k, cell in enumerate(first):
+        column = [row[k] for row in below]
+        known = set(column) - missing_cells(column)
+        if known and all(map(_is_number, known)):
+            over.append(cell)
+    return len(over) > 1 and not missing_cells(over)
 
 
 def _is_number(cell: str) -> bool:

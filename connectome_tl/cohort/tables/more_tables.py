@@ -101,25 +101,28 @@ def _one_per_subject(
 ) -> pd.DataFrame:
     """One file per subject: a table of one row (or one for each scan), or the values of a JSON object."""
     rows: dict[str, dict[str, str]] = {}
-    hashes = []
+    hashes, said = [], []
     for subject, path in found_files(spec.file, folder, findings).items():
         try:
-            name = subject.removeprefix("sub-")
-            rows |= (
-                {name: _json_values(path)} if path.suffix == ".json" else _rows_of(path, spec, name, id_columns, marks)
-            )
+            name, notes = subject.removeprefix("sub-"), list[str]()
+            if path.suffix == ".json":
+                rows[name] = _json_values(path)
+            else:
+                rows |= _rows_of(path, spec, name, id_columns, marks, notes)
             hashes.append(file_hash(path))
+            said += [(path, note) for note in notes]
         except ConnectomeTLError as error:
             findings.problems += error.problems
+    findings.of_files(said)
     sources[f"{spec.file} ({counted(len(hashes), 'file')})"] = content_hash(sorted(hashes))
     return pd.DataFrame.from_dict(rows, orient="index", dtype="str").fillna("n/a")
 
 
 def _rows_of(
-    path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str], marks: Marks
+    path: Path, spec: MoreTable, subject: str, id_columns: Sequence[str], marks: Marks, notes: list[str]
 ) -> dict[str, dict[str, str]]:
     """The rows of one subject's table by bare id: of the scan if the table distinguishes scans, else of the child."""
-    rows = read_table(path)
+    rows = read_table(path, notes)
     if spec.select is not None:
         rows = rows[selected(rows, spec.select, [path.name] * len(rows), marks=marks, file=path)]
     if len(id_columns) == 2 and id_columns[1] in rows.columns:
@@ -191,7 +194,7 @@ def _joined(
     clash = [name for name in wanted if name in table.columns and name not in absent]
     wanted = [name for name in wanted if name not in clash and name not in absent]
     if spec.columns is None and clash:
-        findings.notes.append(f"{spec.file}: columns {', '.join(clash)} stand in the participants table already")
+        findings.notes.append(f"{spec.file}: columns {', '.join(clash)} are in the participants table already")
     matched, known = _matched(table, id_columns, found, file, findings)
     if spec.columns is not None:
         for name in clash:

@@ -15,6 +15,7 @@ from connectome_tl.cohort.columns.numeric import numbers as numbers
 # Re-exported for modules that read tables.
 from connectome_tl.cohort.findings import Findings as Findings
 from connectome_tl.cohort.tables.cells import clean
+from connectome_tl.cohort.tables.merged import is_second_line
 from connectome_tl.cohort.tables.spreadsheets import is_spreadsheet, spreadsheet_rows
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError, Problem
@@ -24,6 +25,7 @@ from connectome_tl.plurals import counted
 _MAX_BYTES = 100_000_000
 _MAX_CELLS = 6_000_000
 _SHOWN = 60
+_LOOKED_AT = 20  # rows below a line that may belong to the header
 _MARKUP = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)|(?P<json>\{))", re.IGNORECASE)
 
 
@@ -70,6 +72,17 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
                     remedy="Name it, or delete lines above the header.")
             for k in unnamed[:1]
         ]  # fmt: skip
+        lines = [row for _, row in body[:_LOOKED_AT]]
+        if lines and not problems and not header[0] and is_second_line(lines[0], lines[1:]):
+            problems.append(
+                Problem(
+                    f"the header has two lines: line {first} does not name the first column, and the next one has "
+                    "words over numbers",
+                    got=", ".join(lines[0][:4]),
+                    file=path,
+                    remedy="Write one name per column into one line.",
+                )
+            )
     if problems:
         raise DataError("the table cannot be read", problems=problems)
     if not body:

@@ -77,7 +77,7 @@ def spreadsheet_rows(path: str | Path, notes: list[str] | None = None) -> Sequen
                 "the workbook has several sheets that are not empty, and a table must be one sheet",
                 file=path,
                 got=names,
-                remedy="Save the wanted sheet as a file of its own (.xlsx, .csv or .tsv).",
+                remedy="Save the required sheet as a separate file (.xlsx, .csv or .tsv).",
             )
         if not sheets:
             raise DataError("the table is empty", file=path)
@@ -96,7 +96,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
             file=path,
             expected=f"at most {_MAX_CELLS}",
             got=f"{counted(sheet.max_row, 'row')}, {counted(sheet.max_column, 'column')}",
-            remedy="Delete what lies far from the table, or save it as .csv.",
+            remedy="Delete cells far from the table, or save it as .csv.",
         )
     rows = []
     for values, written in zip(sheet.iter_rows(), formulas.iter_rows(), strict=True):

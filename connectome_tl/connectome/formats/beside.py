@@ -22,7 +22,7 @@ _WORDS = frozenset(
     | {"atlas", "order", "roi_order", "region_order", "columns", "rows", "index", "ids"}
 )
 _ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml", ".npy")
-_BINARY = (".npy", ".npz", ".mat")  # a text file of the same stem is no second matrix
+_BINARY = (".npy", ".npz", ".mat")  # a text file of the same stem is not a second matrix
 _MAX_BYTES = 5_000_000
 
 
@@ -69,7 +69,7 @@ def _listing(folder: str, changed: int) -> tuple[str, ...]:
 
 
 def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) -> list[RowList]:
-    """Lists of regions in the file; none where it holds something else."""
+    """Lists of regions in the file; none if the file contains something else."""
     if not file.is_file():
         return []
     try:
@@ -84,10 +84,10 @@ def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) ->
     except ConnectomeTLError as error:
         # A list that belongs to this matrix but has unusable names is an error; other files are ignored.
         if strict and any("twice" in problem.what or "name" in problem.what for problem in error.problems):
-            raise DataError("the list of regions beside it cannot be used", problems=error.problems) from error
+            raise DataError("the list of regions for it cannot be used", problems=error.problems) from error
         return []
     if all(is_number(cell) for cell in table.names[0].split()) and table.numbers is None:
-        return []  # a line of numbers: a matrix of its own
+        return []  # a line of numbers: another matrix
     if shared and len(table.names) not in counts:
         return []
     if table.numbers is not None and table.names == tuple(str(number) for number in table.numbers):

@@ -104,7 +104,7 @@ def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:
         raise DataError(
             "points that may be decimal or separate thousands",
             file=path,
-            got=f"{points[0]}, and {counted(len(points) - 1, 'more such cell')} beside whole numbers",
+            got=f"{points[0]}, and {counted(len(points) - 1, 'more such cell')} next to whole numbers",
             remedy="Write numbers without thousands separators, or all with the same number of decimals.",
         )
 

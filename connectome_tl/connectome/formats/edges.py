@@ -74,7 +74,7 @@ def read_edges(path: Path) -> MatrixFile:
         )
     used = [i for i in range(2, len(header)) if all(is_number(row[i]) for row in rows[1:])]
     if not used:
-        raise DataError("no column of numbers beside the two nodes", file=path)
+        raise DataError("no column of numbers next to the two nodes", file=path)
     weights = numbers([[row[i] for i in used] for row in rows[1:]], path, first_line=2)
     if np.isnan(weights).any():
         line = int(np.argwhere(np.isnan(weights))[0][0]) + 2
@@ -105,5 +105,5 @@ def _matrix(ends: list[tuple[str, str]], weights: np.ndarray, measures: tuple[st
         values[:, a, b] = values[:, b, a] = weight
         seen[a, b] = seen[b, a] = True
     labels = None if numbered is None else tuple(sorted(numbered))
-    note = "a list of edges holds no regions without an edge; those of the atlas that it lacks are missing"
+    note = "a list of edges does not contain regions without an edge; missing regions of the atlas are masked"
     return MatrixFile(values, measures, names=tuple(nodes) if labels is None else None, labels=labels, notes=(note,))

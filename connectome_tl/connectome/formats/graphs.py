@@ -84,7 +84,7 @@ def _edges(graph: Any, nodes: list[Any], path: str | Path) -> tuple[np.ndarray, 
         numeric = [k for k, value in data.items() if isinstance(value, (int, float)) and not isinstance(value, bool)]
         measures |= dict.fromkeys(k for k in numeric if k != "id")
     if not measures:
-        raise DataError("no edge carries a number", file=path)
+        raise DataError("no edge has a number", file=path)
     if len(measures) * len(nodes) ** 2 > _MOST_VALUES:
         raise DataError(
             "too large for a connectome",

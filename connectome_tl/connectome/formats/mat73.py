@@ -150,7 +150,7 @@ class _Reader:
         """Refuse a dataset that is stored outside the file or is implausibly large."""
         filters = set(getattr(member, "_filters", {}) or {})
         if member.is_virtual or member.external or not filters <= _FILTERS:
-            raise DamagedMat("an array that lies outside the file, or needs a plug-in")
+            raise DamagedMat("an array that is outside the file, or needs a plug-in")
         if member.shape is None or member.dtype.kind not in "iufOV":
             raise DamagedMat(f"an array of kind {member.dtype}")
         if math.prod(member.shape) * member.dtype.itemsize > self.most_bytes:

@@ -142,7 +142,7 @@ def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
         raise DataError("Z and names differ in size", file=path, expected=counted(n, "row"), got=shape)
     second = variables.get("names2")
     if second is not None and names_of(second, path)[:n] != names:
-        raise DataError("rows and columns of Z carry different names", file=path)
+        raise DataError("rows and columns of Z have different names", file=path)
 
     def source(n_rows: int) -> Iterator[np.ndarray]:
         diagonal = np.arange(n)

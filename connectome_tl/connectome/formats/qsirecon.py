@@ -73,7 +73,7 @@ def read_qsirecon(path: Path, choice: str = "") -> MatrixFile:
         values[scaled] *= mu
         notes.append(f"{path.name}: SIFT2 measures were multiplied by mu = {mu:g}")
     elif scaled:
-        notes.append("SIFT2 measures without a _mu.txt beside them: sums do not compare across subjects")
+        notes.append("SIFT2 measures without a _mu.txt in their folder: sums are not comparable between subjects")
     return MatrixFile(values, measures, names=names, labels=whole_or_none(ids), notes=tuple(notes))
 
 
@@ -112,7 +112,7 @@ def _mu_beside(path: Path) -> float | None:
     if not found:
         return None
     if len(found) > 1:
-        raise DataError("several _mu.txt files beside it", file=path, got=", ".join(f.name for f in found))
+        raise DataError("several _mu.txt files in its folder", file=path, got=", ".join(f.name for f in found))
     text = read_text(found[0], limit=10_000).split()
     try:
         mu = float(text[0])

@@ -68,7 +68,7 @@ def read_qsiparc(path: Path) -> MatrixFile:
             got=str(len(names)),
         )
     if matrix.names is not None and matrix.names != tuple(names):
-        raise DataError("the names in the file and in the JSON beside it differ", file=path)
+        raise DataError("the names in the file and in its JSON file differ", file=path)
     measure = said.get("measure")
     return replace(matrix, names=tuple(names), labels=None, measures=(measure,) if isinstance(measure, str) else ())
 
@@ -147,7 +147,7 @@ def read_scilpy(path: Path) -> MatrixFile:
     lists = [own] if own.is_file() else sorted(path.parent.glob("*labels*.txt"))
     if len(lists) != 1:
         raise DataError(
-            "no list of labels beside it" if not lists else "several lists of labels beside it",
+            "no list of labels in its folder" if not lists else "several lists of labels in its folder",
             file=path,
             expected=own.name,
         )

@@ -94,7 +94,7 @@ FORMATS: list[Format] = [
     Format(
         "edges", "list of edges (Connectome Mapper 3)", _TEXT, read_edges, is_edge_list, names_rows=True, plain=True
     ),
-    Format("scilpy", "NPY with a list of labels beside it", (".npy",), read_scilpy, has_label_list, names_rows=True),
+    Format("scilpy", "NPY with labels in its folder", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
     Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
 ]
@@ -137,7 +137,7 @@ def recognised(path: Path) -> Format:
         if fits and (known.recognises is None or known.recognises(path)):
             return known
     endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
-    remedy = "If you know what it is, say format: text (--format text), or another of its kind."
+    remedy = "If you know the format, set format: text (--format text) or another one."
     raise DataError("no matrix format has this extension", file=path, expected=", ".join(endings), remedy=remedy)
 
 

@@ -226,7 +226,7 @@ def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
         return header
     at = next(i for i, (a, b) in enumerate(zip(header, side, strict=True)) if a != b)
     raise DataError(
-        "rows and columns carry different names",
+        "rows and columns have different names",
         file=path,
         got=f"row {at + 1} is {side[at][:40]!a}, column {at + 1} is {header[at][:40]!a}",
         remedy="A connectome has the same regions in the same order on both sides.",

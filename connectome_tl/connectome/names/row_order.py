@@ -112,7 +112,7 @@ def other_orders(known: RowNames, place: np.ndarray) -> Iterator[tuple[str, str,
     give = "Give a label table of the rows (labels), or order: table if they are as read."
     for what, order in (
         ("the left hemisphere, then the right,", np.lexsort((table, side))),
-        ("left and right in turn", np.lexsort((side, pair))),
+        ("left and right alternating", np.lexsort((side, pair))),
     ):
         if not any(np.array_equal(order, one) for one in (place, table, atlas.label_order)):
             yield what, give, order

@@ -225,8 +225,8 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
 def _way_to_names(matrix: MatrixFile) -> str:
     beside = [one.where for one in matrix.lists if one.shared and len(one) in matrix.row_counts]
     if beside:
-        return f"If {beside[0]} beside it names the rows, give --labels {beside[0]} (labels in cohort.yaml)."
-    return "Give --labels TABLE or --atlas NAME (see `connectome-tl atlas list`); --labels numbered goes without names."
+        return f"If {beside[0]} next to it names the rows, give --labels {beside[0]} (labels in cohort.yaml)."
+    return "Give --labels TABLE or --atlas NAME (see `connectome-tl atlas list`); --labels numbered uses no names."
 
 
 def _size_remedy(matrix: MatrixFile, n_rows: int, n_known: int, known: RowNames) -> str | None:
@@ -240,7 +240,7 @@ def _size_remedy(matrix: MatrixFile, n_rows: int, n_known: int, known: RowNames)
     if numbers.size and (numbers == np.round(numbers)).all() and len(set(numbers.tolist())) == numbers.size:
         return "The first row may hold label numbers; write it with an empty first cell, or as names."
     if n_rows == n_known + 1 and matrix.values.ndim == 3:
-        return "If row 0 is the background, say format: dipy."
+        return "If row 0 is the background, set format: dipy."
     return None
 
 

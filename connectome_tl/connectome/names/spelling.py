@@ -65,7 +65,7 @@ def _respelled(names: Sequence[str]) -> Iterator[tuple[list[str], str]]:
     quoted = [name.strip("\"'").strip() for name in names]
     yield quoted, "without quotes"
     short = [_SUFFIX.sub("", name) for name in quoted]
-    yield short, "without what stands in brackets"
+    yield short, "without text in brackets"
     if all(name.startswith("X") for name in short if not name[:1].isalpha() or name[:1] == "X"):
         yield [name[1:] if re.match(r"X[^A-Za-z]", name) else name for name in short], "without the X that R adds"
     for at in _common_cuts(short):

@@ -73,7 +73,7 @@ def refits(
     families: np.ndarray,
     counts: np.ndarray,
 ) -> np.ndarray:
-    """Many bootstrap samples at once, see `Refit`."""
+    """Many bootstrap samples in one call, see `Refit`."""
     center = np.nan_to_num(np.nanmean(np.where(np.isnan(train).all(axis=0), 0.0, train), axis=0))
     edges = np.vstack([train, test]) - center  # centre to avoid cancellation in the sums of squares
     outcome, every = np.nan_to_num(y), np.arange(len(train))

@@ -256,7 +256,7 @@ def block_places(
         return Places.of(n_columns, items.modalities.index("regional measures"), region=region)
     if name == CONNECTOME_PRESENCE:
         return Places.of(n_columns, items.modalities.index("edges"))
-    modality, _, free = name.partition(", ")  # unpenalised columns are a block of their own
+    modality, _, free = name.partition(", ")  # unpenalised columns are a separate block
     covariate = np.full(n_columns, -1)  # the last column indicates the presence of the modality and is not a covariate
     if modality == "clinical":
         own = items.covariate_positions(features)

@@ -79,7 +79,7 @@ class ForwardModel:
             at = slice(start, start + _BLOCK)
             rest = self.values[:, at].T @ self.values / max(n - 1, 1) - (shared[at] * excess) @ shared.T
             rest[np.abs(rest) < least * root[at, None] * root] = 0.0
-            rest[np.arange(len(rest)), np.arange(start, start + len(rest))] = 0.0  # its own is there already
+            rest[np.arange(len(rest)), np.arange(start, start + len(rest))] = 0.0  # its own is included already
             found[at] += rest @ weights
         return found
 

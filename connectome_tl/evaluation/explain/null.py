@@ -37,7 +37,7 @@ standard deviations of that labeling's predictions; NaN for a labeling that coul
 def core_values(
     view: CoreView, seen: CoreView, plain: PlainColumns, fit: CoreFit, target: Target, columns: np.ndarray
 ) -> dict[Method, tuple[Values, np.ndarray]]:
-    """Maps of many outcomes of one core at once, one per column of the fit, and the squared deviations of each
+    """Maps of many outcomes of one core, one per column of the fit, and the squared deviations of each
     explained number from its mean over the rows of the map.
 
     Integrated gradients are omitted if the core has radial parts, which need one pass per outcome.

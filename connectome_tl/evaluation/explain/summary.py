@@ -26,12 +26,12 @@ _UNITS: dict[Method, str] = {
     "occlusion": "standard deviations of the prediction that are lost at the mean of the training rows",
 }
 _NOTES: dict[Method, str] = {
-    "pattern": "Positive: the item is larger where the prediction is higher. A pattern shows what goes with the "
-    "prediction, whether or not the model reads it there. It is taken over the training and the held-out subjects of "
+    "pattern": "Positive: the item is larger where the prediction is higher. A pattern shows what is associated "
+    "with the prediction, whether or not the model uses it. It is taken over the training and the held-out subjects of "
     "each fold, since the held-out ones alone are too few for a covariance.",
-    "integrated gradients": "What the model reads. Values of regions are half the sum of the magnitudes of their "
-    "edges, and that of their own measures.",
-    "occlusion": "All edges of a region go with it. `drop` is how much the outcome's metric falls over all folds.",
+    "integrated gradients": "What the model uses. Values of regions are half the sum of the magnitudes of their "
+    "edges, plus that of their own measures.",
+    "occlusion": "All edges of a region are occluded with it. `drop` is the decrease of the metric over all folds.",
 }
 
 

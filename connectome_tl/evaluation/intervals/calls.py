@@ -14,7 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from connectome_tl.evaluation.intervals.out_of_fold import mean_interval, one_family, proportion_interval
+from connectome_tl.evaluation.intervals.out_of_fold import (
+    averaged_interval,
+    mean_interval,
+    one_family,
+    proportion_interval,
+)
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 Ends = tuple[float, float]  # variance factors of the lower and the upper end
@@ -28,7 +33,7 @@ SWINGING = 2.2
 # Factors where calls do not vary: of a class called for .4 of the subjects, decreasing to that for .6; and of a class
 # called for nearly all subjects, then of a class called for hardly any.
 HALF_SELDOM, HALF_OFTEN = 1.7, 1.3
-RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)
+RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)  # the first has one factor for both ends
 # Recalls between which a factor decreases to this; a recall near 1 hardly varies between cohorts.
 STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
 
@@ -57,11 +62,12 @@ def call_intervals(
     auc: tuple[float, float],
     estimand: Estimand = "procedure",
 ) -> CallIntervals:
-    """Wilson intervals of sensitivity, specificity and balanced accuracy.
+    """Intervals of sensitivity, specificity and balanced accuracy: Wilson's, and Jeffreys' for a recall near 1.
 
     For a procedure: if the AUC may be .5, the end towards "calls no subject" (or "calls all", if it calls most) is
     open, unless about half are called. If the share of positives is near the threshold, the AUC may be below
-    `TELLING_AUC` and calls are not about half, the interval is based on at most `SELDOM_TELLING` subjects. The
+    `TELLING_AUC` and calls are not about half, the interval is based on at most `SELDOM_TELLING` subjects. If one
+    class is rare, the recall of the other one hardly varies between cohorts (`averaged_interval`). The
     balanced accuracy needs no such rule; if a class is rare, its interval combines those of both recalls without
     open ends.
 
@@ -79,8 +85,10 @@ def call_intervals(
     ):
         mean = float(value.mean()) if value.size else float("nan")
         often = float(called.mean()) if is_positive else 1.0 - float(called.mean())
-        whole = (usual.factor,) * 2 if estimand == "fitted" or situation.near else _rare(often)
-        parts.append((mean, *_between(value, families, whole)))
+        if estimand == "fitted" or situation.near:
+            parts.append((mean, *_between(value, families, (usual.factor,) * 2)))
+        else:
+            parts.append((mean, *_rare_interval(value, families, often, _rare(often))))
         if estimand == "fitted":
             low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
         else:
@@ -119,7 +127,10 @@ def _recall_interval(
         ends, most = _rare(often), float("inf")
     if situation.steady:
         ends = (_steadied(ends[0], float(value.mean())), _steadied(ends[1], float(value.mean())))
-    low, high = _between(value, families, ends, most)
+    if situation.near:
+        low, high = _between(value, families, ends, most)
+    else:
+        low, high = _rare_interval(value, families, often, ends)
     if situation.open_ended:
         return (low, 1.0) if often > 0.5 else (0.0, high)
     return low, high
@@ -128,6 +139,11 @@ def _recall_interval(
 def _rare(often: float) -> Ends:
     """Factors of a class that a share `often` of the subjects is called, if one class is rare."""
     return RARE_OFTEN if often > 0.5 else RARE_SELDOM
+
+
+def _rare_interval(value: np.ndarray, families: np.ndarray, often: float, ends: Ends) -> tuple[float, float]:
+    """Interval of the recall of a class that a fraction `often` of the subjects is called, if one class is rare."""
+    return averaged_interval(value, families, ends[0]) if often > 0.5 else _between(value, families, ends)
 
 
 def _between(value: np.ndarray, families: np.ndarray, ends: Ends, most: float = float("inf")) -> tuple[float, float]:

@@ -107,4 +107,4 @@ def _p_value(calibration: np.ndarray, strangeness: np.ndarray) -> np.ndarray:
 
 def _check(level: float) -> None:
     if not 0 < level < 1:
-        raise DataError("a conformal level lies between 0 and 1", got=str(level))
+        raise DataError("a conformal level is between 0 and 1", got=str(level))

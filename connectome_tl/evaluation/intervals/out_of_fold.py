@@ -20,6 +20,7 @@ ESTIMANDS: dict[Estimand, str] = {
 }
 Z95 = float(stats.norm.ppf(0.975))
 TEST_ONLY = Widening(1.0)
+LEAST_AVERAGED = 0.5  # smallest variance of averaged calls, as a fraction of that of single calls
 LONGEST_LOG = 7.0  # half-width on the log scale; a longer interval (a factor of 1,000 to each side) is uninformative
 
 
@@ -56,6 +57,28 @@ def proportion_interval(
     half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
     # At 0 and 1 an end equals the estimate; rounding must not exclude a true value of exactly 0 or 1.
     return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
+
+
+def averaged_interval(value: np.ndarray, cluster: np.ndarray, factor: float) -> tuple[float, float]:
+    """Interval of a mean near 0 or 1 of calls in [0, 1] that are averaged over repeats (n_subjects,).
+
+    Quantiles of Beta(k + 1/2, n - k + 1/2), the interval of Jeffreys (Brown, Cai & DasGupta 2001,
+    doi:10.1214/ss/1009213286). Averaged calls vary less between subjects than single calls with the same mean.
+    Therefore n is the number of single calls with the observed variance, estimated together with half a subject with
+    the variance of single calls. For a mean of 0 or 1 it is the number of subjects.
+
+    Args:
+        factor: factor on the variance, for training sets.
+    """
+    if not value.size:
+        return float("nan"), float("nan")
+    mean, n = float(value.mean()), value.size
+    single = n * mean * (1.0 - mean)
+    share = max(LEAST_AVERAGED, (float(((value - mean) ** 2).sum()) + 0.5) / (single + 0.5))
+    effective = n / (factor * share * design_effect(value - mean, cluster))
+    k = mean * effective
+    low, high = (float(special.betaincinv(k + 0.5, effective - k + 0.5, q)) for q in (0.025, 0.975))
+    return (0.0 if mean == 0 else low), (1.0 if mean == 1 else high)
 
 
 def mean_interval(*parts: tuple[float, float, float]) -> tuple[float, float]:

@@ -82,8 +82,8 @@ def _tested(
     targets = some.targets[[task.name for task in tasks]].to_numpy(float)
     statistics = added_value_statistics(folds, effects.columns, targets, tasks, moves)
     method = (
-        "ridge on the models' own edges; what the covariates leave of each edge (Theil's residuals) moved between "
-        f"subjects{' of a site' if sites else ''}, everything refitted; taken out: {effects.words}; first repeat, "
+        "ridge on the models' own edges; residuals of each edge on the covariates (Theil's) permuted among "
+        f"subjects{' of a site' if sites else ''}, everything refitted; removed: {effects.words}; first repeat, "
         f"{counted(len(some.ids), 'subject')} with all covariates"
     )
     return tuple(permutation_results(statistics, tasks, "ridge", QUESTION, method))

@@ -178,6 +178,9 @@ def difference_of(one: Estimate, two: Estimate, cluster: np.ndarray, apart: floa
     differ even if the models agree; the correlated share therefore uses mean half-widths. The correlation is at
     most 1 - 1 / n_subjects, since two models that agree on one cohort may differ on the next.
 
+    Two models without an interval have no interval of their difference: that both tie in one cohort does not show
+    that they do in the next.
+
     Args:
         apart: factor on 1 - correlation. The influences are those of the tested subjects; the contribution of
             training sets is less correlated between two models.
@@ -185,6 +188,8 @@ def difference_of(one: Estimate, two: Estimate, cluster: np.ndarray, apart: floa
     value = one.value - two.value
     if not np.isfinite(value):
         return UNDEFINED
+    if one.low == one.high and two.low == two.high:
+        return Difference(value, float("nan"), float("nan"))
     a, b = (np.bincount(cluster, weights=e.influence) for e in (one, two))
     size = float(np.sqrt((a @ a) * (b @ b)))
     alike = float(a @ b) / size if size > 0 else 0.0

@@ -28,10 +28,11 @@ from connectome_tl.evaluation.scores.losses import (
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
 from connectome_tl.settings.metrics import METRICS, Estimand
+from connectome_tl.settings.models import UNINFORMED
 from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import KindName, Task
 
-BASE_MODEL = "prevalence"
+BASE_MODEL = UNINFORMED
 Found = dict[str, Interval]
 
 

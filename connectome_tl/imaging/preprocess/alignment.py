@@ -49,7 +49,7 @@ class Slopes:
     Attributes:
         used: rows of the ground's points.
         places: (n_used, 3) mm. wanted: (n_used,) the target there.
-        jacobian: (n_used, 7). back: (7, 7) inverse of what it tells of a pose.
+        jacobian: (n_used, 7). back: (7, 7) inverse of its information matrix of a pose.
     """
 
     used: np.ndarray
@@ -70,7 +70,7 @@ def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.n
     """Derivatives of a target, (n_voxels,); None if it is too flat for alignment.
 
     Args:
-        halves: targets of two halves of the volumes, for how much slope is there beside the noise.
+        halves: targets of two halves of the volumes, to estimate the slope without noise.
     """
     gradient = _gradient(target, ground)
     strength = (gradient**2).sum(axis=1)

@@ -69,6 +69,6 @@ def plausible_brain(mask: np.ndarray, image: Volume) -> np.ndarray:
             got=f"{litres:.3f} litres",
             subject=image.subject,
             file=image.file,
-            remedy="Give a mask: desc-brain_mask.nii.gz beside the image.",
+            remedy="Give a mask: desc-brain_mask.nii.gz in the folder of the image.",
         )
     return mask

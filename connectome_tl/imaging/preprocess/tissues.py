@@ -20,8 +20,8 @@ from connectome_tl.imaging.register.warps import Warp, carry_image
 # Draw-EM's nine classes (Makropoulos et al. 2018, doi:10.1016/j.neuroimage.2018.01.054): background (4) is none;
 # brainstem counts as white matter, since streamlines pass it; cerebellum and hippocampus as cortex.
 _DRAWEM = {"fluid": (1, 5), "cortex": (2, 6, 9), "white": (3, 8), "deep": (7,)}
-# From dark to bright. Newborns' white matter holds more water than their grey; between five and nine months the two
-# look alike (Wang et al. 2019, doi:10.1109/TMI.2019.2901712), and then it is as in adults.
+# From dark to bright. Newborns' white matter contains more water than their grey matter; from five to nine months both
+# look alike (Wang et al. 2019, doi:10.1109/TMI.2019.2901712); later the order is that of adults.
 _NEWBORN = {"T2w": ("grey", "white", "fluid"), "T1w": ("fluid", "white", "grey")}
 _ADULT = {"T2w": ("white", "grey", "fluid"), "T1w": ("fluid", "grey", "white")}
 _ALIKE_MONTHS = (5.0, 9.0)

@@ -17,13 +17,13 @@ from connectome_tl.imaging.read.dwi import Dwi
 
 _OFF = 0.25  # a volume whose log signal is so far from its b-value's is named
 _SURE_TABLE = 3.0  # a moved table must leave so much less, and
-_TABLE_WRONG = 0.10  # the one that stands so much, root mean square of the log signal
+_TABLE_WRONG = 0.10  # the present table by this much, root mean square of the log signal
 _GROUP_GAP = 0.35  # between groups of volumes of one b-value, in log signal
 _IN_GROUP = 0.15  # standard deviation within such a group at most
 _GROUP_SIZE = 3
 _SHIFTS = (-2, -1, 1, 2)
 _N_VOXELS = 2000
-_DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the table as it stands
+_DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the present table
 _BACKFITS = 10
 
 
@@ -48,7 +48,7 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
     """Compare the table with the signal.
 
     Args:
-        empty: (n_volumes,) bool, volumes that hold nothing.
+        empty: (n_volumes,) bool, empty volumes.
     """
     measured = dwi.data[dwi.mask].mean(axis=0, dtype=float)
     floor = 1e-3 * max(float(np.median(measured)), 1e-12)
@@ -65,8 +65,8 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
         usual = 1.4826 * float(np.nanmedian(np.abs(rest)))
         far = np.flatnonzero(np.abs(rest) > max(_OFF, 6 * usual))
         warnings = tuple(
-            f"volume {v + 1} is {'brighter' if rest[v] > 0 else 'darker'} than its b-value of {dwi.bvals[v]:g} lets "
-            f"expect: {np.exp(rest[v]):.2g} times"
+            f"volume {v + 1} is {'brighter' if rest[v] > 0 else 'darker'} than expected at b = "
+            f"{dwi.bvals[v]:g}: {np.exp(rest[v]):.2g} times"
             for v in far
         )
     return SignalCheck(measured, np.exp(fitted), problem, warnings)
@@ -107,7 +107,7 @@ def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None
     return Problem(
         f"the gradient table is shifted by {_volumes(best)} against the images",
         expected="signals that fall as b-values rise",
-        got=f"log signals {found[0]:.2f} off as the table stands, {found[best]:.2f} with it moved",
+        got=f"log signals {found[0]:.2f} off with the present table, {found[best]:.2f} with it moved",
         subject=dwi.subject,
         file=dwi.file,
         remedy="Correct .bval and .bvec: a volume was added or removed in only one of the files.",

@@ -20,7 +20,7 @@ def the_only(found: list[FoundFile], what: str, name: str, problems: list[Proble
     if len(found) > 1:
         remedy = "Leave one."
         if what == "diffusion image":
-            remedy = "Say which by dwi: {acq, dir, run, ...} in the configuration, or join_runs: true."
+            remedy = "Select one by dwi: {acq, dir, run, ...} in the configuration, or join_runs: true."
         problems.append(
             Problem(f"more than one {what}", got=", ".join(f.path.name for f in found), subject=name, remedy=remedy)
         )
@@ -29,7 +29,7 @@ def the_only(found: list[FoundFile], what: str, name: str, problems: list[Proble
 
 
 def tissues_of(found: list[FoundFile], space: str | None) -> tuple[tuple[Path, ...], str]:
-    """Tissue maps and the space they lie in, `dwi` before `anat`; probabilities before 5TT before labels."""
+    """Tissue maps and their space, `dwi` before `anat`; probabilities before 5TT before labels."""
 
     def lies_in(f: FoundFile) -> str | None:
         if f.path.parent.name == "dwi" or (space is not None and f.entities.get("space") == space):
@@ -60,7 +60,7 @@ def repeated_anatomy(found: list[FoundFile], name: str) -> list[Problem]:
         ranked = _ranked([f for f in found if f.suffix == kind and f.ending in IMAGES and "space" not in f.entities])
         if len(ranked) > 1 and "desc" not in ranked[0].entities and "desc" not in ranked[1].entities:
             names = ", ".join(f.path.name for f in ranked)
-            problems.append(Problem(f"more than one {kind}", got=names, subject=name, remedy="The first is taken."))
+            problems.append(Problem(f"more than one {kind}", got=names, subject=name, remedy="The first one is used."))
     return problems
 
 

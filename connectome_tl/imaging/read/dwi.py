@@ -33,7 +33,7 @@ __all__ = [
 ]
 _SHELL_GAP = 100.0  # s/mm2; b-values nearer than this are one shell
 _FAR_BELOW, _MANY_BELOW = 0.1, 20  # of the largest signal; voxels
-_MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, and may so in silence
+_MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, with and without a warning
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,7 +160,7 @@ def read_dwi(
     if bad.any():
         volume.data[bad] = 0.0
         region &= ~bad
-        warnings.append(f"{int(bad.sum())} voxels hold values that are not numbers and are left out")
+        warnings.append(f"{int(bad.sum())} voxels contain values that are not numbers and are excluded")
     problem, warning = _signal_problem(volume.data[..., bvals <= b0_max].mean(axis=3), region)
     if problem is not None:
         raise DataError(
@@ -174,9 +174,9 @@ def _signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | N
     """Error and warning from the mean unweighted volume, each or None."""
     values = unweighted[region].astype(float)
     if not values.size:
-        return "no voxel holds a number in every volume", None
+        return "no voxel has a number in every volume", None
     if values.size > 1 and values.min() == values.max():
-        return f"the unweighted volumes hold nothing but {values[0]:g}", None
+        return f"the unweighted volumes contain only {values[0]:g}", None
     below = float(-values[values < 0].sum() / np.abs(values).sum())
     said = f"{below:.0%} of the unweighted signal is negative: numbers too large for their type, or a wrong scale"
     # Large numbers that turned negative may be few, but unlike noise all of them are far below 0.

@@ -22,7 +22,7 @@ from connectome_tl.errors import DataError
 _MAX_EXTRA = 64 << 20  # bytes in addition to the voxels: extensions of a NIfTI header, tags after an MGH
 _BLOCK = 1 << 22
 _UNITS = {1: "metres", 3: "micrometres"}  # codes of xyzt_units; mm without a code
-logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per fault: ours, with subject and file
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)  # one message per problem: ours, with subject and file
 _HEADERS = (
     (nib.Nifti1Header, 348, nib.Nifti1Image),
     (nib.Nifti2Header, 540, nib.Nifti2Image),
@@ -205,7 +205,7 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             "the image has no orientation (sform and qform codes are 0)",
             expected="a scanner or template space",
             file=file,
-            remedy="Left and right cannot be told apart; convert it again from the original.",
+            remedy="Left and right cannot be distinguished; convert it again from the original.",
         )
     _make_sizes_positive(header, file)
     _check_two_orientations(header, file)
@@ -288,7 +288,7 @@ def _open_mgh(file: Path, max_bytes: int) -> OpenedImage:
             "the image has no orientation (goodRASFlag is 0)",
             expected="a scanner or template space",
             file=file,
-            remedy="Left and right cannot be told apart; convert it again from the original.",
+            remedy="Left and right cannot be distinguished; convert it again from the original.",
         )
     shape = [int(n) for n in header["dims"]]
     n_bytes = _claimed(shape, header.get_data_dtype().itemsize, max_bytes, file)

@@ -189,7 +189,7 @@ def with_contrast(image: Volume) -> Volume:
     known = np.isfinite(image.data)
     values = image.data[known]
     if not values.size or values.min() == values.max():
-        what = f"the image holds nothing but {values[0]:g}" if values.size else "the image holds no number at all"
+        what = f"the image contains only {values[0]:g}" if values.size else "the image contains no number"
         raise DataError(what, expected="an image of a head", subject=image.subject, file=image.file)
     return Volume(np.where(known, image.data, 0), image.affine, image.subject, image.file)
 

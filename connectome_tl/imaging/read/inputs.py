@@ -181,7 +181,7 @@ def _wanted(
     absent = sorted(labels - {label for label in known if label is not None})
     if absent:
         raise MissingInputError(
-            "asked for, but not in the folder",
+            "requested, but not in the folder",
             expected=f"some of {', '.join(sorted(str(k) for k in known)[:8])}",
             got=", ".join(absent),
             file=folder,

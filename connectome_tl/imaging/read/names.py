@@ -91,7 +91,7 @@ def miscalled_folders(place: Path) -> list[Problem]:
     """Problems for subjects' folders with capital letters in `sub-`, which would otherwise be ignored silently."""
     return [
         Problem(
-            "BIDS tells small letters from large ones",
+            "BIDS names are case-sensitive",
             f"sub-{entry.name[4:]}",
             entry.name,
             file=entry.path,
@@ -163,7 +163,7 @@ def _misnamed(name: str, found: FoundFile | None) -> tuple[str, str] | None:
         return "not a BIDS name", "sub-LABEL_..._suffix.ending"
     right = _SUFFIXES.get(found.suffix.lower(), found.suffix)
     if found.suffix != right or found.ending != found.ending.lower():
-        return "BIDS tells small letters from large ones", f"..._{right}{found.ending.lower()}"
+        return "BIDS names are case-sensitive", f"..._{right}{found.ending.lower()}"
     return None
 
 
@@ -171,11 +171,11 @@ def _misplaced(found: FoundFile, parts: tuple[str, ...]) -> tuple[str, str] | No
     if not parts[0].startswith("sub-") or "sub" not in found.entities:
         return None
     if f"sub-{found.entities['sub']}" != parts[0]:
-        return f"a file of sub-{found.entities['sub']} lies in the folder of {parts[0]}", f"a name with {parts[0]}"
+        return f"a file of sub-{found.entities['sub']} is in the folder of {parts[0]}", f"a name with {parts[0]}"
     session = next((part for part in parts[:-1] if part.startswith("ses-")), None)
     if session == "ses-":
         return "the folder ses- has no label", "ses-LABEL"
     named = f"ses-{found.entities['ses']}" if "ses" in found.entities else None
     if session is not None and named != session:
-        return f"a file of {named or 'no session'} lies in the folder of {session}", f"a name with {session}"
+        return f"a file of {named or 'no session'} is in the folder of {session}", f"a name with {session}"
     return None

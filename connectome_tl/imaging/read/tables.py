@@ -27,7 +27,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
             Problem(
                 "occurs twice in participants.tsv",
                 subject=s,
-                remedy="Cells that differ are missing in the cohort; a column session_id would tell rows apart.",
+                remedy="Cells that differ are missing in the cohort; add a column session_id to distinguish rows.",
             )
             for s in sorted({s for s in named if named.count(s) > 1 and not by_session})
         ]
@@ -43,9 +43,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
         subject = table.relative_to(folder).parts[0]
         for name in _column(table, "filename", problems) or []:
             if not any((place / name).is_file() for place in (table.parent, *table.parent.glob("*/"))):
-                problems.append(
-                    Problem("scans.tsv names a file that is not there", got=name, subject=subject, file=table)
-                )
+                problems.append(Problem("scans.tsv names a missing file", got=name, subject=subject, file=table))
     return problems
 
 
@@ -58,7 +56,7 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
         problems += error.problems
         return None
     if note:
-        problems.append(Problem(f"{note}; BIDS asks for UTF-8", file=table))
+        problems.append(Problem(f"{note}; BIDS requires UTF-8", file=table))
     lines = text.splitlines()
     header = lines[0].rstrip().split("\t") if lines else []
     if column not in header:

@@ -52,9 +52,9 @@ def choose_engine(
     if own != other:
         return Engine("dipy", f"the image is {own} and the template {other}, where it is more exact than ANTs")
     if lesion:
-        return Engine("dipy", "a lesion is left out, of which ANTs made no better use")
+        return Engine("dipy", "a lesion is excluded, and ANTs was not more accurate with it")
     if bias.method == "none" and bias.ratio > STRONG:
-        return Engine("dipy", f"a bias field of {bias.ratio:.1f} was left in, which misleads ANTs more")
+        return Engine("dipy", f"a bias field of {bias.ratio:.1f} was left in, to which ANTs is more sensitive")
     if not all(has_right_angles(image) for image in images):
-        return Engine("dipy", "axes are not at right angles, which ANTs cannot hold")
+        return Engine("dipy", "axes are not at right angles, which ANTs cannot represent")
     return Engine("ants", f"both images are {own}, where it is as exact or more so in less time")

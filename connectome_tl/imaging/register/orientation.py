@@ -143,7 +143,7 @@ def _start(fixed: Volume, moving: Volume, turn: np.ndarray) -> np.ndarray:
 
 
 def _affine_from(fixed: Volume, moving: Volume, turn: np.ndarray) -> np.ndarray:
-    """An affine map of mm by mutual information, from a turn."""
+    """An affine map in mm by mutual information, starting from a rotation."""
     from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
     from dipy.align.transforms import AffineTransform3D
 

@@ -47,6 +47,6 @@ def refuse_mirrored(b0: Volume, brain: Volume, warp: Warp, settings: Registratio
         got=f"{mirrored:.2f}",
         subject=brain.subject,
         file=brain.file,
-        remedy=f"One header is mirrored, of this image or of {b0.file}: convert both anew from the scanner's files. "
+        remedy=f"One header is mirrored, of this image or of {b0.file}: convert both again from the scanner's files. "
         "Where the headers are known to be right, set registration.orientation: header.",
     )

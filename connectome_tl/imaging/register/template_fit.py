@@ -60,7 +60,7 @@ class TemplateFit:
 
     def _turn(self) -> str:
         assert self.orientation is not None
-        return f"the head lies otherwise than its header says and was turned: {self.orientation.said()}"
+        return f"the head has another orientation than its header states and was rotated: {self.orientation.said()}"
 
 
 def fit_template(

@@ -14,7 +14,7 @@ import numpy as np
 
 from connectome_tl.imaging.track.orientation_field import GridValues, amplitudes
 
-_SAMPLES = 3  # of the density along an arc beside its start, as MRtrix3
+_SAMPLES = 3  # of the density along an arc in addition to its start, as in MRtrix3
 _ROOT = 4  # of the product of densities, as MRtrix3
 _SEED_DIRECTIONS = 64
 _PROBE = 0.02  # radians between the directions of a finite difference
@@ -103,7 +103,7 @@ def seeds_on_peaks(field: GridValues, points: np.ndarray, cutoff: float, rng: np
 
 
 def deterministic(field: GridValues, step: float, max_angle: float, cutoff: float) -> Step:
-    """Steps of `step` mm along the peak that is nearest uphill, if it lies within `max_angle` radians."""
+    """Steps of `step` mm along the nearest peak in uphill direction, if it is within `max_angle` radians."""
 
     def advance(front: Front, _: np.random.Generator) -> Front:
         polynomial = field.at(front.points).astype(float)

@@ -1,7 +1,7 @@
 """Fibre orientations by constrained spherical deconvolution, one tissue or two.
 
 The density of a voxel is found by dipy's solver (Tournier et al. 2007, doi:10.1016/j.neuroimage.2007.02.016);
-what is ours is its matrix: any number of shells, and beside the fibres an isotropic fluid (Jeurissen et al.
+its matrix is our own: any number of shells, and an isotropic fluid in addition to the fibres (Jeurissen et al.
 2014, doi:10.1016/j.neuroimage.2014.07.061; these two tissues in newborns: Pietsch et al. 2019,
 doi:10.1016/j.neuroimage.2018.10.060), which dipy itself offers only with a further solver installed.
 Coefficients are in MRtrix3's basis and scale.
@@ -191,7 +191,7 @@ def deconvolve(dwi: Dwi, response: Response, settings: ReconstructionSettings) -
     # fluid is constrained by the same rule and may well be small.
     tau = 0.1 if n_tissues == 1 else 0.0
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # a voxel that has not settled after 50 rounds keeps its last estimate
+        warnings.simplefilter("ignore")  # a voxel that has not converged after 50 rounds keeps its last estimate
         for voxel in np.argwhere(dwi.mask):
             at = tuple(voxel)
             signal = dwi.data[at][volumes].astype(float)

@@ -139,7 +139,7 @@ def precise_mean_along(streamlines: Streamlines, image: Volume) -> np.ndarray:
 
 
 def _cut_at_faces(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Straight steps from `a` to `b`, (n, 3) in voxels whose faces lie at whole numbers, cut where they cross a face.
+    """Straight steps from `a` to `b`, (n, 3) in voxels with faces at integers, cut where they cross a face.
 
     Returns:
         For each piece: its step, its share of that step, and its voxel (3).

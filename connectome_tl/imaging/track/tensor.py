@@ -85,7 +85,7 @@ def fit_tensor(dwi: Dwi, volumes: np.ndarray | None = None, *, n_steps: int = 2)
 
 def tensor_maps(dwi: Dwi, tensor: np.ndarray) -> TensorMaps:
     """Maps of a fitted tensor, as `tensor2metric` makes them: noise may leave an eigenvalue below 0, and FA above 1,
-    which is held to 1.
+    which is limited to 1.
     """
     full = np.empty((len(tensor), 3, 3))
     for column, (i, j) in enumerate(_PAIRS):

@@ -102,7 +102,7 @@ def _check(header: np.void, file: Path) -> None:
     if int(header["version"]) not in (2, 3) or affine[3, 3] == 0:
         raise DataError(
             "the header has no affine (vox_to_ras)",
-            expected="where the voxels lie in mm",
+            expected="positions of the voxels in mm",
             got=f"a header of version {int(header['version'])} without it",
             file=file,
             remedy=_EXPORT,

@@ -71,7 +71,7 @@ def _lengths(archive: zipfile.ZipFile, file: Path) -> tuple[np.ndarray, int]:
         _agree("offsets", size, itemsize * n_streamlines, file)
     offsets = np.frombuffer(archive.read(name), _OFFSETS[name])
     if (offsets > n_vertices).any():
-        raise DataError(f"an offset lies beyond the {n_vertices} points of the header", file=file)
+        raise DataError(f"an offset is beyond the {n_vertices} points of the header", file=file)
     borders = offsets.astype(np.int64)
     if len(borders) == n_streamlines:
         borders = np.append(borders, n_vertices)

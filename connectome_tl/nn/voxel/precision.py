@@ -1,8 +1,8 @@
 """Layers that a processor or GPU computes correctly in bfloat16.
 
 On processors with AVX-512 bfloat16 units, torch 2.13 computes wrong weight gradients of 3D convolutions in bfloat16 if
-the input is thinner than the kernel along its first axis. Each convolution is therefore compared with float32 at the
-actual size of its input.
+the input is thinner than the kernel along its first axis (`convolutions.Conv` avoids this). Each layer is compared with
+float32 at the actual size of its input.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from connectome_tl.nn.devices import device_of_network, exact_on_gpu
+from connectome_tl.nn.voxel.convolutions import channels_last, for_processors, is_thin
 
 _TOLERANCE = 0.02  # relative to the largest value; rounding of bfloat16 is about .004
 
@@ -77,46 +78,17 @@ def check_network(net: nn.Module, shape: tuple[int, ...]) -> list[LayerCheck]:
     return found
 
 
-def in_float32(net: nn.Module) -> None:
-    """Make every 3D convolution use float32 for inputs that are thinner than its kernel.
-
-    In bfloat16 such inputs give wrong gradients; larger inputs use the surrounding precision. Weights and their names
-    do not change. Repeated calls have no effect.
-    """
-    for layer in net.modules():
-        if isinstance(layer, nn.Conv3d) and not isinstance(layer, _Guarded):
-            layer.__class__ = _Guarded
-
-
-def is_thin(layer: nn.Conv3d, shape: tuple[int, ...]) -> bool:
-    """Whether an input of this shape is thinner along an axis than the kernel, including dilation."""
-    reach = [d * (k - 1) + 1 for k, d in zip(layer.kernel_size, layer.dilation, strict=True)]
-    return any(n < k for n, k in zip(shape[2:], reach, strict=True))
-
-
-class _Guarded(nn.Conv3d):
-    def forward(self, input: Tensor) -> Tensor:
-        if is_thin(self, tuple(input.shape)):
-            with torch.autocast(input.device.type, enabled=False):
-                return super().forward(input.float())
-        return super().forward(input)
-
-
 @exact_on_gpu()
 def fastest(net: nn.Module, shape: tuple[int, ...], *, tries: int = 3, gain: float = 1.1) -> str:
     """`bf16` if a training step is faster by the factor `gain` and every layer is correct, else `float32`.
 
-    The network is tested on its device. On the CPU, layers with inputs thinner than their kernel always use float32
-    (`in_float32`) and are not checked.
+    The network is tested on its device, on the CPU with the convolutions of `for_processors`.
     """
-    if device_of_network(net).type == "cpu":
-        in_float32(net)
+    for_processors(net)
     seconds = {kind: _seconds(net, shape, kind, tries) for kind in ("float32", "bf16")}
     if seconds["float32"] < gain * seconds["bf16"]:
         return "float32"
-    guarded = device_of_network(net).type == "cpu"
-    wrong = [c for c in check_network(net, shape) if not c.is_right and not (guarded and c.is_thin)]
-    return "float32" if wrong else "bf16"
+    return "bf16" if all(check.is_right for check in check_network(net, shape)) else "float32"
 
 
 def _seconds(net: nn.Module, shape: tuple[int, ...], kind: str, tries: int) -> float:
@@ -141,12 +113,11 @@ def _clock_of_gpu() -> float:
 
 
 def _gradients(layer: nn.Conv3d, volumes: Tensor, kind: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
-    weight, given = (t.detach().clone().to(kind).requires_grad_(True) for t in (layer.weight, volumes))
-    bias = None if layer.bias is None else layer.bias.detach().to(kind)
-    padding: Any = layer.padding
-    out = nn.functional.conv3d(given, weight, bias, layer.stride, padding, layer.dilation, layer.groups)
-    seed = torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out)
-    out.backward(seed)
+    """Output of the layer, and gradients of input and weights, in this precision."""
+    weight, given = layer.weight.detach().clone().requires_grad_(True), volumes.clone().requires_grad_(True)
+    with torch.autocast(volumes.device.type, dtype=torch.bfloat16, enabled=kind == torch.bfloat16):
+        out = functional_call(layer, {"weight": weight}, (channels_last(given),))
+    out.backward(torch.randn(out.shape, generator=torch.Generator().manual_seed(1)).to(out))
     assert given.grad is not None
     assert weight.grad is not None
     return out.detach(), given.grad, weight.grad

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from connectome_tl.errors import UsageError
+from connectome_tl.nn.voxel.convolutions import Stem, channels_last, for_processors
 
 Depth = Literal[10, 18, 34, 50]
 Norm = Literal["group", "batch", "instance"]
@@ -76,6 +77,9 @@ class VoxelResNet(nn.Module):
             dilated,
             shortcut,
         )
+        if stem_stride == 2:
+            made.conv1.__class__ = Stem
+        for_processors(made)
         self.conv1, self.bn1, self.maxpool = made.conv1, made.bn1, made.maxpool
         self.layer1, self.layer2 = made.layer1, made.layer2
         self.layer3, self.layer4 = made.layer3, made.layer4
@@ -109,7 +113,8 @@ class VoxelResNet(nn.Module):
                 got=" x ".join(map(str, volumes.shape[2:])),
                 remedy="Take norm: group, stem_stride: 1 or a larger grid.",
             )
-        h = self.maxpool(functional.relu(self.bn1(self.conv1(volumes))))
+        h = self.bn1(self.conv1(channels_last(volumes)))
+        h = functional.relu(self.maxpool(h))  # in this order fewer voxels are rectified; the result is the same
         found = []
         for stage in self.stages:
             h = stage(h)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.channels import ChannelGroup, dependency_graph
+from connectome_tl.nn.voxel.convolutions import plain
 from connectome_tl.nn.voxel.gates import Gates
 
 
@@ -131,11 +132,11 @@ class Cost:
 
 
 def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
-    """Count and time a copy of a network on the processor, on an example (1, n_channels, depth, height, width)."""
+    """Count and time a copy of a network on the CPU, on an example (1, n_channels, depth, height, width)."""
     from torch_pruning.utils import count_ops_and_params
 
     network, example = copy.deepcopy(network).eval().cpu(), example.cpu()
-    macs, parameters = count_ops_and_params(network, example)
+    macs, parameters = count_ops_and_params(plain(copy.deepcopy(network)), example)
     times = []
     with torch.no_grad():
         for _ in range(repeats + 1):

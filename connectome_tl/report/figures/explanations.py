@@ -205,7 +205,8 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
         axes.set_xlim(low - (0.16 * reach if low < 0 else 0), high + 0.16 * reach)
         for row, i in zip(rows, chosen, strict=True):
             p = items[i].p
-            text = f"{items[i].stability:.0%}" + (" *" if p <= 0.05 else "")
+            share = f"{items[i].stability:.0%}" if np.isfinite(items[i].stability) else ""
+            text = f"{share}{' *' if p <= 0.05 else ''}".strip()
             side = items[i].value >= 0
             axes.annotate(
                 text, (items[i].value, row), xytext=(3 if side else -3, 0), textcoords="offset points",

@@ -114,7 +114,7 @@ def _box(axes: Axes, left: float, right: float, top: float, step: _Step) -> None
     axes.add_patch(box)
     middle = top - _BOX / 2
     below = step.branch and bool(step.gone)
-    room = max(int((right - left - 0.26 - _LETTER * len(step.n)) / _LETTER), 8)  # letters beside the number
+    room = max(int((right - left - 0.26 - _LETTER * len(step.n)) / _LETTER), 8)  # letters next to the number
     text = clean(step.text, int(room * _TEXT / _SMALLEST))
     size = min(_TEXT, _TEXT * room / max(len(text), 1))
     axes.text(left + 0.08, middle + (0.075 if below else 0), text, fontsize=size, va="center", color=INK)

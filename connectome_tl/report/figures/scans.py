@@ -49,12 +49,13 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
     centre = np.rint(np.argwhere(mask).mean(axis=0)).astype(int)
     along = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in along)
-    figure = figure_of(10, 3.4 * len(rows))
+    widths, highest = _extent([one.stop - one.start for one in box_of], codes)
+    figure = figure_of(10, (9.6 * highest / sum(widths) + 0.3) * len(rows))
     figure.set_layout_engine("constrained")
     figure.set_facecolor("white")
-    axes = figure.subplots(len(rows), 3, squeeze=False)
+    axes = figure.subplots(len(rows), 3, squeeze=False, width_ratios=widths)  # one scale in all views
     for column, (view, normal, sides, ends) in enumerate(_VIEWS):
-        axis, across, up = (next(k for k in range(3) if codes[k] in pair) for pair in (normal, sides, ends))
+        axis, across, up = (_axis(codes, pair) for pair in (normal, sides, ends))
         turned = (codes[up] == ends[1], codes[across] == sides[1])
         flips = tuple(slice(None, None, 1 if way else -1) for way in turned)
 
@@ -72,6 +73,7 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
                 _edges(box, cut(row.outline))
             box.text(0.02, 0.5, sides[0], color="white", transform=box.transAxes, va="center")
             box.set_axis_off()
+            box.set_anchor("N")
             box.set(xticks=(), yticks=())  # unseen ticks would still be laid out, which takes half of the time
             box.set_title(f"{view}: {row.title}" if column == 0 else view, fontsize=10, loc="left")
             if row.with_labels:
@@ -79,6 +81,17 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
                 colour = np.ma.masked_where(found == 0, found % 20)
                 box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
     return _url(figure)
+
+
+def _axis(codes: Sequence[str], pair: str) -> int:
+    """Axis of an image that runs between these two directions."""
+    return next(k for k in range(3) if codes[k] in pair)
+
+
+def _extent(sizes: Sequence[int], codes: Sequence[str]) -> tuple[list[int], int]:
+    """Width of each view, and the height of the highest, in voxels."""
+    heights = [sizes[_axis(codes, ends)] for _, _, _, ends in _VIEWS]
+    return [sizes[_axis(codes, sides)] for _, _, sides, _ in _VIEWS], max(heights)
 
 
 def _edges(box: Any, image: np.ndarray) -> None:

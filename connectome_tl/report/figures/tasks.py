@@ -101,7 +101,7 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
             "Instability of single risks",
             f"{labels.model_label(one.model).label}: {_range(one.n_refits)} bootstrap refits give each "
             f"{who}. Mean distance from the fitted model's risk {labels.number(one.mean_absolute_error)}; "
-            f"{labels.number(100 * one.classification, 0)} % of refits call one otherwise.",
+            f"{labels.number(100 * one.classification, 0)} % of refits assign another class.",
         )
     return found
 

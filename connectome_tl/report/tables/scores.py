@@ -15,7 +15,7 @@ from connectome_tl.report.labels import (
     model_label,
     number,
 )
-from connectome_tl.settings.models import ModelSpec, model_order
+from connectome_tl.settings.models import UNINFORMED, ModelSpec, model_order
 from connectome_tl.settings.records.results import LearningPoint, Score
 
 
@@ -95,5 +95,6 @@ def interval_of(score: Score | LearningPoint) -> str:
     if not math.isfinite(score.value):
         return ""
     if score.low == score.high == score.value:
-        return "by definition" if score.value == metric_label(score.metric).chance else "[no interval]"
+        known = score.model == UNINFORMED and score.value == metric_label(score.metric).chance
+        return "by definition" if known else "[no interval]"
     return interval(score.low, score.high)

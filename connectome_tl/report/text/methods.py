@@ -176,8 +176,8 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     if len(found) > 1:
         found.append(
             "Controls without a stage start from random weights, train all of them at the full rate for the same "
-            "number of steps, and are otherwise identical; learning rates of parts, frozen parts and pulls towards "
-            "earlier weights apply only to transferred weights."
+            "number of steps, and are otherwise identical; learning rates of parts, frozen parts and penalties on "
+            "the distance to earlier weights apply only to transferred weights."
         )
     return found + _only_stage(settings, facts)
 
@@ -272,7 +272,7 @@ def _options(training: Training) -> list[str]:
     if training.unfreeze:
         found.append(f", transferred weights unfrozen part by part over the first {training.unfreeze:.0%} of the steps")
     if training.anchor:
-        found.append(f", a pull of {training.anchor:g} towards the carried weights (L2-SP)")
+        found.append(f", a penalty of {training.anchor:g} on the distance to the transferred weights (L2-SP)")
     if training.edge_noise:
         found.append(f", Gaussian noise of {training.edge_noise:g} SD added to the edges")
     if training.task_weights != "equal":

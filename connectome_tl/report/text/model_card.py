@@ -198,6 +198,8 @@ def _limit_table(facts: BundleFacts) -> dict[str, Any]:
         add("field of view", images.extent, "mm")
         add("head volume", images.head_ml, "ml")
         rows.append(["volume", "of every subject" if images.all_have_one else "may be absent"])
+        if images.stripped != "unknown":
+            rows.append(["skull stripping", f"{images.stripped} of the images"])
     for one in limits.covariates:
         add(one.column, one.span, one.unit)
         if one.levels:

@@ -102,6 +102,8 @@ def number(value: float, signed: bool = False) -> str:
 def interval(low: float, high: float, signed: bool = False) -> str:
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"95 % interval {NOT_ESTIMABLE}"
+    if low == high:
+        return "no interval"
     return f"95 % interval {number(low, signed)} to {number(high, signed)}"
 
 
@@ -122,6 +124,8 @@ def level(main: Score) -> str:
     if not (math.isfinite(main.low) and math.isfinite(main.high)):
         return f"not distinguishable from {metric.uninformed}, since its interval is not estimable"
     assert metric.chance is not None
+    if main.low == main.high == metric.chance:
+        return f"not distinguishable from {metric.uninformed}, since its predictions are equal within each test fold"
     if main.low > metric.chance:
         return f"predicted better than {metric.uninformed}"
     if main.high < metric.chance:
@@ -190,7 +194,10 @@ def _listed(names: Sequence[str], word: str) -> str:
 
 def _beaten(main: Score, best: Score, comparison: Comparison | None) -> str:
     """A baseline with a better score, and whether its interval excludes 0."""
-    values = f"{metric_named(main.metric).words} {number(best.value)} against {number(main.value)}"
+    values = f"{number(best.value)} against {number(main.value)}"
+    if number(best.value) == number(main.value):
+        values = f"{number(main.value)} for both, rounded"
+    values = f"{metric_named(main.metric).words} {values}"
     what = model_named(best.model).words
     if comparison is not None and comparison.verdict == "harms":
         return f"worse than {what} ({values})"
@@ -278,6 +285,8 @@ def _cautions(task: Task, main: Score, ours: dict[str, Comparison], noun: str) -
         found.append(f"Only {fewest} {noun} {where}: a single subject can change the result.")
     if math.isfinite(main.value) and not math.isfinite(main.high - main.low):
         found.append("The interval is not estimable (too few families, or no variation): no conclusion is possible.")
+    if main.low == main.high:
+        found.append("The model predicts the same value for everyone in a test fold: its score has no interval.")
     if main.high - main.low > 0.3:
         found.append(f"The interval is {number(main.high - main.low)} wide: the data are inconclusive.")
     telling = [c for c in ours.values() if c.verdict in ("helps", "harms")]

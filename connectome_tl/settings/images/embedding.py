@@ -84,10 +84,12 @@ class ImageEmbeddings(Record):
     Attributes:
         made_of: hashes of the study and the cohort, and versions.
         images: SHA-256 of the image of each subject.
+        notes: what to consider before these embeddings are used.
     """
 
     made_of: dict[str, str]
     images: dict[str, str]
+    notes: tuple[str, ...] = ()
     fits: Annotated[tuple[EmbeddedFit, ...], Field(min_length=1)]
 
     @model_validator(mode="after")

@@ -66,10 +66,10 @@ class ImageSettings(Settings):
         spread: largest allowed ratio of voxel sizes between the volumes of a study.
         flip_test: average the predictions of each volume and its mirror image.
         embedding: precomputed embeddings instead of volumes, for an encoder of kind `embedding`.
-        precision: precision of the training, on a processor or a GPU. `float32` is exact float32, also on a GPU, where
+        precision: precision of the training, on a CPU or a GPU. `float32` is exact float32, also on a GPU, where
             TF32 is not used. `bf16` is mixed precision: products and convolutions in bfloat16, weights and their
             updates in float32. `auto` is bfloat16 if a test on the device shows that it is accurate and faster.
-            Predictions are made in float32 on the processor.
+            Predictions are made in float32 on the CPU.
     """
 
     grid: Literal["isotropic", "zoom", "raw"] = "isotropic"

@@ -70,13 +70,15 @@ class CovariateInput(Record):
 
 class ImageLimits(Record):
     """Properties of the training images: voxel edges and field of view (mm) of the files, volume of the head (ml), and
-    quantiles of its intensities relative to their mean. `all_have_one`: whether every subject had an image."""
+    quantiles of its intensities relative to their mean. `all_have_one`: whether every subject had an image.
+    `stripped`: how many of the images were skull-stripped, unknown in bundles of older versions."""
 
     voxel: Span
     extent: Span
     head_ml: Span
     grey_levels: tuple[Span, ...]
     all_have_one: bool = True
+    stripped: Literal["all", "some", "none", "unknown"] = "unknown"
 
 
 class Limits(Record):

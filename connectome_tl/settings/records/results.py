@@ -233,7 +233,7 @@ class RunRecord(Record):
     predictions: tuple[Prediction, ...] = ()
     methods: str = ""
     warnings: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()  # how the files of the cohorts were read; nothing that asks for an action
+    notes: tuple[str, ...] = ()  # how the files of the cohorts were read; no action needed
     calibration_curves: tuple[CalibrationCurve, ...] = ()
     recalibrated: tuple[Recalibrated, ...] = ()
     decision_curves: tuple[DecisionCurve, ...] = ()

@@ -1,8 +1,8 @@
 """Average kernel models over block scales, weighted by restricted likelihood.
 
-Models are K = sum_b exp(v_b) G_b with noise variance 1 times a free overall variance, v uniform over a box.
-The integral over the box is a sum over Sobol points: it depends neither on the order of rows nor on how
-many outcomes are fitted at once. Restricted likelihood: Patterson & Thompson 1971, doi:10.1093/biomet/58.3.545.
+Models are K = sum_b exp(v_b) G_b with noise variance 1 times a free overall variance, v uniform over a box. The
+integral over the box is a sum over Sobol points: it depends neither on the order of rows nor on the number of outcomes
+fitted together. Restricted likelihood: Patterson & Thompson 1971, doi:10.1093/biomet/58.3.545.
 """
 
 from __future__ import annotations

@@ -158,9 +158,9 @@ def radial(rows: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:
 
 
 def choose_landmarks(rows: Sequence[np.ndarray], at: np.ndarray, exact_up_to: int, n_landmarks: int) -> np.ndarray:
-    """All rows `at`, or if they exceed `exact_up_to` some of them that lie evenly along a fixed random direction.
+    """All rows `at`, or if they exceed `exact_up_to` some of them at regular intervals along a fixed random direction.
 
-    The choice depends on what a row holds, not on where it stands.
+    The choice depends on the content of the rows, not on their positions.
 
     Args:
         rows: (n_rows, n_columns) of each block.

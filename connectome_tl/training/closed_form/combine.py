@@ -16,7 +16,7 @@ def slope(added: np.ndarray, errors: np.ndarray) -> np.ndarray:
 
 
 def best_fit(path: np.ndarray, errors: np.ndarray, relax: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The penalty of least squared error, with its slope where one is asked for ("relaxed ridge").
+    """The penalty of least squared error, with its slope if requested ("relaxed ridge").
 
     With far more columns than rows the best penalty is often below any positive one; the slope undoes the
     flattening that the least penalty still causes (Kobak et al. 2020, JMLR 21(169)).

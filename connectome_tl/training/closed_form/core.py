@@ -130,7 +130,7 @@ def _checked(y: np.ndarray, kinds: Sequence[str]) -> np.ndarray:
 
 
 def _patterns(y: np.ndarray, own: Sequence[int | None]) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """(observed rows, columns) of outcomes that miss the same rows and have the same score of their own."""
+    """(observed rows, columns) of outcomes that are missing in the same rows and have the same source score."""
     groups: dict[tuple[bytes, int | None], list[int]] = {}
     observed = np.isfinite(y)
     for column in range(y.shape[1]):

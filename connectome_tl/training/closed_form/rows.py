@@ -153,7 +153,7 @@ class TrainingRows:
         """Fits in which the source's scores replace the blocks from which they are computed, and their prior weights.
 
         These are ridge on all scores, one fit for each score with a free slope, and, for the score of the same
-        outcome, slope 1. The other blocks (covariates, say) are in all of them.
+        outcome, slope 1. The other blocks, such as covariates, are in all of them.
         """
         assert self.scores is not None
         rest = [k for k in chosen if self.kernels[k].block not in self.covered]
@@ -177,7 +177,7 @@ class TrainingRows:
         return fits, priors
 
     def _solve(self, part: _Part, chosen: list[int]) -> Solution:
-        """The fit with these kernels beside the unpenalised columns."""
+        """The fit with these kernels and the unpenalised columns."""
         observed, y = part.observed, part.y
         design = Design.of(self.z[np.ix_(observed, part.fixed)], part.families)
         kernels = [self.kernels[k] for k in chosen]

@@ -1,4 +1,4 @@
-"""Kernel ridge for all penalties at once, with leave-family-out predictions.
+"""Kernel ridge for all penalties, with leave-family-out predictions.
 
 With Z the unpenalised columns (the intercept among them) and K the kernel, ridge solves
 (K + a I) d + Z b = y, Z' d = 0, so d = G y. Leaving out the rows F of a family changes their residual to
@@ -76,7 +76,7 @@ class Families:
 
 @dataclass(frozen=True, eq=False)
 class Design:
-    """The unpenalised columns of some rows and what they predict alone.
+    """The unpenalised columns of some rows and their predictions alone.
 
     Attributes:
         z: (n_rows, n_unpenalised), the first column is 1.
@@ -94,7 +94,7 @@ class Design:
         return Design(z, vectors[:, values > 1e-10 * values[0]], families)
 
     def project(self, values: np.ndarray) -> np.ndarray:
-        """Without what the unpenalised columns explain."""
+        """Without the part explained by the unpenalised columns."""
         return values - self.basis @ (self.basis.T @ values)
 
     def residuals(self, y: np.ndarray) -> np.ndarray:

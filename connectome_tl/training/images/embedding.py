@@ -67,8 +67,7 @@ def out_of_fold(made: Sequence[np.ndarray], held: Sequence[np.ndarray]) -> np.nd
         shared = np.setdiff1d(training, without)
         if len(shared) < 2:
             raise UsageError(
-                "too few of the subjects that the networks were trained on are in this cohort to bring the networks "
-                "together",
+                "too few of the subjects that the networks were trained on are in this cohort to align the networks",
                 expected="the study's whole target cohort, or other subjects alone",
                 got=f"{len(training)} training subjects",
                 remedy="Give the cohort.yaml of the study's target, or take --stage pretrain.",

@@ -26,7 +26,7 @@ class VolumeRows:
         ages: (n,) NaN where unknown. sex: (n,) 0 or 1, NaN where unknown, or None.
         families: one per row; rows of a family are kept in one inner fold. Empty: no families.
         labels: (n, depth, height, width) int64 class of each voxel, or None.
-        device: where the networks of a method are trained. The rows themselves stay in the memory of the processor, and
+        device: where the networks of a method are trained. The rows stay in CPU memory, and
             batches are moved.
     """
 
@@ -132,7 +132,7 @@ def seeded(seed: int) -> Iterator[np.random.Generator]:
 def in_batches(
     function: Callable[[Tensor], Tensor], volumes: Tensor, size: int = 16, device: torch.device | None = None
 ) -> Tensor:
-    """Apply a function to volumes in batches, without gradients; the result is in the memory of the processor.
+    """Apply a function to volumes in batches, without gradients; the result is in CPU memory.
 
     Args:
         device: device that each batch is moved to; that of the volumes by default.

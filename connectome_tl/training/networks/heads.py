@@ -18,9 +18,9 @@ _LOGIT_SLOPE = 4.0  # of the logit where the risk is one half, per unit of risk
 
 
 def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried: frozenset[str]) -> None:
-    """Start each new head from the heads of the stage before, in place.
+    """Initialise each new head from the heads of the previous stage, in place.
 
-    An older subject's outcomes rarely are those of an infant. A new linear head is set to the linear combination of the
+    Older subjects rarely have the outcomes of the infants. A new linear head is set to the linear combination of the
     parent's heads that predicts the training rows best (ridge regression, the penalty by leave-one-out errors), as
     meta-matching combines predictions (He et al. 2022, doi:10.1038/s41593-022-01059-9). Training goes on from there.
     Heads that were carried over, heads with distributions, classes and levels stay as they are.

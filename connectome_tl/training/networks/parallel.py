@@ -44,11 +44,11 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
         UsageError: fewer GPUs than requested, a search that stops fits early, or a process that cannot start others.
     """
     if context.hook is not None or context.check is not None:
-        raise UsageError("a search that prunes fits cannot share them between processes", remedy="Say devices: 1.")
+        raise UsageError("a search that prunes fits cannot share them between processes", remedy="Set devices: 1.")
     if multiprocessing.current_process().daemon:
         raise UsageError(
             "a worker of this cluster may not start the processes of a fit",
-            remedy="Say devices: 1, or run without --scheduler.",
+            remedy="Set devices: 1, or run without --scheduler.",
         )
     if plan.device == "cuda" and torch.cuda.device_count() < plan.devices:
         raise UsageError(

@@ -24,8 +24,9 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import PREDICTABLE, UNUSED_SOURCE
 from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.loop import Pool, has_settled, train
-from connectome_tl.training.networks.volumes import Work, augmentation, device_of
+from connectome_tl.training.networks.volumes import Work, device_of
 from connectome_tl.training.networks.weights import start_from_files
 from connectome_tl.training.objectives.objective import Objective
 from connectome_tl.training.objectives.supervised import Supervised

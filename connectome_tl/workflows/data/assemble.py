@@ -176,7 +176,7 @@ def _number(word: str) -> float:
 
 
 def _tried(read: Callable[[], _T], faults: list[ConnectomeTLError]) -> _T | None:
-    """What was read, or None and its fault in the list."""
+    """The content that was read, or None with its problem in the list."""
     try:
         return read()
     except (DataError, MissingInputError) as error:

@@ -119,14 +119,14 @@ def _notes(unused: tuple[int, ...], fit: Fit | None, atlas: Atlas) -> tuple[str,
         notes.append("the image is too small for its places to be compared with the table's")
     if fit is not None and fit.apart > fit.far:
         notes.append(
-            f"the image lies in another space than the table ({atlas.space}): regions are {fit.apart:.0f} mm apart, "
+            f"the image is in another space than the table ({atlas.space}): regions are {fit.apart:.0f} mm apart, "
             "and fit after an affine map"
         )
     return tuple(notes)
 
 
 def _centroids(atlas: Atlas, labels: Volume) -> pd.DataFrame:
-    """Mean position of each label in mm (RAS+); a background that this image leaves out lies at the brain's centre."""
+    """Mean position of each label in mm (RAS+); a background that is missing in this image is at the centre."""
     found = pd.DataFrame.from_dict(centroids(labels), orient="index", columns=["x", "y", "z"])
     voxels = np.argwhere(labels.data > 0)
     middle = voxels.mean(axis=0) @ labels.affine[:3, :3].T + labels.affine[:3, 3]

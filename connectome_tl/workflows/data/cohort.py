@@ -100,7 +100,7 @@ def check_cohort(
 
 
 def _readings(notes: Sequence[str]) -> list[QualityFinding]:
-    """What was said while the files were read, as warnings where it asks for a look or an action."""
+    """Notes on reading the files, as warnings if they need attention or an action."""
     return [
         QualityFinding(level="note" if is_benign(note) else "warning", check=_READING, message=note) for note in notes
     ]

@@ -159,7 +159,7 @@ def _job(
 ) -> _Job:
     numbered = str(labels) == NUMBERED
     if numbered and atlas is not None:
-        raise UsageError("--labels numbered goes without names, and --atlas gives names", expected="one of them")
+        raise UsageError("--labels numbered means no names, and --atlas defines names", expected="one of them")
     of_atlas = None if atlas is None else load_atlas(atlas)
     table = None if labels is None or numbered else read_labels(labels)
     if of_atlas is not None and table is not None:
@@ -219,7 +219,7 @@ def _convert(
     layout, notes = chosen_layout(matrix, job.layout)
     entity = _MEASURE.search(target.name) or _MEASURE.search(file.name)
     variable = choice if chooses in ("array", "variable") and "," not in choice else ""
-    single = entity.group(1) if entity else job.measure or variable or "weight"  # what the file does not say
+    single = entity.group(1) if entity else job.measure or variable or "weight"  # not stated in the file
     measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
     connectome, rows = lined_up(matrix, job.known, measures=measures, layout=layout, file=file)
     if job.measure is not None:

@@ -66,7 +66,7 @@ def content_notes(connectome: Connectome, file: Path, *, estimated: bool) -> tup
     pairs = off_diagonal & there[:, None] & there[None, :]
     for measure, matrix in zip(connectome.measures, weights, strict=True):
         if pairs.sum() > 2 and np.ptp(matrix[pairs]) == 0:
-            notes.append(f"WARNING: all edges of {measure!r} are {matrix[pairs][0]:g}; it holds no information")
+            notes.append(f"WARNING: all edges of {measure!r} are {matrix[pairs][0]:g}; it contains no information")
     return tuple(notes)
 
 
@@ -77,7 +77,7 @@ def chosen_layout(matrix: MatrixFile, asked: Layout | None) -> tuple[Layout, tup
     if matrix.values.ndim == 2:
         return "upper", (
             "the values were read as the upper triangle of the matrix, row by row, and mirrored "
-            "(for nilearn's vectorised matrices say --layout lower)",
+            "(for nilearn's vectorised matrices use --layout lower)",
         )
     lower = np.nan_to_num(np.tril(matrix.values, -1)).any()
     upper = np.nan_to_num(np.triu(matrix.values, 1)).any()

@@ -46,7 +46,7 @@ def contrast_cohort(
         MissingInputError, DataError: lists all label maps that are missing or invalid.
     """
     if "{id}" not in labels:
-        raise UsageError("labels needs {id} where the subject's id stands", got=repr(labels))
+        raise UsageError("labels needs {id} in place of the subject's id", got=repr(labels))
     settings, home = settings or RandomContrast(), Path(out)
     cohort = read_cohort(cohort_file)
     files = [Path(cohort_file).parent / labels.replace("{id}", subject) for subject in cohort.ids]

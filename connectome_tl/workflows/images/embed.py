@@ -21,6 +21,7 @@ from connectome_tl.provenance import versions, write_json
 from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.images.embedding import age_gap, image_embedding
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
@@ -30,6 +31,11 @@ from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
 
+UNUSED = (
+    "the run did not use this network of stage 1: none of the source's outcomes is predicted better than by chance in "
+    "held-out subjects of it (stages.pretrain.use_if), so that the embeddings may carry no information; --stage "
+    "finetune takes the networks that the run used"
+)
 Stage = Literal["finetune", "pretrain"]
 Parts = tuple[tuple[str, ...], ...]
 
@@ -47,7 +53,8 @@ def embed_cohort(
 
     Args:
         stage: `finetune` uses the networks of each outer fold of the first repeat, and for a training row the network
-            that held it out; `pretrain` uses that of stage 1, which was trained on the source cohort only.
+            that held it out; `pretrain` uses that of stage 1, which was trained on the source cohort only. If the run
+            did not use its source, a note of the record says so.
         base: folder that the cohort paths of the run's study.yaml are relative to; the run folder by default.
 
     Raises:
@@ -92,9 +99,18 @@ def embed_cohort(
         "stage": stage,
         **{f"version {name}": version for name, version in versions().items()},
     }
-    record = ImageEmbeddings(made_of=made_of, images=images, fits=tuple(made))
+    notes = (UNUSED,) if is_unused(study, [fit for fit, _ in fits]) else ()
+    record = ImageEmbeddings(made_of=made_of, images=images, notes=notes, fits=tuple(made))
     write_json(out, record)
     return record
+
+
+def is_unused(study: StudySettings, fits: Iterable[FitResult]) -> bool:
+    """Whether one of these networks is of stage 1 and was not used, since nothing of its source is predictable."""
+    stage = study.stages.pretrain
+    if stage is None or stage.use_if == "always":
+        return False
+    return any(fit.stage == "pretrain" and not fit.facts.get(PREDICTABLE, 1.0) for fit in fits)
 
 
 def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[FitResult, Parts]]:

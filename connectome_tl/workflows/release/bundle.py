@@ -102,7 +102,7 @@ def bundle_run(
                 {name: files[name] for name in FILES},
                 secrets,
                 "the bundle",
-                "Rename what is named here in cohort.yaml or study.yaml and run again, or give another --title; names "
+                "Rename these items in cohort.yaml or study.yaml and run again, or give another --title; names "
                 "of sites may be released with --site-names",
             )
             write_folder(Path(out), files)

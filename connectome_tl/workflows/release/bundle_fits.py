@@ -164,7 +164,7 @@ def _check_unchanged(study: FinishedStudy, own: pd.DataFrame, model: str) -> Non
     far = np.abs(both["y_score"] - both["y_score_told"]) / np.maximum(1.0, np.abs(both["y_score_told"]))
     if len(both) != len(own) or len(both) != len(told) or not (far <= SAME).all():
         raise DataError(
-            f"model {model!r} no longer predicts what predictions.tsv says: code or libraries have changed since",
+            f"model {model!r} no longer has the predictions in predictions.tsv: code or libraries have changed",
             file=study.folder,
             got=f"{int((~(far <= SAME)).sum())} of {len(own)} predictions differ",
             remedy="Run the study again with this version, then bundle.",

@@ -53,7 +53,7 @@ def validate_on(
             {VALIDATION: canonical_json(validation).encode()},
             Secrets.of([cohort], site_names=False, public=public),
             VALIDATION,
-            "Rename what is named here in the cohort.yaml of this cohort, and validate again",
+            "Rename these items in the cohort.yaml of this cohort, and validate again",
         )
     scores = [score.model_dump() for task in record.tasks for score in task.scores]
     table = write_table(folder / "scores.tsv", pd.DataFrame(scores))

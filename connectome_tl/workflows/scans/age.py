@@ -76,7 +76,7 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
             found.setdefault(key, age)
     if declared is not None:
         raise_all("ages cannot be read", findings.problems, DataError)
-    raise_all("it is not known what the ages are", doubts.problems, DataError)
+    raise_all("the unit or reference of the ages is not known", doubts.problems, DataError)
     if not found and declared is not None:
         raise MissingInputError(
             f"no table has the column {column.column}",
@@ -116,7 +116,7 @@ def _table(
 ) -> pd.DataFrame:
     """A table with ages; empty if it has no such column or, which is a problem, cannot be read."""
     try:
-        table = read_table(file, notes=[])  # the inventory tells of its encoding
+        table = read_table(file, notes=[])  # the inventory reports its encoding
     except ConnectomeTLError as error:
         # What was not fetched (a broken link) or is no regular file is listed in the inventory, and the rest is used.
         (doubts if file.is_file() else findings).problems += error.problems

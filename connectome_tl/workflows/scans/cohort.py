@@ -218,7 +218,7 @@ def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
         # The inventory notes the encoding, a link to content that was not fetched, and a file that is none.
         table = read_table(file, notes=[]) if file.is_file() else pd.DataFrame()
     except DataError as error:
-        mend = "Mend it, or move it out of the folder to go on without its columns."
+        mend = "Correct it, or move it out of the folder to continue without its columns."
         problems = [replace(one, remedy=" ".join(filter(None, (one.remedy, mend)))) for one in error.problems]
         raise DataError("the table of participants cannot be read", problems=problems) from error
     if "participant_id" not in table:

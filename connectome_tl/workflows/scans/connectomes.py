@@ -79,7 +79,7 @@ def plan_connectomes(
     given = settings.reconstruction.response_file
     response = None if given is None else base / given
     if response is not None and not response.is_file():
-        raise MissingInputError("the group response is not there", file=response)
+        raise MissingInputError("the group response file is missing", file=response)
     if response is not None:
         response_from_record(read_json_object(response), response)
     return plan_folder(settings, base, inventory, out, response=response)

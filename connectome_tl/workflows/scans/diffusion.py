@@ -246,7 +246,7 @@ def _tissues(
             return found.on_grid(grid)
     if scan.anatomical is None:
         raise MissingInputError(
-            "there is no T2w or T1w image to bring the tissues into the diffusion data with", subject=scan.name
+            "there is no T2w or T1w image for the transfer of the tissues to the diffusion data", subject=scan.name
         )
     anatomical, to_anatomical = anatomy()
     if not scan.tissues and hook is not None:

@@ -73,6 +73,9 @@ class FolderRun:
     page: Path
     reasons: Mapping[str, str] = field(default_factory=dict)
 
+    def __repr__(self) -> str:
+        return f"FolderRun({counted(len(self.done), 'scan')} done, {len(self.failed)} failed, page: {str(self.page)!r})"
+
 
 def run_folder(
     plan: Plan[AnyScanSettings],
@@ -198,9 +201,7 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     other = "anat" if datatype == "dwi" else "dwi"
     if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
         made = "morphometry" if other == "anat" else "connectomes"
-        raise UsageError(
-            f"the output folder contains results of `{made}`", expected="a folder of its own", got=str(out)
-        )
+        raise UsageError(f"the output folder contains results of `{made}`", expected="a separate folder", got=str(out))
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
@@ -217,7 +218,7 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
             expected="one set of settings per folder",
             got=f"{counted(len(kept), 'scan')}, among them {kept[0]} ({others[kept[0]]})",
             file=plan.out,
-            remedy="Give another OUT_DIR, or run for all participants at once: then all are made again.",
+            remedy="Give another OUT_DIR, or run for all participants together: then all are processed again.",
         )
     if others:  # they are recomputed, and until then not part of a cohort
         (plan.out / "cohort.yaml").unlink(missing_ok=True)

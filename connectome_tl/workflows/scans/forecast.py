@@ -44,7 +44,7 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
     at_once = max(min(n_workers, len(costs)), 1)
     hours = sum(seconds for seconds, _ in costs) / at_once
     held = sum(sorted((size for _, size in costs), reverse=True)[:at_once])
-    hooks = "; programs of your own (hooks) come on top" if hooks_of(plan.settings) else ""
+    hooks = "; external programs (hooks) take additional time" if hooks_of(plan.settings) else ""
     return (
         f"{counted(len(costs), 'scan')}, {at_once} at a time: roughly {duration(max(hours, costs[0][0]))} where "
         f"none is done, "

@@ -72,16 +72,16 @@ def hook_problems(scan: Scan, plan: AnyPlan) -> list[Problem]:
     if distortion is not None and not scan.preprocessed:
         if distortion.used & {"opposite", *_PAIRED} and not scan.opposite:
             expected = f"fmap/{scan.name}_dir-..._epi.nii.gz, or unweighted volumes in dwi/"
-            what = "there are no unweighted volumes of the other phase direction, which hooks.distortion asks for"
+            what = "there are no unweighted volumes of the other phase direction, which hooks.distortion requires"
             found.append(Problem(what, expected=expected, subject=scan.name))
         if distortion.used & _PAIRED:
             found += phase_problems((*scan.runs, *scan.opposite), scan.name)
         if "json" in distortion.used and not scan.sidecars:
-            what = "the diffusion image has no sidecar, which hooks.distortion asks for"
+            what = "the diffusion image has no sidecar, which hooks.distortion requires"
             found.append(Problem(what, subject=scan.name, file=scan.dwi))
     if tissues is not None and "age" in tissues.used and not scan.tissues and plan.ages.column is None:
         found.append(
-            Problem("hooks.tissues asks for {age}", expected="age: {column, unit, reference}", subject=scan.name)
+            Problem("hooks.tissues requires {age}", expected="age: {column, unit, reference}", subject=scan.name)
         )
     return found
 

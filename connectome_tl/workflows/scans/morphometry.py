@@ -95,7 +95,8 @@ def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:
     tissues = scan.tissues if scan.tissues_in == "anat" and settings.tissues != "none" else ()
     if settings.tissues == "given" and not tissues and settings.hooks.tissues is None:
         remedy = "Use tissues: segmented, or none."
-        problems.append(Problem("there are no tissue maps beside the image", subject=scan.name, remedy=remedy))
+        what = "there are no tissue maps in the folder of the image"
+        problems.append(Problem(what, subject=scan.name, remedy=remedy))
     return Scan(
         subject=scan.subject,
         session=scan.session,

@@ -150,7 +150,7 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
     elif scan.labels_in_anat is not None and scan.anatomical is not None:
         return replace(scan, parcellation=scan.labels_in_anat, parcellation_in="anat")
     else:
-        remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg beside the data."
+        remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg into the folder of the data."
         problem = Problem(
             "there is no parcellation", subject=scan.name, file=scan.dwi or scan.anatomical, remedy=remedy
         )

@@ -57,7 +57,7 @@ def stamps_of(warnings: Sequence[str]) -> list[str]:
 
 
 def is_remark(warning: str) -> bool:
-    """Whether one of a scan's warnings only tells what was done as the settings or the data said."""
+    """Whether a warning of a scan only reports processing requested by the settings or the data."""
     return _REMARK.match(warning) is not None
 
 
@@ -72,8 +72,8 @@ class Plan(Generic[SettingsT]):
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         templates: by the scan's name; empty without a template.
         response: file of the declared group response.
-        filters: of `--bids-filter-file`: which images are meant.
-        shown: whether each step of a scan is said on the terminal.
+        filters: which images are selected, from `--bids-filter-file`.
+        shown: whether each step of a scan is shown on the terminal.
         base: folder that paths of the settings are relative to.
     """
 

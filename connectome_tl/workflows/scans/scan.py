@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from connectome_tl.config import differences
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.track.mrtrix import commands_of, version_of
@@ -18,7 +19,7 @@ from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
-_CODE = 6  # version of the outputs; increase it whenever the files of a scan change
+_CODE = 7  # version of the outputs; increase it whenever the files of a scan change
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def scans_of_other_settings(plan: Plan[Any]) -> dict[str, str]:
     for scan, record in _marks(plan):
         if record.get("FolderKey") == key:
             continue
-        changed = _differences(record.get("Settings", {}), now)
+        changed = differences(record.get("Settings", {}), now)
         before, used = record.get("Versions", {}), _versions(plan)
         changed += [
             f"{n} {before.get(n)} to {used.get(n)}" for n in sorted({*before, *used}) if before.get(n) != used.get(n)
@@ -108,14 +109,6 @@ def _marks(plan: Plan[Any]) -> list[tuple[str, dict[str, Any]]]:
             continue
         found.append((mark.name.removesuffix("_provenance.json"), record))
     return found
-
-
-def _differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Settings that are not the same, `key: before to now` each."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        keys = sorted({*before, *now})
-        return [line for k in keys for line in _differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)]
-    return [] if before == now else [f"{name}: {before} to {now}"]
 
 
 def _versions(plan: Plan[Any]) -> dict[str, str]:

@@ -133,8 +133,10 @@ def make_cohort(
 
 
 def forecast_of(one: ScanCohort, n_workers: int) -> str:
-    """One line: how long the connectomes of this cohort take where none is made, and what they hold; nothing is
-    written. Raises as `make_cohort` does before it computes."""
+    """One line with the predicted time and the content of the connectomes of this cohort; nothing is written.
+
+    Raises as `make_cohort` does before it computes.
+    """
     _, plan, ready, _ = planned(one)
     return f"scans of {one.settings.name}: {forecast(plan, ready, n_workers)}"
 
@@ -305,7 +307,7 @@ def _session(rows: pd.DataFrame, run: FolderRun) -> str:
             "only some subjects of the table have a session in their id or in their files",
             expected="a row for each scan (such as 01_ses-1), or one for each subject",
             got=", ".join(sorted(scans - ids)[:3] + sorted(scans & ids)[:3]),
-            remedy="Name all rows alike, and give all scans a session.",
+            remedy="Name all rows in the same way, and give all scans a session.",
         )
     return f"_{sessions.pop()}" if len(sessions) == 1 else "_ses-*"
 

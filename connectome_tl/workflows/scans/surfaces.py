@@ -35,7 +35,7 @@ def surface_problems(files: tuple[tuple[str, Path], ...], scan: Scan) -> list[Pr
     found = [Problem("a file of the surfaces is missing", expected=str(path), subject=scan.name)
              for _, path in files if not path.is_file()]  # fmt: skip
     if scan.anatomical is None:
-        found.append(Problem("there is no T2w or T1w image that the surfaces lie on", subject=scan.name))
+        found.append(Problem("there is no T2w or T1w image for the surfaces", subject=scan.name))
     return found
 
 

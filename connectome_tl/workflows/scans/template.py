@@ -108,7 +108,10 @@ def contrast_note(scan: Scan, chosen: ChosenTemplate | None) -> str | None:
     own = contrast_of(scan.anatomical)
     if chosen is None or own is None or chosen.contrast in (None, own):
         return None
-    return f"the template is {chosen.contrast} and the image {own}: labels come through worse than within one contrast"
+    return (
+        f"the template is {chosen.contrast} and the image {own}: labels are transferred less accurately than within "
+        "one contrast"
+    )
 
 
 def _files(given: TemplateFiles, base: Path, why: str) -> ChosenTemplate:
@@ -182,7 +185,7 @@ def _refuse_absent(chosen: Mapping[str, ChosenTemplate]) -> None:
     files = {path for template in chosen.values() for path in template.files().values() if not path.is_file()}
     if files:
         problems = [Problem("template file not found", file=path) for path in sorted(files)]
-        raise MissingInputError("the template is not there", problems=problems)
+        raise MissingInputError("the template is missing", problems=problems)
 
 
 def _contrast(scan: Scan, ages: ScanAges) -> str | None:

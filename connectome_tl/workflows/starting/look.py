@@ -135,7 +135,7 @@ def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError
             f"the ids in column {column!r} are written differently in the names of the files",
             file=table,
             got=f"{cell!r} in the table, {file} among the files",
-            remedy="Zeros in front, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the "
+            remedy="Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the "
             "id the same everywhere (in a spreadsheet: import the column as text).",
         )
     return DataError(
@@ -143,7 +143,7 @@ def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError
         file=table,
         expected=f"a column with the ids of names such as {files[0]}",
         got=f"columns {', '.join(map(str, cells.columns[:12]))}",
-        remedy="Add a column with the id as the files write it, or rename the files. One file of all subjects: "
+        remedy="Add a column with the id as in the file names, or rename the files. One file of all subjects: "
         "connectomes: {stack: FILE, rows: TABLE} in cohort.yaml.",
     )
 

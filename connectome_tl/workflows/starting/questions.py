@@ -54,7 +54,7 @@ def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[See
 
 
 def _refuse_dates(seen: Seen, column: str | None) -> None:
-    """A column of dates is no age, though a person says so.
+    """A column of dates is not an age, even if the user says so.
 
     Raises:
         UsageError: it is.
@@ -90,7 +90,7 @@ def _settled(questions: Sequence[Question], answers: Mapping[str, str], ask: Ask
             raise UsageError(f"answer {given!r} to {one.key}", expected=f"one of {', '.join(one.choices)}")
         else:
             settled[one.key] = given
-    raise_all("the files leave something open", open_, UsageError)
+    raise_all("there are open questions", open_, UsageError)
     return settled
 
 

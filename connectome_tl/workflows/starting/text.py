@@ -102,13 +102,13 @@ def _unused_lines(seen: Seen) -> list[str]:
     if dates:
         lines += [
             f"# not used, dates: {', '.join(dates)}",
-            "#   an age needs a column of its own: the date of the scan minus the date of birth, in one unit",
+            "#   an age needs a separate column: the date of the scan minus the date of birth, in one unit",
         ]
     return ["", *lines] if lines else []
 
 
 def notes_on(seen: Seen) -> list[str]:
-    """What a person should know at once: other matrices of the same subjects, and ages that are dates."""
+    """Important notes for the user: other matrices of the same subjects, and ages that are dates."""
     notes = []
     if seen.other_patterns:
         others = listed(seen.other_patterns, _MOST_PATTERNS)

@@ -109,7 +109,7 @@ def _leaks(settings: StudySettings) -> Finding:
         check=check,
         status="failed",
         what="; ".join(settings.leaks),
-        remedy="The run shows what a fault adds. For scores, leave these settings out and run the study again.",
+        remedy="The run shows the effect of an error. For scores, leave these settings out and run the study again.",
     )
 
 
@@ -131,17 +131,17 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
             check=check,
             status="failed",
             what="; ".join(strange),
-            remedy="The ledger was edited or damaged after it was written. Restore it, or say so beside the scores.",
+            remedy="The ledger was edited or damaged after it was written. Restore it, or report this with the scores.",
         )
     if len(configurations) > 1:
         return Finding(
             check=check,
             status="warning",
-            what=f"scores of these subjects were seen {len(seen)} times, under "
+            what=f"scores of these subjects were evaluated {len(seen)} times, with "
             f"{counted(len(configurations), 'configuration')}",
             remedy="If this one was chosen by its test scores, these are optimistic: report the number tried.",
         )
-    return Finding(check=check, status="passed", what=f"seen {len(seen)} times, under this configuration only")
+    return Finding(check=check, status="passed", what=f"evaluated {len(seen)} times, with this configuration only")
 
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:

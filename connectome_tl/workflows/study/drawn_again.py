@@ -36,7 +36,7 @@ _REMEDY = "Write them again from the results: connectome-tl report RUN_DIR --tab
 
 @dataclass(frozen=True)
 class Drawn:
-    """The page as it may be, and the files that `report` writes beside it, by name."""
+    """The page in its possible forms, and the other files of `report`, by name."""
 
     page: str
     tables: dict[str, str]
@@ -44,8 +44,11 @@ class Drawn:
 
 
 def drawings(folder: Path, record: RunRecord) -> Iterator[Drawn]:
-    """The page as `run` drew it, then as `report` may have drawn it later: with what the ledger knew by then, the
-    times of the log, and the maps of `explain` where there are any. Figures only where the folder holds some."""
+    """The page as drawn by `run`, then as `report` may have drawn it later.
+
+    The later page has the ledger of its time, the times of the log, and the maps of `explain`, if any; figures only if
+    the folder contains some.
+    """
     seen = looks(folder, record)
     first = _drawn(folder, with_ledger(record, seen, until_first=True), None, ())
     yield first
@@ -124,7 +127,7 @@ def _unlike_tables(recorded: dict[str, bytes], again: dict[str, str]) -> list[st
     for name, data in recorded.items():
         text = data.decode("utf-8", "replace")
         if name not in again:
-            wrong.append(f"{name} is no table of this report")
+            wrong.append(f"{name} is not a table of this report")
         elif text != again[name]:
             pairs = zip(text.splitlines(), again[name].splitlines(), strict=False)
             first = next((k for k, (one, two) in enumerate(pairs, start=1) if one != two), None)
@@ -136,14 +139,14 @@ def _unlike_figures(recorded: dict[str, bytes], again: dict[str, bytes], *, pdf:
     wrong = []
     for name, data in recorded.items():
         if name not in again:
-            wrong.append(f"{name} is no figure of this report")
+            wrong.append(f"{name} is not a figure of this report")
         elif data != again[name] and (pdf if name.endswith(".pdf") else not same_drawing(data, again[name])):
             wrong.append(f"{name} differs")
     return [*wrong, *(f"{name} is not there" for name in again if name not in recorded)]
 
 
 def explanation_findings(folder: Path, record: RunRecord) -> list[Finding]:
-    """The page and the tables of `explain` beside its summary; the maps are not computed again."""
+    """The page and tables of `explain` from its summary; the maps are not computed again."""
     found = read_explanations(folder, record.provenance.get("configuration", ""))
     home = folder / FOLDER
     if found is None:
@@ -166,14 +169,14 @@ def explanation_findings(folder: Path, record: RunRecord) -> list[Finding]:
 def _unlike_items(
     file: Path, one: MapFile, known: Mapping[str, tuple[ExplanationMap, str]], found: ExplanationRecord
 ) -> str:
-    """In what a table of items differs from its sidecar and from the summary, which has the strongest edges only."""
+    """Differences of a table of items from its sidecar and from the summary, which has the strongest edges only."""
     if not file.is_file() or not sidecar_path(file).is_file():
         return "or its sidecar is not there"
     side = read_own_json_object(sidecar_path(file))
     if side.get("Sha256") != file_hash(file) or file.stat().st_size != one.n_bytes:
         return "is not the file that its sidecar describes"
     if one.name not in known:
-        return "is of no map of the summary"
+        return "belongs to no map of the summary"
     shown, kind = known[one.name]
     if side.get("Unit") != shown.unit:
         return "has a sidecar with another unit"

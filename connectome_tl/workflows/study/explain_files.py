@@ -49,7 +49,7 @@ def item_tables(found: ExplanationRecord) -> Iterator[tuple[str, tuple[Explanati
 
 
 def item_table(record: ExplanationMap, kind: str, found: ExplanationRecord) -> list[dict[str, object]]:
-    """Rows of the items of one kind that the summary holds; of edges the strongest only."""
+    """Rows of the items of one kind in the summary; of edges the strongest only."""
     return [item_row(item, kind, found) for item in getattr(record, _PLURAL[kind])]
 
 

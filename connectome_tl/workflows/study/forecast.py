@@ -72,7 +72,7 @@ class Forecast(Record):
     def line(self) -> str:
         """Summary in one line."""
         if self.scans:
-            return "The fits are predicted once the connectomes are there."
+            return "The fits are predicted after the connectomes are computed."
         n_left = sum(count.n_fits - count.n_done for count in self.fits)
         fits = sum(count.seconds for count in self.fits)
         wall = fits / self.n_jobs + self.seconds - fits
@@ -248,6 +248,6 @@ def print_forecast(found: Forecast, console: Console | None = None) -> None:
     for name, seconds in found.steps:
         screen.print(Text(f"{name}: {_time(seconds)}"))
     if found.savings:
-        screen.print(Text("Each of these alone makes it cheaper:"))
+        screen.print(Text("Each of these changes alone reduces the cost:"))
     for saving in found.savings:
         screen.print(Text(f"  --set {saving.change}: {_time(saving.seconds)} less"))

@@ -186,7 +186,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
 
 
 def _notes(cohorts: StudyCohorts, *, benign: bool) -> tuple[str, ...]:
-    """Notes of all cohorts, those that ask for nothing or the others."""
+    """Notes of all cohorts: those that need no action, or the others."""
     return tuple(
         f"{cohort.name}: {note}"
         for cohort in cohorts.by_name().values()
@@ -206,7 +206,7 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
                 found.append(
                     f"{task.name}: only {counted(smaller, 'subject')} in the smaller class; every interval is wide."
                 )
-    found += [f"Leak: {leak}. The scores are too good; they only show what this fault adds." for leak in settings.leaks]
+    found += [f"Leak: {leak}. The scores are too good; they show the effect of this error." for leak in settings.leaks]
     if settings.devices > 1 and any(getattr(one, "norm", "") == "batch" for one in settings.model.branches.values()):
         found.append(
             f"devices: {settings.devices} with norm: batch: statistics are those of each process's share of a batch, "
@@ -215,7 +215,7 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
         found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):
-        found.append("No family column: twins and siblings, if there are any, may stand on both sides of a fold.")
+        found.append("No family column: twins and siblings, if any, may be on both sides of a fold.")
     if settings.splits.repeats == 1:
-        found.append("One repeat only: scores also depend on how the folds happened to fall.")
+        found.append("One repeat only: scores also depend on the random folds.")
     return tuple(found)

@@ -28,7 +28,7 @@ from connectome_tl.workflows.study.results import as_frame, table_cells, table_t
 from connectome_tl.workflows.study.stored_fits import SPOT_CHECKS, SpotCheckedFits, StoredFits
 from connectome_tl.workflows.study.written_again import written_findings
 
-_MAY_DIFFER = 0.02  # in AUC or R2: what another processor's float32 may do
+_MAY_DIFFER = 0.02  # in AUC or R2: differences of float32 on another processor
 
 
 def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list[Finding]:
@@ -69,7 +69,7 @@ def judged_findings(
         fits: all refitted networks. predictions: predictions of the run, already compared with the refits.
     """
     study, cohorts = replay.study, replay.cohorts
-    kept = stored_finding(fits, StoredFits(folder / "models"), exactly=replay.exactly)
+    kept = stored_finding(fits, StoredFits(folder / "models"), exactly=replay.exactly, apply=replay.applied(fits))
     validation = CrossValidation(predictions, replay.everything, fits)
     own = pd.concat([fold_predictions(item, fits, cohorts, study.threshold) for item in replay.everything])
     found = fit_study(

@@ -115,22 +115,24 @@ def doubts(folder: Path) -> tuple[str, ...]:
         by_key.setdefault(look.key or look.time, set()).add(look)
     edited = sum(len(versions) > 1 for versions in by_key.values())
     if edited:
-        found.append(f"{counted(edited, 'look is', 'looks are')} told differently in log/ and beside the folder")
+        differ = counted(edited, "evaluation differs", "evaluations differ")
+        found.append(f"{differ} between log/ and the ledger next to the folder")
     if not any(look.how == "run" for look in looks_inside):
-        found.append("the look of the run itself is not in log/")
-    # A folder that was moved has left its first looks behind; whatever came after one that is there must be there.
+        found.append("the evaluation of the run is not in log/")
+    # A moved folder has lost its first evaluations; all evaluations after an existing one must exist.
     known = {look.time for look in looks_beside}
     shared = [look.time for look in looks_inside if look.time in known]
     gone = [look for look in looks_inside if shared and look.time > min(shared) and look.time not in known]
     if gone:
         found.append(
-            f"{counted(len(gone), 'look of log/ is', 'looks of log/ are')} not in the ledger beside the folder"
+            f"{counted(len(gone), 'evaluation in log/ is', 'evaluations in log/ are')} "
+            "not in the ledger next to the folder"
         )
     return tuple(found)
 
 
 def _lines(path: Path) -> dict[str, Reveal | None]:
-    """Lines of a ledger that is there, and what each says; None where it says nothing."""
+    """Lines of an existing ledger, and the content of each; None if it has none."""
     try:
         lines = path.read_text("utf-8", errors="replace").splitlines()
     except OSError:
@@ -168,16 +170,16 @@ def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool)
     )
     table = ResultTable(
         section="audit",
-        title=f"Test scores of these subjects were seen under {_configurations(len(order))}",
+        title=f"Test scores of these subjects were evaluated with {_configurations(len(order))}",
         columns=("", "Configuration", "Subjects in common", "Split plan", "Models scored"),
         rows=rows,
-        note="In the order in which they were first seen, as far as the ledgers in this run's log/ and beside its "
-        f"folder ({LEDGER}) know; these also say when and by whom. The best of several is better than it will be.",
+        note="In the order of their first evaluation, from the ledgers in this run's log/ and next to its "
+        f"folder ({LEDGER}), which also contain times and users. The best of several is optimistic.",
     )
     others = len(order) - (own in order)
     warning = (
-        f"Test scores of these subjects were also seen under {_configurations(others)} other than this one. If it was "
-        "chosen by them, its scores are too good.",
+        f"Test scores of these subjects were also evaluated with {_configurations(others)} other than this one. If "
+        "this one was chosen by them, its scores are too good.",
     )
     return record.model_copy(
         update={"tables": (*record.tables, table), "warnings": (*record.warnings, *(warning if others else ()))}

@@ -51,7 +51,7 @@ def power_of_size(n: int, share: float | None, *, console: Console | None = None
         UsageError: a share outside (0, 1), or a size that is too small or too large to be simulated.
     """
     if share is not None and not 0 < share < 1:
-        raise UsageError("the share of positives lies between 0 and 1", got=f"{share:g}")
+        raise UsageError("the share of positives is between 0 and 1", got=f"{share:g}")
     screen = console or Console()
     with _waiting(screen, "simulating studies"):
         if share is None:
@@ -85,7 +85,7 @@ def summary(plan: Plan) -> str:
     metric, middle = METRICS[plan.metric], len(plan.truth) // 2
     return (
         f"{plan.task}, n = {plan.n}: at a true {metric.words} of {plan.truth[middle]:.2f} the interval is "
-        f"{plan.width[middle]:.2f} wide and lies above {metric.chance:g} in {plan.found[middle]:.0%} of studies."
+        f"{plan.width[middle]:.2f} wide and above {metric.chance:g} in {plan.found[middle]:.0%} of studies."
     )
 
 
@@ -116,7 +116,7 @@ def print_plan(task: Task, plan: Plan, screen: Console) -> None:
         'verdict "helps"': plan.gain_found,
     }
     screen.print(_table(f"gain over a control with a true {metric.words} of {plan.base:g}", gains))
-    screen.print(Text(f"Widths are medians, the rest are chances. {plan.method}.\n"))
+    screen.print(Text(f"Widths are medians, the others are probabilities. {plan.method}.\n"))
 
 
 def _table(title: str, columns: dict[str, tuple[float, ...]]) -> Table:

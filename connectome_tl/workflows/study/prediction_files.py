@@ -28,7 +28,7 @@ GAP_COLUMNS = {
 }
 CALIBRATED_COLUMNS = {
     "y_score": "probability of the positive class, recalibrated on the inner folds of that outer fold",
-    "y_pred": "class at the threshold that had the asked specificity on the inner folds",
+    "y_pred": "class at the threshold with the requested specificity on the inner folds",
 }
 
 

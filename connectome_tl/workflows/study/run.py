@@ -6,9 +6,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import yaml
+
 from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
-from connectome_tl.config import dump_settings, load_settings
+from connectome_tl.config import differences, dump_settings, load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
@@ -30,6 +32,9 @@ if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.training.schemes import StudyCohorts
     from connectome_tl.workflows.study.fitting import Found
     from connectome_tl.workflows.study.judge import Judgement
+
+_OTHER = "Give another --out, or delete the folder if that run is not needed."
+_SHOWN = 120  # characters of one changed setting
 
 
 def run_study(
@@ -137,7 +142,7 @@ def _tell_cost(
             tell(f"the cost was not predicted: {error}")
             return
         if found.seconds > WORTH_SAYING:
-            tell(f"{found.line}; --dry-run says what would be cheaper")
+            tell(f"{found.line}; --dry-run lists cheaper settings")
 
 
 def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
@@ -151,12 +156,8 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     splits = make_split_plan(target, settings.splits)
     check_sizes(splits, settings.learning_curve)
     begun = any((folder / "models").rglob("*.json"))  # settings may change if the run failed before its first fit
-    if begun and settings_file.is_file() and _without_jobs(settings_file.read_text("utf-8")) != _without_jobs(text):
-        raise UsageError(
-            "the folder contains a run with other settings",
-            file=settings_file,
-            remedy="Give another --out, or delete the folder if that run is not needed.",
-        )
+    if begun and settings_file.is_file():
+        _refuse_other(settings_file, text)
     if begun and plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
         raise UsageError(
             "the folder contains a run with another split plan: the target cohort has changed",
@@ -168,9 +169,33 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     return splits
 
 
-def _without_jobs(text: str) -> str:
-    # Results do not depend on the number of processes, so that a resumed run may use another.
-    return "\n".join(line for line in text.splitlines() if not line.startswith("n_jobs:"))
+def _refuse_other(begun: Path, text: str) -> None:
+    """Compare the settings that a run began with to those of this call.
+
+    Raises:
+        UsageError: other settings than the number of processes, on which results do not depend.
+    """
+    try:
+        before, now = (yaml.safe_load(one) or {} for one in (begun.read_text("utf-8"), text))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UsageError("the settings of the run in this folder cannot be read", file=begun, remedy=_OTHER) from error
+    changed = [line for line in differences(before, now) if not line.startswith("n_jobs: ")]
+    if not changed:
+        return
+    remedy = _OTHER
+    if len(changed) == 1 and changed[0].startswith("device: "):
+        there = before.get("device")
+        if there in ("cpu", "cuda"):
+            where = " on a machine with a GPU" if there == "cuda" else ""
+            remedy = (
+                f"A run continues on the device it began with. Give --set device={there}{where}, or give another --out."
+            )
+    raise UsageError(
+        "the folder contains a run with other settings",
+        got="; ".join(line[:_SHOWN] for line in changed[:4]) + (" ..." if len(changed) > 4 else ""),
+        file=begun,
+        remedy=remedy,
+    )
 
 
 def _write(

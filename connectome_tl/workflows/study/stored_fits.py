@@ -23,9 +23,9 @@ class StoredFits(FitStore):
 
 @dataclass(frozen=True)
 class SpotCheckedFits(StoredFits):
-    """Stored fits of which some are made again: all mixtures, which cost nothing, and a few that are trained.
+    """Stored fits of which some are made again: all mixtures, which take no time, and a few that are trained.
 
-    Which ones is a function of what is stored, so that nobody can choose what to leave as it was.
+    The choice is a function of the stored content, so that it cannot be avoided by an edit.
 
     Attributes:
         known: keys of fits that are compared elsewhere. exactly: whether fits are repeated to the last bit.
@@ -48,7 +48,7 @@ class SpotCheckedFits(StoredFits):
         return None if again else found
 
     def save(self, result: FitResult, *, keep_state: bool) -> None:
-        """Compare what was made again with what is stored.
+        """Compare a new fit with the stored one.
 
         Raises:
             DataError: they differ.
@@ -58,7 +58,7 @@ class SpotCheckedFits(StoredFits):
         wrong = [] if stored is None else unlike(stored, replace(result, arrays={}), exactly=self.exactly)
         if wrong:
             raise DataError(
-                f"a stored fit ({result.stage}) is not what the settings and data give: {', '.join(wrong)}",
+                f"a stored fit ({result.stage}) does not follow from the settings and data: {', '.join(wrong)}",
                 file=self.folder / f"{result.key}.json",
                 remedy="It was edited. Delete the folder models/ and run the study again.",
             )

@@ -69,7 +69,7 @@ def _finding(check: str, wrong: list[str], made_with: Mapping[str, str]) -> Find
         return Finding(
             check=check,
             status="failed",
-            what=f"not what the settings, data and results give: {'; '.join(wrong[:8])}",
+            what=f"does not follow from the settings, data and results: {'; '.join(wrong[:8])}",
             remedy="These files were edited. Run the study again.",
         )
     other = {name for name, number in versions().items() if made_with.get(name) != number}

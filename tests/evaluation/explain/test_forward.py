@@ -1,4 +1,4 @@
-"""The forward model: its covariance against formulas written out, and what it is for on planted truth."""
+"""The forward model: its covariance compared with explicit formulas, and its purpose on planted signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from connectome_tl.evaluation.explain.forward import ForwardModel, components
 
 
 def written_out(x: np.ndarray, explained: np.ndarray) -> np.ndarray:
-    """The same with matrices as the papers have them: one loop per entry, weights by solving, eigenvalues by roots."""
+    """The same with the matrices of the papers: one loop per entry, weights by solving, eigenvalues by roots."""
     n, p = x.shape
     spread = x.std(axis=0, ddof=1)
     z = (x - x.mean(axis=0)) / spread
@@ -58,7 +58,7 @@ def test_it_is_what_the_papers_say(n: int, p: int, monkeypatch: pytest.MonkeyPat
     assert len(ForwardModel.of(x)._components[1]) >= 1
     wanted = np.column_stack([written_out(x, one) for one in explained.T])
     np.testing.assert_allclose(ForwardModel.of(x).patterns(explained), wanted, rtol=1e-8, atol=1e-9)
-    monkeypatch.setattr(forward, "_BLOCK", 7)  # as columns that do not fit into memory at once
+    monkeypatch.setattr(forward, "_BLOCK", 7)  # as for columns that do not fit into memory
     np.testing.assert_allclose(ForwardModel.of(x).patterns(explained), wanted, rtol=1e-8, atol=1e-9)
 
 

@@ -1,4 +1,4 @@
-"""Stability, nulls and patterns against independent computations, and on planted truth."""
+"""Stability, null distributions and patterns compared with independent computations, and on planted signals."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def items_of_core(core: tuple[tuple[PlannedFold, ...], FitStore]) -> Items:
 def test_the_maps_of_the_observed_labeling_are_those_of_the_stored_fits(
     core: tuple[tuple[PlannedFold, ...], FitStore],
 ) -> None:
-    """Refitted by algebra, and loaded: two ways to the same numbers, for every method and kind of item."""
+    """Refitted by algebra and loaded models give the same numbers, for every method and kind of item."""
     planned, store = core
     items = items_of_core(core)
     moves = exchangeable_permutations(TARGET.ids, 3, 0)
@@ -97,7 +97,7 @@ def test_the_maps_of_the_observed_labeling_are_those_of_the_stored_fits(
 def test_a_model_fitted_again_on_its_own_outcomes_has_the_maps_of_the_run(
     model: str, study: StudySettings, splits: SplitPlan, tmp_path: Path
 ) -> None:
-    """The observed labeling comes from the stored fits, the first permutation moves nobody, the second moves all."""
+    """The observed labeling uses the stored fits; the first permutation moves no subject, the second moves all."""
     planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], model)
     store = FitStore(tmp_path)
     fit([plan for item in planned for plan in item.plans], COHORTS.by_name(), store=store)
@@ -141,7 +141,7 @@ def test_a_permutation_whose_training_diverges_counts_against_the_finding(
 def test_a_killed_null_goes_on_with_the_fits_that_were_made(
     study: StudySettings, splits: SplitPlan, tmp_path: Path
 ) -> None:
-    """Killed by SIGKILL after the first labeling: its fits stay as they are, and the maps are those of one go."""
+    """Killed by SIGKILL after the first labeling: its fits are unchanged, the maps those of an uninterrupted run."""
     planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], "network")
     planned = planned[:1]
     store, scratch = FitStore(tmp_path / "models"), tmp_path / "permuted"
@@ -205,7 +205,7 @@ def test_summaries_have_every_item_and_keep_the_strongest_edges(
 
 
 def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> None:
-    """Haufe's case: the signal lies in some edges, others carry only noise that these share. A linear model puts
+    """Haufe's example: some edges contain the signal, others only noise that the first share. A linear model puts
     large weights on the noise edges to cancel it; the pattern leaves them at 0."""
     rng = np.random.default_rng(0)
     n, n_signal, n_noise = 4000, 5, 5
@@ -220,7 +220,7 @@ def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> No
     pattern = np.abs(plain.patterns((x @ weights)[:, None])["edge"][:, 0])
     assert np.abs(weights[n_signal:]).min() > 0.5 * np.abs(weights[:n_signal]).max()
     assert pattern[:n_signal].min() > 5 * pattern[n_signal:].max()
-    # Of one number, Haufe's covariance formula up to the variance of the prediction; many rows need no regularising.
+    # For one output, Haufe's covariance formula up to the variance of the prediction; many rows need no regularisation.
     found = plain.patterns((x @ weights)[:, None])["edge"][:, 0]
     np.testing.assert_allclose(found, np.cov(x.T) @ weights, atol=0.03 * np.abs(found).max())
 
@@ -238,7 +238,7 @@ def test_p_values_of_the_largest_statistic_count_the_labelings_that_reach_it() -
     z = (np.abs(values) - centre[:, None]) / np.where(spread > 0, spread, np.inf)[:, None]
     assert p[0] == pytest.approx((z.max(axis=0) >= z[0, 0]).mean())
     undefined = values.copy()
-    undefined[:, 5:15] = np.nan  # labelings that could not be fitted count against the finding
+    undefined[:, 5:15] = np.nan  # labelings that could not be fitted count as exceeding the observed value
     assert beyond_largest(undefined)[0][4] == pytest.approx(11 / 200)
     assert np.isnan(beyond_largest(np.full((3, 5), np.nan))[0]).all()
 
@@ -308,7 +308,7 @@ def test_items_of_several_measures_have_one_edge_each_and_regions_sum_half_of_th
 
 def test_helpers_of_stability_at_their_limits() -> None:
     assert np.isnan(rank_correlation(np.ones(4), np.arange(4.0)))
-    assert overlap(np.zeros(6), np.zeros(6), 3) == 0.0  # nothing is among the strongest of a map of zeros
+    assert overlap(np.zeros(6), np.zeros(6), 3) == 0.0  # no item is among the strongest of a map of zeros
     assert top_of("region", 90) == 10
     assert top_of("region", 5) == 2
 

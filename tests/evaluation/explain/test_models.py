@@ -1,4 +1,4 @@
-"""Explanations of stored fits are those of what the fits predict: same numbers, and attributions that add up."""
+"""Explanations of stored fits agree with their predictions: same numbers, and attributions with the right sum."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_attributions_of_a_network_add_up_to_what_it_predicts() -> None:
     for target in targets_of(model.tasks):
         change = looked.value(target) - looked.reference_value(target)
         attributed = looked.attributions(target)
-        # Layer normalisation and rectifiers leave the quadrature an error of some per cent.
+        # Layer normalisation and rectifiers cause a quadrature error of a few per cent.
         assert looked.gap(target) < 0.1 * np.abs(change).mean()
         np.testing.assert_allclose(attributed.sum(axis=1), change, atol=0.15 * np.abs(change).max())
 
@@ -91,8 +91,10 @@ def test_what_a_mixture_says_is_what_its_parts_say_weighted() -> None:
 
 
 def test_occluding_a_region_of_a_linear_core_takes_away_the_attributions_of_its_columns() -> None:
-    """Two computations of one number: the source's score is followed back to its edges in one, computed again in the
-    other. The source is small enough for a linear core."""
+    """Two computations of one number: the source's score expressed by its edges, and computed again.
+
+    The source has few enough rows for a linear core.
+    """
     case = next(iter(KINDS_OF_STUDY.values()))
     plan, cohort, ids = case.plan("core"), case.cohorts.target, case.fold.test
     results = fit([plan], case.cohorts.by_name())
@@ -107,14 +109,14 @@ def test_occluding_a_region_of_a_linear_core_takes_away_the_attributions_of_its_
         attributed = looked.attributions(target)
         edges, own = attributed[:, : items.n_edges], attributed[:, items.n_edges : items.n_edges + items.n_regions]
         by_region = (items.incidence @ edges.T).T + own
-        # Scores that are cut to the source's range are the only thing that is not linear.
+        # The only nonlinearity is the limitation of scores to the source's range.
         clipped = view.source is not None and bool(
             ((view.source.scores <= view.source.fit.lower) | (view.source.scores >= view.source.fit.upper)).any()
         )
         assert not clipped
         np.testing.assert_allclose(looked.occlusions(target)[: items.n_regions].T, by_region, atol=1e-8)
         start = view.score(model.fit)[:, target.column] - view.attributions(model.fit, target.column).sum(axis=1)
-        # What is left without all attributions is the same for everybody: the score of the mean training row.
+        # Without all attributions the rest is the same for all subjects: the score of the mean training row.
         assert np.ptp(start) < 1e-8
 
 

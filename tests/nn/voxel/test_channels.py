@@ -35,7 +35,7 @@ def resnet(norm: str = "group", shortcut: str = "B", layers: tuple[int, ...] = (
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.BatchNorm3d):
                     setattr(module, name, nn.GroupNorm(4, child.num_features))
-    for module in net.modules():  # as after training: no norm is the identity
+    for module in net.modules():  # as after training: no normalisation layer is the identity
         if isinstance(module, (nn.BatchNorm3d, nn.GroupNorm)):
             nn.init.normal_(module.weight, 1.0, 0.3)
             nn.init.normal_(module.bias, 0.0, 0.3)
@@ -45,7 +45,7 @@ def resnet(norm: str = "group", shortcut: str = "B", layers: tuple[int, ...] = (
 
 
 class Concatenated(nn.Module):
-    """Maps of two layers side by side, each normalised where it is read."""
+    """Concatenated maps of two layers, each normalised where it is used."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -73,7 +73,7 @@ def test_the_gradient_passes_through_the_zero_padded_shortcut() -> None:
     assert out.shape == (1, 8, 4, 4, 4)
     out.sum().backward()
     assert h.grad is not None
-    # The block itself is silent: what arrives came along the shortcut, at every second voxel.
+    # The block outputs zero: the output is that of the shortcut, at every second voxel.
     assert h.grad[0, 0, ::2, ::2, ::2].eq(1).all()
     assert h.grad.sum() == 4 * 4**3
 

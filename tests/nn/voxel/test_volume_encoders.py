@@ -1,4 +1,4 @@
-"""One contract for all encoders of volumes: shapes, gradients, any grid, saving, float32 beside bfloat16."""
+"""One contract for all encoders of volumes: shapes, gradients, any grid, saving, float32 and bfloat16."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.branch import Branch, build_branch
 from connectome_tl.nn.model import build_model
-from connectome_tl.nn.voxel.precision import in_float32
+from connectome_tl.nn.voxel.convolutions import for_processors
 from connectome_tl.settings.images.volumes import (
     DenseNetEncoder,
     ImageEncoder,
@@ -76,7 +76,7 @@ def test_a_saved_encoder_gives_the_same_embedding(settings: ImageEncoder, tmp_pa
 def test_bfloat16_is_near_float32_in_values_and_gradients(settings: ImageEncoder) -> None:
     branch, given = branch_of(settings).train(), rows(4)
     branch(given)  # batch norms see one batch
-    in_float32(branch)
+    for_processors(branch)
     direction = torch.randn(4, branch.width, generator=torch.Generator().manual_seed(2))
     found = {}
     for rough in (False, True):
@@ -86,7 +86,7 @@ def test_bfloat16_is_near_float32_in_values_and_gradients(settings: ImageEncoder
         (embedding.float() * direction).sum().backward()
         gradient = torch.cat([p.grad.flatten() for p in branch.parameters() if p.grad is not None])
         found[rough] = (embedding.float().detach().flatten(), gradient)
-    # Rounding turns some rectified units on or off, which moves gradients more than values.
+    # Rounding switches some rectified units on or off, which changes gradients more than values.
     for exact, rough, least in zip(found[False], found[True], (0.98, 0.88), strict=True):
         assert rough.isfinite().all()
         cosine = torch.nn.functional.cosine_similarity(exact, rough, dim=0)

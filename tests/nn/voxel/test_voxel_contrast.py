@@ -1,4 +1,4 @@
-"""The contrastive loss on voxels: what it compares, and its banks."""
+"""The contrastive loss on voxels: its pairs and memory banks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fitted core: what it predicts, stores and refuses."""
+"""The fitted core: predictions, stored values and refusals."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_it_learns_a_planted_signal_and_predicts_new_rows() -> None:
 
 
 def test_left_out_predictions_are_blind_to_the_outcome_of_the_family() -> None:
-    """A fit whose choices are fixed: changing one family's outcome leaves its own left-out values alone."""
+    """A fit whose choices are fixed: changing one family's outcome does not change its own left-out values."""
     given = case()
     fixed = CoreSettings(penalties=(1.0,), relax=False, stein=False, average_below=0)
     blocks = [Block("clinical", given.narrow)]
@@ -44,7 +44,7 @@ def test_left_out_predictions_are_blind_to_the_outcome_of_the_family() -> None:
     first = fit_core(blocks, given.y[:, [0]], ["regression"], given.families, fixed)
     second = fit_core(blocks, moved[:, [0]], ["regression"], given.families, fixed)
     difference = np.abs(second.left_out - first.left_out)[:, 0]
-    # The stack's one weight still moves a little; the family's own outcome would move it by tens.
+    # The single weight of the stack still changes a little; the family's own outcome would change it by tens.
     assert difference[family].max() < 1.5
     assert difference[~family].max() > 0
 
@@ -103,7 +103,7 @@ def test_an_outcome_is_fitted_as_if_it_were_alone_and_its_missing_rows_were_not_
     assert np.isfinite(fit.left_out[:, [0, 1, 3]]).all()
     kept = [name for name, out in zip(given.families, gone, strict=True) if not out]
     assert fit.sizes.tolist() == [len(set(given.families))] * 2 + [len(set(kept)), len(set(given.families))]
-    # Kernels are scaled on all rows, so the two differ by the choice of a penalty at most.
+    # Kernels are scaled on all rows, so the two differ at most by the choice of a penalty.
     fewer = fit_core(given.blocks(~gone), y[~gone][:, [2]], ["regression"], kept, CoreSettings(clip=None))
     assert np.corrcoef(fit.predict(new)[:, 2], fewer.predict(new)[:, 0])[0, 1] > 0.99
 
@@ -197,7 +197,7 @@ def test_risks_keep_the_base_rate_and_the_order_of_scores() -> None:
 
 @pytest.mark.parametrize("kind", ["regression", "binary"])
 def test_a_source_score_gains_whatever_its_outcome_is_called(kind: str) -> None:
-    """40 rows know little of 60 columns; a score in another unit knows their sum, beside another one of noise."""
+    """40 rows contain little information on 60 columns; a score in another unit is their sum, a second one is noise."""
     found: dict[str, list[float]] = {"without": [], "other outcome": [], "same outcome": []}
     for seed in range(6):
         given, rng = case(240, seed=seed, twins=False), np.random.default_rng(seed)
@@ -220,7 +220,7 @@ def test_a_source_score_gains_whatever_its_outcome_is_called(kind: str) -> None:
 
 
 def test_scores_replace_the_blocks_that_they_are_computed_from_and_no_others() -> None:
-    """Where the scores say all, the weights of the covered block are small and those of the covariates stay."""
+    """With fully informative scores the weights of the covered block are small, but not those of the covariates."""
     given = case(60, twins=False)
     signal = given.wide[:, :20].sum(axis=1) / 4
     y = (3 * signal + 3 * given.narrow[:, 0])[:, None]
@@ -238,7 +238,7 @@ def test_scores_replace_the_blocks_that_they_are_computed_from_and_no_others() -
 
 
 def test_a_fit_with_scores_is_the_weighted_mean_of_its_parts() -> None:
-    """Single scores by scikit-learn, the prior weights and the likelihood written out."""
+    """Single scores by scikit-learn, with explicit prior weights and likelihood."""
     rng = np.random.default_rng(3)
     scores = rng.normal(size=(30, 2)) * [1.0, 20.0]
     y = 2 + scores @ [1.0, 0.02] + 2 * rng.normal(size=30)
@@ -269,7 +269,7 @@ def test_a_fit_with_scores_is_the_weighted_mean_of_its_parts() -> None:
 
 
 def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
-    """At 33 rows a free slope and free blocks would spoil it; in another unit the free slope saves it."""
+    """At 33 rows a free slope and free blocks increase the error; in another unit the free slope is necessary."""
     rng = np.random.default_rng(1)
     errors: dict[str, list[float]] = {"same unit": [], "other unit": [], "without": []}
     for seed in range(8):
@@ -289,7 +289,7 @@ def test_a_perfect_score_of_the_same_outcome_is_left_as_it_is() -> None:
 
 @pytest.mark.parametrize("kind", ["noise", "reversed", "out of range"])
 def test_a_score_that_does_not_carry_over_costs_next_to_nothing(kind: str) -> None:
-    """The outcome's own score may be of no use here: noise, the wrong sign, or cut to another range of ages."""
+    """The score of the same outcome may be of no use: noise, the wrong sign, or limited to another range of ages."""
     losses = []
     for seed in range(6):
         given = case(233, seed=seed, twins=False)

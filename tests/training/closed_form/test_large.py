@@ -1,4 +1,4 @@
-"""Many rows: the landmark form says so and predicts as the exact one does."""
+"""Many rows: the landmark form is reported and predicts like the exact one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connectome_tl.training.closed_form.core import fit_core
 
 
 def _scores(n: int, n_columns: int, settings: CoreSettings) -> tuple[str, float, float]:
-    """Form, R2 and AUC on new rows: traits that many columns share, and outcomes that sum them."""
+    """Form, R2 and AUC on new rows: traits shared by many columns, and outcomes that are sums of them."""
     rng = np.random.default_rng(0)
     traits = rng.normal(size=(n + 1000, 20))
     wide = traits @ rng.normal(size=(20, n_columns)) / 3 + rng.normal(size=(n + 1000, n_columns))

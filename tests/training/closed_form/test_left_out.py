@@ -44,7 +44,7 @@ def test_unpenalised_columns_equal_refits_with_those_columns_residualised() -> N
     path = spectrum.path(given.y, errors, np.array([5.0]))
     expected = np.empty_like(given.y)
     for train, test in LeaveOneGroupOut().split(z, groups=given.families):
-        # An unpenalised column: scaled so far up that its penalty does not count.
+        # An unpenalised column: scaled so that its penalty is negligible.
         wide = np.hstack([given.wide, 1e5 * given.narrow])
         expected[test] = Ridge(alpha=5.0, solver="svd").fit(wide[train], given.y[train]).predict(wide[test])
     np.testing.assert_allclose(given.y - errors + path[0], expected, rtol=1e-5)
@@ -81,7 +81,7 @@ def test_the_landmark_form_with_all_rows_is_the_exact_one() -> None:
     design = _design(np.ones((40, 1)), given.families)
     gram = given.wide @ given.wide.T
     exact, errors = Spectrum.of(gram, np.arange(40), design), design.residuals(given.y)
-    doubled = np.concatenate([np.arange(40), [0]])  # one landmark twice: not square, the same span
+    doubled = np.concatenate([np.arange(40), [0]])  # one landmark twice: not square, same span
     other = Spectrum.of(gram[:, doubled], doubled, design)
     np.testing.assert_allclose(
         exact.path(given.y, errors, PENALTIES), other.path(given.y, errors, PENALTIES), rtol=1e-5, atol=1e-5
@@ -112,7 +112,7 @@ def test_the_slope_and_the_penalty_have_the_least_error_of_all() -> None:
 def test_a_stack_of_labels_is_never_constant() -> None:
     rng = np.random.default_rng(3)
     errors = rng.normal(size=(30, 2))
-    path = -np.abs(rng.normal(size=(3, 1, 1))) * errors  # no prediction is of any use
+    path = -np.abs(rng.normal(size=(3, 1, 1))) * errors  # no prediction is informative
     shares, prediction = stack([path], errors, np.array([True, False]), 0)
     assert not shares[0][:, 0].any()
     assert shares[0][:, 1].sum() == 1
@@ -127,7 +127,7 @@ def test_the_kernel_average_is_the_integral_over_scales(n_blocks: int) -> None:
     y = (given.y - given.y.mean(axis=0)) / given.y.std(axis=0)
     errors = design.residuals(y)
     dual, added = kernel_average(grams, y, errors, design, sobol_points(1024, n_blocks, -7.0, 3.0))
-    # By hand: a midpoint rule over the box, each model by the textbook formulas in the space of all rows.
+    # Explicitly: a midpoint rule over the box, each model by the textbook formulas in the space of all rows.
     steps = 400 if n_blocks == 1 else 60
     axis = -7 + 10 * (np.arange(steps) + 0.5) / steps
     one, total, mean, left = np.ones((12, 1)), np.zeros(2), np.zeros((12, 2)), np.zeros((12, 2))

@@ -1,4 +1,4 @@
-"""Small simulated rows of volumes for the tests of this room."""
+"""Small simulated rows of volumes for the tests in this folder."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def planted(n: int = 24, size: int = 12) -> tuple[VolumeRows, np.ndarray, np.nda
 
 
 def rows_of(sim: SimulatedVolumes) -> VolumeRows:
-    """Standardised over each head, as the gridding does."""
+    """Standardised over each head, as in the conversion to grids."""
     inside = sim.labels > 0
     volumes = np.zeros_like(sim.volumes)
     for i, mask in enumerate(inside):

@@ -1,4 +1,4 @@
-"""The age gap: its correction on training rows, and cases against controls."""
+"""The age gap: its correction on training rows, and comparison of cases with controls."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from connectome_tl.training.images.age_gap import classify_by_gap, fit_age_bias,
 RNG = np.random.default_rng(0)
 AGE = RNG.uniform(0, 24, 200)
 IDS = tuple(f"s{i}" for i in range(200))
-PREDICTED = 6 + 0.5 * AGE + RNG.normal(0, 1, 200)  # leans towards the mean
+PREDICTED = 6 + 0.5 * AGE + RNG.normal(0, 1, 200)  # shrunk towards the mean
 
 
 def test_a_corrected_gap_does_not_depend_on_age() -> None:

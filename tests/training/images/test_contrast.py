@@ -1,4 +1,4 @@
-"""Contrast as an adaptation and beside a segmentation; nothing of it at inference."""
+"""Contrast as an adaptation and with a segmentation; it has no effect at inference."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def test_it_segments_new_subjects_better_than_the_commonest_class() -> None:
     test = rows.at(range(18, 24))
     labels, n_classes = test.need_labels(), int(rows.need_labels().max()) + 1
     found = fitted.segment(test.volumes)
-    # At 16^3 the other classes have a voxel's width or ten voxels in all.
+    # At 16^3 the other classes are one voxel wide or have ten voxels in total.
     score = dice(found, labels, n_classes)[:, [2, 3]].mean()
     print(f"mean Dice of cortex and white matter {score:.3f}")
     assert score > 0.5

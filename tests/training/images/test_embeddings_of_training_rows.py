@@ -1,4 +1,4 @@
-"""Embeddings of training rows come from networks that had not seen them, turned to common axes."""
+"""Embeddings of training rows come from networks that have not seen them, rotated to common axes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ N, WIDTH, NETWORKS = 120, 6, 4
 
 
 def networks(leak: float, seed: int = 0) -> tuple[list[np.ndarray], list[np.ndarray], np.ndarray, np.ndarray]:
-    """Embeddings of one signal in axes of their own; a network that saw a row also knows the noise of its outcome."""
+    """Embeddings of one signal in different axes; a network that has seen a row also has its outcome's noise."""
     rng = np.random.default_rng(seed)
     signal, noise = rng.normal(size=(N, WIDTH)), rng.normal(size=N)
     held = [np.arange(k, 80, NETWORKS) for k in range(NETWORKS)]  # rows from 80 on are test rows
@@ -37,7 +37,7 @@ def test_turned_to_common_axes_all_networks_say_the_same() -> None:
 
 
 def test_what_a_network_learnt_of_a_row_is_not_in_its_embedding() -> None:
-    """The least-squares share of the noise is that of chance, where it is large in what saw the rows."""
+    """The least-squares fraction of the noise is at chance; it is large in networks that have seen the rows."""
     chance = WIDTH / 79
     shares = []
     for seed in range(20):

@@ -1,4 +1,4 @@
-"""A poisoned test volume changes no bit of what is fitted."""
+"""A corrupted test volume changes no bit of any fitted state."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_poisoned_test_volume_changes_nothing_fitted(fit: Callable[[VolumeRows
     poisoned = replace(rows, volumes=volumes, ages=ages, labels=labels)
     train = rows.ids[:10]
     assert content_hash(fit(rows, train)) == content_hash(fit(poisoned, train))
-    # The test can fail: a poisoned training volume does change it.
+    # The test can fail: a corrupted training volume does change it.
     other = rows.volumes.clone()
     other[3] *= 1.5
     changed_labels = rows.need_labels().clone()

@@ -1,6 +1,6 @@
-"""The image methods on a GPU: networks are trained there, and what is fitted is back in memory.
+"""The image methods on a GPU: networks are trained there, and fitted state is returned to memory.
 
-Methods without random numbers on the device agree with the processor; after a few steps of AdamW, which divides
+Methods without random numbers on the device agree with the CPU; after a few steps of AdamW, which divides
 gradients by their size, rounding errors have become differences of up to 1e-3 of the predicted values.
 """
 
@@ -94,7 +94,7 @@ def test_maps(both: tuple[VolumeRows, VolumeRows]) -> None:
     net = nn.Sequential(SmallEncoder(), nn.Linear(8, 1)).eval()
     found = fit_noise_map(net, both[1], both[1].ids, NoiseMap(width=4, depth=2, descent=BRIEF), 0)
     assert in_memory(found.network)
-    assert in_memory(net)  # the predictor comes back
+    assert in_memory(net)  # the predictor is moved back
     assert np.isfinite(found.maps(both[0].volumes[:2])).all()
     volumes = both[0].volumes[:2]
     for make in (occlusion_maps, gradient_maps):

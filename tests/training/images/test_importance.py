@@ -1,4 +1,4 @@
-"""Importance maps against planted regions, with a predictor whose regions are known exactly."""
+"""Importance maps compared with planted regions, with a predictor whose regions are known exactly."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SIZE = 16
 GRID = np.stack(np.meshgrid(*[np.arange(SIZE) - 7.5] * 3, indexing="ij"))
 BRAIN = np.sqrt((GRID**2).sum(axis=0)) < 7.0
 SIDES = [np.sqrt(((GRID - np.array([x, 0.0, 1.0])[:, None, None, None]) ** 2).sum(axis=0)) < 2.5 for x in (-3.5, 3.5)]
-CORNER = (slice(2, 5), slice(6, 9), slice(6, 9))  # says which side counts
+CORNER = (slice(2, 5), slice(6, 9), slice(6, 9))  # defines the relevant side
 SETTINGS = NoiseMap(width=4, depth=2, descent=Descent(steps=80, batch_size=6, learning_rate=1e-2))
 
 
 class Brightness(nn.Module):
-    """The mean of a region; on the side that a corner names when there are two."""
+    """The mean of a region; with two regions, on the side defined by a corner."""
 
     def __init__(self, regions: list[np.ndarray]) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Taylor pruning: scores against the removal of each filter, and a whole run on a small network."""
+"""Taylor pruning: scores compared with the removal of each filter, and a whole run on a small network."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def trained() -> Trained:
     radii = rng.uniform(2, 5, N_ROWS)
     balls = (np.sqrt((grid**2).sum(axis=0)) < radii[:, None, None, None]) + rng.normal(0, 0.3, (N_ROWS, 12, 12, 12))
     volumes = torch.tensor(balls[:, None], dtype=torch.float32)
-    # Ages are never predicted without error: with nothing left to learn all first derivatives are 0.
+    # Ages are never predicted without error: at a minimum of the loss all first derivatives are 0.
     target = torch.tensor((radii - radii.mean()) / radii.std() + rng.normal(0, 0.5, N_ROWS), dtype=torch.float32)
 
     def layer(n_in: int, n_out: int, stride: int) -> list[nn.Module]:

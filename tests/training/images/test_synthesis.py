@@ -1,4 +1,4 @@
-"""Synthetic volumes: whom they are made from, how near they come, what the generator knows of age."""
+"""Synthetic volumes: their source subjects, their accuracy, and the generator's dependence on age."""
 
 from __future__ import annotations
 

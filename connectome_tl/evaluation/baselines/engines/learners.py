@@ -91,7 +91,8 @@ def _predict(design: Design, y_train: np.ndarray, binary: bool, learner: Learner
     """Probability of class 1, or value, (n_test,)."""
     seen = np.isfinite(y_train)
     x_train = design.train
-    varies = x_train.shape[1] > 0 and bool((np.nanstd(x_train, axis=0) > 0).any())
+    # Unlike nanstd, these do not warn of a column without any value.
+    varies = x_train.shape[1] > 0 and bool((np.fmax.reduce(x_train, axis=0) > np.fmin.reduce(x_train, axis=0)).any())
     enough = seen.sum() >= 2 * MIN_PER_CLASS and (
         not binary or min(y_train[seen].sum(), (1 - y_train[seen]).sum()) >= MIN_PER_CLASS
     )

@@ -1,0 +1,247 @@
+"""Read what a report page says of each quantity.
+
+Only the page is read, as a reader would: sentences, tables, printed numbers. A quantity is, for example, the score of
+the full model against chance, or its difference to the clinical covariates. All claims on it must have a common
+meaning, and all its printed values and intervals must be equal (`page_checks.py`).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from page_reader import Node, cells_of, rows_of, section
+
+from connectome_tl.settings.models import MODELS
+
+BETTER, WORSE, NOTHING, UNCLEAR, UNUSED = "better", "worse", "no benefit", "cannot tell", "not applicable"
+NOT_BETTER = frozenset({WORSE, NOTHING, UNCLEAR, UNUSED})
+WORDS = {
+    "helps": BETTER, "better": BETTER, "harms": WORSE, "worse": WORSE, "harms (negative transfer)": WORSE,
+    "no benefit": NOTHING, "cannot tell": UNCLEAR, "not applicable": UNUSED,
+}  # fmt: skip
+NUMBER = r"[−+-]?\d*\.?\d+"
+LEVEL = re.compile(
+    "could not be scored|not distinguishable from|some signal|predicted better than|predicted worse than", re.I
+)
+LEVELS = {"could": "not scored", "not": UNCLEAR, "some": UNCLEAR, "predicted better than": BETTER}
+HALF = 0.0051  # of the last printed digit
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What one place says of a quantity.
+
+    Attributes:
+        about: outcome and quantity, for example (delay, clinical_only).
+        words: meanings that the words allow; empty where the place prints numbers only.
+        value, interval: as printed; None where the place has none.
+    """
+
+    about: tuple[str, str]
+    where: str
+    words: frozenset[str] = frozenset()
+    value: float | None = None
+    interval: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One outcome of the study, as the page names it."""
+
+    title: str  # in tables and headings
+    label: str  # in sentences
+    metric: str  # label of the primary metric
+    chance: float
+
+
+def claims_of(page: Node, outcomes: Sequence[Outcome]) -> list[Claim]:
+    """Every claim of a page."""
+    return [*(claim for one in outcomes for claim in _of_outcome(page, one)), *_of_answer(page, outcomes)]
+
+
+def _of_outcome(page: Node, one: Outcome) -> Iterator[Claim]:
+    verdict = section(page, "verdict")
+    glance = rows_of(next(verdict.all("table", "glance")))
+    titles = cells_of(next(verdict.all("thead")))
+    cells = next(row for row in glance if row[0].startswith(one.title))
+    yield Claim((one.title, ""), "at a glance", frozenset(), *numbers(cells[1].removeprefix(one.metric)))
+    for title, cell in zip(titles[3:], cells[3:], strict=True):
+        if cell != "n/a":
+            word = next(word for word in sorted(WORDS, key=len, reverse=True) if cell.startswith(word))
+            yield Claim((one.title, _QUESTIONS[title]), "at a glance", frozenset({WORDS[word]}),
+                        *numbers(cell.removeprefix(word)))  # fmt: skip
+    item = next(li for li in next(verdict.all("ul", "verdicts")).all("li") if li.text.startswith(f"{one.title}."))
+    line = next(item.all("p")).text.removeprefix(f"{one.title}.").strip()
+    yield from of_headline(line, one, "headline")
+    yield from _of_details(item, one)
+    yield from _of_evidence(page, one)
+    yield from _of_scores(page, one)
+
+
+_QUESTIONS = {
+    "Beyond nuisance": "nuisance_only", "Beyond site": "site_only", "Beyond clinical": "clinical_only",
+    "Transfer": "scratch", "Stage 1": "no_pretrain", "Stage 2": "no_adapt",
+}  # fmt: skip
+_ALONE = {"clinical covariates": "clinical_only", "nuisance variables": "nuisance_only", "the site": "site_only"}
+_TRANSFER = {
+    "transfer helps": BETTER, "transfer harms": WORSE, "transfer brings no benefit": NOTHING,
+    "it remains unclear whether transfer helps": UNCLEAR, "transfer does not affect the result": UNUSED,
+}  # fmt: skip
+
+
+def of_headline(line: str, one: Outcome, where: str) -> Iterator[Claim]:
+    """Clauses of a headline."""
+    for clause in line.rstrip(".").split("; "):
+        clause = clause[:1].lower() + clause[1:]
+        if LEVEL.match(clause):
+            yield Claim((one.title, ""), where, _level(clause))
+        elif clause.startswith("transfer ") or "whether transfer" in clause:
+            yield Claim((one.title, "scratch"), where, _transfer(clause))
+        elif "better than" in clause:
+            words = NOT_BETTER if clause.startswith("not shown") else frozenset({BETTER})
+            for name, control in _ALONE.items():
+                if re.search(rf"(than|,|and|or) {name}\b", clause):
+                    yield Claim((one.title, control), where, words)
+        elif clause.startswith(("worse than ", "a lower score than ")):
+            yield from _of_rival(clause, one, where)
+
+
+def _of_rival(clause: str, one: Outcome, where: str) -> Iterator[Claim]:
+    """`worse than ridge (AUC .70 against .60)`, `a lower score than ridge (...), possibly by chance`."""
+    rest = clause.partition(" than ")[2]
+    found = [spec for spec in MODELS.values() if spec.words and rest.startswith(spec.words)]
+    if not found:
+        raise ValueError(f"no model is named in {clause!r}")
+    name = max(found, key=lambda spec: len(spec.words)).name
+    words = frozenset({WORSE}) if clause.startswith("worse") else NOT_BETTER - {WORSE}
+    yield Claim((one.title, name), where, words)
+    values = re.search(rf" ({NUMBER}) against ({NUMBER})\)", rest)
+    if values:
+        yield Claim((one.title, f"score of {name}"), where, value=number(values[1]))
+        yield Claim((one.title, ""), where, value=number(values[2]))
+        if values[1] == values[2]:
+            yield Claim((one.title, "a baseline is ahead"), where, frozenset({"by an invisible difference"}))
+
+
+def _level(clause: str) -> frozenset[str]:
+    match = LEVEL.match(clause)
+    assert match is not None
+    found = match[0]
+    return frozenset({LEVELS.get(found, LEVELS.get(found.split()[0], WORSE))})
+
+
+def _transfer(clause: str) -> frozenset[str]:
+    return frozenset({next(word for start, word in _TRANSFER.items() if clause.startswith(start))})
+
+
+def _of_details(item: Node, one: Outcome) -> Iterator[Claim]:
+    """Sentences below the headline: details, cautions, negative transfer."""
+    starts = {
+        "Better than": BETTER, "Worse than": WORSE, "No better than": NOTHING, "Whether it is": UNCLEAR,
+        "Not applicable": UNUSED,
+    }  # fmt: skip
+    names, texts = list(item.all("dt")), list(item.all("dd"))
+    for name, text in zip(names, texts, strict=True):
+        if name.text == "How well":
+            yield Claim((one.title, ""), "how well", frozenset(), *numbers(text.text.partition(").")[0]))
+        elif name.text in _QUESTIONS:
+            word = next((word for start, word in starts.items() if text.text.startswith(start)), None)
+            if word is not None:
+                yield Claim((one.title, _QUESTIONS[name.text]), "details", frozenset({word}), *numbers(text.text))
+        else:
+            for line in text.all("span", "line"):
+                subject, _, rest = line.text.partition(": ")
+                spec = next((m for m in MODELS.values() if m.subject == subject and m.of == "full"), None)
+                if spec is not None:
+                    said = {**WORDS, "brings no benefit": NOTHING, "harms: this": WORSE}
+                    word = next(word for start, word in said.items() if rest.startswith(start))
+                    printed = (None, None) if word == UNUSED else numbers(rest)
+                    yield Claim((one.title, spec.name), "stages and parts", frozenset({word}), *printed)
+    for caution in item.all("span"):
+        if caution.text.endswith("may explain the prediction."):
+            control = "site_only" if caution.text.startswith("The site") else "nuisance_only"
+            yield Claim((one.title, control), "caution", NOT_BETTER)
+            yield Claim((one.title, ""), "caution", frozenset({BETTER}))
+    for note in item.all("p", "harm"):
+        label = note.text.split('"')[1]
+        yield Claim((one.title, named(label)), "negative transfer", frozenset({WORSE}))
+
+
+def _of_evidence(page: Node, one: Outcome) -> Iterator[Claim]:
+    article = next(a for a in page.all("article", "task") if next(a.all("h3")).text.startswith(one.title))
+    for table in article.all("table"):
+        caption = next(table.all("caption")).text
+        for cells in rows_of(table):
+            if "differences" in table.names.get("class", ""):
+                if "(" in cells[0] and named(cells[0], strict=False) is None:
+                    continue  # a difference of another model than the full one
+                word = next(w for w in sorted(WORDS, key=len, reverse=True) if cells[2].endswith(w))
+                yield Claim((one.title, str(named(cells[0]))), "differences", frozenset({WORDS[word]}),
+                            *numbers(cells[2]))  # fmt: skip
+            elif "forest" in table.names.get("class", ""):
+                yield _score(one, cells[0], "all models", cells[2])
+            elif caption.startswith("Learning curve"):
+                yield _score(one, cells[0], "learning curve", cells[-1])
+
+
+def _of_scores(page: Node, one: Outcome) -> Iterator[Claim]:
+    shown = section(page, "scores")
+    for table in shown.all("table", "scores"):
+        caption = next(table.all("caption")).text
+        if caption.startswith(one.title) and "fitted model" not in caption:
+            column = cells_of(next(table.all("thead"))).index(one.metric)
+            for cells in rows_of(table):
+                yield _score(one, cells[0], "all scores", cells[column])
+    for table in shown.all("table", "plain"):
+        if next(table.all("caption")).text.startswith("Paired differences"):
+            for task, model, against, _, metric, value, interval, _, word, *_ in rows_of(table):
+                if task == one.label and model == MODELS["full"].label and metric == one.metric:
+                    yield Claim((one.title, str(named(against))), "paired differences", frozenset({WORDS[word]}),
+                                *numbers(f"{value} {interval}"))  # fmt: skip
+
+
+def _score(one: Outcome, label: str, where: str, cell: str) -> Claim:
+    name = named(label)
+    value, interval = numbers(cell)
+    return Claim((one.title, "" if name == "full" else f"score of {name}"), where, frozenset(), value, interval)
+
+
+def _of_answer(page: Node, outcomes: Sequence[Outcome]) -> list[Claim]:
+    """Clauses of the summary: outcomes, a colon, and what holds for them."""
+    found = []
+    for part in next(page.all("p", "answer")).text.rstrip(".").split("; "):
+        names, _, clause = part.partition(": ")
+        for one in outcomes:
+            if one.title not in re.split(", | and ", names):
+                continue
+            if LEVEL.match(clause):
+                found.append(Claim((one.title, ""), "answer", _level(clause)))
+            elif "transfer" in clause:
+                found.append(Claim((one.title, "scratch"), "answer", _transfer(clause)))
+            elif "baseline scores better" in clause:
+                found.append(Claim((one.title, "a baseline is ahead"), "answer", frozenset({"yes"})))
+    return found
+
+
+def named(label: str, *, strict: bool = True) -> str | None:
+    """The model with this label."""
+    name = next((name for name, spec in MODELS.items() if spec.label == label), None)
+    if name is None and strict:
+        raise ValueError(f"no model is called {label!r}")
+    return name
+
+
+def number(text: str) -> float:
+    """A printed number."""
+    return float(text.replace("−", "-"))
+
+
+def numbers(text: str) -> tuple[float | None, tuple[float, float] | None]:
+    """The first number of a cell or sentence, and its interval, `[a, b]` or `a to b`."""
+    interval = re.search(rf"\[({NUMBER}), ({NUMBER})\]", text) or re.search(rf"interval ({NUMBER}) to ({NUMBER})", text)
+    before = text[: interval.start()] if interval else text
+    value = re.search(rf"(?<![\w.])({NUMBER})(?!\d| ?%)", before.partition("n = ")[0])
+    ends = None if interval is None else (number(interval[1]), number(interval[2]))
+    return (None if value is None else number(value[1])), ends
