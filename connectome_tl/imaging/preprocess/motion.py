@@ -36,6 +36,7 @@ from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displace
 from connectome_tl.imaging.read.dwi import Dwi
 
 _SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
+_LOST_MM = 2.5  # standard deviation of a pose that is not taken over before the last iteration
 _WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed in the last iteration as before
 _FURTHER = 0.5  # of the mean change of a shell that is added to it
 _EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
@@ -149,7 +150,9 @@ def _round(
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
         slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
         pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
-        return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
+        noise = noise_of(slopes, smooth[volume], pose, ground, widths[volume])
+        lost = not last and np.sqrt(np.trace(noise) / 6) > _LOST_MM
+        return poses[volume] if lost else pose, noise
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
     return np.stack(found), np.stack(noise)
