@@ -18,16 +18,15 @@ demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
 # Style and types need one core for a while: they are checked beside the first tests, and their result is printed last.
+CHECKS := ( $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports )
+
 test: install
-	@$(MAKE) --no-print-directory check >.venv/check.log 2>&1 & check=$$!; \
+	@$(CHECKS) >.venv/check.log 2>&1 & check=$$!; trap 'kill $$check' INT TERM; \
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal; tests=$$?; \
 	wait $$check; style=$$?; cat .venv/check.log; exit $$((tests || style))
 
 check: install
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(CHECKS)
 
 # The wheel in empty environments (base, [learn], [voxel]), tried from another folder. Takes some minutes.
 wheel-test: install

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.audit.compared import compared, unknown_models
-from connectome_tl.audit.rounding import NEAR, near, repeats_exactly, same_state
+from connectome_tl.audit.rounding import NEAR, TIMES, TOO_NOISY, near, noise_between, repeats_exactly, same_state
 from connectome_tl.audit.stored import Apply
 from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan
@@ -30,6 +30,7 @@ from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.fitted import fitted_model
 from connectome_tl.training.schemes import StudyCohorts
 
+_CONSTANT = 1e-4  # SD of scores that hardly differ between subjects
 _APPLIED = 16  # rows that a fit without predictions is applied to
 
 
@@ -93,10 +94,20 @@ class Replay:
         """Whether a fit of this fold equals another one, up to the rounding that its twin shows."""
         return same_state(one, two, exactly=self.exactly, twin=self.twins.get(one.key))
 
-    def rounding(self, results: dict[str, FitResult]) -> float | None:
+    def too_noisy(self, results: dict[str, FitResult]) -> str:
+        """Reason why fits on this device cannot be compared with `results`, or an empty text."""
+        noise = max((noise_between(results[key], twin) for key, twin in self.twins.items()), default=0.0)
+        if TIMES * noise <= TOO_NOISY:
+            return ""
+        return f"fits repeated on this device differ by up to {noise:.1%}, too much to recognise a leak"
+
+    def rounding(self, results: dict[str, FitResult], recorded: pd.DataFrame) -> float | None:
         """Largest difference of a prediction between the fits of this fold and their twins, as a fraction of its SD.
 
         None where fits are repeated to the last bit.
+
+        Args:
+            recorded: predictions of the run, whose SD is taken by task and model. Constant scores have no influence.
         """
         if self.exactly:
             return None
@@ -106,8 +117,9 @@ class Replay:
             for fits in (results, {**results, **self.twins})
         )
         gap = (one["y_score"] - two["y_score"]).abs()
-        spread = one.groupby(["task", "model"])["y_score"].transform("std").fillna(0.0).clip(lower=1e-6)
-        return float((gap / spread).max())
+        spreads = recorded.groupby(["task", "model"])["y_score"].std()
+        spread = pd.Series(spreads.reindex(list(zip(one["task"], one["model"], strict=True))).to_numpy(), one.index)
+        return float((gap / spread)[spread > _CONSTANT].max()) if (spread > _CONSTANT).any() else 0.0
 
     def applied(self, results: dict[str, FitResult]) -> Apply:
         """A function that returns predictions and embeddings of a fit for its first training rows."""
@@ -154,7 +166,7 @@ def replay_findings(
     ]
     again = pd.concat([table for table in simple if len(table)] or [pd.DataFrame()], ignore_index=True)
     networks = pd.concat(tables, ignore_index=True)
-    rounding = replay.rounding(results)
+    rounding = replay.rounding(results, predictions)
     findings = [compared("networks fitted again (all folds)", networks, predictions, rounding=rounding)]
     if len(again):
         findings.append(compared("baselines fitted again (all folds)", again, predictions))
@@ -206,8 +218,9 @@ def _poisoned(
 ) -> Finding:
     """Corrupt the fold's test rows in all cohorts; all fitted state must be the same, bit by bit on the CPU."""
     check = "poisoned test fold"
-    if replay.not_poisoned:
-        return Finding(check=check, status="skipped", what=replay.not_poisoned)
+    reason = replay.not_poisoned or replay.too_noisy(results)
+    if reason:
+        return Finding(check=check, status="skipped", what=reason)
     cohorts = replay.spoiled
     poisoned = replay.planned(cohorts)
     again = _fit(replay, poisoned, cohorts, progress)
@@ -248,6 +261,8 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
 def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, FitResult]) -> Finding:
     """Reverse the rows of the target, and predict half of the test subjects in another order and batch."""
     check = "order, subset and batch size"
+    if replay.too_noisy(results):
+        return Finding(check=check, status="skipped", what=replay.too_noisy(results))
     target = replay.cohorts.target
     turned = replay.cohorts.with_role("target", target.take(target.ids[::-1]))
     some = replay.fold.test[::-2]

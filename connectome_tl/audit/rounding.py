@@ -19,6 +19,7 @@ from connectome_tl.training.checkpoint import FitResult
 NEAR, NEAR_ZERO = 0.01, 1e-3
 # Largest difference between two repetitions, as a multiple of that between two others, or of this fraction of the norm.
 TIMES, SMALLEST = 30.0, 1e-6
+TOO_NOISY = 0.3  # limit of an array, as a fraction of its norm, from which on the comparison of fits shows nothing
 _TRAINED = "state/"  # arrays that are trained; the others are computed on the processor
 
 
@@ -61,6 +62,18 @@ def same_state(one: FitResult, two: FitResult, *, exactly: bool, twin: FitResult
     apart = sum(_distance(one.arrays[name], two.arrays[name]) ** 2 for name in trained)
     size = sum(_distance(one.arrays[name], 0.0) ** 2 for name in trained)
     return apart <= NEAR**2 * size and near(one.curve.tolist(), two.curve.tolist())
+
+
+def noise_between(one: FitResult, twin: FitResult) -> float:
+    """Median over the trained arrays of the difference between two repetitions, as a fraction of the norm."""
+    if not alike_in_shape(one, twin):
+        return float("inf")
+    moved = [
+        _distance(value, twin.arrays[name]) / size
+        for name, value in one.arrays.items()
+        if name.startswith(_TRAINED) and (size := _distance(value, 0.0))
+    ]
+    return float(np.median(moved)) if moved else 0.0
 
 
 def equal_state(one: FitResult, two: FitResult) -> bool:

@@ -13,6 +13,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.core import PREDICTABLE
 
 # Another processor or library version moves float32 fits by about this much (share of the scores' spread).
 TOLERANCE = 0.02
@@ -27,6 +28,7 @@ class _Compared:
     trained_equal: int = 0  # networks that predict the same to the last bit
     trained_apart: int = 0
     silent: list[tuple[FitResult, FitResult]] = field(default_factory=list)  # fits without predictions, and mixtures
+    rounded: int = 0  # of these, fits of the same outputs whose numbers differ
 
 
 def stored_finding(
@@ -55,6 +57,9 @@ def stored_finding(
             _compare(stored, again, seen, exactly)
     here = exactly and seen.trained_equal > 0 and not seen.trained_apart
     for stored, again in seen.silent:
+        if here and _rounded(stored, again, apply):
+            seen.rounded += 1
+            continue
         seen.wrong += [f"{again.key[:12]} ({again.stage}): {what}" for what in _silent(stored, again, here, apply)]
     if seen.wrong:
         more = f" and {len(seen.wrong) - 5} more" if len(seen.wrong) > 5 else ""
@@ -66,12 +71,12 @@ def stored_finding(
         )
     if not n_seen:
         return Finding(check=check, status="skipped", what="the run keeps none of this version of the package")
-    if exactly and seen.trained_equal and seen.trained_apart:
+    apart = seen.trained_apart + seen.rounded
+    if exactly and seen.trained_equal and apart:
         return Finding(
             check=check,
             status="warning",
-            what=f"equal to the last bit: {counted(seen.trained_equal, 'network')}; only up to rounding: "
-            f"{seen.trained_apart}",
+            what=f"equal to the last bit: {counted(seen.trained_equal, 'network')}; only up to rounding: {apart}",
             remedy="A run that was resumed on another machine is like this. On one machine, all networks are equal.",
         )
     return Finding(check=check, status="passed", what=f"{counted(n_seen, 'fit')} predict the same")
@@ -102,9 +107,35 @@ def _silent(stored: FitResult, again: FitResult, here: bool, apply: Apply | None
         return []
     if not alike_in_shape(stored, again) or not near(stored.plain, again.plain):
         return ["fitted numbers of other names or shapes"]
-    pairs = zip(apply(replace(stored, plain=again.plain)), apply(again), strict=True)
-    gaps = [float(np.abs(one - two).max(initial=0.0)) for one, two in pairs if not _close(one, two)]
+    gaps = _gaps(stored, again, apply)
     return [f"what it computes differs by up to {max(gaps):.3g}"] if gaps else []
+
+
+def _rounded(stored: FitResult, again: FitResult, apply: Apply | None) -> bool:
+    """Whether a network that the run did not use differs in its numbers but not in its outputs.
+
+    It may have been made on another machine before the run was resumed here. Others would have changed the networks
+    that were trained from them.
+    """
+    is_used = bool(again.facts.get(PREDICTABLE, 1.0))
+    if is_used or not stored.arrays or apply is None or same_state(stored, again, exactly=True):
+        return False
+    if not alike_in_shape(stored, again) or not near(stored.plain, again.plain):
+        return False
+    return not _gaps(stored, again, apply)
+
+
+def _gaps(stored: FitResult, again: FitResult, apply: Apply) -> list[float]:
+    """Largest differences of the outputs that differ by more than another processor explains."""
+    pairs = zip(apply(replace(stored, plain=again.plain)), apply(again), strict=True)
+    return [
+        float(np.abs(one - two).max(initial=0.0)) for one, two in pairs if not (_close(one, two) or _near(one, two))
+    ]
+
+
+def _near(one: np.ndarray, two: np.ndarray) -> bool:
+    """Whether all columns together agree; single columns of an embedding may hardly vary between subjects."""
+    return bool(np.linalg.norm(one - two) <= TOLERANCE * np.linalg.norm(two - two.mean(axis=0)))
 
 
 def _close(one: np.ndarray, two: np.ndarray) -> bool:

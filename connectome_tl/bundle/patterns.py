@@ -24,7 +24,8 @@ _DAY2, _MONTH2 = r"(?:0[1-9]|[12]\d|3[01])", r"(?:0[1-9]|1[0-2])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
 _ORDINAL = r"(?:st|nd|rd|th|\.|er)?"
 # Letters beyond f cannot belong to a hexadecimal number.
-_BEFORE, _AFTER = r"(?:(?<![0-9A-Za-z.])|(?<=[g-z]))", r"(?![0-9A-Fa-f]|\.\d)"
+# Versions of nightly packages contain `dev20261101` or `git20261101`.
+_BEFORE, _AFTER = r"(?:(?<![0-9A-Za-z.])|(?<=[g-z])(?<!dev)(?<!git))", r"(?![0-9A-Fa-f]|\.\d)"
 _SUFFIXES = (
     r"nii|gz|tsv|csv|mat|np[yz]|ya?ml|xlsx?|ods|tck|trk|trx|h5|hdf5|sav|dta|rds|pkl|pt|dcm|ima|mg[hz]|gii|annot|"
     r"bvals?|bvecs?|nrrd|mh[ad]|img|hdr|zip|tar|txt|parquet|feather|docx?|pdf|db|sqlite|log"
@@ -67,7 +68,7 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "an id of a subject or scan",
         re.compile(
-            r"(?<![A-Za-z0-9])(?:sub|ses)-[A-Za-z0-9]+"
+            r"(?<![A-Za-z0-9])(?:sub|ses)-(?=[A-Za-z]*\d)[A-Za-z0-9]+"
             r"|(?<![A-Za-z0-9])(?:sub|subj|subject|ses|session|pat|patient|participant)[-_#]?\d{2,}",
             re.IGNORECASE,
         ),

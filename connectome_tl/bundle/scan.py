@@ -203,7 +203,10 @@ def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
     suffix = Path(name).suffix
     if suffix == ".safetensors":
         size = int.from_bytes(data[:8], "little")
-        yield from _walk(json.loads(data[8 : 8 + size]), "header")
+        header = json.loads(data[8 : 8 + size])
+        # Offsets follow from the shapes of the tensors; among many of them some look like dates.
+        described = {key: {k: v for k, v in one.items() if k != "data_offsets"} for key, one in header.items()}
+        yield from _walk(described, "header")
         yield from _whole_numbers(data)
     elif suffix == ".json":
         yield from _walk(json.loads(data), "")
@@ -213,13 +216,18 @@ def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
 
 
 def _whole_numbers(data: bytes) -> Iterator[tuple[str, float]]:
-    """Whole numbers of five or more digits in tensors, which may be ids or dates, but not weights."""
+    """Whole numbers of five or more digits in tensors, which may be ids or dates, but not weights.
+
+    Numbers that are so large that their type holds whole ones only are no sign of either.
+    """
     from safetensors.numpy import load
 
     for name, array in load(data).items():
         if array.dtype.kind in "iuf":
             values = np.asarray(array, dtype=np.float64)
-            large = values[np.isfinite(values) & (np.abs(values) >= 10 ** (_LONG_NUMBER - 1))]
+            most = 2.0 ** (np.finfo(array.dtype).nmant + 1) if array.dtype.kind == "f" else np.inf
+            sizes = np.abs(values)
+            large = values[np.isfinite(values) & (sizes >= 10 ** (_LONG_NUMBER - 1)) & (sizes < most)]
             for value in np.unique(large[large == np.trunc(large)]):
                 yield f"tensor {name}", float(value)
 

@@ -183,7 +183,7 @@ def test_a_label_outside_the_table_keeps_its_ends(three_blocks: Volume) -> None:
     ends = straight(((1, 1, 1), (9, 1, 1)), ((1, 1, 1), (18, 1, 1)))
     assembly = assemble(ends, three_blocks, table, settings=settings)
     assert (assembly.account.unassigned, assembly.account.edges) == (1, 1)
-    assert "take 25.0% of the streamline ends" in assembly.warnings[0]
+    assert "receive 25.0% of the streamline ends" in assembly.warnings[0]
     assert "3 (25.0%)" in assembly.warnings[0]
     for allowed in (0.24, 0.05, 0.0):
         with pytest.raises(DataError, match=rf"blocks\.nii: labels .* not in the table .* {allowed:.0%} .*3 \(25"):

@@ -14,6 +14,7 @@ import pytest
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.quality.record import scan_quality, usable_volumes
 from connectome_tl.imaging.read.dwi import Dwi, read_dwi
+from connectome_tl.imaging.read.headers import shape_of
 from connectome_tl.imaging.read.images import read_labels, read_volume
 from connectome_tl.imaging.read.inputs import take_inventory
 
@@ -33,6 +34,7 @@ def test_compression_is_known_from_the_content(named: str, other: Callable[[byte
     file = saved(tmp_path / named)
     file.write_bytes(other(file.read_bytes()))
     np.testing.assert_array_equal(read_volume(file, n_dimensions=(4,)).data, DATA)
+    assert shape_of(file) == DATA.shape
 
 
 def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
@@ -45,13 +47,14 @@ def test_an_empty_file_is_called_empty(tmp_path: Path) -> None:
 def test_volumes_on_the_fifth_axis_are_volumes_and_nothing_else_is(tmp_path: Path) -> None:
     file = saved(tmp_path / "x.nii.gz", DATA[:, :, :, None])
     np.testing.assert_array_equal(read_volume(file, n_dimensions=(4,)).data, DATA)
+    np.testing.assert_array_equal(read_volume(saved(file, DATA[:, :, :, None, :, None]), n_dimensions=(4,)).data, DATA)
     with pytest.raises(DataError, match=r"wrong number of axes.*\(4, 5, 6, 3, 3\)"):
         read_volume(saved(file, DATA.reshape(4, 5, 6, 3, 3)), n_dimensions=(4,))
     with pytest.raises(DataError, match="wrong number of axes"):
         read_volume(saved(file, DATA[:, :, :, None]))
 
 
-@pytest.mark.parametrize("factor", [1e-3, 1e3])
+@pytest.mark.parametrize("factor", [2e-4, 1e-3, 1e3])  # the first: small voxels in metres
 def test_an_affine_in_another_unit_is_named(factor: float, tmp_path: Path) -> None:
     file = saved(tmp_path / "x.nii.gz", affine=np.diag([*(factor * np.diag(AFFINE)[:3]), 1]))
     with pytest.raises(DataError, match=r"not of the size of a head's.*metres or micrometres"):
@@ -122,7 +125,7 @@ def test_sidecars_that_cannot_be_read_and_folders_without_a_label_are_told(tmp_p
         (place / f"sub-01_ses-a_dwi.{ending}").write_text('{"PhaseEncodingDirection": "j",')
     (tmp_path / "dataset_description.json").write_text("{}")
     told = [str(one) for one in take_inventory(tmp_path).problems]
-    assert [line for line in told if "sub-01_ses-a_dwi.json: cannot be read as JSON" in line and "left out" in line]
+    assert [line for line in told if "sub-01_ses-a_dwi.json: cannot be read as JSON" in line and "are not used" in line]
     assert len([line for line in told if "JSON" in line]) == 1
     (place / "sub-01_ses-a_dwi.json").write_text('{"TotalReadoutTime": NaN, "PhaseEncodingDirection": null}')
     assert not any("JSON" in str(one) for one in take_inventory(tmp_path).problems)

@@ -142,8 +142,13 @@ def _rare(often: float) -> Ends:
 
 
 def _rare_interval(value: np.ndarray, families: np.ndarray, often: float, ends: Ends) -> tuple[float, float]:
-    """Interval of the recall of a class that a fraction `often` of the subjects is called, if one class is rare."""
-    return averaged_interval(value, families, ends[0]) if often > 0.5 else _between(value, families, ends)
+    """Interval of the recall of a class that a fraction `often` of the subjects is called, if one class is rare.
+
+    A recall near 1 of the class called more often hardly varies between cohorts; another one may.
+    """
+    if often > 0.5 and value.size and value.mean() >= TO_RECALL:
+        return averaged_interval(value, families, ends[0])
+    return _between(value, families, ends)
 
 
 def _between(value: np.ndarray, families: np.ndarray, ends: Ends, most: float = float("inf")) -> tuple[float, float]:

@@ -18,6 +18,7 @@ _LEVELS = 32
 _CLEAR = 1.5  # standard deviations of the air by which the head must be brighter
 _FLOOR = 0.05  # quantile of a target in and around the brain that is taken for the noise floor
 _ABOVE_FLOOR = 2.0  # times the floor is a clear signal
+_LEAST_VOXELS = 100  # with a slope, for an alignment
 _LEAST_CLEAR = 0.6  # of the squared slopes that clear voxels must hold
 _LEAST_SHARE = 0.05  # of a target's slopes that counts as signal where two halves of the data agree on less
 # Poses of phantoms vary by sqrt(0.8) of the estimate from residuals, which include errors of the target and misfits.
@@ -76,7 +77,7 @@ def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.n
     strength = (gradient**2).sum(axis=1)
     # A flat background is uninformative.
     used = np.flatnonzero(_informative(target, strength, ground))
-    if used.size < 100:
+    if used.size < _LEAST_VOXELS:
         return None
     jacobian = _jacobian(target, gradient[used], used, ground)
     pair = None
@@ -98,7 +99,8 @@ def _informative(target: np.ndarray, strength: np.ndarray, ground: Ground) -> np
     if not sloping.any():
         return sloping
     clear = sloping & (target > _ABOVE_FLOOR * np.quantile(target[ground.near], _FLOOR))
-    return clear if strength[clear].sum() >= _LEAST_CLEAR * strength[sloping].sum() else sloping
+    is_enough = clear.sum() >= _LEAST_VOXELS and strength[clear].sum() >= _LEAST_CLEAR * strength[sloping].sum()
+    return clear if is_enough else sloping
 
 
 def aligned(

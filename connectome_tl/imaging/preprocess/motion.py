@@ -38,7 +38,8 @@ from connectome_tl.imaging.read.dwi import Dwi
 _SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
 _LOST_MM = 2.5  # standard deviation of a pose that is not taken over before the last iteration
 _WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed in the last iteration as before
-_FURTHER = 0.5  # of the mean change of a shell that is added to it
+_FURTHER = 0.5  # of the median change of a shell that is added to it
+_SHELL = 3  # volumes of a shell that is moved as a whole
 _EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
 _T = TypeVar("_T")
 _SMALL_MM = 1.0  # smaller initial motions are ignored
@@ -100,7 +101,9 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         found, noise = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
         values, variances = shrunk(as_mm(found, centre), noise)
         if not last:
-            values = _ahead(values, as_mm(poses, centre), dwi)
+            before = as_mm(poses, centre)
+            lost = np.sqrt(np.einsum("vii->v", noise) / 6) > _LOST_MM
+            values = np.where(lost[:, None], before, _ahead(values, before, dwi))
         poses = as_poses(values, centre)
         # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
@@ -109,16 +112,19 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
 
 
 def _ahead(values: np.ndarray, before: np.ndarray, dwi: Dwi) -> np.ndarray:
-    """Move each shell further along its mean change (over-relaxation).
+    """Move each shell further along its median change relative to the unweighted volumes (over-relaxation).
 
-    Most of a volume's prediction comes from its own shell, so that shells settle slowly against each other.
+    Most of a volume's prediction comes from its own shell, so that shells settle slowly against each other. A few
+    volumes are no shell in this sense.
 
     Args:
         values, before: (n_volumes, 6) mm, as `as_mm`, of this iteration and of the one before.
     """
-    moved = values.copy()
+    moved, change = values.copy(), values - before
+    change = change - change[dwi.is_b0].mean(axis=0)
     for _, volumes in dwi.shells():
-        moved[volumes] += _FURTHER * (values[volumes] - before[volumes]).mean(axis=0)
+        if len(volumes) >= _SHELL:
+            moved[volumes] += _FURTHER * np.median(change[volumes], axis=0)
     return moved
 
 
@@ -150,9 +156,7 @@ def _round(
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
         slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
         pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
-        noise = noise_of(slopes, smooth[volume], pose, ground, widths[volume])
-        lost = not last and np.sqrt(np.trace(noise) / 6) > _LOST_MM
-        return poses[volume] if lost else pose, noise
+        return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
     return np.stack(found), np.stack(noise)

@@ -13,6 +13,7 @@ import numpy as np
 
 from connectome_tl.imaging.preprocess.prediction import fibre_signals, isotropic_signals
 
+_COPY = 1e-9  # squared difference of two volumes, as a fraction of one's own square, below which they are copies
 _NOISE = tuple(10.0 ** (step / 2) for step in range(-9, 3))  # variances beside that of a voxel's signals
 
 
@@ -48,12 +49,16 @@ def noise_in(signals: np.ndarray, prior: np.ndarray) -> float:
     """Variance of the noise for which volumes are predicted best from the others, in units of the prior's.
 
     Args:
-        signals: (n_volumes, n_voxels).
+        signals: (n_volumes, n_voxels). Copies of a volume are predicted without error and have no influence.
     """
     products = signals @ signals.T
+    own = np.diag(products)
+    distances = own[:, None] + own - 2 * products + 2 * np.diag(own)  # squared; large on the diagonal
+    single = (distances > _COPY * own[:, None]).all(axis=1)
+    judged = single if single.any() else np.ones(len(prior), dtype=bool)
 
     def error(noise: float) -> float:
-        off = np.eye(len(prior)) - predictions(prior, noise)
-        return float(np.log(np.maximum(np.einsum("vi,ij,vj->v", off, products, off), 1e-300)).mean())
+        off = (np.eye(len(prior)) - predictions(prior, noise))[judged]
+        return float(np.log(np.maximum(((off @ products) * off).sum(axis=1), 1e-300)).mean())
 
     return min(_NOISE, key=error)

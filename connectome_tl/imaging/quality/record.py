@@ -92,8 +92,9 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
 
 
 def _numbered(volumes: np.ndarray, longest: int = 10) -> str:
-    """The first of some volumes, counted from 1."""
-    return ", ".join(str(v + 1) for v in np.flatnonzero(volumes)[:longest])
+    """The first of some volumes, counted from 1, and the number of the others."""
+    rest = int(volumes.sum()) - longest
+    return ", ".join(str(v + 1) for v in np.flatnonzero(volumes)[:longest]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def scan_quality(dwi: Dwi, empty: np.ndarray, check: SignalCheck, motion: Motion | None) -> ScanQuality:

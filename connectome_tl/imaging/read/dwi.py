@@ -164,7 +164,11 @@ def read_dwi(
     problem, warning = _signal_problem(volume.data[..., bvals <= b0_max].mean(axis=3), region)
     if problem is not None:
         raise DataError(
-            problem, expected="diffusion-weighted volumes as a scanner makes them", subject=subject, file=image
+            problem,
+            expected="diffusion-weighted volumes as a scanner makes them",
+            subject=subject,
+            file=image,
+            remedy="Convert the data again, in floating point or unsigned 16 bits, with a background of 0.",
         )
     warnings += [warning] if warning else []
     return Dwi(volume.data, volume.affine, bvals, directions, region, subject, str(image), tuple(warnings), b0_max)

@@ -66,6 +66,18 @@ def open_image(file: Path, max_bytes: int) -> OpenedImage:
     raise DataError("not an image format that is read here", file=file, expected=".nii, .nii.gz, .mgz or .mgh")
 
 
+def shape_of(file: Path) -> tuple[int, ...]:
+    """Shape of an image, from its header.
+
+    Raises:
+        Exception: whatever gzip and nibabel raise for a damaged file.
+    """
+    if file.name.lower().endswith((".nii", ".nii.gz")):
+        header = _header(_start(file, 544, compressed=_compressed(file)), file)
+        return tuple(int(n) for n in header.get_data_shape())
+    return tuple(int(n) for n in nib.load(file).shape)
+
+
 def _open_nifti(file: Path, max_bytes: int) -> OpenedImage:
     compressed = _compressed(file)
     header = _header(_start(file, 544, compressed=compressed), file)

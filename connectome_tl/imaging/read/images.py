@@ -21,7 +21,7 @@ from connectome_tl.provenance import write_bytes
 
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
 _MAX_LABEL_BYTES = 1 << 30  # 0.25 mm voxels of a whole head
-_SIZES_MM = (0.01, 100.0)  # of voxels
+_SIZES_MM = (0.009, 100.0)  # of voxels
 _WHOLE = 1e-4  # a label may be this far from a whole number: round-off of the arithmetic before it
 _MAX_STEP = 0.25  # with a coarser scale of stored integers, neighbouring labels cannot be distinguished
 
@@ -97,6 +97,8 @@ def _read(
         ) from error
     except Exception as error:  # a damaged header makes nibabel and numpy raise almost anything
         raise DataError(f"cannot be read as an image: {error}", subject=subject, file=file) from error
+    while data.ndim > 5 and data.shape[-1] == 1:
+        data = data[..., 0]
     if data.ndim == 5 and max(n_dimensions) == 4 and data.shape[3] == 1:  # volumes on NIfTI's fifth axis, as of vectors
         data = data[:, :, :, 0]
     while data.ndim > max(n_dimensions) and data.shape[-1] == 1:
@@ -107,13 +109,13 @@ def _read(
             "the image has the wrong number of axes", expected=wanted, got=f"{data.shape}", subject=subject, file=file
         )
     affine = image.affine
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        raise DataError("the affine cannot be inverted", got=str(affine.tolist()), subject=subject, file=file)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-9 * sizes.prod():
+        raise DataError("the affine cannot be inverted", got=str(affine.tolist()), subject=subject, file=file)
     if sizes.min() < _SIZES_MM[0] or sizes.max() > _SIZES_MM[1]:
         raise DataError(
             "voxels are not of the size of a head's",
-            expected=f"edges of {_SIZES_MM[0]:g} to {_SIZES_MM[1]:g} mm",
+            expected=f"edges of {_SIZES_MM[0]:.2f} to {_SIZES_MM[1]:g} mm",
             got=" x ".join(f"{size:g}" for size in sizes),
             subject=subject,
             file=file,

@@ -58,6 +58,9 @@ class Runs:
     opposite: tuple[FoundFile, ...]
 
 
+_IGNORED = "Until then the JSON files of this image are not used, and hooks that need them fail."
+
+
 def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
     """Merge the sidecars of one image; the nearest takes precedence.
 
@@ -71,13 +74,13 @@ def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
 
 
 def sidecar_problems(runs: Sequence[RunFiles]) -> list[Problem]:
-    """Sidecars that cannot be read, once each; they are ignored unless a hook needs them."""
+    """Sidecars that cannot be read, once each; those of their image are then ignored unless a hook needs them."""
     found: list[Problem] = []
     for path in sorted({path for run in runs for path in run.sidecars}):
         try:
             read_json_object(path)
         except ConnectomeTLError as error:
-            found += [replace(one, remedy="It is left out; correct it.") for one in error.problems]
+            found += [replace(one, remedy=f"{one.remedy or 'Correct it.'} {_IGNORED}") for one in error.problems]
     return found
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
 
-import nibabel as nib
-
+from connectome_tl.imaging.read.headers import shape_of
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
@@ -71,13 +71,10 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
 def _size(image: Path | None) -> int:
     """Number of values of an image, from its header; 0 if it cannot be read, which is reported later."""
     try:
-        shape = nib.load(image).shape if image is not None else (0,)
+        shape = shape_of(image) if image is not None else (0,)
     except Exception:  # a damaged header makes nibabel raise almost anything
         return 0
-    size = 1
-    for n in shape:
-        size *= int(n)
-    return size
+    return prod(shape)
 
 
 def _seconds_text(plan: Plan[AnyScanSettings], scan: Scan) -> str:
