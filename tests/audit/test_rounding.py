@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from connectome_tl.audit.compared import compared
-from connectome_tl.audit.rounding import same_state
+from connectome_tl.audit.rounding import noise_between, same_state
 from connectome_tl.training.checkpoint import FitResult
 
 SIZES = {"state/0/3/trunk.weight": (40, 25), "state/0/3/before_norm.bias": (8,), "state/0/3/head.bias": (1,)}
@@ -74,6 +74,15 @@ def test_a_device_that_repeats_to_the_last_bit_has_next_to_no_room() -> None:
     first = fitted(rng)
     assert same_state(first, first, exactly=False, twin=first)
     assert not same_state(first, moved(first, "state/0/3/trunk.weight", 1e-4), exactly=False, twin=first)
+
+
+def test_the_noise_of_a_device_is_that_of_the_median_array() -> None:
+    rng = np.random.default_rng(9)
+    first = fitted(rng, fitted(rng))
+    assert noise_between(first, first) == 0
+    assert 0 < noise_between(first, fitted(rng, first)) < 1e-4
+    loud = {name: value * 1.05 if name.startswith("state") else value for name, value in first.arrays.items()}
+    assert noise_between(first, replace(first, arrays=loud)) == pytest.approx(0.05, rel=1e-3)
 
 
 def test_recorded_scores_beyond_the_rounding_of_the_device_are_a_warning() -> None:

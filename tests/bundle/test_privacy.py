@@ -171,6 +171,19 @@ def test_ordinary_texts_pass(text: str) -> None:
     assert list(Secrets({}, {}).found_in(text)) == []
 
 
+@pytest.mark.parametrize(
+    "text", ["torch 2.14.0.dev20261101+cu128", "0.4.0.dev0+git20251101", "Sub-group analysis", "Sub-thalamic_L"]
+)
+def test_versions_and_words_with_sub_are_no_secrets(text: str) -> None:
+    assert list(Secrets({}, {}).found_in(text)) == []
+
+
+def test_numbers_that_follow_from_a_file_are_no_secrets() -> None:
+    tensors = save({"a": np.zeros(20_190_304 // 4, np.float32), "b": np.array([2.0190304e7, 1.2e9], np.float32)})
+    assert scan({"x.safetensors": tensors}, Secrets({}, {})) == []
+    assert scan({"x.safetensors": save({"a": np.array([20190304])})}, Secrets({}, {}))
+
+
 def test_an_id_is_found_in_whatever_form_its_letters_are_written(home: Path) -> None:
     cohort = read_cohort(home / "target" / "cohort.yaml")
     secrets = Secrets.of([cohort.drawn(np.arange(2), ["M\u00fcller7", "KIND12"])], site_names=True)

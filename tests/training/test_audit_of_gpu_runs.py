@@ -99,6 +99,17 @@ def test_a_leak_into_one_small_array_is_found(
     assert same_state(fits[key], _with_a_moved_array(fits[key]), exactly=False)  # .1 % of all weights together
 
 
+def test_a_device_that_hardly_repeats_is_not_tested(
+    replay: Replay, fits: dict[str, FitResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With limits as large as the weights, any leak would pass."""
+    loud = {key: replace(fit, arrays={n: 1.05 * v for n, v in fit.arrays.items()}) for key, fit in fits.items()}
+    monkeypatch.setitem(replay.__dict__, "twins", loud)
+    found = audit_replay._poisoned(replay, replay.on_fold(replay.everything), fits, None)
+    assert found.status == "skipped"
+    assert "too much to recognise a leak" in found.what
+
+
 def _with_a_moved_array(fit: FitResult) -> FitResult:
     """The fit, its smallest array moved by a thousandth of the size of all arrays."""
     sizes = {name: float(np.linalg.norm(value)) for name, value in fit.arrays.items() if name.startswith("state/")}
