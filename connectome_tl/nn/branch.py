@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import InternalError
+from connectome_tl.nn.voxel.convolutions import for_processors
 from connectome_tl.settings.encoders import EncoderSettings
 
 
@@ -61,4 +62,8 @@ def build_branch(settings: EncoderSettings, sizes: Sizes) -> Branch:
     """
     if type(settings) not in BRANCHES:
         raise InternalError(f"no branch is registered for {type(settings).__name__}")
-    return BRANCHES[type(settings)](settings, sizes)
+    branch = BRANCHES[type(settings)](settings, sizes)
+    for_processors(
+        branch
+    )  # here, so that convolutions of extensions are correct in bfloat16 and load as they were fitted
+    return branch

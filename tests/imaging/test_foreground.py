@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from connectome_tl.imaging.foreground import _filled, find_foreground, mixed_backgrounds
+from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
 from connectome_tl.imaging.grids import to_ras
 from connectome_tl.imaging.read.images import read_volume
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
@@ -119,18 +119,6 @@ def test_air_and_bone_within_the_head_belong_to_it(head: tuple[np.ndarray, np.nd
     sinus[22:26, 20:40, 20:23] = True  # a channel to the outside
     holed = np.where(sinus, np.quantile(volume[~inside], 0.5), volume).astype(np.float32)
     assert find_foreground(holed, EDGES).mask[sinus & ndimage.binary_erosion(inside, iterations=4)].mean() > 0.98
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.6, 0.9, 1.0])
-def test_holes_are_those_of_scipy(share: float) -> None:
-    mask = np.random.default_rng(3).random((9, 12, 7)) < share
-    cross = ndimage.generate_binary_structure(3, 1)
-    assert np.array_equal(_filled(mask), ndimage.binary_fill_holes(mask))
-    for axis in range(3):
-        plane = np.zeros((3, 3, 3), dtype=bool)
-        plane[tuple(1 if a == axis else slice(None) for a in range(3))] = True
-        flat = _filled(mask, [a for a in range(3) if a != axis])
-        assert np.array_equal(flat, ndimage.binary_fill_holes(mask, plane & cross))
 
 
 def test_noise_alone_and_a_constant_have_no_head() -> None:

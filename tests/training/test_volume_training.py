@@ -12,6 +12,7 @@ from torch import nn
 
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
+from connectome_tl.nn.branch import BRANCHES, build_branch
 from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.model import build_model
 from connectome_tl.nn.voxel.convolutions import Conv
@@ -59,11 +60,12 @@ def test_equal_seeds_train_equal_networks_with_augmentation() -> None:
     assert all(torch.equal(one[name], two[name]) for name in one)
 
 
-def test_convolutions_of_any_model_are_guarded_on_a_processor() -> None:
+def test_convolutions_of_an_extension_are_guarded_where_it_is_built(monkeypatch: pytest.MonkeyPatch) -> None:
     """An encoder of an extension need not use the classes of this package."""
-    model = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Sequential(nn.Conv3d(2, 1, 3)))
-    Work(precision="bf16").begin(model)
-    assert [type(layer) for layer in model.modules() if isinstance(layer, nn.Conv3d)] == [Conv, Conv]
+    layers = nn.Sequential(nn.Conv3d(1, 2, 3), nn.ReLU(), nn.Sequential(nn.Conv3d(2, 1, 3)))
+    monkeypatch.setitem(BRANCHES, ResNetEncoder, lambda *_: layers)
+    built = build_branch(ResNetEncoder(), {"n_channels": 1})
+    assert [type(layer) for layer in built.modules() if isinstance(layer, nn.Conv3d)] == [Conv, Conv]
 
 
 def test_a_cosine_schedule_ends_at_rest() -> None:

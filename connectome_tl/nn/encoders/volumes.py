@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from connectome_tl.nn.batch import ImageRows
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, register_branch
 from connectome_tl.nn.layers import SharedDropout
-from connectome_tl.nn.voxel.convolutions import for_processors
 from connectome_tl.nn.voxel.dense import ScaleDense, densenet
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
@@ -40,7 +39,7 @@ class VolumeBranch(Branch):
 
     def __init__(self, settings: ImageEncoder, net: nn.Module) -> None:
         super().__init__()
-        self.net = for_processors(net)
+        self.net = net
         self.width = int(net.width)  # type: ignore[arg-type]
         self.dropout = SharedDropout(settings.dropout)
 

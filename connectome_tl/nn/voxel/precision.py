@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from connectome_tl.nn.devices import device_of_network, exact_on_gpu
-from connectome_tl.nn.voxel.convolutions import channels_last, for_processors, is_thin
+from connectome_tl.nn.voxel.convolutions import channels_last, is_thin
 
 _TOLERANCE = 0.02  # relative to the largest value; rounding of bfloat16 is about .004
 
@@ -82,9 +82,8 @@ def check_network(net: nn.Module, shape: tuple[int, ...]) -> list[LayerCheck]:
 def fastest(net: nn.Module, shape: tuple[int, ...], *, tries: int = 3, gain: float = 1.1) -> str:
     """`bf16` if a training step is faster by the factor `gain` and every layer is correct, else `float32`.
 
-    The network is tested on its device, on the CPU with the convolutions of `for_processors`.
+    The network is tested on its device.
     """
-    for_processors(net)
     seconds = {kind: _seconds(net, shape, kind, tries) for kind in ("float32", "bf16")}
     if seconds["float32"] < gain * seconds["bf16"]:
         return "float32"

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch
-from connectome_tl.nn.voxel.convolutions import for_processors
 from connectome_tl.training.networks.augmentation import Augment
 from connectome_tl.training.networks.parallel import share_volumes
 
@@ -35,8 +34,7 @@ class Work:
     augment: Augment | None = None
 
     def begin(self, model: nn.Module) -> None:
-        """Move the model to the device; on a processor, all its convolutions become correct in bfloat16."""
-        for_processors(model)
+        """Move the model to the device."""
         model.to(self.device)
         share_volumes(model)
         if self.precision == "bf16" and self.device.type == "cuda":  # faster there; values do not depend on it

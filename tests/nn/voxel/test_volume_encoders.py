@@ -12,7 +12,6 @@ from safetensors.torch import load_file, save_file
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.branch import Branch, build_branch
 from connectome_tl.nn.model import build_model
-from connectome_tl.nn.voxel.convolutions import for_processors
 from connectome_tl.settings.images.volumes import (
     DenseNetEncoder,
     ImageEncoder,
@@ -76,7 +75,6 @@ def test_a_saved_encoder_gives_the_same_embedding(settings: ImageEncoder, tmp_pa
 def test_bfloat16_is_near_float32_in_values_and_gradients(settings: ImageEncoder) -> None:
     branch, given = branch_of(settings).train(), rows(4)
     branch(given)  # batch norms see one batch
-    for_processors(branch)
     direction = torch.randn(4, branch.width, generator=torch.Generator().manual_seed(2))
     found = {}
     for rough in (False, True):
