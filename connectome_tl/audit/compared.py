@@ -59,7 +59,7 @@ def compared(
         return Finding(
             check=check,
             status="warning",
-            what=f"recorded scores differ by more than two repetitions on this device do: {'; '.join(doubtful[:6])}",
+            what=f"recorded scores differ far more than two repetitions on this device: {'; '.join(doubtful[:6])}",
             remedy="They were made on another device or version, or edited. Audit the run where it was made.",
         )
     same = "exactly" if largest == 0 else f"up to {largest:.1e}"
