@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from connectome_tl.imaging.track.mrtrix import changed_by_mrtrix
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.scans import pool
 from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.scan import Done
 
@@ -106,6 +108,11 @@ def _workers_of(process: int) -> list[int]:
     return [int(c) for c in children if "spawn_main" in Path(f"/proc/{c}/cmdline").read_text()]
 
 
+def _has_begun(worker: int) -> bool:
+    """Whether a worker has read its arguments: it then has a thread that waits for the end of its parent."""
+    return len(list(Path(f"/proc/{worker}/task").iterdir())) > 1
+
+
 def _until(said: Callable[[], bool]) -> None:
     end = time.monotonic() + 60
     while not said():
@@ -131,6 +138,8 @@ def test_killed_or_interrupted_no_worker_is_left_and_the_exit_code_says_run_agai
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
         _until(lambda p=process.pid: len(_workers_of(p)) == 2)  # type: ignore[misc]
         workers = _workers_of(process.pid)
+        if number == signal.SIGKILL:  # nothing can hold it while a worker starts
+            _until(lambda w=workers: all(map(_has_begun, w)))  # type: ignore[misc]
         os.kill(workers[0] if victim == "worker" else process.pid, number)
         assert process.wait(timeout=60) == code
         _until(lambda w=workers: not any(Path(f"/proc/{p}/fd/0").exists() for p in w))  # type: ignore[misc]
@@ -139,6 +148,35 @@ def test_killed_or_interrupted_no_worker_is_left_and_the_exit_code_says_run_agai
             text = stream.read()
         assert said in text
         assert "Traceback" not in text
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_waits_until_all_workers_have_their_arguments(
+    number: signal.Signals, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started = []
+
+    class Interrupted(BaseException): ...
+
+    def interrupt(*_: object) -> None:
+        raise Interrupted
+
+    submit = pool.ProcessPoolExecutor.submit
+
+    def submit_and_interrupt(*arguments: Any, **named: Any) -> Any:
+        signal.raise_signal(number)
+        started.append(submit(*arguments, **named))
+        return started[-1]
+
+    monkeypatch.setattr(pool.ProcessPoolExecutor, "submit", submit_and_interrupt)
+    before = signal.signal(number, interrupt)
+    try:
+        with pytest.raises(Interrupted):
+            build_connectomes(folder, tmp_path / "out", n_workers=2)
+        assert signal.getsignal(number) is interrupt
+    finally:
+        signal.signal(number, before)
+    assert len(started) == 2
 
 
 def test_a_killed_command_of_mrtrix_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
 
 from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, with_subject
@@ -46,7 +47,8 @@ def _at_once(
 ) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
     pool = ProcessPoolExecutor(min(n_workers, len(scans)), mp_context=get_context("spawn"), initializer=_begin)
     try:
-        waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
+        with _signals_held():  # a worker whose start is interrupted ends with a traceback
+            waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     except BrokenProcessPool as error:
@@ -60,6 +62,29 @@ def _at_once(
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+@contextmanager
+def _signals_held() -> Iterator[None]:
+    """Handle SIGINT and SIGTERM after the block instead of inside it.
+
+    Handlers are replaced rather than signals blocked, because a blocked signal is inherited by child processes.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Python handles signals in the main thread only
+        return
+    held: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    for number, handler in handlers.items():
+        if callable(handler):
+            signal.signal(number, lambda number, _: held.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _begin() -> None:
