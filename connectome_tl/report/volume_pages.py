@@ -56,7 +56,8 @@ def render_maps(
         own = [one for one in record.maps if one.task == task]
         rows = [_row(one, images[one.file], inside[task]) for one in own]
         picture = cuts(rows, inside[task], np.zeros(inside[task].shape, dtype=int), ("R", "A", "S"))
-        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own]))
+        is_one_space = all(one.is_one_space for one in own)
+        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], is_one_space))
     return render(
         "volume_maps.html",
         study=study,

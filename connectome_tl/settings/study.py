@@ -237,6 +237,16 @@ class StudySettings(Settings):
         return self
 
     @model_validator(mode="after")
+    def _contrast_knows_the_head(self) -> StudySettings:
+        adapt = self.stages.adapt
+        if adapt is not None and adapt.objective.kind == "voxel_contrast" and self.image.outside == "keep":
+            raise ValueError(
+                "stages.adapt.objective: voxel_contrast finds the head by a background of 0: set image.outside: zero, "
+                "or choose another objective"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _embeddings_have_an_encoder(self) -> StudySettings:
         if self.model.reads_embeddings != (self.image.embedding is not None):
             raise ValueError(
