@@ -112,6 +112,7 @@ Baseline = Literal[
     "meta_matching",
     "two_stage",
     "synthetic_volumes",
+    "real_volumes",
 ]
 ALL_CONTROLS: tuple[Control, ...] = (
     "scratch",
@@ -125,8 +126,8 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "single_task",
     "no_clinical",
 )
-# The elastic net is slower than all others together; the last two train networks.
-COSTLY_BASELINES = ("elastic_net", "two_stage", "synthetic_volumes")
+# The elastic net is slower than all others together; the last three train networks.
+COSTLY_BASELINES = ("elastic_net", "two_stage", "synthetic_volumes", "real_volumes")
 DEFAULT_BASELINES: tuple[Baseline, ...] = tuple(name for name in get_args(Baseline) if name not in COSTLY_BASELINES)
 
 

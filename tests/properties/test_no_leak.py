@@ -222,6 +222,7 @@ OF_VOLUMES = {
     "pca_gpr",
     "two_stage",
     "synthetic_volumes",
+    "real_volumes",
 }
 OF_MATRICES = [name for name in BASELINES if name not in OF_VOLUMES]
 
