@@ -7,8 +7,8 @@ trained for age; 40 % of its multiply-accumulates are removed, the stem included
 saves. The unpruned network gets as many further steps at the same rate. Width and rate were chosen on cohorts from
 1000 on, which are not counted. Prints the relative loss (squared error on test subjects, pruned by unpruned,
 minus 1) with its 95 % t interval over cohorts: the bar is an upper end under 5 %. Seconds are CPU seconds of forward
-passes of both networks in turns: the bar is 25 % less. Printed as well: the correlation of first-order scores with the removal of each unit of the
-trained network.
+passes of both networks in turns: the bar is 25 % less. Printed as well: the correlation of first-order scores with the
+removal of each unit of the trained network.
 """
 
 from __future__ import annotations
