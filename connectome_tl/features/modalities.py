@@ -77,8 +77,8 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
             steps.append(step)
             train = step.transform(train)
 
-    if settings.edges.tangent is not None:
-        add(fit_tangent(train, settings.edges.tangent))
+    if settings.edges.projected is not None:
+        add(fit_tangent(train, settings.edges.projected))
         read = train  # presence of edges is determined in tangent space
     add(fit_harmoniser(train, settings.harmonise))
     if settings.confounds is not None:

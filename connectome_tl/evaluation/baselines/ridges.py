@@ -42,14 +42,15 @@ def linear_all(ground: Ground) -> list[Baseline]:
 
 def tangent_ridge(ground: Ground) -> list[Baseline]:
     """Ridge on the tangent block of the closed-form core, if the edges of the training rows are correlations."""
-    cohort, asked = ground.target, ground.study.features.edges.tangent
+    cohort, edges = ground.target, ground.study.features.edges
     settings = ground.study.features.in_tangent_space()
 
     def design(fold: Fold) -> Design:
-        if asked is None and not holds_correlations(cohort, fold.train):
+        if edges.projected is None and not holds_correlations(cohort, fold.train):
             return no_columns(fold, ground.families(fold))
         features = fit_steps(cohort, fold.train, settings, ("connectome",))
         train, test = (blocks_of(features, features, cohort, ids)[-1].values for ids in (fold.train, fold.test))
         return Design(train, test, features.ids, ground.families(fold))
 
-    return [Baseline(design, ground.tasks, GRAM)] if cohort.regions else []
+    disabled = edges.tangent is not None and edges.projected is None
+    return [Baseline(design, ground.tasks, GRAM)] if cohort.regions and not disabled else []

@@ -66,7 +66,8 @@ def fit_source(study: StudySettings, source: Cohort) -> SourceModels:
     """Fit ridge models of every source outcome of the study; penalties by leave-one-family-out."""
     use = study.source
     names = use.tasks if use is not None and use.tasks is not None else tuple(task.name for task in source.tasks)
-    in_tangent = study.features.edges.tangent is not None or holds_correlations(source, source.ids)
+    edges = study.features.edges
+    in_tangent = holds_correlations(source, source.ids) if edges.tangent is None else edges.projected is not None
     settings = study.features.in_tangent_space() if in_tangent else study.features
     features = fit_steps(source, source.ids, settings, ("connectome",))
     columns, labels = [], []

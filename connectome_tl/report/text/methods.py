@@ -319,7 +319,7 @@ def _volumes(settings: StudySettings) -> list[str]:
 
 def _features(settings: StudySettings) -> list[str]:
     found = []
-    tangent = settings.edges.tangent
+    tangent = settings.edges.projected
     if tangent is not None:
         found.append(
             f"Edges were projected to the tangent space at the {tangent.mean} mean of the training {tangent.values}s."
