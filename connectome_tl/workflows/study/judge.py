@@ -27,7 +27,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.verdict import task_verdicts
-from connectome_tl.settings.models import in_order, model_named
+from connectome_tl.settings.models import FULL, in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task, regressions_of
@@ -60,12 +60,13 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
-    weights, probes = network_weights(found.validation), adaptation_probes(found.validation)
+    mixed, probes = network_weights(found.validation), adaptation_probes(found.validation)
+    weights = mixed.get(FULL, ())
     kfold = settings.splits.scheme == "kfold"
     differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
     # With network weight 0, a stage can still have an effect through source scores in the core.
     network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
-    differences = without_network(differences, weights, network_only)
+    differences = without_network(differences, mixed, network_only)
     tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}

@@ -46,18 +46,22 @@ def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
     return tuple(records)
 
 
-def network_weights(validation: CrossValidation) -> tuple[NetworkWeight, ...]:
-    """Weight of the network in the full model, over folds and seeds, by outcome."""
-    found: dict[str, list[float]] = {}
+def network_weights(validation: CrossValidation) -> dict[str, tuple[NetworkWeight, ...]]:
+    """Weight of the network in each mixture, over folds and seeds, by outcome."""
+    found: dict[str, dict[str, list[float]]] = {}
     for item in validation.planned:
-        for plan in item.plans if item.model == FULL else ():
+        for plan in item.plans:
             for name, value in validation.results[plan.key].facts.items():
                 if name.startswith("weight "):
-                    found.setdefault(name.removeprefix("weight "), []).append(value)
-    return tuple(
-        NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
-        for task, own in found.items()
-    )
+                    own = found.setdefault(item.model, {})
+                    own.setdefault(name.removeprefix("weight "), []).append(value)
+    return {
+        model: tuple(
+            NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
+            for task, own in weights.items()
+        )
+        for model, weights in found.items()
+    }
 
 
 def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
