@@ -46,7 +46,7 @@ class Transfer:
     Attributes:
         carry: parts whose weights are transferred: `encoder` (branches), `fusion`, `heads`.
         scaling: whether feature steps are those of the previous stage, or fitted on the rows of this stage.
-        fresh_heads: outcomes that had another kind in the previous stage and need new heads.
+        fresh_heads: outcomes of equal name that differ from those of the previous stage and need new heads.
         unpredictable: whether a source is used even if none of its outcomes is predictable from its own rows.
     """
 
