@@ -88,11 +88,12 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
         tuple(steps),
         EdgeScaler.fit(train.weights, train.node_mask, ids),
         None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
-        _both_are_many(np.asarray(train.node_mask.any(axis=1))),
+        both_are_many(np.asarray(train.node_mask.any(axis=1))),
     )
 
 
-def _both_are_many(present: np.ndarray) -> bool:
+def both_are_many(present: np.ndarray) -> bool:
+    """Whether enough rows have the modality, and enough lack it, to learn from its absence."""
     return bool(min(present.sum(), (~present).sum()) >= _ENOUGH)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.objectives import AnyObjective, MaskedEdges, NonNegative, Positive
@@ -93,6 +93,19 @@ class Ensemble(Settings):
     Predictions of the networks are averaged. Their held-out predictions determine, per outcome, the number of
     training steps and the weight of the network relative to the closed-form core.
 
+_OF_TRANSFER = ("part_learning_rates", "freeze", "anchor", "rate_decay", "unfreeze")
+_SUPERVISED = ("class_weights", "edge_noise", "task_weights", "precision", "mixup")
+
+
+def _acting(training: Training, idle: tuple[str, ...], why: str) -> Training:
+    """Refuse settings of a stage that would have no effect in it."""
+    plain = Training()
+    given = [name for name in idle if getattr(training, name) != getattr(plain, name)]
+    if given:
+        raise ValueError(f"no effect of {', '.join(given)}: {why}; leave out, or set in stages.finetune.training")
+    return training
+
+
     Args:
         networks: number of inner parts; families are kept together.
         checkpoints: steps at which held-out rows are evaluated, as shares of all steps; the last step is always
@@ -128,6 +141,11 @@ class Adapt(Settings):
 
     objective: AnyObjective = MaskedEdges()
     training: Training = Training(steps=160, learning_rate=3e-4, weight_decay=1.0)
+    @field_validator("training")
+    @classmethod
+    def _no_transfer(cls, given: Training) -> Training:
+        return _acting(given, _OF_TRANSFER, "no earlier stage transfers weights to stages.pretrain")
+
     transductive: bool = False
 
 
@@ -136,6 +154,11 @@ class FineTune(Settings):
 
     `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
     training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head
+    @field_validator("training")
+    @classmethod
+    def _no_outcomes(cls, given: Training) -> Training:
+        return _acting(given, _SUPERVISED, "stages.adapt is unsupervised")
+
     is transferred only if the previous stage had the same task; otherwise it starts as a combination of its heads.
     """
 

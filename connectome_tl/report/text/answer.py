@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectome_tl.report.labels import task_title
-from connectome_tl.report.text.methods import listed
+from connectome_tl.report.labels import listed, task_title
 from connectome_tl.report.text.verdict import reconciled
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.results import RunRecord, Score

@@ -74,6 +74,17 @@ def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...
                     if name.startswith("probe "):
                         when, cohort, *outcome, metric = name.removeprefix("probe ").split(", ")
                         scores = found.setdefault((cohort, ", ".join(outcome), metric), {})
+def network_rows(validation: CrossValidation) -> set[int]:
+    """Numbers of rows on which the networks of the last stage of the full model are trained."""
+    return {
+        len(member.train.ids) - len(part)
+        for item in validation.planned
+        for plan in (item.plans if item.model == FULL else ())
+        for member in plan.lineage()
+        for part in member.inner
+    }
+
+
                         scores.setdefault(when, {})[member.key] = value  # folds may share the fit
     return tuple(
         AdaptationProbe.model_validate(
