@@ -11,6 +11,7 @@ from connectome_tl.settings.objectives import AnyObjective, MaskedEdges, NonNega
 
 TaskWeights = Literal["equal", "uncertainty", "gradient"]
 Steps = Annotated[int, Field(ge=0)]
+_CURVE = 100  # largest number of points of a training curve
 
 
 class Mixup(Settings):
@@ -80,18 +81,17 @@ class Training(Settings):
         """Optimiser steps for this number of training rows."""
         return (640 if n_rows >= 600 else 320) if self.steps == "auto" else self.steps
 
+    @staticmethod
+    def steps_per_point(n_steps: int) -> int:
+        """Steps whose mean loss is one point of a training curve."""
+        return max(1, -(-n_steps // _CURVE))
+
     def batch_for(self, n_rows: int, *, images: bool = False) -> int:
         """Rows of a batch for this number of training rows; fewer with volumes."""
         if self.batch_size != "auto":
             return min(self.batch_size, n_rows)
         return -(-n_rows // max(1, round(n_rows / (8 if images else 64))))
 
-
-class Ensemble(Settings):
-    """Several networks, each trained without one inner part of the training rows and stopped by it.
-
-    Predictions of the networks are averaged. Their held-out predictions determine, per outcome, the number of
-    training steps and the weight of the network relative to the closed-form core.
 
 _OF_TRANSFER = ("part_learning_rates", "freeze", "anchor", "rate_decay", "unfreeze")
 _SUPERVISED = ("class_weights", "edge_noise", "task_weights", "precision", "mixup")
@@ -105,6 +105,12 @@ def _acting(training: Training, idle: tuple[str, ...], why: str) -> Training:
         raise ValueError(f"no effect of {', '.join(given)}: {why}; leave out, or set in stages.finetune.training")
     return training
 
+
+class Ensemble(Settings):
+    """Several networks, each trained without one inner part of the training rows and stopped by it.
+
+    Predictions of the networks are averaged. Their held-out predictions determine, per outcome, the number of
+    training steps and the weight of the network relative to the closed-form core.
 
     Args:
         networks: number of inner parts; families are kept together.
@@ -135,18 +141,23 @@ class Pretrain(Settings):
     training: Training = Training(weight_decay=10.0)
     use_if: Literal["predictable", "always"] = "predictable"
 
+    @field_validator("training")
+    @classmethod
+    def _no_transfer(cls, given: Training) -> Training:
+        return _acting(given, _OF_TRANSFER, "no earlier stage transfers weights to stages.pretrain")
+
 
 class Adapt(Settings):
     """Stage 2: unsupervised training on neonates without outcomes."""
 
     objective: AnyObjective = MaskedEdges()
     training: Training = Training(steps=160, learning_rate=3e-4, weight_decay=1.0)
+    transductive: bool = False
+
     @field_validator("training")
     @classmethod
-    def _no_transfer(cls, given: Training) -> Training:
-        return _acting(given, _OF_TRANSFER, "no earlier stage transfers weights to stages.pretrain")
-
-    transductive: bool = False
+    def _no_outcomes(cls, given: Training) -> Training:
+        return _acting(given, _SUPERVISED, "stages.adapt is unsupervised")
 
 
 class FineTune(Settings):
@@ -154,11 +165,6 @@ class FineTune(Settings):
 
     `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
     training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head
-    @field_validator("training")
-    @classmethod
-    def _no_outcomes(cls, given: Training) -> Training:
-        return _acting(given, _SUPERVISED, "stages.adapt is unsupervised")
-
     is transferred only if the previous stage had the same task; otherwise it starts as a combination of its heads.
     """
 

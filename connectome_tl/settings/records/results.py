@@ -136,7 +136,8 @@ class CohortRecord(Record):
 
 
 class TrainingCurve(Record):
-    """Training loss of one stage of one model, over its fits: median and quartiles at each step."""
+    """Training loss of one stage of one model, over its fits: median and quartiles of the mean loss of the steps up to
+    each `step`."""
 
     stage: str
     model: str
