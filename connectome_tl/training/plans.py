@@ -128,6 +128,11 @@ class FitPlan:
         parents = tuple((name, parent.on_cohort(role, other)) for name, parent in self.parents)
         return replace(self, train=train, chosen_by=chosen_by, parents=parents)
 
+    def predicting(self, ids: tuple[str, ...]) -> FitPlan:
+        """The same fits with other rows to predict; parents that predict none still predict none."""
+        parents = tuple((name, one.predicting(ids) if one.predict else one) for name, one in self.parents)
+        return replace(self, predict=ids, parents=parents)
+
     def lineage(self) -> tuple[FitPlan, ...]:
         """This plan and all its ancestors, parents before children, each once."""
         return tuple({plan.key: plan for plan in self._lineage()}.values())
