@@ -167,6 +167,10 @@ _PACKAGES = (features, nn, training, settings)
 _MODULES = (tasks, cohort, splits, connectome, foreground, grids, volume_checks)
 
 
+# Libraries that compute parts of a fit; nilearn the geometric mean of a tangent space.
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "nilearn", "torch", "torch-geometric", "monai")
+
+
 def code_version() -> str:
     """Hash of the code of fits and of library versions, so that fits of changed code are not reused."""
     return content_hash(_own_code(), _extensions())
@@ -177,7 +181,7 @@ def _own_code() -> str:
     folders = [Path(folder) for package in _PACKAGES for folder in package.__path__]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     files += [Path(str(module.__file__)) for module in _MODULES]
-    computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric", "monai"))
+    computing = versions(_LIBRARIES)
     return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing)
 
 
