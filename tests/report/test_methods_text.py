@@ -16,7 +16,7 @@ from connectome_tl.report.text.training import training_text
 from connectome_tl.settings.encoders import GraphEncoder
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.study import Stages
-from connectome_tl.settings.training import FineTune, Training
+from connectome_tl.settings.training import Adapt, FineTune, Training
 from connectome_tl.training.plans import FitPlan, RowSet
 from connectome_tl.workflows.study.records import network_rows
 
@@ -38,7 +38,7 @@ def text(
             update={without: None, "stages": settings.stages.model_copy(update={stage: None})}
         )
     sizes = {role: n for role, n in SIZES.items() if role != without}
-    facts = StudyFacts("1", "infants", sizes, (26, 27), 9, "aal90", ("count",), ("connectome",), ("age",))
+    facts = StudyFacts("1", "infants", sizes, (26, 27), 9, "aal90", ("count",), ("connectome",), ("age",), (45, 50))
     return methods_paragraph(settings, replace(facts, **(known or {})), ())
 
 
@@ -58,6 +58,11 @@ def test_two_earlier_stages_and_none_say_nothing_of_the_kind() -> None:
     alone = small_settings(source=None, pool=None, stages=Stages(pretrain=None, adapt=None))
     facts = StudyFacts("1", "infants", {"target": 40}, (26, 27), 9, "aal90", ("count",), ("connectome",))
     assert "only earlier stage" not in methods_paragraph(alone, facts, ())
+
+
+def test_the_batches_of_stage_2_are_those_of_the_rows_that_are_not_tested() -> None:
+    stages = Stages(adapt=Adapt(), finetune=FineTune())
+    assert "batches of 45 to 50, learning rate 0.0003" in text(stages=stages)
 
 
 def test_every_block_of_the_core_is_named() -> None:
@@ -99,8 +104,9 @@ def test_the_rows_of_the_last_stage_are_those_of_one_network(n: int, batches: st
     plan = FitPlan("finetune", RowSet("target", ids, ""), ("y",), ("connectome",), FeatureSettings(), 0, inner=inner)
     fold = Fold(ids, ())
     planned = tuple(PlannedFold(model, (), 0, 0, fold, (plan,)) for model in ("full", "core"))
-    rows = network_rows(CrossValidation(pd.DataFrame(), planned, {}))
-    said = training_text(Training(), min(rows), max(rows))
+    rows = network_rows(CrossValidation(pd.DataFrame(), planned, {}), "finetune")
+    assert rows is not None
+    said = training_text(Training(), *rows)
     assert f"at most {steps} steps with batches of {batches}" in said
 
 

@@ -24,7 +24,8 @@ class StudyFacts:
         version: version of this package.
         noun: name of the target's subjects (infants, children, subjects).
         sizes: number of subjects by role of the cohort.
-        n_train: smallest and largest number of rows on which a network of the last stage is trained.
+        n_train, n_adapt: smallest and largest number of rows on which a network of the last stage, and of stage 2, is
+            trained.
         n_regions, atlas, measures: of the target's connectomes; `n_regions` is 0 without connectomes.
         modalities: inputs of the models. source_tasks: outcomes of stage 1.
         families: whether the target declares families. sites: number of declared sites.
@@ -46,6 +47,7 @@ class StudyFacts:
     measures: tuple[str, ...]
     modalities: tuple[str, ...]
     source_tasks: tuple[str, ...] = ()
+    n_adapt: tuple[int, int] = (0, 0)
     families: bool = False
     sites: int = 0
     tangent: bool = False
@@ -175,7 +177,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
             f"{stages.adapt.objective.describe()} on up to {counted(n, 'subject')} without outcomes, {included} "
-            f"({training_text(stages.adapt.training, n, n, images=images, transfer=pretrained)})."
+            f"({training_text(stages.adapt.training, *facts.n_adapt, images=images, transfer=pretrained)})."
         )
         found += probes_text(facts.probes)
     last = training_text(stages.finetune.training, *facts.n_train, images=images, transfer=pretrained or adapted)

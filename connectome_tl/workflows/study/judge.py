@@ -185,7 +185,6 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
     target, source = cohorts.target, cohorts.source
     use = settings.source
     names = use.tasks if use is not None and use.tasks is not None else None
-    rows = network_rows(found.validation)
     connected = "connectome" in modalities_of(settings, cohorts)
     train = splits.repeats[0][0].train
     there = target.node_mask[target.positions(train)].any(axis=1)
@@ -194,7 +193,8 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         version=__version__,
         noun=people_of(target).noun,
         sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
-        n_train=(min(rows), max(rows)),
+        n_train=network_rows(found.validation, "finetune") or (0, 0),
+        n_adapt=network_rows(found.validation, "adapt") or (0, 0),
         n_regions=target.n_regions,
         atlas=target.atlas,
         measures=target.measures,

@@ -74,15 +74,17 @@ def network_weights(validation: CrossValidation) -> dict[str, tuple[NetworkWeigh
     }
 
 
-def network_rows(validation: CrossValidation) -> set[int]:
-    """Numbers of rows on which the networks of the last stage of the full model are trained."""
-    return {
-        len(member.train.ids) - len(part)
+def network_rows(validation: CrossValidation, stage: str) -> tuple[int, int] | None:
+    """Smallest and largest number of rows on which a network of one stage of the full model is trained."""
+    found = {
+        len(member.train.ids) - held_out
         for item in validation.planned
         for plan in (item.plans if item.model == FULL else ())
         for member in plan.lineage()
-        for part in member.inner
+        if member.stage == stage
+        for held_out in (map(len, member.inner) if member.inner else (0,))
     }
+    return (min(found), max(found)) if found else None
 
 
 def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
