@@ -28,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from voxel_tables import Table, arguments, interval
+from voxel_tables import Table, arguments
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
@@ -146,9 +146,7 @@ def main() -> None:
     for measure in measures:
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f}")
     for one, other in PAIRS:
-        found = table.paired(arm, arm, one, other)
-        if len(found):
-            print(f"  {one} - {other}: {interval(found)}")
+        table.within(arm, one, other)
     table.spent()
 
 

@@ -98,6 +98,12 @@ class Table:
             if len(found):
                 print(f"  {arm:24s} - {control}: {measure} {interval(found)} ({len(found)} cohorts)")
 
+    def within(self, arm: str, measure: str, control: str) -> None:
+        """Print the paired difference of two measures of an arm with its 95 % t interval over cohorts."""
+        found = self.paired(arm, arm, measure, control)
+        if len(found):
+            print(f"  {arm:24s} {measure} - {control} {interval(found)} ({len(found)} cohorts)")
+
     def spent(self) -> None:
         """Print the CPU time of all arms."""
         total = sum(v for (_, _, measure), v in self.values.items() if measure == "cpu")
