@@ -11,8 +11,10 @@ network of stride 2 was taken for its cost. The seed of cohorts, splits and netw
 every model (pairs within a test part) and paired differences with 95 % t intervals over cohorts, of `network` to
 `network_scratch` (an equal budget of steps), of `full` to `scratch`, and of `network` and `full` to each control.
 
-`--null ages` permutes the ages that stage 1 learns; `--null lesions` plants none, and outcomes are drawn at random:
-neither may show a benefit.
+`--null ages` permutes the ages that stage 1 learns, and uses the source although nothing can be learned from it
+(`stages.pretrain.use_if: always`); `--null lesions` plants none, and outcomes are drawn at random: neither may show a
+benefit. Stage 3 has the same steps in both twins; those of stage 1 come on top of them. `--easy` has lesions of twice
+the radius without blobs elsewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from voxel_tables import Table, arguments, interval
+from voxel_tables import Table, arguments
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
@@ -57,7 +59,7 @@ class Design:
     simple: bool = False
 
 
-def settings(seed: int, n: int, design: Design, device: str) -> StudySettings:
+def settings(seed: int, n: int, design: Design, device: str, null: str | None = None) -> StudySettings:
     """The study of one cohort."""
     first, last = design.steps
     return StudySettings(
@@ -72,7 +74,8 @@ def settings(seed: int, n: int, design: Design, device: str) -> StudySettings:
         model=ModelSettings(encoder=ResNetEncoder(width=1 / 8, stem_stride=2), fused_width=16),
         stages=Stages(
             pretrain=Pretrain(
-                training=Training(steps=first, batch_size=16, learning_rate=2e-3, weight_decay=0.05, schedule="cosine")
+                use_if="always" if null == "ages" else "predictable",
+                training=Training(steps=first, batch_size=16, learning_rate=2e-3, weight_decay=0.05, schedule="cosine"),
             ),
             adapt=None,
             finetune=FineTune(training=Training(steps=last, batch_size=16), ensemble=Ensemble(networks=2)),
@@ -115,7 +118,7 @@ def scores(seed: int, n: int, null: str | None, design: Design, device: str) -> 
             )
         write_cohort(source, home / "healthy")
         write_cohort(target, home / "newborns")
-        found = run_study(settings(seed, n, design, device), home / "run", base=home)
+        found = run_study(settings(seed, n, design, device, null), home / "run", base=home)
         auc = found.scores[found.scores["metric"] == "auc"]
         return {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
     finally:
@@ -143,9 +146,7 @@ def main() -> None:
     for measure in measures:
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f}")
     for one, other in PAIRS:
-        a, b = table.of(arm, one), table.of(arm, other)
-        if len(a) and len(a) == len(b):
-            print(f"  {one} - {other}: {interval(a - b)}")
+        table.within(arm, one, other)
     table.spent()
 
 

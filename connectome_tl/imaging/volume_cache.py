@@ -12,10 +12,11 @@ import numpy as np
 from connectome_tl.errors import OutputError
 from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
+from connectome_tl.imaging.read import images
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
-_TUPLES = ("tissue_ml", "quantiles", "zooms", "native", "extent", "notes")
+_TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "notes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class StoredGrid:
     head_ml: float
     tissue_ml: tuple[float, ...]
     quantiles: tuple[float, ...]
-    zooms: tuple[float, ...]
+    affine: tuple[float, ...]
     native: tuple[float, ...]
     extent: tuple[float, ...]
     is_stripped: bool
@@ -89,7 +90,9 @@ def _hash(path: str, size: int, time: int) -> str:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, volume_checks)))
+    return content_hash(
+        *(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, images, volume_checks))
+    )
 
 
 def _numbers(made: Gridded) -> dict[str, object]:

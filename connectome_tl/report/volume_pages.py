@@ -56,7 +56,8 @@ def render_maps(
         own = [one for one in record.maps if one.task == task]
         rows = [_row(one, images[one.file], inside[task]) for one in own]
         picture = cuts(rows, inside[task], np.zeros(inside[task].shape, dtype=int), ("R", "A", "S"))
-        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own]))
+        is_one_space = all(one.is_one_space for one in own)
+        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], is_one_space))
     return render(
         "volume_maps.html",
         study=study,
@@ -118,6 +119,7 @@ def _network(one: PrunedNetwork) -> Sequence[str]:
         f"{one.macs[0] / 1e6:.2f} → {one.macs[1] / 1e6:.2f} ({_percent(one.macs[1] / one.macs[0] - 1)})",
         f"{one.parameters[0]:,} → {one.parameters[1]:,}",
         f"{1000 * one.seconds[0]:.2f} → {1000 * one.seconds[1]:.2f}",
+        f"{one.memory[0] / 2**20:.1f} → {one.memory[1] / 2**20:.1f}",
         number(one.loss),
         number(one.tuned_loss),
         number(one.pruned_loss),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -32,6 +32,7 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.provenance import canonical_json
+from connectome_tl.settings.encoders import AnyEncoder, EncoderSettings, FlatEncoder, GraphEncoder
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import MaskedEdges
@@ -231,6 +232,7 @@ OF_VOLUMES = {
     "pca_gpr",
     "two_stage",
     "synthetic_volumes",
+    "real_volumes",
 }
 OF_MATRICES = [name for name in BASELINES if name not in OF_VOLUMES]
 
@@ -242,6 +244,19 @@ def test_whole_fits_of_every_objective_do_not_move(objective: str) -> None:
         assert everything_fitted(WRECKS[name](TARGET), ["network"], FLAT, objective) == want, name
     moved = everything_fitted(CANARIES["weights"](TARGET), ["network"], FLAT, objective)
     assert moved.keys() != want.keys()
+    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
+
+
+OTHER_ENCODERS = [kind for kind in get_args(get_args(AnyEncoder)[0]) if kind not in (GraphEncoder, FlatEncoder)]
+
+
+@pytest.mark.parametrize("encoder", OTHER_ENCODERS, ids=lambda kind: kind.model_fields["kind"].default)
+def test_whole_fits_of_every_encoder_do_not_move(encoder: type[EncoderSettings]) -> None:
+    model = FLAT.model_copy(update={"encoder": encoder()})
+    want = everything_fitted(TARGET, ["network"], model)
+    for name in ("huge", "shuffled"):
+        assert everything_fitted(WRECKS[name](TARGET), ["network"], model) == want, name
+    moved = everything_fitted(CANARIES["weights"](TARGET), ["network"], model)
     assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
 
 
