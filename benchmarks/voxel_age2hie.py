@@ -9,7 +9,8 @@ deep grey matter and equal-looking blobs elsewhere in both classes, at 32^3: `--
 Simulator, sizes, budget and number of newborns (80) were set on cohorts from 1000 on, which are not counted; the
 network of stride 2 was taken for its cost. The seed of cohorts, splits and networks changes together. Printed: AUC of
 every model (pairs within a test part) and paired differences with 95 % t intervals over cohorts, of `network` to
-`network_scratch` (an equal budget of steps), of `full` to `scratch`, and of `network` and `full` to each control.
+`network_scratch` (the same stage 3), to `network_long` (from random weights, with as many steps on the newborns as both
+stages together), of `full` to `scratch`, and of `network` and `full` to each control.
 
 `--null ages` permutes the ages that stage 1 learns, and uses the source although nothing can be learned from it
 (`stages.pretrain.use_if: always`); `--null lesions` plants none, and outcomes are drawn at random: neither may show a
@@ -42,6 +43,7 @@ from connectome_tl.workflows.study.run import run_study
 CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 PAIRS = (
     ("network", "network_scratch"),
+    ("network", "network_long"),
     ("full", "scratch"),
     *(("network", control) for control in CONTROLS),
     *(("full", control) for control in CONTROLS),
@@ -118,11 +120,27 @@ def scores(seed: int, n: int, null: str | None, design: Design, device: str) -> 
             )
         write_cohort(source, home / "healthy")
         write_cohort(target, home / "newborns")
-        found = run_study(settings(seed, n, design, device, null), home / "run", base=home)
-        auc = found.scores[found.scores["metric"] == "auc"]
-        return {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
+        study = settings(seed, n, design, device, null)
+        auc = aucs(study, home / "run", home)
+        return {**auc, "network_long": aucs(long(study, sum(design.steps)), home / "long", home)["network"]}
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def aucs(study: StudySettings, out: Path, home: Path) -> dict[str, float]:
+    """AUC by model."""
+    found = run_study(study, out, base=home).scores
+    auc = found[found["metric"] == "auc"]
+    return {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
+
+
+def long(study: StudySettings, steps: int) -> StudySettings:
+    """The study without its source, and with this number of steps on the newborns."""
+    training = study.stages.finetune.training.model_copy(update={"steps": steps})
+    finetune = study.stages.finetune.model_copy(update={"training": training})
+    stages = study.stages.model_copy(update={"pretrain": None, "finetune": finetune})
+    less = {"source": None, "stages": stages, "controls": (), "baselines": ("prevalence",)}
+    return study.model_copy(update=less)
 
 
 def main() -> None:

@@ -31,6 +31,7 @@ class FoldMaps:
     Attributes:
         maps: (n_subjects, depth, height, width) of held-out subjects.
         affines: (n_subjects, 4, 4) from voxels of each map to mm of the subject's image.
+        background: (depth, height, width) mean volume of the subjects.
         inside: (depth, height, width) voxels of the head in all subjects.
         subjects: one row per subject: subject, deletion, insertion, random_deletion, random_insertion.
         likeness: rank correlation with the mean map of a network with random weights; NaN if not requested.
@@ -38,6 +39,7 @@ class FoldMaps:
 
     maps: np.ndarray
     affines: np.ndarray
+    background: np.ndarray
     inside: np.ndarray
     subjects: pd.DataFrame
     likeness: float
@@ -86,7 +88,7 @@ def fold_maps(
             shown = _maps(kind, other.eval(), train, test, noise, seed).mean(axis=0)
             likeness = agreement([maps.mean(axis=0), shown], everywhere)
         areas = _areas(predictor, test, maps, inside, seed)
-        found[kind] = FoldMaps(maps, affines, everywhere, areas, likeness)
+        found[kind] = FoldMaps(maps, affines, test.volumes.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
     return found
 
 

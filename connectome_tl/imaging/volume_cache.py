@@ -61,6 +61,9 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         # The record is written last, to mark the grid as complete.
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
     record = read_json(record_file)
+    state = voxels.stat()
+    if _hash(str(voxels), state.st_size, state.st_mtime_ns) != record.get("voxels"):
+        raise _damaged(voxels, "its voxels are not those that were stored")
     try:
         numbers = {name: tuple(record[name]) for name in _TUPLES}
         return StoredGrid(voxels, head_ml=float(record["head_ml"]), is_stripped=bool(record["is_stripped"]), **numbers)

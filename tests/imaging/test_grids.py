@@ -233,3 +233,12 @@ def test_a_damaged_grid_is_named(tmp_path: Path) -> None:
     found.file.write_bytes(b"nothing")
     with pytest.raises(OutputError, match="damaged grid"):
         found.read()
+
+
+def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    file = stored_grid(path, "s1", GRID, tmp_path / "cache").file
+    np.save(file, np.load(file) + 1)
+    with pytest.raises(OutputError, match="not those that were stored") as caught:
+        stored_grid(path, "s1", GRID, tmp_path / "cache")
+    assert str(caught.value.problems[0].file) == str(file)

@@ -34,7 +34,13 @@ def maps_page(*maps: VolumeMap, withheld: dict[str, str] | None = None, seed: in
     inside[2:-2, 2:-2, 2:-2] = True
     images = {one.file: np.random.default_rng(seed).normal(size=inside.shape) for one in maps}
     record = VolumeMapsRecord(model="network", maps=maps, withheld=withheld or {})
-    return render_maps(record, Study(simulated=True), images, {"injury": inside}, {"injury": "Injury on MRI"})
+    volume = np.where(inside, np.random.default_rng(1).random(inside.shape), 0.0)
+    grid = {
+        "backgrounds": {"injury": volume},
+        "inside": {"injury": inside},
+        "affines": {"injury": np.diag([8, 8, 8, 1])},
+    }
+    return render_maps(record, Study(simulated=True), images, task_labels={"injury": "Injury on MRI"}, **grid)
 
 
 def network(**changed: object) -> PrunedNetwork:

@@ -80,6 +80,8 @@ def map_volumes(
         withheld = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, results.scores))}
         shown, tables, images = [], [], {}
         heads: dict[str, np.ndarray] = {}
+        backgrounds: dict[str, np.ndarray] = {}
+        affines: dict[str, np.ndarray] = {}
         for task in tasks:
             if task.name in withheld:
                 continue
@@ -97,6 +99,8 @@ def map_volumes(
                 found = [fold[kind] for fold in folds if kind in fold]
                 if found:
                     heads[task.name] = np.all([fold.inside for fold in found], axis=0)
+                    backgrounds[task.name] = np.mean([fold.background for fold in found], axis=0)
+                    affines[task.name] = _mean_affine(found)
                     made, mean, table = _write(folder / FOLDER, task.name, kind, found, heads[task.name], study)
                     shown.append(made)
                     images[made.file] = mean
@@ -106,7 +110,8 @@ def map_volumes(
             path = write_table(folder / FOLDER / SUBJECTS, pd.concat(tables, ignore_index=True))
             write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
         write_json(folder / FOLDER / SUMMARY, record)
-        page = render_maps(record, results, images, heads, {task.name: task.label for task in tasks})
+        labels = {task.name: task.label for task in tasks}
+        page = render_maps(record, results, images, backgrounds, heads, affines, labels)
         write_text(folder / FOLDER / PAGE, page)
     return record
 
@@ -123,9 +128,8 @@ def _write(
     (out / SUBJECT_MAPS).mkdir(parents=True, exist_ok=True)
     for file, values, affine in zip(subjects["file"], maps, affines, strict=True):
         write_volume(out / file, values.astype(np.float32), affine)
-    is_one_space = bool(np.abs(affines - affines[0]).max() < _APART)
-    mean = maps.mean(axis=0).astype(np.float32)
-    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, affines[0] if is_one_space else _centred(affines, mean))
+    is_one_space, mean = _is_one_space(affines), maps.mean(axis=0).astype(np.float32)
+    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, _mean_affine(folds))
     space = (
         "image space shared by all subjects" if is_one_space else "grids centred on each head, without a common space"
     )
@@ -144,9 +148,17 @@ def _write(
     return made, mean, subjects
 
 
-def _centred(affines: np.ndarray, values: np.ndarray) -> np.ndarray:
-    """Affine of a grid around the origin with the mean voxel size of several grids, (4, 4)."""
+def _is_one_space(affines: np.ndarray) -> bool:
+    return bool(np.abs(affines - affines[0]).max() < _APART)
+
+
+def _mean_affine(folds: Sequence[FoldMaps]) -> np.ndarray:
+    """Affine (4, 4) of the mean map: that of all grids, or one around the origin with their mean voxel size."""
+    affines = np.concatenate([fold.affines for fold in folds])
+    if _is_one_space(affines):
+        first: np.ndarray = affines[0]
+        return first
     spacing = np.linalg.norm(affines[:, :3, :3], axis=1).mean(axis=0)
     found = np.diag([*spacing, 1.0])
-    found[:3, 3] = -spacing * (np.array(values.shape) - 1) / 2
+    found[:3, 3] = -spacing * (np.array(folds[0].inside.shape) - 1) / 2
     return found
