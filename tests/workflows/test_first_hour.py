@@ -15,6 +15,7 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError, OutputError, UsageError
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.workflows.starting.look import _transform
 from connectome_tl.workflows.starting.questions import Question
 from connectome_tl.workflows.starting.start import start_from
 
@@ -158,6 +159,22 @@ def test_the_id_column_is_that_whose_cells_are_whole_parts_of_file_names() -> No
     table = pd.DataFrame({"n": ["1", "2", "3"], "code": ["A1", "A2", "A11"]}, dtype=str)
     files = ["A1/A1_conn.csv", "A2/A2_conn.csv", "A11/A11_conn.csv", "A1/other1.txt"]
     assert id_pattern(table, files) == ("code", (("{id}/{id}_conn.csv", 3),))
+
+
+@pytest.mark.parametrize(
+    ("values", "transform"),
+    [
+        ([0, 3, 4, 9], "log1p"),  # small counts
+        ([0, 0.2, 0.3, 40.5], "log1p"),  # sums of weights
+        ([0, 1, 0, 1], "none"),
+        ([0.1, 0.4, 0.3, 0.5], "none"),  # FA
+        ([1.0, -0.4, 0.3, 0.5], "fisher_z"),
+        ([-3.0, -2.0, 4.0, 5.0], "none"),
+        ([0, 0, 0, np.nan], "none"),
+    ],
+)
+def test_counts_and_correlations_are_transformed(values: list[float], transform: str) -> None:
+    assert _transform(np.array(values).reshape(2, 2)) == transform
 
 
 def test_a_negative_level_is_known_by_its_word_only() -> None:

@@ -149,12 +149,15 @@ def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError
 
 
 def _transform(values: np.ndarray) -> Transform:
-    """Suggest a transform: negative values within 1 indicate correlations, a long tail counts or sums of weights."""
+    """Suggest a transform: correlations have negative values within 1, counts are whole, weights have a long tail."""
     known = values[np.isfinite(values)]
     if len(known) and known.min() < 0 and np.abs(known).max() <= 1.0 + 1e-6:
         return "fisher_z"
     positive = known[known > 0]
-    return "log1p" if len(positive) and known.min() >= 0 and positive.max() > 20 * np.median(positive) else "none"
+    if not len(positive) or known.min() < 0:
+        return "none"
+    counts = positive.max() > 1 and bool((positive == np.round(positive)).all())
+    return "log1p" if counts or positive.max() > 20 * np.median(positive) else "none"
 
 
 def _chosen(patterns: Sequence[tuple[str, int]], wanted: str | None, matrices: Path) -> tuple[str, int]:
