@@ -78,7 +78,7 @@ def test_the_average_of_the_core_is_named_where_it_is_used() -> None:
 
 
 def test_controls_start_from_the_remaining_stage_and_have_their_own_steps_where_the_model_has_its_parents() -> None:
-    assert "start from the weights of the remaining earlier stage or, if there is none, from random ones" in text()
+    assert "start from the weights of the remaining earlier stage or, if there is none, from initial ones" in text()
     assert "fit their own feature steps" not in text()
     assert "fit their own feature steps" in text(stages=Stages(finetune=FineTune(scaling="parent")))
 

@@ -191,7 +191,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         scaled = "; without an earlier stage they fit their own feature steps" * (stages.finetune.scaling == "parent")
         found.append(
             "Controls without a stage start from the weights of the remaining earlier stage or, if there is none, from "
-            f"random ones, and are otherwise identical, with the same number of steps{scaled}. Learning rates of "
+            f"initial ones, and are otherwise identical, with the same number of steps{scaled}. Learning rates of "
             "parts, frozen parts and penalties on the distance to earlier weights apply only to transferred weights; "
             "others are trained at the full rate."
         )
