@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from small_study import small_settings
 
-from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
+from connectome_tl.report.text.methods import StudyFacts, methods_text
 from connectome_tl.settings.study import Stages
 from connectome_tl.settings.training import FineTune, Training
 
@@ -24,7 +24,7 @@ def text(*, without: str = "", controls: tuple[str, ...] = ("scratch", "no_pretr
         )
     sizes = {role: n for role, n in SIZES.items() if role != without}
     facts = StudyFacts("1", "infants", sizes, (26, 27), 9, "aal90", ("count",), ("connectome",), ("age",))
-    return methods_paragraph(settings, facts, ())
+    return methods_text(settings, facts, ())
 
 
 @pytest.mark.parametrize(("without", "stage", "control"), [("pool", 1, "no_pretrain"), ("source", 2, "no_adapt")])
@@ -42,7 +42,7 @@ def test_two_earlier_stages_and_none_say_nothing_of_the_kind() -> None:
     assert "only earlier stage" not in text()
     alone = small_settings(source=None, pool=None, stages=Stages(pretrain=None, adapt=None))
     facts = StudyFacts("1", "infants", {"target": 40}, (26, 27), 9, "aal90", ("count",), ("connectome",))
-    assert "only earlier stage" not in methods_paragraph(alone, facts, ())
+    assert "only earlier stage" not in methods_text(alone, facts, ())
 
 
 def test_edges_in_lower_precision_are_named() -> None:

@@ -25,7 +25,7 @@ from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, versions
-from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
+from connectome_tl.report.text.methods import StudyFacts, methods_text
 from connectome_tl.report.text.verdict import task_verdicts
 from connectome_tl.settings.models import in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
@@ -95,7 +95,7 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
-        methods=methods_paragraph(settings, replace(facts, probes=probes), tasks),
+        methods=methods_text(settings, replace(facts, probes=probes), tasks),
         warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
         notes=_notes(cohorts, benign=True),
         optimism=optimism(settings.tuned, scored),
