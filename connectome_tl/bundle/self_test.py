@@ -42,8 +42,8 @@ def simulated_rows(members: Members, facts: BundleFacts) -> tuple[list[SelfTestR
             arrays["weights"] = _covariances(rng, tangent, n_regions, facts.inputs.transforms[:1] == ("fisher_z",))
         else:
             arrays["weights"] = _edges(rng, steps.scaler.mean, steps.scaler.scale)
-            arrays["node_mask"][-1, -1] = False  # one of them lacks a region
-            arrays["weights"][-1, :, -1, :] = arrays["weights"][-1, :, :, -1] = 0.0
+        arrays["node_mask"][-1, -1] = False  # one of them lacks a region
+        arrays["weights"][-1, :, -1, :] = arrays["weights"][-1, :, :, -1] = 0.0
         if steps.regional is not None:
             scale = np.where(np.isfinite(steps.regional.scale), steps.regional.scale, 0.0)
             drawn = steps.regional.mean + _SPREAD * scale * rng.normal(size=(N_ROWS, *scale.shape))

@@ -10,14 +10,15 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import binary_opening
+from scipy.ndimage import binary_opening, grey_dilation
 from scipy.stats import zscore
 
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.errors import DataError, MissingInputError, UsageError
-from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
+from connectome_tl.imaging.read.images import read_labels, read_mask, read_volume, write_volume
+from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings, RegistrationSettings
 from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
@@ -87,14 +88,43 @@ def test_a_folder_becomes_a_cohort_with_networks_and_regional_measures(folder: P
                 f"{images(out, scan)}_atlas-Phantom_dseg.nii.gz",
             )
         )
-        inside = [image[(labels == n)] * (mask[labels == n] > 0) / np.median(image[mask > 0]) for n in range(1, 9)]
+        inside = [image[(labels == n) & (mask > 0)] / np.median(image[mask > 0]) for n in range(1, 9)]
+        volumes = [(labels == n).sum() * 1.5**3 for n in range(1, 9)]
         np.testing.assert_allclose(cohort.region_features[i, :, 1], [values.mean() for values in inside], rtol=1e-5)
-        np.testing.assert_allclose(cohort.region_features[i, :, 0], [len(v) * 1.5**3 for v in inside], rtol=1e-5)
+        np.testing.assert_allclose(cohort.region_features[i, :, 0], volumes, rtol=1e-5)
         expected = np.corrcoef(zscore(cohort.region_features[i], axis=0))
         np.fill_diagonal(expected, 0)
         np.testing.assert_allclose(cohort.weights[i, 0], expected, atol=1e-6)
     page = (out / "index.html").read_text()
     assert "sub-03/ses-01/anat/sub-03_ses-01_report.html" in page
+
+
+@pytest.mark.parametrize("network", ["similarity", "divergence"])
+def test_voxels_outside_the_brain_have_no_part_in_intensities_tissues_and_networks(
+    network: str, folder: Path, tmp_path: Path
+) -> None:
+    """Labels that reach beyond the brain give the numbers of labels that end there; only their volume is larger."""
+    scan, found = "sub-01_ses-01", {}
+    stem = images(folder, scan)
+    image = read_volume(f"{stem}_T2w.nii.gz")
+    write_volume(f"{stem}_T1w.nii.gz", 1400 - image.data, image.affine)  # bright outside the brain
+    (folder / "both.yaml").write_text(CONFIG + "images: [T2w, T1w]\ntissues: segmented\n")
+    brain = read_mask(f"{stem}_desc-brain_mask.nii.gz").data
+    label_file = f"{stem}_seg-Own_dseg.nii.gz"
+    own = carry_labels(Warp(np.eye(4)), read_labels(label_file), image)
+    grown = np.where(own.data > 0, own.data, grey_dilation(own.data, size=5))
+    for name, labels in (("beyond", grown), ("within", np.where(brain, grown, 0))):
+        write_volume(label_file, labels.astype(np.int16), own.affine)
+        run = build_networks(folder, tmp_path / name, config=folder / "both.yaml", participants=["01"], network=network)
+        told = [line for line in run.done[0].warnings if "are outside the brain" in line]
+        assert len(told) == (name == "beyond")
+        table = pd.read_csv(f"{images(tmp_path / name, scan)}_atlas-Phantom_nodeindices.tsv", sep="\t")
+        matrix = pd.read_csv(f"{images(tmp_path / name, scan)}_atlas-Phantom_relmat.tsv", sep="\t", index_col=0)
+        found[name] = (table.drop(columns="volume_mm3"), matrix, table["volume_mm3"])
+    pd.testing.assert_frame_equal(found["beyond"][0], found["within"][0])
+    assert (found["beyond"][2] > found["within"][2]).any()
+    if network == "divergence":  # which does not depend on volumes
+        pd.testing.assert_frame_equal(found["beyond"][1], found["within"][1])
 
 
 def test_nothing_is_done_twice_a_lost_file_is_made_again_and_a_broken_scan_stops_no_other(

@@ -15,8 +15,7 @@ class NoiseMap(Settings):
     """Largest noise per voxel that preserves the output of a frozen predictor (Bintsi et al. 2021, arXiv:2108.05388).
 
     Loss weights and noise range are not published and are therefore settings. With `weight: auto` the weight of the
-    noise
-    term is adapted: it increases while the squared change of the prediction is below `tolerance` (a share of the
+    noise term is adapted: it increases while the squared change of the prediction is below `tolerance` (a share of the
     variance of the predictions over subjects) and decreases above it.
 
     Args:

@@ -19,7 +19,7 @@ from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
-_CODE = 8  # version of the outputs; increase it whenever the files of a scan change
+_CODE = 9  # version of the outputs; increase it whenever the files of a scan change
 
 
 @dataclass(frozen=True)

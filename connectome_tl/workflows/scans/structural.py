@@ -37,6 +37,7 @@ from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
 from connectome_tl.workflows.scans.template import contrast_note
 
+_NOTABLE = 0.05  # share of a region outside the brain that is reported
 _HERE = Warp(np.eye(4))
 _NO_MASK = "no brain mask: the brain was segmented by intensity, which includes a scalp; check its outline"
 
@@ -45,6 +46,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     """Compute and write the network and the regional measures of one scan, except its completion mark.
 
     Intensities are divided by the brain's median, since their units vary between scans; networks do not depend on it.
+    Intensities and tissues of a region are those inside the brain; its volume is that of its whole label.
 
     Args:
         inputs: hash of every input by its role, for the sidecars.
@@ -55,7 +57,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     settings, warnings = plan.settings, list[str]()
     extract = brain_finder(scan, plan, "anatomical")
     first = read_anatomical(scan, extract=extract)
-    brain = first.data > 0
+    brain = first.data != 0
     warnings += [] if scan.anatomical_mask is not None or extract is not None else [_NO_MASK]
     segmentation = cache(lambda: segment(scan, plan, first))
     plan.step(scan.name)("labels")
@@ -65,10 +67,12 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     if regions.atlas is not None:
         check_places(labels, regions.atlas)
     images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]
-    table = _measures(images, labels, regions, settings)
+    inside = Volume(np.where(brain, labels.data, 0), labels.affine, labels.subject, labels.file)
+    warnings += _outside(labels, inside, regions)
+    table = _measures(images, labels, inside, regions, settings)
     for name, shares in _tissues(scan, first, plan, segmentation, warnings).items():
-        table[name] = np.array([part.mean() if len(part) else np.nan for part in _values(shares, labels, regions)])
-    made = _network(table, images, labels, regions, settings, scan)
+        table[name] = np.array([part.mean() if len(part) else np.nan for part in _values(shares, inside, regions)])
+    made = _network(table, images, inside, regions, settings, scan)
     lost = int((~made.node_mask).sum())
     if lost:
         warnings.append(f"{lost} of {made.n_regions} regions are missing")
@@ -144,12 +148,25 @@ def _scaled(image: Volume, brain: np.ndarray) -> Volume:
     return Volume(np.asarray(image.data / (middle or 1.0), dtype=np.float32), image.affine, image.subject, image.file)
 
 
+def _outside(labels: Volume, inside: Volume, regions: RegionTable) -> list[str]:
+    """A warning if a notable part of a region is outside the brain."""
+    whole, kept = (np.array([len(part) for part in _values(labels, of, regions)]) for of in (labels, inside))
+    lost = 1 - kept / np.maximum(whole, 1)
+    lost[whole == 0] = 0
+    worst = int(np.argmax(lost))
+    if lost[worst] < _NOTABLE:
+        return []
+    share = 1 - kept.sum() / whole.sum()
+    most = f"up to {lost[worst]:.0%} of a region ({regions.names[worst]})"
+    return [f"{share:.0%} of the labelled voxels are outside the brain, {most}: their intensities are not used"]
+
+
 def _measures(
-    images: list[Volume], labels: Volume, regions: RegionTable, settings: MorphometrySettings
+    images: list[Volume], labels: Volume, inside: Volume, regions: RegionTable, settings: MorphometrySettings
 ) -> dict[str, np.ndarray]:
-    """Volume, and intensities of each image, (n_regions,) by name."""
-    parts = [regional_features(image, labels, regions.numbers) for image in images]
-    columns = np.column_stack([parts[0][:, :1], *(part[:, 1:] for part in parts)])
+    """Volume, and intensities of each image inside the brain, (n_regions,) by name."""
+    volumes = regional_features(images[0], labels, regions.numbers)[:, :1]
+    columns = np.column_stack([volumes, *(regional_features(i, inside, regions.numbers)[:, 1:] for i in images)])
     return dict(zip(settings.regional, columns.T, strict=False))  # tissues come after
 
 
