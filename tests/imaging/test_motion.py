@@ -68,13 +68,15 @@ def test_the_number_of_threads_changes_no_byte() -> None:
     np.testing.assert_array_equal(one, two)
 
 
-def test_the_poses_are_told_in_mm_and_degrees() -> None:
+def test_the_poses_are_told_in_mm_and_degrees_and_runs_are_not_joined() -> None:
     head = make_head(make_anatomy(replace(SMALL, shells=FEW)), seed=1)
-    dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+    runs = np.repeat([0, 1], [9, len(head.bvals) - 9])
+    dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask, runs=runs)
     _, motion = without_motion(dwi)
     table = motion.table()
     assert table.shape == (len(head.bvals), 6)
     assert np.median(np.abs(table)) < 1  # the head was at rest
+    assert list(np.flatnonzero(np.isnan(motion.displacement))) == [0, 9]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.2])  # mm; between voxels, interpolation removes most of the noise

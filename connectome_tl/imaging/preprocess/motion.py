@@ -51,7 +51,7 @@ class Motion:
 
     Attributes:
         poses: (n_volumes, 4, 4) mm of the common frame to mm of the volume.
-        displacement: (n_volumes,) framewise displacement in mm; NaN for the first.
+        displacement: (n_volumes,) framewise displacement in mm; NaN for the first of each run.
         centre: (3,) mm, reference point of the translations.
     """
 
@@ -99,7 +99,7 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         if (wanted != widths).any():
             smooth, widths = _smoothed(dwi, wanted, n_threads), wanted
         found, noise = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
-        values, variances = shrunk(as_mm(found, centre), noise)
+        values, variances = shrunk(as_mm(found, centre), noise, dwi.runs)
         if not last:
             before = as_mm(poses, centre)
             lost = np.sqrt(np.einsum("vii->v", noise) / 6) > _LOST_MM
@@ -108,7 +108,7 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
         poses = poses @ np.linalg.inv(rest)
-    return Motion(poses, displacement(values, variances), centre)
+    return Motion(poses, displacement(values, variances, dwi.runs), centre)
 
 
 def _ahead(values: np.ndarray, before: np.ndarray, dwi: Dwi) -> np.ndarray:
