@@ -66,7 +66,8 @@ FREE = {
     "width": 32,
 }
 ENCODERS = [kind() for kind in get_args(get_args(AnyEncoder)[0])]
-OBJECTIVES = [kind() for kind in get_args(get_args(AnyObjective)[0])]
+# Without volumes, objectives of volumes would be no adaptation.
+OBJECTIVES = [kind() for kind in get_args(get_args(AnyObjective)[0]) if kind.modality == "connectome"]
 
 
 def cut(cohort: Cohort, names: list[str]) -> Cohort:

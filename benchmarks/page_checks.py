@@ -101,7 +101,7 @@ def _ahead(page: Node, one: Outcome) -> list[str]:
     ahead = {name for name, value in values.items() if value > full}
     starts = [name for name in values if cells[2].startswith(MODELS[name].label)]
     told_ahead = max(starts, key=lambda name: len(MODELS[name].label), default=None)
-    told = any(one.title in re.split(", | and ", part.partition(": ")[0]) and "baseline scores better" in part
+    told = any(one.title in re.split(", | and ", part.partition(": ")[0]) and "scores lower than" in part
                for part in answer.split("; "))  # fmt: skip
     found = []
     if (told_ahead is None and ahead) or (told_ahead is not None and values[told_ahead] < max(values.values())):

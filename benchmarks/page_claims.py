@@ -218,10 +218,10 @@ def _of_answer(page: Node, outcomes: Sequence[Outcome]) -> list[Claim]:
                 continue
             if LEVEL.match(clause):
                 found.append(Claim((one.title, ""), "answer", _level(clause)))
+            elif "scores lower than" in clause:
+                found.append(Claim((one.title, "a baseline is ahead"), "answer", frozenset({"yes"})))
             elif "transfer" in clause:
                 found.append(Claim((one.title, "scratch"), "answer", _transfer(clause)))
-            elif "baseline scores better" in clause:
-                found.append(Claim((one.title, "a baseline is ahead"), "answer", frozenset({"yes"})))
     return found
 
 

@@ -9,10 +9,13 @@ deep grey matter and equal-looking blobs elsewhere in both classes, at 32^3: `--
 Simulator, sizes, budget and number of newborns (80) were set on cohorts from 1000 on, which are not counted; the
 network of stride 2 was taken for its cost. The seed of cohorts, splits and networks changes together. Printed: AUC of
 every model (pairs within a test part) and paired differences with 95 % t intervals over cohorts, of `network` to
-`network_scratch` (an equal budget of steps), of `full` to `scratch`, and of `network` and `full` to each control.
+`network_scratch` (the same stage 3), to `network_long` (from random weights, with as many steps on the newborns as both
+stages together), of `full` to `scratch`, and of `network` and `full` to each control.
 
-`--null ages` permutes the ages that stage 1 learns; `--null lesions` plants none, and outcomes are drawn at random:
-neither may show a benefit.
+`--null ages` permutes the ages that stage 1 learns, and uses the source although nothing can be learned from it
+(`stages.pretrain.use_if: always`); `--null lesions` plants none, and outcomes are drawn at random: neither may show a
+benefit. Stage 3 has the same steps in both twins; those of stage 1 come on top of them. `--easy` has lesions of twice
+the radius without blobs elsewhere.
 """
 
 from __future__ import annotations
@@ -26,7 +29,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from voxel_tables import Table, arguments, interval
+from voxel_tables import Table, arguments
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
@@ -40,6 +43,7 @@ from connectome_tl.workflows.study.run import run_study
 CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 PAIRS = (
     ("network", "network_scratch"),
+    ("network", "network_long"),
     ("full", "scratch"),
     *(("network", control) for control in CONTROLS),
     *(("full", control) for control in CONTROLS),
@@ -57,7 +61,7 @@ class Design:
     simple: bool = False
 
 
-def settings(seed: int, n: int, design: Design, device: str) -> StudySettings:
+def settings(seed: int, n: int, design: Design, device: str, null: str | None = None) -> StudySettings:
     """The study of one cohort."""
     first, last = design.steps
     return StudySettings(
@@ -72,7 +76,8 @@ def settings(seed: int, n: int, design: Design, device: str) -> StudySettings:
         model=ModelSettings(encoder=ResNetEncoder(width=1 / 8, stem_stride=2), fused_width=16),
         stages=Stages(
             pretrain=Pretrain(
-                training=Training(steps=first, batch_size=16, learning_rate=2e-3, weight_decay=0.05, schedule="cosine")
+                use_if="always" if null == "ages" else "predictable",
+                training=Training(steps=first, batch_size=16, learning_rate=2e-3, weight_decay=0.05, schedule="cosine"),
             ),
             adapt=None,
             finetune=FineTune(training=Training(steps=last, batch_size=16), ensemble=Ensemble(networks=2)),
@@ -115,11 +120,27 @@ def scores(seed: int, n: int, null: str | None, design: Design, device: str) -> 
             )
         write_cohort(source, home / "healthy")
         write_cohort(target, home / "newborns")
-        found = run_study(settings(seed, n, design, device), home / "run", base=home)
-        auc = found.scores[found.scores["metric"] == "auc"]
-        return {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
+        study = settings(seed, n, design, device, null)
+        auc = aucs(study, home / "run", home)
+        return {**auc, "network_long": aucs(long(study, sum(design.steps)), home / "long", home)["network"]}
     finally:
         shutil.rmtree(home, ignore_errors=True)
+
+
+def aucs(study: StudySettings, out: Path, home: Path) -> dict[str, float]:
+    """AUC by model."""
+    found = run_study(study, out, base=home).scores
+    auc = found[found["metric"] == "auc"]
+    return {str(model): float(value) for model, value in zip(auc["model"], auc["value"], strict=True)}
+
+
+def long(study: StudySettings, steps: int) -> StudySettings:
+    """The study without its source, and with this number of steps on the newborns."""
+    training = study.stages.finetune.training.model_copy(update={"steps": steps})
+    finetune = study.stages.finetune.model_copy(update={"training": training})
+    stages = study.stages.model_copy(update={"pretrain": None, "finetune": finetune})
+    less = {"source": None, "stages": stages, "controls": (), "baselines": ("prevalence",)}
+    return study.model_copy(update=less)
 
 
 def main() -> None:
@@ -143,9 +164,7 @@ def main() -> None:
     for measure in measures:
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f}")
     for one, other in PAIRS:
-        a, b = table.of(arm, one), table.of(arm, other)
-        if len(a) and len(a) == len(b):
-            print(f"  {one} - {other}: {interval(a - b)}")
+        table.within(arm, one, other)
     table.spent()
 
 

@@ -4,8 +4,9 @@
 
 Simulated volumes at 32^3, 0 to 24 months, three scanners, 200 test subjects. Three questions:
 segmentation of tissues from 12 training volumes: `segment none`, `within` (contrast inside each volume only, the
-control) and `across` volumes, mean Dice of all tissues; age from 40 labelled subjects with an encoder adapted on 160
-label maps: `age scratch`, `age within`, `age across`, mean absolute error; another contrast: an age network trained on
+control), `across` volumes of a batch, and `bank` (also with prototypes of earlier batches), mean Dice of all tissues;
+age from 40 labelled subjects with an encoder adapted on 160 label maps: `age scratch`, `age within`, `age across`,
+`age bank`, mean absolute error; another contrast: an age network trained on
 T1w and tested on T2w, `other T1w` alone, `other mixed` with as many volumes of random contrast made from the training
 label maps, `other random` with those alone, and `other soft` on T1w volumes whose contrast is changed at random in
 training without label maps (`image.augment.contrast: 0.8`), mean absolute error. Differences are paired over cohorts
@@ -35,7 +36,8 @@ from connectome_tl.training.networks.augmentation import augmentation
 SCOPES = {
     "none": None,
     "within": VoxelContrast(scope="within", bank="none"),
-    "across": VoxelContrast(),
+    "across": VoxelContrast(bank="none"),
+    "bank": VoxelContrast(),
 }
 
 OTHER = ("T1w", "mixed", "random", "soft")
@@ -102,11 +104,13 @@ def main() -> None:
         run(table, seed, given.quick, given.device)
     print()
     table.means([f"segment {scope}" for scope in SCOPES], "dice")
-    table.against("segment none", ["segment within", "segment across"], "dice")
+    table.against("segment none", ["segment within", "segment across", "segment bank"], "dice")
     table.against("segment within", ["segment across"], "dice")
-    table.means(["age scratch", "age within", "age across"], "mae", " months")
-    table.against("age scratch", ["age within", "age across"], "mae")
+    table.against("segment across", ["segment bank"], "dice")
+    table.means(["age scratch", "age within", "age across", "age bank"], "mae", " months")
+    table.against("age scratch", ["age within", "age across", "age bank"], "mae")
     table.against("age within", ["age across"], "mae")
+    table.against("age across", ["age bank"], "mae")
     others = [f"other {arm}" for arm in OTHER]
     table.means(others, "mae", " months on T2w")
     table.means(others, "same", " months on T1w")

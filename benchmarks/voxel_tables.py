@@ -77,6 +77,13 @@ class Table:
         """Values of an arm in the order of the cohorts."""
         return np.array([v for (_, a, m), v in sorted(self.values.items()) if (a, m) == (arm, measure)])
 
+    def paired(self, one: str, other: str, measure: str, control: str | None = None) -> np.ndarray:
+        """Differences of a measure between two arms, over the cohorts that have both; `control` may be another measure
+        of the second arm."""
+        ours = {c: v for (c, a, m), v in self.values.items() if (a, m) == (one, measure)}
+        theirs = {c: v for (c, a, m), v in self.values.items() if (a, m) == (other, control or measure)}
+        return np.array([ours[c] - theirs[c] for c in sorted(ours.keys() & theirs.keys())])
+
     def means(self, arms: Sequence[str], measure: str, unit: str = "") -> None:
         """Print the mean of each arm."""
         for arm in arms:
@@ -87,9 +94,15 @@ class Table:
     def against(self, control: str, arms: Sequence[str], measure: str) -> None:
         """Print the paired difference of arms to a control with its 95 % t interval over cohorts."""
         for arm in arms:
-            a, b = self.of(arm, measure), self.of(control, measure)
-            if len(a) == len(b) and len(a):
-                print(f"  {arm:24s} - {control}: {measure} {interval(a - b)}")
+            found = self.paired(arm, control, measure)
+            if len(found):
+                print(f"  {arm:24s} - {control}: {measure} {interval(found)} ({len(found)} cohorts)")
+
+    def within(self, arm: str, measure: str, control: str) -> None:
+        """Print the paired difference of two measures of an arm with its 95 % t interval over cohorts."""
+        found = self.paired(arm, arm, measure, control)
+        if len(found):
+            print(f"  {arm:24s} {measure} - {control} {interval(found)} ({len(found)} cohorts)")
 
     def spent(self) -> None:
         """Print the CPU time of all arms."""

@@ -140,6 +140,23 @@ class Task(BaseModel):
         """Number of outputs of a network's head, see `TaskKind.n_outputs`."""
         return self.spec.n_outputs(self.n_levels)
 
+    def alike(self, other: Task) -> bool:
+        """Whether a model of one outcome is one of the other: equal kinds and levels, and cut-offs on the same side."""
+        sides = {task.operator[0] for task in (self, other) if task.operator is not None}
+        return self.kind == other.kind and self._named_levels == other._named_levels and len(sides) < 2
+
+    def same_as(self, other: Task) -> bool:
+        """Whether predictions of one outcome are those of the other: they are alike, with equal name and unit.
+
+        A unit that is not given is taken to be the same.
+        """
+        units = {task.unit.strip().casefold() for task in (self, other)} - {""}
+        return self.name == other.name and self.alike(other) and len(units) < 2
+
+    @property
+    def _named_levels(self) -> tuple[str, ...]:
+        return tuple(level.strip().casefold() for level in self.levels) if self.spec.by_level else ()
+
     def from_scores(self, values: np.ndarray) -> np.ndarray:
         """Raw column values (n_subjects,) to targets (n_subjects,); NaN stays NaN."""
         values = np.asarray(values, dtype=float)

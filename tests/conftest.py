@@ -101,6 +101,31 @@ def fits_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_run", here)
 
 
+@pytest.fixture(scope="session")
+def drawn_before() -> dict[str, Any]:
+    """The pages of `audits_draw_once` so far, by the hash of what they show."""
+    return {}
+
+
+@pytest.fixture
+def audits_draw_once(drawn_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Audits draw equal pages with their tables once in this process; folders with figures are drawn as usual."""
+    from connectome_tl.provenance import content_hash
+    from connectome_tl.workflows.study import drawn_again as module
+
+    draw = module._drawn
+
+    def once(folder: Path, record: Any, found: Any, timing: Any, *known: Any) -> Any:
+        if (folder / module.FIGURES).is_dir():
+            return draw(folder, record, found, timing, *known)
+        key = content_hash(record, found, list(timing))
+        if key not in drawn_before:
+            drawn_before[key] = draw(folder, record, found, timing, *known)
+        return drawn_before[key]
+
+    monkeypatch.setattr(module, "_drawn", once)
+
+
 @pytest.fixture
 def audits_fit_once(fitted_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Audits fit equal plans on equal rows once in this process: most tests audit copies of one run.

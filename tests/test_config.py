@@ -122,12 +122,43 @@ def test_a_target_alone_is_a_study() -> None:
     assert parse_settings(dump_settings(alone), StudySettings) == alone
 
 
-@pytest.mark.parametrize("stage", ["pretrain", "adapt", "finetune"])
+@pytest.mark.parametrize("stage", ["adapt", "finetune"])
 @pytest.mark.parametrize("setting", ["freeze: [encodr]", "part_learning_rates: {encodr: 0.5}"])
 def test_a_part_that_no_model_has_is_refused_with_those_it_has(stage: str, setting: str) -> None:
     said = refusal(COHORTS + f"stages: {{{stage}: {{training: {{{setting}}}}}}}\n")
     assert "no part is called encodr; parts are connectome, clinical, fusion, heads" in said
     assert f"stages.{stage}" in said
+
+
+_SUPERVISED = {
+    "mixup": {},
+    "edge_noise": 0.1,
+    "class_weights": "balanced",
+    "task_weights": "gradient",
+    "precision": "bf16",
+}
+_OF_TRANSFER = {
+    "freeze": ["heads"], "anchor": 0.1, "unfreeze": 0.5, "rate_decay": 0.5, "part_learning_rates": {"heads": 0.5},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("stage", "idle"), [("adapt", _SUPERVISED), ("pretrain", _OF_TRANSFER)])
+def test_a_training_setting_without_effect_in_a_stage_is_refused_with_its_key(
+    stage: str, idle: dict[str, object]
+) -> None:
+    both = _SUPERVISED | _OF_TRANSFER
+    for name, value in both.items():
+        text = COHORTS + json.dumps({"stages": {stage: {"training": {name: value}}}})[1:-1]
+        if name in idle:
+            said = refusal(text)
+            assert f"stages.{stage}.training" in said
+            assert f"no effect of {name}: " in said
+            assert "set in stages.finetune.training" in said
+        else:
+            parse_settings(text, StudySettings)
+    assert set(both) | {"steps", "batch_size", "learning_rate", "weight_decay", "clip_norm", "schedule"} == set(
+        Training.model_fields
+    )
 
 
 def test_a_repeated_key_is_refused_with_its_line() -> None:

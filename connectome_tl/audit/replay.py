@@ -267,8 +267,7 @@ def _in_other_order(replay: Replay, planned: Sequence[PlannedFold], results: dic
     turned = replay.cohorts.with_role("target", target.take(target.ids[::-1]))
     some = replay.fold.test[::-2]
     items = [
-        replace(item, plans=tuple(replace(plan, predict=some) for plan in item.plans))
-        for item in replay.planned(turned)
+        replace(item, plans=tuple(plan.predicting(some) for plan in item.plans)) for item in replay.planned(turned)
     ]
     again = _fit(replay, items, turned, None)
     moved, predicted = [], 0.0

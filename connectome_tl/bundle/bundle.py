@@ -83,7 +83,7 @@ def open_bundle(path: str | Path) -> Bundle:
         test = SelfTest.model_validate(folder.json(SELF_TEST))
         # Invalid numbers fail the self-test instead of causing warnings.
         with np.errstate(all="ignore"), folder.rows(SELF_TEST_ROWS) as rows:
-            run_self_test(members, facts, test, rows)
+            run_self_test(members, facts, test, rows, folder.size)
         return Bundle(folder.path, folder.hash, facts, members, _validation(folder))
 
 

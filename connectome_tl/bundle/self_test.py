@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -24,7 +25,7 @@ from connectome_tl.training.interface import FittedModel
 N_ROWS = 6
 TOLERANCE = 1e-5  # absolute for probabilities, else relative; the order of 32-bit sums depends on the processor
 _SPREAD = 0.7
-_AT_ONCE = 2  # subjects predicted at once; with volumes one
+_SHARE = 24  # arrays of the subjects predicted at once take 1 / _SHARE of the bundle: features need several times that
 
 
 def simulated_rows(members: Members, facts: BundleFacts) -> tuple[list[SelfTestRow], dict[str, np.ndarray]]:
@@ -41,8 +42,8 @@ def simulated_rows(members: Members, facts: BundleFacts) -> tuple[list[SelfTestR
             arrays["weights"] = _covariances(rng, tangent, n_regions, facts.inputs.transforms[:1] == ("fisher_z",))
         else:
             arrays["weights"] = _edges(rng, steps.scaler.mean, steps.scaler.scale)
-            arrays["node_mask"][-1, -1] = False  # one of them lacks a region
-            arrays["weights"][-1, :, -1, :] = arrays["weights"][-1, :, :, -1] = 0.0
+        arrays["node_mask"][-1, -1] = False  # one of them lacks a region
+        arrays["weights"][-1, :, -1, :] = arrays["weights"][-1, :, :, -1] = 0.0
         if steps.regional is not None:
             scale = np.where(np.isfinite(steps.regional.scale), steps.regional.scale, 0.0)
             drawn = steps.regional.mean + _SPREAD * scale * rng.normal(size=(N_ROWS, *scale.shape))
@@ -135,9 +136,10 @@ def _check_rows(rows: Sequence[SelfTestRow], table: RowTable, facts: BundleFacts
         raise DataError("the matrices of the self-test are not numeric")
 
 
-def _parts(n_rows: int, facts: BundleFacts) -> Iterator[range]:
-    """Ranges of a few rows, so that matrices and volumes of all subjects are not in memory together."""
-    n = _AT_ONCE if facts.inputs.image is None else 1
+def _parts(n_rows: int, table: RowTable, bundle_bytes: int) -> Iterator[range]:
+    """Ranges of rows, as many at once as the size of the bundle allows: networks are built for each part."""
+    each = sum(math.prod(shape[1:]) * np.dtype(table.types[name]).itemsize for name, shape in table.shapes.items())
+    n = min(max(bundle_bytes // (_SHARE * max(each, 1)), 1), n_rows)
     yield from (range(start, min(start + n, n_rows)) for start in range(0, n_rows, n))
 
 
@@ -205,11 +207,13 @@ def _grids_of(rows: Sequence[SelfTestRow], part: range, table: RowTable) -> Iter
             yield i, as_grid(record, voxels)
 
 
-def _predicted(rows: Sequence[SelfTestRow], table: RowTable, members: Members, facts: BundleFacts) -> np.ndarray:
+def _predicted(
+    rows: Sequence[SelfTestRow], table: RowTable, members: Members, facts: BundleFacts, bundle_bytes: int = 0
+) -> np.ndarray:
     """Predictions of all simulated subjects, (n_rows, n_columns)."""
     _check_rows(rows, table, facts)
     found = []
-    for part in _parts(len(rows), facts):
+    for part in _parts(len(rows), table, bundle_bytes):
         cohort = _cohort_of(rows, part, table, facts)
         found.append(members.predict(cohort, cohort.ids))
         del cohort  # before the next is made
@@ -227,14 +231,19 @@ def self_test_of(members: Members, facts: BundleFacts) -> tuple[SelfTest, dict[s
     return SelfTest(rows=tuple(rows), predictions=tuple(tuple(map(float, row)) for row in predicted)), arrays
 
 
-def run_self_test(members: Members, facts: BundleFacts, test: SelfTest, table: RowTable) -> float:
+def run_self_test(
+    members: Members, facts: BundleFacts, test: SelfTest, table: RowTable, bundle_bytes: int = 0
+) -> float:
     """Predict the simulated subjects; returns the largest difference to the stored predictions.
+
+    Args:
+        bundle_bytes: size of the bundle, which limits the memory.
 
     Raises:
         DataError: a prediction differs by more than the tolerance.
     """
     expected = np.array(test.predictions, dtype=float)
-    found = _predicted(test.rows, table, members, facts)
+    found = _predicted(test.rows, table, members, facts, bundle_bytes)
     if expected.shape != found.shape or not np.isfinite(found).all():
         raise DataError("the bundle does not reproduce the predictions of its self-test")
     distance = float((np.abs(found - expected) / np.maximum(1.0, np.abs(expected))).max())

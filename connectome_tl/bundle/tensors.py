@@ -13,6 +13,7 @@ from connectome_tl.bundle.shapes import DTYPES
 from connectome_tl.errors import DataError
 
 _NAMES = {"F32": "float32", "F64": "float64", "BOOL": "bool", "I64": "int64"}
+_SMALL = 4096  # bytes
 _MANY, _BYTES_EACH = 1024, 128  # more tensors than `_MANY` need a file of so many bytes per tensor: arrays take 300
 
 
@@ -71,4 +72,9 @@ def all_tensors(file: Path) -> dict[str, np.ndarray]:
     from safetensors import safe_open
 
     with opened_rows(file) as table, safe_open(file, framework="numpy") as opened:
-        return {name: opened.get_tensor(name) for name in table.shapes}
+        return {name: _owned(opened.get_tensor(name)) for name in table.shapes}
+
+
+def _owned(array: np.ndarray) -> np.ndarray:
+    """Copy a small array: as read, it is a view of several objects that need more memory than its values."""
+    return array.copy() if array.nbytes < _SMALL else array

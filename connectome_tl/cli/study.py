@@ -38,7 +38,9 @@ def demo(
     elif images:
         from connectome_tl.workflows.starting.image_demo import run_image_demo
 
-        report = run_image_demo(out, seed=seed, show_progress=terminal.shows_progress)
+        report, maps = run_image_demo(out, seed=seed, show_progress=terminal.shows_progress)
+        terminal.answer(maps=maps)
+        terminal.say(f"\nVoxel maps: {maps}")
     else:
         from connectome_tl.workflows.starting.demo import run_demo
 

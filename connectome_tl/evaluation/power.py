@@ -8,7 +8,6 @@ import numpy as np
 from scipy import optimize, stats
 
 from connectome_tl.evaluation.intervals.pairs import auc_interval, within_fold_pairs
-from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.statistics import Power
@@ -17,6 +16,7 @@ AUCS = (0.6, 0.7, 0.8, 0.9)
 N_FEATURES = 10
 N_STUDIES = 300
 _N_PERMUTATIONS, _LEVEL = 59, 0.05
+_MOST_VALUES = 2_000_000  # in one array of simulated studies
 LARGEST = 500  # subjects; larger studies are slow to simulate and not the purpose of this function
 
 
@@ -53,9 +53,10 @@ def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: 
     rng = np.random.default_rng([seed, n_positive, n_negative, n_folds, round(1000 * auc)])
     n, gap = n_positive + n_negative, separation(auc, n_positive, n_negative, n_folds, rng)
     y = np.repeat([1.0, 0.0], [n_positive, n_negative])
-    excluded = rejected = 0
-    widths = []
-    for _ in range(N_STUDIES):
+    excluded, widths, p_values = 0, [], []
+    waiting: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
+    at_once = max(1, _MOST_VALUES // ((_N_PERMUTATIONS + 1) * n_folds * n))
+    for k in range(N_STUDIES):
         x = rng.standard_normal((n, N_FEATURES))
         x[:n_positive, 0] += gap
         fold = np.array([stratified_folds(y, n_folds, rng) for _ in range(2)])
@@ -63,12 +64,35 @@ def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: 
         low, high = auc_interval(within_fold_pairs(y, score, fold), np.arange(n), METRICS["auc"].widening["procedure"])
         excluded += low > 0.5
         widths.append(high - low)
-        every = np.vstack([y, rng.permuted(np.tile(y, (_N_PERMUTATIONS, 1)), axis=1)])
-        won, met = within_fold_counts(every.T, out_of_fold_scores(x, every, fold[0]).T, fold[0])
-        with np.errstate(invalid="ignore"):
-            statistic = np.nan_to_num(won / met, nan=np.inf)
-        rejected += (statistic >= statistic[0]).mean() <= _LEVEL
-    return excluded / N_STUDIES, rejected / N_STUDIES, float(np.median(widths))
+        waiting.append((x, np.vstack([y, rng.permuted(np.tile(y, (_N_PERMUTATIONS, 1)), axis=1)]), fold[0]))
+        if len(waiting) == at_once or k == N_STUDIES - 1:
+            statistic = permuted_aucs(*(np.stack(part) for part in zip(*waiting, strict=True)))
+            p_values += list((statistic >= statistic[:, :1]).mean(axis=1))
+            waiting.clear()
+    return excluded / N_STUDIES, float(np.mean(np.array(p_values) <= _LEVEL)), float(np.median(widths))
+
+
+def permuted_aucs(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
+    """Within-fold AUCs (n_studies, n_labelings) of class-mean differences that are fitted again for each labeling.
+
+    Args:
+        x: (n_studies, n_subjects, n_features), without ties. y: (n_studies, n_labelings, n_subjects) 0 and 1.
+        fold: (n_studies, n_subjects).
+    """
+    tested = fold[:, None, :] == np.arange(fold.max() + 1)[:, None]
+    weight = np.zeros(())
+    for sign, labels in ((1.0, y), (-1.0, 1 - y)):
+        members = labels[:, :, None, :] * ~tested[:, None]
+        weight = weight + sign * (members @ x[:, None]) / np.maximum(members.sum(axis=-1, keepdims=True), 1)
+    score = np.take_along_axis(weight @ x.transpose(0, 2, 1)[:, None], fold[:, None, None, :], axis=2)[:, :, 0]
+    order = np.lexsort((score, np.broadcast_to(fold[:, None], score.shape)), axis=-1)  # by fold, then by score
+    before = (fold[:, None, :] < np.sort(fold)[:, :, None]).sum(axis=2)  # subjects of earlier folds
+    rank = np.arange(1, fold.shape[1] + 1) - before
+    n_positive = y @ tested.transpose(0, 2, 1)  # by labeling and fold
+    met = (n_positive * (tested.sum(axis=2)[:, None] - n_positive)).sum(axis=2)
+    won = (np.take_along_axis(y, order, axis=-1) * rank[:, None]).sum(axis=2)
+    won = won - (n_positive * (n_positive + 1) / 2).sum(axis=2)
+    return np.where(met > 0, won / np.maximum(met, 1), np.inf)
 
 
 def separation(auc: float, n_positive: int, n_negative: int, n_folds: int, rng: np.random.Generator) -> float:

@@ -13,7 +13,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.map_checks import agreement, area, deletion_curve, insertion_curve, randomised
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
-from connectome_tl.features.volumes import read_volumes
+from connectome_tl.features.volumes import Grid, read_volumes
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_maps import MapKind
@@ -29,15 +29,26 @@ class FoldMaps:
     """Maps of one kind in one fold.
 
     Attributes:
-        mean: (depth, height, width) over the held-out subjects. inside: voxels of the head in all of them.
+        maps: (n_subjects, depth, height, width) of held-out subjects.
+        affines: (n_subjects, 4, 4) from voxels of each map to mm of the subject's image.
+        background: (depth, height, width) mean volume of the subjects.
+        inside: (depth, height, width) voxels of the head in all subjects.
         subjects: one row per subject: subject, deletion, insertion, random_deletion, random_insertion.
         likeness: rank correlation with the mean map of a network with random weights; NaN if not requested.
     """
 
-    mean: np.ndarray
+    maps: np.ndarray
+    affines: np.ndarray
+    background: np.ndarray
     inside: np.ndarray
     subjects: pd.DataFrame
     likeness: float
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(depth, height, width) mean map of the subjects."""
+        found: np.ndarray = self.maps.mean(axis=0)
+        return found
 
 
 def fold_maps(
@@ -62,7 +73,9 @@ def fold_maps(
     """
     predictor = VolumePredictor(stored_model(store, planned.plans[0].key), task).eval().to(device)
     train = rows_of(cohort, planned.fold.train, image, device)
-    test = rows_of(cohort, planned.fold.test, image, device).at(range(n_subjects))
+    test = rows_of(cohort, planned.fold.test, image, device)
+    test = test.at(range(min(n_subjects, len(test))))
+    affines = np.reshape([grid.affine for grid in grids_of(cohort, test.ids, image)], (-1, 4, 4))
     found: dict[MapKind, FoldMaps] = {}
     for kind in kinds if len(test) and len(train) else ():
         maps = _maps(kind, predictor, train, test, noise, seed)
@@ -74,7 +87,8 @@ def fold_maps(
             assert isinstance(other, VolumePredictor)
             shown = _maps(kind, other.eval(), train, test, noise, seed).mean(axis=0)
             likeness = agreement([maps.mean(axis=0), shown], everywhere)
-        found[kind] = FoldMaps(maps.mean(axis=0), everywhere, _areas(predictor, test, maps, inside, seed), likeness)
+        areas = _areas(predictor, test, maps, inside, seed)
+        found[kind] = FoldMaps(maps, affines, test.volumes.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
     return found
 
 
@@ -84,6 +98,11 @@ def rows_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings, device: to
     at = np.flatnonzero(present)
     volumes = torch.from_numpy(reader.read(at.tolist()))
     return VolumeRows(tuple(ids[i] for i in at), volumes, np.full(len(at), np.nan), device=device)
+
+
+def grids_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings) -> list[Grid]:
+    """The grids of subjects that have a volume."""
+    return [grid for grid in read_volumes(cohort, ids, image)[0].grids if grid is not None]
 
 
 def _maps(

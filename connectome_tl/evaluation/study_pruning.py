@@ -80,6 +80,7 @@ def pruned_fold(
                     macs=(small.before.macs, small.after.macs),
                     parameters=(small.before.parameters, small.after.parameters),
                     seconds=(small.before.seconds, small.after.seconds),
+                    memory=(small.before.memory, small.after.memory),
                     loss=test.mean_loss(network, task),
                     tuned_loss=test.mean_loss(tuned, task),
                     pruned_loss=test.mean_loss(small.network, task),

@@ -77,8 +77,8 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
             steps.append(step)
             train = step.transform(train)
 
-    if settings.edges.tangent is not None:
-        add(fit_tangent(train, settings.edges.tangent))
+    if settings.edges.projected is not None:
+        add(fit_tangent(train, settings.edges.projected))
         read = train  # presence of edges is determined in tangent space
     add(fit_harmoniser(train, settings.harmonise))
     if settings.confounds is not None:
@@ -88,11 +88,12 @@ def fit_connectome(cohort: Cohort, ids: Sequence[str], settings: FeatureSettings
         tuple(steps),
         EdgeScaler.fit(train.weights, train.node_mask, ids),
         None if train.region_features is None else RegionScaler.fit(_regional(train), ids),
-        _both_are_many(np.asarray(train.node_mask.any(axis=1))),
+        both_are_many(np.asarray(train.node_mask.any(axis=1))),
     )
 
 
-def _both_are_many(present: np.ndarray) -> bool:
+def both_are_many(present: np.ndarray) -> bool:
+    """Whether enough rows have the modality, and enough lack it, to learn from its absence."""
     return bool(min(present.sum(), (~present).sum()) >= _ENOUGH)
 
 

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, InternalError
+from connectome_tl.features.scaling import edge_mask
 from connectome_tl.plurals import counted
 from connectome_tl.settings.tangent import COVARIANCES, TangentSettings
 
@@ -89,10 +90,11 @@ class TangentEdges:
     def apply(self, weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str]) -> np.ndarray:
         """Edges in tangent space, same shape as `weights`, float32; rows are projected independently.
 
-        Edges of subjects without a connectome are 0.
+        Missing regions are replaced by their regression on the present ones in the fitted mean, so that they do not
+        displace the others. Edges of subjects without a connectome are 0.
 
         Raises:
-            DataError: a row lacks a region of the fitted space, or is not a correlation or covariance.
+            DataError: a row is not a correlation or covariance.
         """
         out = np.zeros(weights.shape, dtype=np.float32)
         at = np.flatnonzero(self.regions)
@@ -127,20 +129,27 @@ class TangentEdges:
                 known = [subject for subject, one in zip(ids, there, strict=True) if one]
                 found[there] = self._logarithms(weights[there], node_mask[there], known)
             return found
-        short = ~node_mask[:, self.regions].all(axis=1)
-        if short.any():
-            remedy = "A displacement needs every region: leave the region or the subject out, or set tangent off."
-            raise DataError(
-                "lacks regions that every training subject has",
-                subject=ids[int(np.flatnonzero(short)[0])],
-                remedy=remedy,
-            )
+        absent = ~node_mask[:, self.regions]
+        short = np.flatnonzero(absent.any(axis=1))
+        if short.size:
+            weights = np.where(edge_mask(node_mask), weights, 0.0)
         matrices = _matrices(weights, self.regions, ids, self.correlation, self.shrinkage)
+        for row in short:
+            matrices[row] = self._completed(matrices[row], absent[row])
         whitened = self.whitening @ matrices @ self.whitening
         values, vectors = np.linalg.eigh((whitened + whitened.swapaxes(1, 2)) / 2)
         _refuse_singular(values, whitened, ids, self.correlation)
         found = (vectors * np.log(values)[:, None, :]) @ vectors.swapaxes(1, 2)
         return np.asarray((found + found.swapaxes(1, 2)) / 2)
+
+    def _completed(self, matrix: np.ndarray, absent: np.ndarray) -> np.ndarray:
+        """The expected matrix given that of the present regions, for Gaussian signals with the fitted mean."""
+        there = ~absent
+        mean = self.mean[np.ix_(there, there)]
+        slopes = np.zeros((absent.size, mean.shape[0]))
+        slopes[there] = np.eye(mean.shape[0])
+        slopes[absent] = np.linalg.solve(mean, self.mean[np.ix_(there, absent)]).T
+        return np.asarray(self.mean + slopes @ (matrix[np.ix_(there, there)] - mean) @ slopes.T)
 
 
 def fit_tangent(train: Cohort, settings: TangentSettings) -> TangentEdges:
@@ -225,7 +234,7 @@ def _refuse_singular(values: np.ndarray, matrices: np.ndarray, ids: Sequence[str
     what = "correlation" if correlation else "covariance"
     remedy = "tangent: true needs connectomes of format: series:covariance, diagonal: keep, no transform."
     if correlation:
-        remedy = "It needs correlations of one parcellation without a transform, and some shrinkage; or set it off."
+        remedy = "It needs correlations without a transform, and some shrinkage; or set edges: {tangent: false}."
     raise DataError(
         f"not a {what} matrix: an eigenvalue is not above 0",
         subject=ids[int(np.where(wrong, least, np.inf).argmin())],
@@ -243,5 +252,5 @@ def _refuse_others(matrices: np.ndarray, ids: Sequence[str]) -> None:
             "not a correlation matrix: a value is outside [-1, 1]",
             subject=ids[int(np.flatnonzero(wrong)[0])],
             got=f"{largest[wrong][0]:.4g}",
-            remedy="Give correlations without a Fisher transform; for counts and other measures set tangent off.",
+            remedy="Give correlations without a Fisher transform, or set edges: {tangent: false}.",
         )

@@ -20,6 +20,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _LARGEST = 60_000.0  # largest value in half precision
+_WHOLE, _LEAST = 0.99, 0.8  # share of the head on the grid, below which this is noted and refused
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,7 +29,7 @@ class Gridded:
 
     Attributes:
         values: (x, y, z) float16, RAS axes.
-        zooms: voxel size of the grid in mm.
+        affine: (16,) rows of the 4 x 4 matrix from voxels of the grid to mm of the image.
         head_ml: volume of the foreground in the original image: the head above the neck, or the brain of a
             skull-stripped image. tissue_ml: volumes of its dark, middle and bright part.
         quantiles: quantiles of the foreground's intensities relative to their mean (`QUANTILES`).
@@ -38,7 +39,7 @@ class Gridded:
     """
 
     values: np.ndarray
-    zooms: tuple[float, float, float]
+    affine: tuple[float, ...]
     head_ml: float
     tissue_ml: tuple[float, float, float]
     quantiles: tuple[float, ...]
@@ -50,6 +51,11 @@ class Gridded:
     def read(self) -> np.ndarray:
         """(x, y, z) float16."""
         return self.values
+
+    @property
+    def zooms(self) -> np.ndarray:
+        """(3,) voxel edges of the grid in mm."""
+        return np.linalg.norm(np.reshape(self.affine, (4, 4))[:3, :3], axis=0)
 
 
 def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
@@ -77,7 +83,16 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     if odd and settings.shape == "refuse":
         raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
     levels = volume.data[inside].astype(np.float64)
-    values, mask, zooms = _placed(volume, inside, settings)
+    values, mask, affine, kept = _placed(volume, inside, settings)
+    cut = _cut(kept, settings)
+    if cut and kept < _LEAST and settings.shape == "refuse":
+        raise DataError(
+            cut,
+            expected=f"at least {_LEAST:.0%} of the head on the grid",
+            subject=subject,
+            file=path,
+            remedy="Set a larger image.size or image.voxel, or set image.shape: note.",
+        )
     values = normalised(values, mask, settings)
     if not np.isfinite(values).all() or np.abs(values).max() > _LARGEST:
         raise DataError(
@@ -90,14 +105,14 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         )
     return Gridded(
         values.astype(np.float16),
-        zooms,
+        tuple(float(x) for x in affine.ravel()),
         float(inside.sum() * voxel_ml),
         _tissues(levels, voxel_ml),
         tuple(float(q) for q in np.quantile(levels, QUANTILES) / max(abs(levels.mean()), 1e-12)),
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
         shown.is_stripped,
-        (odd,) if odd else (),
+        tuple(note for note in (odd, cut) if note),
     )
 
 
@@ -142,29 +157,50 @@ def cropped(values: np.ndarray, shape: tuple[int, int, int], middle: np.ndarray 
 
 def _placed(
     volume: Volume, inside: np.ndarray, settings: ImageSettings
-) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
-    """Values and foreground on the grid, and its voxel edges."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, float]:
+    """Values and foreground on the grid, its affine (4, 4), and the share of the foreground that is on it."""
     shape = settings.shape3
     if settings.grid == "raw":
-        both = [cropped(one, shape) for one in (volume.data, inside)]
-        return both[0], both[1], _three(volume.zooms)
+        middle = (np.array(volume.shape) - 1) / 2
+        values, mask = (cropped(one, shape) for one in (volume.data, inside))
+        start = np.round(middle - (np.array(shape) - 1) / 2 + 1e-9)
+        return values, mask, volume.affine @ _affine(np.eye(3), start), float(mask.sum() / inside.sum())
     if settings.grid == "zoom":
         ratio = np.array(volume.shape) / np.array(shape)
-        zooms = volume.zooms * ratio
-        matrix, offset = np.diag(ratio), (ratio - 1) / 2
+        matrix, offset, kept = np.diag(ratio), (ratio - 1) / 2, 1.0
     else:
-        zooms = np.full(3, settings.voxel)
-        # Grid voxel to mm (axes of RAS, centre of the head), then mm to voxel of the image.
-        bounds = [np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis))) for axis in range(3)]
-        middle = np.array([(b[0] + b[-1]) / 2 for b in bounds])
-        inverse = np.linalg.inv(volume.affine[:3, :3])
-        matrix = inverse * settings.voxel
+        # From grid voxels to mm (axes of RAS, relative to the centre), then to voxels of the image.
+        middle = (np.array(volume.shape) - 1) / 2
+        if settings.centre == "head":
+            bounds = [np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis))) for axis in range(3)]
+            middle = np.array([(b[0] + b[-1]) / 2 for b in bounds])
+        matrix = np.linalg.inv(volume.affine[:3, :3]) * settings.voxel
         offset = middle - matrix @ ((np.array(shape) - 1) / 2)
         ratio = settings.voxel / volume.zooms
+        kept = _share_on(inside, matrix, offset, shape)
     data = _smoothed(volume.data, ratio)
     values = affine_transform(data, matrix, offset, shape, order=1, cval=float(data.min()))
     mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1) > 0.5
-    return values, mask, _three(zooms)
+    return values, mask, volume.affine @ _affine(matrix, offset), kept
+
+
+def _affine(matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
+    found = np.eye(4)
+    found[:3, :3], found[:3, 3] = matrix, offset
+    return found
+
+
+def _share_on(inside: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int]) -> float:
+    """Share of the foreground within the borders of the grid."""
+    at = (np.argwhere(inside) - offset) @ np.linalg.inv(matrix).T
+    return float(np.all((at >= -0.5) & (at <= np.array(shape) - 0.5), axis=1).mean())
+
+
+def _cut(kept: float, settings: ImageSettings) -> str:
+    """What a grid that is too small for the head cuts off; empty if it does not."""
+    if kept >= _WHOLE:
+        return ""
+    return f"{1 - kept:.0%} of the head is outside the grid of {' x '.join(map(str, settings.shape3))} voxels"
 
 
 def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -12,10 +12,11 @@ import numpy as np
 from connectome_tl.errors import OutputError
 from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
+from connectome_tl.imaging.read import images
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
-_TUPLES = ("tissue_ml", "quantiles", "zooms", "native", "extent", "notes")
+_TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "notes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +27,7 @@ class StoredGrid:
     head_ml: float
     tissue_ml: tuple[float, ...]
     quantiles: tuple[float, ...]
-    zooms: tuple[float, ...]
+    affine: tuple[float, ...]
     native: tuple[float, ...]
     extent: tuple[float, ...]
     is_stripped: bool
@@ -60,6 +61,9 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         # The record is written last, to mark the grid as complete.
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
     record = read_json(record_file)
+    state = voxels.stat()
+    if _hash(str(voxels), state.st_size, state.st_mtime_ns) != record.get("voxels"):
+        raise _damaged(voxels, "its voxels are not those that were stored")
     try:
         numbers = {name: tuple(record[name]) for name in _TUPLES}
         return StoredGrid(voxels, head_ml=float(record["head_ml"]), is_stripped=bool(record["is_stripped"]), **numbers)
@@ -89,7 +93,9 @@ def _hash(path: str, size: int, time: int) -> str:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, volume_checks)))
+    return content_hash(
+        *(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, images, volume_checks))
+    )
 
 
 def _numbers(made: Gridded) -> dict[str, object]:

@@ -33,10 +33,13 @@ class Branch(nn.Module):
     Attributes:
         width: of the embedding.
         atlas_bound: whether the weights depend on one set of regions in one order.
+        skips_absent: whether subjects without the modality are left out. They are then not part of the statistics of a
+            batch normalisation, and cost nothing.
     """
 
     width: int
     atlas_bound: bool = False
+    skips_absent: bool = False
 
     def forward(self, rows: Any) -> Encoded:
         raise NotImplementedError

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from connectome_tl.nn.batch import Batch
+from connectome_tl.nn.batch import Batch, Modality
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
@@ -59,6 +59,16 @@ def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
     return dict(zip(present, kept, strict=True))
 
 
+def _of_present(branch: Branch, rows: Modality, present: Tensor) -> Encoded:
+    """Embeddings of the rows that have the modality; 0 for the others, which `Fusion` replaces."""
+    at = torch.nonzero(present).flatten()
+    if len(at) == 0:
+        return Encoded(torch.zeros((len(present), branch.width), device=present.device))
+    # A batch normalisation cannot train on a single row.
+    embedding = branch(rows.rows(at if len(at) > 1 else at.repeat(2))).embedding[: len(at)]
+    return Encoded(embedding.new_zeros((len(present), branch.width)).index_copy(0, at, embedding))
+
+
 class OutcomeModel(nn.Module):
     """Network with branches, fusion and one head per outcome.
 
@@ -87,7 +97,14 @@ class OutcomeModel(nn.Module):
 
     def encode(self, batch: Batch) -> dict[str, Encoded]:
         """Embeddings by modality, without modalities that the whole batch lacks."""
-        return {name: branch(batch.modalities[name]) for name, branch in self.branches.items() if name in batch.present}
+        found = {}
+        for name, branch in self.branches.items():
+            if name in batch.present:
+                assert isinstance(branch, Branch)
+                rows, present = batch.modalities[name], batch.present[name]
+                alone = branch.skips_absent and not bool(present.all())
+                found[name] = _of_present(branch, rows, present) if alone else branch(rows)
+        return found
 
     def embed(self, batch: Batch) -> Tensor:
         """(batch, fused_width) fused embedding."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from connectome_tl.settings.metrics import METRICS, Metric
 from connectome_tl.settings.models import ModelSpec, model_named
@@ -132,3 +132,9 @@ def column_digits(values: Iterable[float]) -> int:
     """Number of decimals for a column: three significant digits of its largest value, at most six decimals."""
     largest = max((abs(value) for value in values if math.isfinite(value)), default=0.0)
     return 0 if largest == 0 else min(6, max(0, 2 - math.floor(math.log10(largest))))
+
+
+def listed(names: Sequence[str]) -> str:
+    """`a, b and c`."""
+    names = list(names)
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"

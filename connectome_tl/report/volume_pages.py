@@ -7,14 +7,13 @@ from typing import Protocol
 
 import numpy as np
 
-from connectome_tl.report.figures.scans import Row, cuts
+from connectome_tl.report.figures.voxels import overlays
 from connectome_tl.report.labels import model_label, number
 from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
 
 _KINDS = {"noise": "learned noise", "occlusion": "occlusion", "gradients": "integrated gradients"}
-_BRIGHTEST = 99.5  # percentile of the values inside the head that has the brightest colour
 
 
 class Study(Protocol):
@@ -37,14 +36,18 @@ def render_maps(
     record: VolumeMapsRecord,
     study: Study,
     images: Mapping[str, np.ndarray],
+    backgrounds: Mapping[str, np.ndarray],
     inside: Mapping[str, np.ndarray],
+    affines: Mapping[str, np.ndarray],
     task_labels: Mapping[str, str],
 ) -> str:
     """Render the page of `connectome-tl maps`. The same arguments give the same bytes.
 
     Args:
         images: mean maps, (x, y, z) from left to right, back to front and bottom to top, by file name.
+        backgrounds: mean volume, (x, y, z), by name of the outcome.
         inside: voxels of the head, (x, y, z) bool, by name of the outcome.
+        affines: (4, 4) from voxels to mm, by name of the outcome.
         task_labels: label by name of the outcome.
 
     Returns:
@@ -54,9 +57,10 @@ def render_maps(
     shown = []
     for task in tasks:
         own = [one for one in record.maps if one.task == task]
-        rows = [_row(one, images[one.file], inside[task]) for one in own]
-        picture = cuts(rows, inside[task], np.zeros(inside[task].shape, dtype=int), ("R", "A", "S"))
-        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own]))
+        maps = [(_KINDS[one.kind], np.abs(images[one.file])) for one in own]
+        picture = overlays(maps, backgrounds[task], inside[task], affines[task])
+        is_one_space = all(one.is_one_space for one in own)
+        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], is_one_space))
     return render(
         "volume_maps.html",
         study=study,
@@ -93,12 +97,6 @@ def _stamps(study: Study) -> list[tuple[str, str]]:
     return stamps_of(simulated=study.simulated, transductive=study.transductive, exploratory=study.exploratory)
 
 
-def _row(one: VolumeMap, image: np.ndarray, inside: np.ndarray) -> Row:
-    size = np.abs(np.where(inside, image, 0.0))
-    most = float(np.percentile(size[inside], _BRIGHTEST)) if inside.any() else 0.0
-    return Row(_KINDS[one.kind], size, colours="inferno", most=most or 1.0)
-
-
 def _measures(one: VolumeMap) -> Sequence[str]:
     return (
         _KINDS[one.kind],
@@ -118,6 +116,7 @@ def _network(one: PrunedNetwork) -> Sequence[str]:
         f"{one.macs[0] / 1e6:.2f} → {one.macs[1] / 1e6:.2f} ({_percent(one.macs[1] / one.macs[0] - 1)})",
         f"{one.parameters[0]:,} → {one.parameters[1]:,}",
         f"{1000 * one.seconds[0]:.2f} → {1000 * one.seconds[1]:.2f}",
+        f"{one.memory[0] / 2**20:.1f} → {one.memory[1] / 2**20:.1f}",
         number(one.loss),
         number(one.tuned_loss),
         number(one.pruned_loss),

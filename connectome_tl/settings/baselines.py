@@ -177,6 +177,7 @@ _FIXED: dict[str, str] = {
     "volumes": "head and tissue volumes",
     "quantiles": "the volume of the head and quantiles of its grey levels",
     "volumes_quantiles": "head and tissue volumes with quantiles of the grey levels",
+    "real_volumes": "a network on volumes, trained as the one with synthetic volumes but without them",
     "pca_gpr": "a Gaussian process on principal components of blocks of voxels",
 }
 

@@ -102,7 +102,8 @@ class DirectSettings(MessageSettings):
         return super().is_atlas_bound or self.direct
 
     def describe(self) -> str:
-        return super().describe() + (", in parallel to a linear map of the edges" if self.direct else "")
+        mapped = "regional measures" if self.node_features == "measures" else "edges"
+        return super().describe() + (f", in parallel to a linear map of the {mapped}" if self.direct else "")
 
 
 class GraphEncoder(DirectSettings):

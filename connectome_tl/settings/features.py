@@ -44,24 +44,25 @@ class EdgeSettings(Settings):
     `consensus` keeps edges that are present in at least this share of the training rows; `n_edges` then keeps those of
     highest variance (after removal of site effects and confounds). `tangent` first projects correlations or covariances
     to the tangent space at the mean of the training rows (`true` stands for covariances of time series); it is not
-    defined for counts and is off by default.
+    defined for counts. By default edges are not projected, but the closed-form core and some baselines use the tangent
+    space of correlations beside them, unless it is `false`.
     """
 
     consensus: Annotated[float, Field(gt=0, le=1)] | None = None
     n_edges: Annotated[int, Field(ge=1)] | None = None
     tangent: TangentSettings | None = None
 
-    @field_validator("tangent", mode="after")
-    @classmethod
-    def _off_is_none(cls, value: TangentSettings | None) -> TangentSettings | None:
-        return None if value is None or value.values == "off" else value
-
     @field_validator("tangent", mode="before")
     @classmethod
     def _a_switch_is_enough(cls, value: object) -> object:
         if isinstance(value, bool):
-            return COVARIANCES if value else None
+            return COVARIANCES if value else TangentSettings()
         return value
+
+    @property
+    def projected(self) -> TangentSettings | None:
+        """The tangent space that replaces the edges, if there is one."""
+        return None if self.tangent is None or self.tangent.values == "off" else self.tangent
 
 
 class Confounds(Settings):
@@ -84,4 +85,4 @@ class FeatureSettings(Settings):
 
     def in_tangent_space(self) -> FeatureSettings:
         """The same steps in tangent space, by default of correlations."""
-        return self.model_copy(update={"edges": EdgeSettings(tangent=self.edges.tangent or CORRELATIONS)})
+        return self.model_copy(update={"edges": EdgeSettings(tangent=self.edges.projected or CORRELATIONS)})

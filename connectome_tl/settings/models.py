@@ -109,6 +109,8 @@ MODELS: dict[str, ModelSpec] = {
         _baseline("two_stage", "Age in two stages", "#B03A67", "an age network in two stages"),
         _baseline("synthetic_volumes", "With synthetic volumes", "#3A7D44",
                   "a network on volumes trained with synthetic ones"),
+        _baseline("real_volumes", "Without synthetic volumes", "#7FA98A",
+                  "the same network on volumes trained without synthetic ones"),
         _baseline("prevalence", "Prevalence", "#A9A9A9", "the prevalence alone"),
     )
 }  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, Probability
@@ -219,6 +219,17 @@ class VolumeContrast(ObjectiveSettings):
     classes: Annotated[int, Field(ge=2, le=32)] = 4
     stage: Annotated[int, Field(ge=1, le=4)] = 2
     contrast: VoxelContrast = VoxelContrast()
+
+    @model_validator(mode="after")
+    def _is_the_only_term(self) -> VolumeContrast:
+        usual = VoxelContrast.model_fields
+        unused = [name for name in ("weight", "width") if getattr(self.contrast, name) != usual[name].default]
+        if unused:
+            raise ValueError(
+                f"contrast: {', '.join(unused)} cannot be set here: the contrast is the only term of the loss, and the "
+                "maps are compared without a projection"
+            )
+        return self
 
     def describe(self) -> str:
         scope = "over several volumes" if self.contrast.scope == "across" else "within each volume"

@@ -112,6 +112,7 @@ Baseline = Literal[
     "meta_matching",
     "two_stage",
     "synthetic_volumes",
+    "real_volumes",
 ]
 ALL_CONTROLS: tuple[Control, ...] = (
     "scratch",
@@ -125,8 +126,8 @@ ALL_CONTROLS: tuple[Control, ...] = (
     "single_task",
     "no_clinical",
 )
-# The elastic net is slower than all others together; the last two train networks.
-COSTLY_BASELINES = ("elastic_net", "two_stage", "synthetic_volumes")
+# The elastic net is slower than all others together; the last three train networks.
+COSTLY_BASELINES = ("elastic_net", "two_stage", "synthetic_volumes", "real_volumes")
 DEFAULT_BASELINES: tuple[Baseline, ...] = tuple(name for name in get_args(Baseline) if name not in COSTLY_BASELINES)
 
 
@@ -234,6 +235,16 @@ class StudySettings(Settings):
                     f"stages.{name}.training.precision: bf16 goes with model.encoder: kind: graph, engine: dense; "
                     "leave it out for other encoders"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _contrast_knows_the_head(self) -> StudySettings:
+        adapt = self.stages.adapt
+        if adapt is not None and adapt.objective.kind == "voxel_contrast" and self.image.outside == "keep":
+            raise ValueError(
+                "stages.adapt.objective: voxel_contrast finds the head by a background of 0: set image.outside: zero, "
+                "or choose another objective"
+            )
         return self
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Settings
 
@@ -20,6 +20,15 @@ class TangentSettings(Settings):
     values: Literal["off", "correlation", "covariance"] = "off"
     shrinkage: Annotated[float, Field(ge=0, lt=1)] = 0.1
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
+
+    @model_validator(mode="after")
+    def _all_act(self) -> TangentSettings:
+        default = type(self).model_fields
+        if self.values != "correlation" and self.shrinkage not in (0.0, default["shrinkage"].default):
+            raise ValueError("shrinkage is of correlations: add values: correlation, or leave it out")
+        if self.values == "off" and self.mean != default["mean"].default:
+            raise ValueError("mean needs values: correlation or covariance")
+        return self
 
 
 CORRELATIONS = TangentSettings(values="correlation")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.objectives import AnyObjective, MaskedEdges, NonNegative, Positive
 
 TaskWeights = Literal["equal", "uncertainty", "gradient"]
 Steps = Annotated[int, Field(ge=0)]
+_CURVE = 100  # largest number of points of a training curve
 
 
 class Mixup(Settings):
@@ -80,11 +81,29 @@ class Training(Settings):
         """Optimiser steps for this number of training rows."""
         return (640 if n_rows >= 600 else 320) if self.steps == "auto" else self.steps
 
+    @staticmethod
+    def steps_per_point(n_steps: int) -> int:
+        """Steps whose mean loss is one point of a training curve."""
+        return max(1, -(-n_steps // _CURVE))
+
     def batch_for(self, n_rows: int, *, images: bool = False) -> int:
         """Rows of a batch for this number of training rows; fewer with volumes."""
         if self.batch_size != "auto":
             return min(self.batch_size, n_rows)
         return -(-n_rows // max(1, round(n_rows / (8 if images else 64))))
+
+
+_OF_TRANSFER = ("part_learning_rates", "freeze", "anchor", "rate_decay", "unfreeze")
+_SUPERVISED = ("class_weights", "edge_noise", "task_weights", "precision", "mixup")
+
+
+def _acting(training: Training, idle: tuple[str, ...], why: str) -> Training:
+    """Refuse settings of a stage that would have no effect in it."""
+    plain = Training()
+    given = [name for name in idle if getattr(training, name) != getattr(plain, name)]
+    if given:
+        raise ValueError(f"no effect of {', '.join(given)}: {why}; leave out, or set in stages.finetune.training")
+    return training
 
 
 class Ensemble(Settings):
@@ -122,6 +141,11 @@ class Pretrain(Settings):
     training: Training = Training(weight_decay=10.0)
     use_if: Literal["predictable", "always"] = "predictable"
 
+    @field_validator("training")
+    @classmethod
+    def _no_transfer(cls, given: Training) -> Training:
+        return _acting(given, _OF_TRANSFER, "no earlier stage transfers weights to stages.pretrain")
+
 
 class Adapt(Settings):
     """Stage 2: unsupervised training on neonates without outcomes."""
@@ -129,6 +153,11 @@ class Adapt(Settings):
     objective: AnyObjective = MaskedEdges()
     training: Training = Training(steps=160, learning_rate=3e-4, weight_decay=1.0)
     transductive: bool = False
+
+    @field_validator("training")
+    @classmethod
+    def _no_outcomes(cls, given: Training) -> Training:
+        return _acting(given, _SUPERVISED, "stages.adapt is unsupervised")
 
 
 class FineTune(Settings):

@@ -313,13 +313,10 @@ def labels_of(values: np.ndarray, task: Task) -> np.ndarray:
 
 def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> tuple[int | None, ...]:
     """For every score of the target, the column of the source's scores with the same outcome, or None."""
-    starts, at = {}, 0
-    for task in source:
-        starts[task.name, task.kind] = at
-        at += n_scores_of(task)
+    starts = np.cumsum([0, *map(n_scores_of, source)])
     found: list[int | None] = []
     for task in tasks:
-        start = starts.get((task.name, task.kind))
+        start = next((int(at) for at, other in zip(starts, source, strict=False) if task.same_as(other)), None)
         found += [None if start is None else start + i for i in range(n_scores_of(task))]
     return tuple(found)
 

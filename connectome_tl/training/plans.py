@@ -46,7 +46,7 @@ class Transfer:
     Attributes:
         carry: parts whose weights are transferred: `encoder` (branches), `fusion`, `heads`.
         scaling: whether feature steps are those of the previous stage, or fitted on the rows of this stage.
-        fresh_heads: outcomes that had another kind in the previous stage and need new heads.
+        fresh_heads: outcomes of equal name that differ from those of the previous stage and need new heads.
         unpredictable: whether a source is used even if none of its outcomes is predictable from its own rows.
     """
 
@@ -128,6 +128,11 @@ class FitPlan:
         parents = tuple((name, parent.on_cohort(role, other)) for name, parent in self.parents)
         return replace(self, train=train, chosen_by=chosen_by, parents=parents)
 
+    def predicting(self, ids: tuple[str, ...]) -> FitPlan:
+        """The same fits with other rows to predict; parents that predict none still predict none."""
+        parents = tuple((name, one.predicting(ids) if one.predict else one) for name, one in self.parents)
+        return replace(self, predict=ids, parents=parents)
+
     def lineage(self) -> tuple[FitPlan, ...]:
         """This plan and all its ancestors, parents before children, each once."""
         return tuple({plan.key: plan for plan in self._lineage()}.values())
@@ -162,6 +167,10 @@ _PACKAGES = (features, nn, training, settings)
 _MODULES = (tasks, cohort, splits, connectome, foreground, grids, volume_checks)
 
 
+# Libraries that compute parts of a fit; nilearn the geometric mean of a tangent space.
+_LIBRARIES = ("numpy", "scipy", "scikit-learn", "nilearn", "torch", "torch-geometric", "monai")
+
+
 def code_version() -> str:
     """Hash of the code of fits and of library versions, so that fits of changed code are not reused."""
     return content_hash(_own_code(), _extensions())
@@ -172,7 +181,7 @@ def _own_code() -> str:
     folders = [Path(folder) for package in _PACKAGES for folder in package.__path__]
     files = [file for folder in folders for file in sorted(folder.rglob("*.py"))]
     files += [Path(str(module.__file__)) for module in _MODULES]
-    computing = versions(("numpy", "scipy", "scikit-learn", "torch", "torch-geometric", "monai"))
+    computing = versions(_LIBRARIES)
     return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing)
 
 

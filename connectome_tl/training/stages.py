@@ -15,7 +15,6 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.tasks import Task
 from connectome_tl.training.objectives.objective import PROBE, SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, Transfer
 from connectome_tl.training.schemes import Scheme, StudyCohorts, learnt_early, modalities_of, scored_by_source
@@ -133,7 +132,7 @@ class _Chain:
                 self._transfer,
                 carry=finetune.carry,
                 scaling=finetune.scaling,
-                fresh_heads=_other_kinds(self.cohorts, self.tasks, parent),
+                fresh_heads=_other_outcomes(self.cohorts, self.tasks, parent),
             ),
             label=self.scheme.name,
             predict=self.fold.test,
@@ -273,15 +272,11 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     return found.fit
 
 
-def _other_kinds(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:
+def _other_outcomes(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:
     if cohorts.source is None or parent is None:
         return ()
     shared = [name for name in tasks if name in parent.tasks]
-    return tuple(name for name in shared if _shape(cohorts.source.task(name)) != _shape(cohorts.target.task(name)))
-
-
-def _shape(task: Task) -> tuple[str, int]:
-    return task.kind, task.n_outputs
+    return tuple(name for name in shared if not cohorts.source.task(name).alike(cohorts.target.task(name)))
 
 
 def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: bool) -> tuple[str, ...]:

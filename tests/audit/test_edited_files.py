@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import islice
 
 import numpy as np
 import pandas as pd
@@ -18,12 +19,13 @@ from connectome_tl.errors import DataError
 from connectome_tl.provenance import content_hash, file_hash, write_json
 from connectome_tl.training.checkpoint import FitResult, FitStore, tensor_bytes
 from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.drawn_again import drawings, paper_findings
+from connectome_tl.workflows.study.drawn_again import Drawn, drawings, paper_findings
 from connectome_tl.workflows.study.ledger import LEDGER, doubts
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.results import read_record
 from connectome_tl.workflows.study.stored_fits import SpotCheckedFits
 
+pytestmark = pytest.mark.usefixtures("audits_draw_once")
 FIT = FitResult(
     key="f",
     stage="core",
@@ -93,7 +95,7 @@ def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     record = read_record(run)
     assert paper_findings(run, record, iter(())) == []
     draw_report(run, figures="svg", tables=True)
-    drawn = list(drawings(run, record))[:2]
+    drawn = list(islice(drawings(run, record), 2))
     assert {f.status for f in paper_findings(run, record, drawn)} == {"passed"}
     tables = sorted((run / "tables").glob("*.tsv"))
     edited(tables[0], "\n", "\nmore\n")
@@ -111,16 +113,14 @@ def test_tables_and_figures_for_a_paper_are_compared_with_the_results(run_copy):
     assert f"{tables[1].name} is not there" in paper_findings(run, record, drawn)[0].what
 
 
-def test_a_pdf_of_another_version_of_the_library_is_not_accused(run_copy):
-    run = run_copy / "run"
-    record = read_record(run)
-    draw_report(run, figures="pdf")
-    file = next(iter(sorted((run / "figures").glob("*.pdf"))))
-    file.write_bytes(file.read_bytes() + b"%")
-    drawn = list(drawings(run, record))[:2]
-    assert [f.status for f in paper_findings(run, record, drawn)] == ["failed"]
+def test_a_pdf_of_another_version_of_the_library_is_not_accused(finished_run, tmp_path):
+    record = read_record(finished_run / "run")
+    (tmp_path / "figures").mkdir()
+    (tmp_path / "figures" / "01-roc.pdf").write_bytes(b"%PDF-1.4 as it was")
+    drawn = [Drawn(page="", tables={}, figures={"01-roc.pdf": b"%PDF-1.4 drawn again"})]
+    assert [f.status for f in paper_findings(tmp_path, record, drawn)] == ["failed"]
     older = record.model_copy(update={"versions": {**record.versions, "matplotlib": "3.0"}})
-    assert [f.status for f in paper_findings(run, older, drawn)] == ["passed"]
+    assert [f.status for f in paper_findings(tmp_path, older, drawn)] == ["passed"]
 
 
 @pytest.mark.parametrize(

@@ -23,7 +23,8 @@ from connectome_tl.workflows.study.run import run_study
 from tests.audit.leaky_runs import leaky_ridge, predictions_of, rewrite
 from tests.small_study import small_cohorts, small_settings
 
-pytestmark = pytest.mark.usefixtures("audits_fit_once")  # most edit files of one run, and none of its data
+# Most tests edit files of one run, and none of its data.
+pytestmark = pytest.mark.usefixtures("audits_fit_once", "audits_draw_once")
 MOTOR = Task(name="motor", kind="binary", column="motor")
 
 

@@ -16,6 +16,7 @@ from connectome_tl.workflows.study.results import read_record
 from connectome_tl.workflows.study.study_run import read_run
 from tests.audit.leaky_runs import write_results
 
+pytestmark = pytest.mark.usefixtures("audits_fit_once", "audits_draw_once")
 FOLLOWS = "results.json follows from predictions and data"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
@@ -30,14 +31,21 @@ def infants(folder: Path, first: int, n: int, name: str, settings: VolumeSetting
     return replace(cohort, name=name, volumes=files, volume_contrast=settings.contrast, site=site)
 
 
-def fused_run(folder: Path, *, size: int = 12) -> tuple[Path, Path]:
-    """The run folder, and the cohort.yaml of infants of another site; `size`: voxels along each axis of the grid."""
+SMALL = {"kind": "sfcn", "widths": [4, 4]}
+
+
+def fused_run(folder: Path, *, size: int = 12, encoder: dict[str, Any] = SMALL) -> tuple[Path, Path]:
+    """The run folder, and the cohort.yaml of infants of another site.
+
+    Args:
+        size: voxels along each axis of the grid. encoder: settings of the network on volumes.
+    """
     write_cohort(infants(folder, 0, N, "target"), folder / "target")
     others = write_cohort(infants(folder, N, N_OTHERS, "others"), folder / "others")
     settings = {
         "target": {"cohort": "target/cohort.yaml", "tasks": ["cognitive"]},
         "image": {"size": size, "voxel": 156.0 / size},
-        "model": {"others": [{"kind": "sfcn", "widths": [4, 4]}], "fused_width": 5},
+        "model": {"others": [encoder], "fused_width": 5},
         "stages": {"finetune": {"training": {"steps": 2}, "ensemble": {"networks": 2}}},
         "splits": {"repeats": 1, "outer": 2, "stratum": "cognitive"},
         "controls": [],

@@ -29,7 +29,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.grids import gridded
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
-from connectome_tl.settings.images.volumes import SfcnEncoder
+from connectome_tl.settings.images.volumes import ResNetEncoder, SfcnEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.bundles import SelfTest
 from connectome_tl.simulation.volume_cohorts import write_volumes
@@ -60,7 +60,22 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 
 def test_a_bundle_with_volumes_predicts_what_the_stored_fits_predict(home: Home, tmp_path: Path) -> None:
     """Compared with the fits of the run, whose grids are computed without the code of bundles."""
-    table = predict_cohort(home.bundle, home.others, tmp_path / "p.tsv", research_individual=True).rows
+    predicts_what_the_fits_predict(home, tmp_path)
+
+
+def test_a_default_residual_network_leaves_and_predicts_the_same(tmp_path: Path) -> None:
+    run, others = fused_run(tmp_path, size=16, encoder={"kind": "resnet"})
+    bundle = bundle_run(run, tmp_path / "bundle", BundleOptions(model="network"))
+    assert [settings.others for settings in networks_of(bundle)] == [(ResNetEncoder(),)] * 2
+    predicts_what_the_fits_predict(Home(tmp_path, bundle, others), tmp_path)
+
+
+def networks_of(bundle: Path) -> list[ModelSettings]:
+    return [one.settings for one in open_bundle(bundle).members.models if isinstance(one, NetworkModel)]
+
+
+def predicts_what_the_fits_predict(home: Home, folder: Path) -> None:
+    table = predict_cohort(home.bundle, home.others, folder / "p.tsv", research_individual=True).rows
     assert table["value"].notna().all()  # also of those without a volume
     cohort = read_cohort(home.others)
     store = FitStore(home.folder / "run" / "models")

@@ -70,10 +70,10 @@ def test_no_cell_takes_long_or_is_read_otherwise(tmp_path: Path, cell: str, plac
     rows = [["0", "1", "2"], ["1", "0", "3"], ["2", "3", "0"]]
     rows[place][place] = cell
     (tmp_path / "m.tsv").write_text("\n".join("\t".join(row) for row in rows) + "\n", encoding="utf-8")
-    start = time.perf_counter()
+    start = time.process_time()
     with pytest.raises(DataError):
         read_matrix(tmp_path / "m.tsv")
-    assert time.perf_counter() - start < 2
+    assert time.process_time() - start < 2
 
 
 def test_a_text_cell_is_said_as_such_and_not_as_a_shape(tmp_path: Path) -> None:

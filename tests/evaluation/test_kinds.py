@@ -369,7 +369,8 @@ def test_a_network_of_weight_zero_has_no_stage_verdict_in_the_full_model():
         MOTOR, np.random.default_rng(19), ["full", "core", "network", "scratch", "network_scratch"]
     )
     weight = NetworkWeight(task="motor", mean=0.0, low=0.0, high=0.0, n_fits=10)
-    found = without_network(comparisons(predictions, [MOTOR]), [weight])
+    compared = comparisons(predictions, [MOTOR])
+    found = without_network(compared, {"full": [weight], "scratch": [weight]})
     words = {(c.model, c.control): c.verdict for c in found}
     assert words["full", "scratch"] == words["full", "core"] == "not applicable"
     assert words["network", "network_scratch"] != "not applicable"
@@ -380,5 +381,19 @@ def test_a_network_of_weight_zero_has_no_stage_verdict_in_the_full_model():
     assert moved.transfer == (
         "The network has weight .30, .00 to .50 over 10 fits; the closed-form core has the remaining weight.",
     )
-    assert any("not applicable, the network has weight 0" in line for line in said.transfer)
+    assert any("not applicable, the network has weight 0 in both models" in line for line in said.transfer)
     assert any("network alone" in line and "difference" in line for line in said.transfer)
+
+
+@pytest.mark.parametrize("scratch", [(0.3, 0.5), None], ids=["some weight", "unknown"])
+def test_transfer_that_silences_the_network_keeps_its_verdict(scratch: tuple[float, float] | None) -> None:
+    """A network from scratch may pass the gate that the pretrained one fails: this is negative transfer."""
+    predictions = with_models(MOTOR, np.random.default_rng(19), ["full", "core", "scratch"])
+    silent = NetworkWeight(task="motor", mean=0.0, low=0.0, high=0.0, n_fits=10)
+    weights = {"full": [silent]}
+    if scratch is not None:
+        weights["scratch"] = [silent.model_copy(update={"mean": scratch[0], "high": scratch[1]})]
+    compared = comparisons(predictions, [MOTOR])
+    for before, after in zip(compared, without_network(compared, weights), strict=True):
+        assert after.verdict == ("not applicable" if after.control == "core" else before.verdict)
+        assert before.verdict != "not applicable"

@@ -5,7 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_tl.evaluation.power import AUCS, N_FEATURES, _power_at, auc_power, out_of_fold_scores, separation
+from connectome_tl.evaluation.power import (
+    AUCS,
+    N_FEATURES,
+    _power_at,
+    auc_power,
+    out_of_fold_scores,
+    permuted_aucs,
+    separation,
+    stratified_folds,
+)
+from connectome_tl.evaluation.scores.counts import within_fold_counts
 
 
 def test_a_model_fitted_in_training_folds_has_the_asked_auc_on_new_infants():
@@ -33,6 +43,20 @@ def test_out_of_fold_scores_are_those_of_a_loop():
             train = fold != fold[i]
             weight = x[train & (labels == 1)].mean(axis=0) - x[train & (labels == 0)].mean(axis=0)
             assert scores[i] == pytest.approx(x[i] @ weight)
+
+
+def test_aucs_of_many_studies_are_those_of_one_at_a_time():
+    rng = np.random.default_rng(2)
+    y = np.repeat([1.0, 0.0], [5, 9])
+    x = rng.standard_normal((6, 14, N_FEATURES))
+    labels = rng.permuted(np.tile(y, (6, 8, 1)), axis=2)
+    fold = np.array([stratified_folds(y, 4, rng) for _ in range(6)])
+    found = permuted_aucs(x, labels, fold)
+    for k in range(6):
+        won, met = within_fold_counts(labels[k].T, out_of_fold_scores(x[k], labels[k], fold[k]).T, fold[k])
+        np.testing.assert_allclose(found[k], np.where(met > 0, won / np.maximum(met, 1), np.inf))
+    everybody = np.zeros((1, 14), dtype=int)
+    assert np.isinf(permuted_aucs(x[:1], np.ones((1, 1, 14)), everybody)).all()  # no pair
 
 
 def test_power_grows_with_the_signal_and_the_infants_and_few_have_little():

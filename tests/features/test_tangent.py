@@ -18,7 +18,7 @@ from connectome_tl.features.steps import RECORDS, fit_steps
 from connectome_tl.features.tangent import TangentEdges, holds_correlations
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import EdgeSettings, FeatureSettings
-from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
+from connectome_tl.settings.tangent import CORRELATIONS, COVARIANCES, TangentSettings
 
 N_REGIONS = 12
 SERIES = [np.random.default_rng(i).normal(size=(50, N_REGIONS)) @ np.diag(np.arange(1, 13.0)) for i in range(24)]
@@ -57,15 +57,35 @@ def test_wrecked_test_rows_leave_all_features_untouched() -> None:
     assert np.isfinite(fitted.rows(cohort, cohort.ids[16:]).arrays["connectome"].rows["edges"]).all()
 
 
-def test_a_region_that_a_training_row_lacks_is_left_out_and_one_that_a_test_row_lacks_is_refused() -> None:
+def test_a_region_that_a_training_row_lacks_is_left_out() -> None:
     mask = MASK.copy()
     mask[2, 5] = False
     fitted = TangentEdges.fit(WEIGHTS[:16], mask[:16], IDS[:16])
     assert np.flatnonzero(~fitted.regions).tolist() == [5]
     assert (fitted.apply(WEIGHTS, mask, IDS)[:, :, 5] == 0).all()
-    mask[20, 7] = False
-    with pytest.raises(DataError, match="s20"):
-        fitted.apply(WEIGHTS, mask, IDS)
+
+
+@pytest.mark.parametrize("settings", [CORRELATIONS, COVARIANCES], ids=["correlation", "covariance"])
+def test_a_region_that_a_test_row_lacks_is_replaced_by_its_regression_on_the_others(settings: TangentSettings) -> None:
+    given = CORRELATED if settings.values == "correlation" else WEIGHTS
+    fitted = TangentEdges.fit(given[:16], MASK[:16], IDS[:16], settings)
+    mask = MASK.copy()
+    mask[20, [3, 7]] = False
+    whole, found = fitted.apply(given, MASK, IDS), fitted.apply(given, mask, IDS)
+    others = np.arange(24) != 20
+    np.testing.assert_array_equal(found[others], whole[others])
+    there = np.ix_(mask[20], mask[20])
+    error, size = (np.linalg.norm(one[20, 0][there]) for one in (found - whole, whole))
+    assert 0 < error < 0.2 * size
+    for value in (0.0, 55.0, np.nan):
+        filled = given.copy()
+        filled[20, :, [3, 7]] = filled[20, :, :, [3, 7]] = value
+        np.testing.assert_array_equal(fitted.apply(filled, mask, IDS), found)
+    # A subject at the reference has no displacement, whatever it lacks.
+    reference = (fitted.mean - fitted.shrinkage * np.eye(N_REGIONS)) / (1 - fitted.shrinkage)
+    for absent in ([3, 7], [0, 2, 4, 6, 8, 10], list(range(N_REGIONS))):
+        partly = np.isin(np.arange(N_REGIONS), absent, invert=True)[None]
+        np.testing.assert_allclose(fitted.apply(reference[None, None], partly, ["r"]), 0, atol=1e-6)
 
 
 def test_a_subject_without_a_connectome_changes_nothing_for_the_others() -> None:
@@ -137,6 +157,23 @@ def test_correlations_of_fewer_frames_than_regions_need_the_shrinkage() -> None:
     bare = TangentSettings(values="correlation", shrinkage=0.0)
     with pytest.raises(DataError, match="some shrinkage"):
         TangentEdges.fit(few, MASK, IDS, bare)
+
+
+@pytest.mark.parametrize("value", [False, {"values": "off"}])
+def test_a_tangent_space_that_is_off_differs_from_the_default(value: object) -> None:
+    edges = EdgeSettings.model_validate({"tangent": value})
+    assert edges.projected is None
+    assert edges != EdgeSettings()
+    assert EdgeSettings.model_validate(edges.model_dump(mode="json")) == edges
+    assert EdgeSettings.model_validate({"tangent": True}).projected == COVARIANCES
+
+
+@pytest.mark.parametrize(
+    "values", [{"shrinkage": 0.2}, {"mean": "geometric"}, {"values": "covariance", "shrinkage": 0.2}]
+)
+def test_a_setting_of_the_tangent_space_without_effect_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match="values: correlation"):
+        TangentSettings.model_validate(values)
 
 
 def test_fisher_values_and_counts_are_no_correlations() -> None:

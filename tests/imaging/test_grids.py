@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
+from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.grids import cropped, gridded
 from connectome_tl.imaging.volume_cache import stored_grid
 from connectome_tl.imaging.volume_checks import check_contrast
@@ -71,6 +72,59 @@ def test_raw_keeps_the_voxels_as_they_are(tmp_path: Path) -> None:
     found = grid(written(tmp_path), ImageSettings(size=40, grid="raw", normalise="none", outside="keep"))
     np.testing.assert_allclose(found[4:36, 4:36, 4:36], VOLUME, atol=1e-3)
     assert np.allclose(found[:4], VOLUME.min(), atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        GRID,
+        GRID.model_copy(update={"centre": "image"}),
+        ImageSettings(size=24, grid="zoom"),
+        ImageSettings(size=26, grid="raw"),
+    ],
+)
+def test_the_affine_of_a_grid_leads_to_the_same_place_in_the_image(tmp_path: Path, settings: ImageSettings) -> None:
+    ramp = np.indices(VOLUME.shape)[0] + 100.0  # intensities that increase along the first axis
+    data = np.where(VOLUME > 0, ramp, 0)
+    turned = nib.Nifti1Image(data, AFFINE).as_reoriented(np.array([[1, -1], [0, 1], [2, 1]]))
+    nib.save(turned, tmp_path / "a.nii")
+    made = gridded(str(tmp_path / "a.nii"), "s1", settings.model_copy(update={"normalise": "none", "shape": "note"}))
+    at = np.argwhere(made.values != 0)
+    to_image = np.linalg.inv(AFFINE) @ np.reshape(made.affine, (4, 4))
+    expected = (at @ to_image[:3, :3].T + to_image[:3, 3])[:, 0] + 100
+    found = made.values[tuple(at.T)].astype(float)
+    inner = np.abs(found - expected) < 1  # the border of the head is averaged with the background
+    assert inner.mean() > 0.5
+    assert np.median(np.abs(found - expected)[inner]) < 0.15
+    assert made.zooms == pytest.approx(np.linalg.norm(np.reshape(made.affine, (4, 4))[:3, :3], axis=0))
+
+
+def test_registered_images_keep_their_alignment_on_grids_centred_on_the_image(tmp_path: Path) -> None:
+    shifted = np.roll(VOLUME, 3, axis=0)
+    paths = [written(tmp_path), written(tmp_path, shifted, name="shifted")]
+    on_head, on_image = (
+        [gridded(path, "s1", GRID.model_copy(update={"centre": centre})) for path in paths]
+        for centre in ("head", "image")
+    )
+    assert on_image[0].affine == on_image[1].affine
+    assert on_head[0].affine != on_head[1].affine
+    difference = [np.abs(a.values.astype(float) - b.values).mean() for a, b in (on_head, on_image)]
+    assert difference[0] < 0.1 * difference[1]
+
+
+@pytest.mark.parametrize("grid", [{"voxel": 5.0}, {"grid": "raw"}, {"voxel": 5.0, "centre": "image"}])
+def test_a_grid_that_cuts_the_head_is_noted_and_one_that_cuts_much_is_refused(tmp_path: Path, grid: dict) -> None:
+    path = written(tmp_path)
+    whole = gridded(path, "s1", ImageSettings(**{"size": 32, **grid}))
+    assert not whole.notes
+    sides = np.ptp(np.argwhere(find_foreground(VOLUME, np.full(3, 5.0)).mask), axis=0) + 1
+    cut = int(sides.max()) - 3
+    shown = gridded(path, "s1", ImageSettings(**{"size": cut, **grid})).notes
+    assert len(shown) == 1
+    assert "of the head is outside the grid of" in shown[0]
+    with pytest.raises(DataError, match="of the head is outside the grid"):
+        gridded(path, "s1", ImageSettings(**{"size": cut // 2, **grid}))
+    assert gridded(path, "s1", ImageSettings(**{"size": cut // 2, **grid, "shape": "note"})).notes
 
 
 def test_cropping_is_around_the_middle() -> None:
@@ -179,3 +233,12 @@ def test_a_damaged_grid_is_named(tmp_path: Path) -> None:
     found.file.write_bytes(b"nothing")
     with pytest.raises(OutputError, match="damaged grid"):
         found.read()
+
+
+def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:
+    path = written(tmp_path)
+    file = stored_grid(path, "s1", GRID, tmp_path / "cache").file
+    np.save(file, np.load(file) + 1)
+    with pytest.raises(OutputError, match="not those that were stored") as caught:
+        stored_grid(path, "s1", GRID, tmp_path / "cache")
+    assert str(caught.value.problems[0].file) == str(file)

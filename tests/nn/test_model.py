@@ -10,11 +10,12 @@ import pytest
 import torch
 from network_cases import FLATS, HEADS, REGIONS, SIZES, N, make_batch, make_model
 
-from connectome_tl.nn.batch import Batch, ImageRows, normalise_adjacency
+from connectome_tl.nn.batch import Batch, ImageRows, Modality, normalise_adjacency
 from connectome_tl.nn.layers import SharedDropout
 from connectome_tl.nn.model import build_model, part_of
 from connectome_tl.nn.pooling import MeanReadout, RegionalReadout
-from connectome_tl.settings.encoders import GraphEncoder
+from connectome_tl.settings.encoders import FlatEncoder, GraphEncoder
+from connectome_tl.settings.images.volumes import ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 
 GRAPH = GraphEncoder(width=5, embedding=4)
@@ -50,6 +51,27 @@ def test_presence_reaches_the_fusion(modality: str) -> None:
     assert gradient is not None
     assert (gradient != 0).any()
     assert not (model.fusion.absent[{"connectome": "clinical", "clinical": "connectome"}[modality]].grad != 0).any()
+
+
+@pytest.mark.parametrize("kind", ["image", "connectome"])
+def test_absent_rows_are_not_part_of_a_batch_normalisation(kind: str) -> None:
+    """In training the embeddings of present rows do not change with the number of absent ones beside them."""
+    present = torch.tensor([True, True, False, True, True, False])
+    if kind == "image":
+        rows: Modality = ImageRows(torch.randn(N, 1, 16, 16, 16) * present.view(N, 1, 1, 1, 1))
+        settings = ModelSettings(encoder=ResNetEncoder(width=1 / 16, norm="batch", stem_stride=1))
+    else:
+        given = make_batch().connectome
+        rows = replace(given, edges=given.edges * present.view(N, 1, 1, 1))
+        settings = ModelSettings(encoder=FlatEncoder(widths=(6, 4), norm="batch", dropout=0.0))
+    model = build_model(settings, {kind: rows.sizes}, {"low": 1}).train()
+    together = model.encode(Batch({kind: rows}, {kind: present}))[kind].embedding
+    at = torch.nonzero(present).flatten()
+    alone = model.encode(Batch({kind: rows.rows(at)}, {kind: present[at]}))[kind].embedding
+    assert torch.equal(together[at], alone)
+    assert not together[~present].any()
+    nobody = model.encode(Batch({kind: rows}, {kind: torch.zeros(N, dtype=torch.bool)}))[kind].embedding
+    assert nobody.shape == together.shape
 
 
 def test_a_model_without_a_modality_has_no_part_of_it() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal
+from functools import cache
+from typing import Literal, get_args
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,7 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.provenance import canonical_json
+from connectome_tl.settings.encoders import AnyEncoder, EncoderSettings, FlatEncoder, GraphEncoder
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import MaskedEdges
@@ -183,9 +185,9 @@ def without_predictions(plan: FitPlan) -> FitPlan:
 
 
 def everything_fitted(
-    target: Cohort, scheme: str, model: ModelSettings, objective: str = "masked_edges"
+    target: Cohort, schemes: Sequence[str], model: ModelSettings, objective: str = "masked_edges"
 ) -> dict[str, bytes]:
-    """All fits of a scheme by key. The pool contains infants of the target, including tested ones."""
+    """All fits of these schemes by key. The pool contains infants of the target, including tested ones."""
     stages = small_settings(steps=2).stages.model_dump()
     stages["adapt"]["objective"] = {"kind": objective}
     study = small_settings(
@@ -194,18 +196,26 @@ def everything_fitted(
     assert COHORTS.source is not None
     pool = replace(target, name="pool")
     cohorts = StudyCohorts({"target": target, "source": with_region_features(COHORTS.source), "pool": pool})
-    plan = plan_of(FOLD, study, cohorts=cohorts, scheme=scheme)
-    results = fit([without_predictions(plan)], cohorts.by_name())
+    plans = [plan_of(FOLD, study, cohorts=cohorts, scheme=scheme) for scheme in schemes]
+    results = fit([without_predictions(plan) for plan in plans], cohorts.by_name())
     assert all(not set(result.rows) & set(FOLD.test) for result in results.values())
     return {key: fitted_bytes(result) for key, result in results.items()}
 
 
-@pytest.mark.parametrize("scheme", [scheme.name for scheme in SCHEMES if scheme.name != "no_image"])
-@pytest.mark.parametrize("model", [GRAPH, FLAT], ids=["graph", "flat"])
-def test_whole_fits_of_every_scheme_do_not_move(scheme: str, model: ModelSettings) -> None:
-    want = everything_fitted(TARGET, scheme, model)
-    for name, wreck in WRECKS.items():
-        assert everything_fitted(wreck(TARGET), scheme, model) == want, name
+@cache
+def fitted_as_it_is(*schemes: str, kind: str = "flat") -> dict[str, bytes]:
+    return everything_fitted(TARGET, schemes, MODELS[kind])
+
+
+MODELS = {"graph": GRAPH, "flat": FLAT}
+ALL_SCHEMES = tuple(scheme.name for scheme in SCHEMES if scheme.name != "no_image")
+
+
+@pytest.mark.parametrize("wreck", WRECKS)
+@pytest.mark.parametrize("kind", MODELS)
+def test_whole_fits_of_every_scheme_do_not_move(kind: str, wreck: str) -> None:
+    want = fitted_as_it_is(*ALL_SCHEMES, kind=kind)
+    assert everything_fitted(WRECKS[wreck](TARGET), ALL_SCHEMES, MODELS[kind]) == want
 
 
 OTHER_OBJECTIVES = sorted(
@@ -222,24 +232,38 @@ OF_VOLUMES = {
     "pca_gpr",
     "two_stage",
     "synthetic_volumes",
+    "real_volumes",
 }
 OF_MATRICES = [name for name in BASELINES if name not in OF_VOLUMES]
 
 
 @pytest.mark.parametrize("objective", OTHER_OBJECTIVES)
 def test_whole_fits_of_every_objective_do_not_move(objective: str) -> None:
-    want = everything_fitted(TARGET, "network", FLAT, objective)
+    want = everything_fitted(TARGET, ["network"], FLAT, objective)
     for name in ("missing", "huge", "shuffled"):
-        assert everything_fitted(WRECKS[name](TARGET), "network", FLAT, objective) == want, name
-    moved = everything_fitted(CANARIES["weights"](TARGET), "network", FLAT, objective)
+        assert everything_fitted(WRECKS[name](TARGET), ["network"], FLAT, objective) == want, name
+    moved = everything_fitted(CANARIES["weights"](TARGET), ["network"], FLAT, objective)
     assert moved.keys() != want.keys()
+    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
+
+
+OTHER_ENCODERS = [kind for kind in get_args(get_args(AnyEncoder)[0]) if kind not in (GraphEncoder, FlatEncoder)]
+
+
+@pytest.mark.parametrize("encoder", OTHER_ENCODERS, ids=lambda kind: kind.model_fields["kind"].default)
+def test_whole_fits_of_every_encoder_do_not_move(encoder: type[EncoderSettings]) -> None:
+    model = FLAT.model_copy(update={"encoder": encoder()})
+    want = everything_fitted(TARGET, ["network"], model)
+    for name in ("huge", "shuffled"):
+        assert everything_fitted(WRECKS[name](TARGET), ["network"], model) == want, name
+    moved = everything_fitted(CANARIES["weights"](TARGET), ["network"], model)
     assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
 
 
 @pytest.mark.parametrize("canary", CANARIES)
 def test_whole_fits_do_move_with_a_training_row(canary: str) -> None:
-    want = everything_fitted(TARGET, "full", FLAT)
-    found = everything_fitted(CANARIES[canary](TARGET), "full", FLAT)
+    want = fitted_as_it_is("full")
+    found = everything_fitted(CANARIES[canary](TARGET), ["full"], FLAT)
     assert found.keys() != want.keys()
     fitted = set(found.values())
     moved = [key for key, content in want.items() if content not in fitted]
@@ -247,10 +271,10 @@ def test_whole_fits_do_move_with_a_training_row(canary: str) -> None:
 
 
 def test_outcomes_of_training_rows_move_the_supervised_fits_alone() -> None:
-    want = everything_fitted(TARGET, "full", FLAT)
+    want = fitted_as_it_is("full")
     targets = TARGET.targets.copy()
     targets.loc[list(FOLD.train), list(TASKS)] = targets.loc[list(FOLD.train[::-1]), list(TASKS)].to_numpy()
-    found = everything_fitted(replace(TARGET, targets=targets), "full", FLAT)
+    found = everything_fitted(replace(TARGET, targets=targets), ["full"], FLAT)
     stages = {key: content for key, content in want.items() if content not in set(found.values())}
     assert 3 <= len(stages) < len(want)
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import shutil
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
+from optional import needs
 
 from connectome_tl import __version__
 from connectome_tl.cli.app import app
@@ -20,6 +23,7 @@ from connectome_tl.cli.app import app
 ROOT = Path(__file__).parents[2]
 DOCKERFILE, APPTAINER = ROOT / "containers" / "Dockerfile", ROOT / "containers" / "Apptainer.def"
 DESCRIPTOR = json.loads((ROOT / "containers" / "boutiques.json").read_text("utf-8"))
+HADOLINT = shutil.which("hadolint", path=os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]]))
 KNOWN = {"FROM", "RUN", "COPY", "ENV", "WORKDIR", "ENTRYPOINT"}
 
 
@@ -66,6 +70,18 @@ def test_the_dockerfile_is_of_known_instructions_in_a_sound_order() -> None:
         assert (source, target[0]) == (".", "/")
 
 
+@pytest.mark.skipif(HADOLINT is None, reason="hadolint is not installed")
+def test_hadolint_finds_nothing_in_the_dockerfile(tmp_path: Path) -> None:
+    """It also passes the commands, which the Apptainer recipe shares, through ShellCheck."""
+    assert HADOLINT is not None
+    done = subprocess.run([HADOLINT, "--no-color", DOCKERFILE], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "")
+    worse = tmp_path / "Dockerfile"
+    worse.write_text(DOCKERFILE.read_text("utf-8").replace("--no-install-recommends ", ""))
+    done = subprocess.run([HADOLINT, "--no-color", worse], capture_output=True, text=True, check=False)
+    assert "DL3015" in done.stdout
+
+
 def test_packages_are_installed_in_the_layer_that_reads_their_lists() -> None:
     """A separate layer would use an old list from the cache of the builder (hadolint DL3009, DL3015, DL3059)."""
     layers = [value for value in values("RUN") if "apt-get" in value]
@@ -95,10 +111,24 @@ def test_the_steps_are_those_of_the_readme() -> None:
     steps = [shlex.split(step) for value in values("RUN") for step in value.split("&&")]
     packages = [word for step in steps if step[:2] == ["apt-get", "install"] for word in step[2:] if word[0] != "-"]
     assert packages == ["make"]  # exactly what the README requires
-    targets = [step[1] for step in steps if step[0] == "make"]
+    targets = [step[-1] for step in steps if step[0] == "make"]
     assert targets == prerequisites("demo")  # README: `make demo` installs, then runs
     assert targets == ["install"]
     assert "ENV PATH=/opt/connectome-tl/.venv/bin:$PATH" in DOCKERFILE.read_text("utf-8")
+
+
+@needs("spython")
+def test_another_parser_reads_the_same_steps_from_both_recipes() -> None:
+    from spython.main.parse.parsers import DockerParser, SingularityParser
+
+    (docker,) = DockerParser(str(DOCKERFILE)).parse().values()
+    (apptainer,) = SingularityParser(str(APPTAINER)).parse().values()
+    assert apptainer.fromHeader == docker.fromHeader == values("FROM")[0]
+    assert set(apptainer.install) == set(values("RUN"))
+    assert set(values("RUN")) <= set(docker.install)
+    assert set(apptainer.environ) == set(docker.environ) == set(values("ENV"))
+    assert apptainer.files[0].split() == docker.files[0] == values("COPY")[0].split()
+    assert apptainer.cmd == 'exec connectome-tl "$@"'
 
 
 def test_recipes_are_named_in_the_readme() -> None:
@@ -143,6 +173,15 @@ def test_the_descriptor_has_every_option_of_the_command_and_no_other() -> None:
             assert item["value-key"] in DESCRIPTOR["command-line"]
     assert DESCRIPTOR["tool-version"] == __version__
     assert DESCRIPTOR["schema-version"] == "0.5"
+
+
+@needs("boutiques")
+def test_boutiques_itself_accepts_the_descriptor() -> None:
+    from boutiques.validator import validate_descriptor
+
+    assert validate_descriptor(DESCRIPTOR)["name"] == DESCRIPTOR["name"]
+    with pytest.raises(Exception, match="command-line"):
+        validate_descriptor({key: value for key, value in DESCRIPTOR.items() if key != "command-line"})
 
 
 def test_the_descriptor_is_consistent() -> None:

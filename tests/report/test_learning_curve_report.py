@@ -32,7 +32,9 @@ def test_the_figure_shows_the_model_its_controls_and_the_baselines_that_end_best
 
 
 def test_the_table_has_a_cell_per_size_with_its_interval() -> None:
-    record = example_record().model_copy(update={"learning_curve": tuple(made_points()[1:])})
+    record = example_record(n_tasks=1, n_repeats=1, n_permutations=0).model_copy(
+        update={"learning_curve": tuple(made_points()[1:])}
+    )
     header, rows = curve_table(record, "motor")
     assert header == ("Model", "10 labelled", "20 labelled")
     assert rows[0] == ("Full model", "n/a", "0.72 [0.40, 0.90]")
@@ -40,7 +42,7 @@ def test_the_table_has_a_cell_per_size_with_its_interval() -> None:
 
 
 def test_a_report_with_a_curve_has_its_figure_and_table_and_one_without_has_neither() -> None:
-    record = example_record()
+    record = example_record(n_tasks=1, n_repeats=1, n_permutations=0)
     task = record.tasks[0].name
     points = tuple(point.model_copy(update={"task": task}) for point in made_points())
     html = render_report(record.model_copy(update={"learning_curve": points}))

@@ -62,7 +62,9 @@ def test_notes_that_columns_give_are_known() -> None:
 
 
 def test_a_run_page_lists_warnings_first_and_notes_with_the_cohorts() -> None:
-    record = example_record().model_copy(update={"warnings": ("look at this",), "notes": ("read as that",)})
+    record = example_record(n_tasks=1, n_repeats=1, n_permutations=0).model_copy(
+        update={"warnings": ("look at this",), "notes": ("read as that",)}
+    )
     page = render_report(record)
     warnings = page[page.index('id="warnings"') : page.index('id="evidence"')]
     cohorts = page[page.index('id="cohorts"') : page.index('id="scores"')]
@@ -92,7 +94,7 @@ def test_the_cohort_page_and_command_call_what_needs_a_look_a_warning(
 
 @pytest.mark.parametrize("name", ["cognitive", "Bayley3 cognitive below 85", "an outcome whose name is too long"])
 def test_names_end_before_the_numbers_of_the_flow(name: str) -> None:
-    record = example_record()
+    record = example_record(n_tasks=1, n_repeats=1, n_permutations=0)
     target = next(one for one in record.cohorts if one.role == "target")
     task = record.tasks[0].model_copy(update={"name": name.replace(" ", "_")})
     counts = target.outcomes[0].model_copy(update={"task": task.name, "observed": 126, "n_positive": 16})

@@ -75,7 +75,13 @@ def test_the_answer_names_every_scored_outcome_and_agrees_with_the_verdict_words
     assert ("remains unclear" in said) == ("cannot tell" in words)
     beaten = record.verdicts[0].model_copy(update={"better_baseline": "ridge"})
     first = answer(record.model_copy(update={"verdicts": (beaten, *record.verdicts[1:])})).split(";")[0]
-    assert "a baseline scores better than the full model" in first
+    assert first.endswith(": the full model scores lower than ridge on the same edges")
+    other = record.verdicts[1].model_copy(update={"better_baseline": "clinical_only"})
+    two = answer(record.model_copy(update={"verdicts": (beaten, other, *record.verdicts[2:])})).split("; ")[:2]
+    assert [one.partition(" scores lower than ")[2] for one in two] == [
+        "ridge on the same edges",
+        "clinical covariates alone",
+    ]
     assert answer(record.model_copy(update={"scores": ()})) == "No score of the full model: there is no answer."
 
 

@@ -34,11 +34,18 @@ def maps_page(*maps: VolumeMap, withheld: dict[str, str] | None = None, seed: in
     inside[2:-2, 2:-2, 2:-2] = True
     images = {one.file: np.random.default_rng(seed).normal(size=inside.shape) for one in maps}
     record = VolumeMapsRecord(model="network", maps=maps, withheld=withheld or {})
-    return render_maps(record, Study(simulated=True), images, {"injury": inside}, {"injury": "Injury on MRI"})
+    volume = np.where(inside, np.random.default_rng(1).random(inside.shape), 0.0)
+    grid = {
+        "backgrounds": {"injury": volume},
+        "inside": {"injury": inside},
+        "affines": {"injury": np.diag([8, 8, 8, 1])},
+    }
+    return render_maps(record, Study(simulated=True), images, task_labels={"injury": "Injury on MRI"}, **grid)
 
 
 def network(**changed: object) -> PrunedNetwork:
     values = {"fold": 0, "network": 1, "macs": (2e6, 1e6), "parameters": (3000, 1200), "seconds": (0.004, 0.002)}
+    values["memory"] = (3 << 20, 1 << 20)
     losses = {"loss": 0.71, "tuned_loss": 0.65, "pruned_loss": 0.68}
     more = {
         "removed": {},
@@ -82,7 +89,7 @@ def test_withheld_outcomes_are_named_with_their_reason_and_have_no_picture() -> 
 
 def test_pruned_networks_are_compared_with_those_trained_as_long() -> None:
     text = visible(pruning_page(network()))
-    assert "0 1 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 0.71 0.65 0.68 injury_fold0" in text
+    assert "0 1 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 3.0 → 1.0 0.71 0.65 0.68 injury_fold0" in text
     assert "+5 % [−10 %, +20 %]" in text
     assert "50 % of the multiply-accumulates removed" in text
     assert "head: an output" in text

@@ -8,6 +8,7 @@ import torch
 from monai.transforms import AdjustContrast, Affine, RandBiasField
 from monai.transforms.utils import create_rotate, create_scale, create_translate
 
+from connectome_tl.nn.voxel.contrast import grey_classes
 from connectome_tl.settings.images.volumes import Augmentation
 from connectome_tl.training.networks import augmentation as here
 from connectome_tl.training.networks.augmentation import augmentation
@@ -132,3 +133,13 @@ def test_noise_has_a_random_standard_deviation_up_to_a_tenth() -> None:
     assert 0.04 < float(spreads.mean()) < 0.06
     assert 0.09 < float(spreads.max()) < 0.11
     assert float((added.mean(dim=1) / (spreads / 512**0.5)).std()) == pytest.approx(1, abs=0.2)
+
+
+def test_no_augmentation_but_a_shift_of_the_head_fills_the_background() -> None:
+    """Objectives find the head by its background of 0."""
+    given = volumes()
+    for name in NAMES:
+        if name not in ("flip", "affine"):
+            assert torch.equal(drawn(given, 4, **{name: 1}) == 0, given == 0), name
+    classes = grey_classes(drawn(given, 4, noise=1), 4)
+    assert torch.equal(classes == 0, (given == 0)[:, 0])

@@ -262,7 +262,7 @@ def test_what_is_frozen_stays_frozen_when_the_rest_thaws() -> None:
 
 
 def test_the_options_are_in_the_methods_text() -> None:
-    from connectome_tl.report.text.methods import training_text
+    from connectome_tl.report.text.training import training_text
 
     said = training_text(
         Training(
@@ -285,6 +285,10 @@ def test_the_options_are_in_the_methods_text() -> None:
     ):
         assert part in said
     assert training_text(Training(), 30, 30).endswith("weight decay 0.1")
+    transferred = Training(
+        part_learning_rates={"fusion": 0.5}, freeze=("heads",), anchor=0.1, rate_decay=0.5, unfreeze=0.5
+    )
+    assert training_text(transferred, 30, 30, transfer=False) == training_text(Training(), 30, 30)
 
 
 @pytest.mark.parametrize("training", [{"task_weights": "gradient"}, {"mixup": MIXUP}, {"unfreeze": 0.5}], ids=str)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import random
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
@@ -189,6 +191,32 @@ def test_changed_code_changes_the_key(monkeypatch: pytest.MonkeyPatch, tmp_path:
     plans._own_code.cache_clear()
     assert len({want, *found}) == 3
     assert code_version() == want
+
+
+_NOT_COMPUTING = {
+    "distributed",
+    "joblib",
+    "lightning_fabric",
+    "pandas",
+    "pydantic",
+    "safetensors",
+    "threadpoolctl",
+    "torch_pruning",
+}
+_DISTRIBUTION = {"sklearn": "scikit-learn", "torch_geometric": "torch-geometric"}
+
+
+def test_the_key_covers_the_version_of_every_library_that_computes_a_fit() -> None:
+    imported: set[str] = set()
+    for package in plans._PACKAGES:
+        for file in (file for folder in package.__path__ for file in Path(folder).rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+                if isinstance(node, ast.Import):
+                    imported |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.module is not None:
+                    imported.add(node.module.partition(".")[0])
+    foreign = imported - set(sys.stdlib_module_names) - {"connectome_tl"} - _NOT_COMPUTING
+    assert {_DISTRIBUTION.get(name, name) for name in foreign} == set(plans._LIBRARIES)
 
 
 def test_a_title_or_a_place_of_a_cohort_changes_no_key() -> None:

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from kinds_of_study import changed
 from sklearn.linear_model import Ridge
 from small_study import FLAT, GRAPH, TASKS, plan_of, small_cohorts, small_settings, with_correlations, with_rows
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.fixed import baselines_of
+from connectome_tl.settings.features import EdgeSettings
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.closed_form.spectrum import Design, Families, Spectrum
 from connectome_tl.training.core import CONNECTOME_PRESENCE, CoreModel
@@ -106,6 +110,42 @@ def test_presence_is_a_block_where_enough_rows_lack_a_connectome(correlated: boo
     # Four are too few.
     few = core_of(lacking(4, given)[0])
     assert CONNECTOME_PRESENCE not in {block.name for block in few.blocks(target, ids)}
+
+
+@pytest.mark.parametrize("tangent", [None, CORRELATIONS, TangentSettings()], ids=["automatic", "as edges", "off"])
+def test_an_infant_that_lacks_one_region_is_predicted_from_correlations(
+    tangent: TangentSettings | None, tmp_path: Path
+) -> None:
+    """By the core, the network, the core of a source whose subjects lack no region, and the baselines."""
+    cohorts = changed(COHORTS, with_correlations)
+    mask = np.arange(TARGET.n_regions) != 3
+    target = with_rows(cohorts.target, [BLIND], node_mask=mask)
+    cohorts, store = cohorts.with_role("target", target), FitStore(tmp_path)
+    study = small_settings(edges=EdgeSettings(tangent=tangent))
+    plan = plan_of(FOLD, study, cohorts=cohorts)
+    results = fit([plan], cohorts.by_name(), store=store)
+    filled = target.weights.copy()
+    filled[target.ids.index(BLIND), :, ~mask] = filled[target.ids.index(BLIND), :, :, ~mask] = 55.0
+    other = replace(target, weights=filled)
+    for found in (results[plan.key], *(results[parent.key] for _, parent in plan.parents)):
+        assert np.isfinite(found.predictions[BLIND]).all()
+        again = stored_model(store, found.key).predict(other, FOLD.test)
+        assert again.tobytes() == np.array([found.predictions[subject] for subject in FOLD.test]).tobytes()
+    core = stored_model(store, dict(plan.parents)["core"].key)
+    assert isinstance(core, CoreModel)
+    assert (core.tangent is not None) == (tangent is None)
+    assert core.source is not None
+    blocks = {block.name: block.values for block in core.blocks(target, [BLIND])}
+    lacking = {"edges": 11, "tangent": 12}  # its edges, and its variance
+    for name in lacking.keys() & blocks.keys():
+        assert (blocks[name] == 0).sum() >= lacking[name]
+        assert (blocks[name] != 0).any()
+    baselines = baselines_of(study, cohorts, TARGET.tasks)
+    assert {"ridge", "linear_all", "linear_transfer"} <= baselines.keys()
+    assert ("tangent_ridge" in baselines) == (tangent is None or tangent.values != "off")
+    for name in ("linear_all", "linear_transfer", *(name for name in ("tangent_ridge",) if name in baselines)):
+        rows = baselines[name][0].design(FOLD).test[FOLD.test.index(BLIND)]
+        assert np.isfinite(rows).all()
 
 
 def test_predictions_that_leave_out_rows_without_a_connectome_equal_refits() -> None:

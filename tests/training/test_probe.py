@@ -7,6 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from sklearn.linear_model import RidgeCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from small_study import fitted_bytes, plan_of, small_cohorts, small_settings
 from torch import Tensor, nn
 
@@ -19,7 +22,7 @@ from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
-from connectome_tl.training.networks.probe import probe
+from connectome_tl.training.networks.probe import _PENALTIES, _ridge, probe
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
@@ -66,6 +69,17 @@ def test_it_finds_what_is_linear_and_nothing_else() -> None:
     assert found["half", "R2"] > 0.99
     assert -0.1 < found["noise", "R2"] < 0.03
     assert found["square", "R2"] < 0.05
+
+
+def test_its_ridge_is_that_of_scikit_learn() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        x = np.maximum(rng.normal(size=(rng.integers(10, 80), rng.integers(2, 40))), 0.0)
+        x[:, 0], x[:, 1] = 0.3, 1e-3 * x[:, 1] + 5
+        y = x @ rng.normal(size=x.shape[1]) + rng.choice([0.1, 1, 10]) * rng.normal(size=len(x))
+        test = rng.normal(size=(7, x.shape[1]))
+        theirs = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES)).fit(x, y).predict(test)
+        np.testing.assert_allclose(_ridge(x, y, test), theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())
 
 
 def adaptation(scheme: str = "network", study: StudySettings | None = None, cohorts: StudyCohorts = COHORTS) -> FitPlan:

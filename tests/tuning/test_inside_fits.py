@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,10 @@ import optuna
 import pytest
 from optuna import TrialPruned
 from small_study import plan_of, small_cohorts
-from tuning_cases import tuned_study, write_study
+from tuning_cases import inner_folds, tuned_cohorts, tuned_study, write_study
 
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.tuning import inner
 from connectome_tl.evaluation.tuning.sampler import sampler_of
 from connectome_tl.evaluation.tuning.storage import MAX_RETRY
 from connectome_tl.evaluation.tuning.watch import PER_FOLD, STOPPED, Watch, last_score
@@ -35,6 +37,29 @@ class Stopped(Exception):
 @pytest.fixture(scope="module")
 def plan() -> FitPlan:
     return plan_of(FOLD, scheme="network_scratch", checkpoints=(0.0, 0.5))
+
+
+@pytest.mark.parametrize("model", ["full", "core", "network"])
+def test_no_fit_of_an_inner_fold_predicts_rows_of_the_outer_test_fold(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[FitPlan] = []
+
+    def keep(plans: Sequence[FitPlan], *_: object, **__: object) -> None:
+        asked.extend(plans)
+        raise Stopped
+
+    monkeypatch.setattr(inner, "fit", keep)
+    study = tuned_study(model=model)
+    folds = inner_folds(study, tuned_cohorts())
+    with pytest.raises(Stopped):
+        folds.scores(study)
+    assert len(asked) == len(folds.fold.inner)
+    for plan, part in zip(asked, folds.fold.inner, strict=True):
+        predicted = {one.predict for one in plan.lineage()}
+        assert plan.predict == part.test
+        assert predicted <= {(), part.test}
+        assert not set(part.test) & set(folds.fold.test)
 
 
 def test_a_fit_tells_the_held_out_loss_of_its_first_network_at_each_checkpoint(plan: FitPlan, tmp_path: Path) -> None:

@@ -51,9 +51,25 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
         assert -1 <= one.agreement <= 1
         assert np.isfinite(one.randomised)
     assert (run_dir / "volume_maps" / "maps.html").read_text("utf-8").count("<img") == 1
+    assert not any(one.is_one_space for one in found.maps)  # grids are centred on each head
     table = pd.read_csv(run_dir / "volume_maps" / "subjects.tsv", sep="\t")
+    for file, subject in zip(table["file"], table["subject"], strict=True):
+        shown = nib.load(run_dir / "volume_maps" / file)
+        (image,) = (run_dir.parent / "target").rglob(f"*{subject}*.nii*")
+        head = nib.load(image)
+        # The middle of the grid is within the head of the subject's image.
+        at = np.linalg.inv(head.affine) @ shown.affine @ [5.5, 5.5, 5.5, 1]
+        assert head.get_fdata()[tuple(np.rint(at[:3]).astype(int))] != 0
     assert len(table) == 12
     assert set(table["kind"]) == set(volume_maps.KINDS)
+
+
+def test_folds_smaller_than_the_number_of_subjects_are_mapped_whole(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_maps, "not_above_chance", lambda *_: "")
+    found = map_volumes(run_dir, kinds=["gradients"], n_subjects=100)
+    assert [one.n_subjects for one in found.maps] == [16]
 
 
 def test_maps_of_a_model_at_chance_are_withheld_with_the_reason(run_dir: Path) -> None:

@@ -136,57 +136,84 @@ class Search:
             Only ids that have data. Others, and data without a row in the table, are problems, or notes if they are
             not refused. Ids that differ only in zero padding are always problems.
         """
-        findings = self.findings
-        there = {name: name for name in available}
-        short = {name.removeprefix("sub-"): name for name in there}
-        found: dict[str, str] = {}
-        for subject in self.ids:
-            name = there.get(subject) or short.get(subject.removeprefix("sub-"))
-            if name is not None:
-                found[subject] = name
-        known = {subject.removeprefix("sub-") for subject in self.everyone}
+        there = tuple(dict.fromkeys(available))
+        found = self._matched(there)
         without = [subject for subject in self.ids if subject not in found]
+        extra = self._of_nobody(there, what)
+        settled = self._written_differently(without, extra, what, file)
+        without = [subject for subject in without if subject not in settled]
+        extra = [name for name in extra if name not in settled]
+        if self.unmatched == "refuse":
+            self._refuse(without, extra, found, there, what=what, file=file)
+        else:
+            self._drop(without, extra, what, lacking)
+        return found
+
+    def _matched(self, there: Sequence[str]) -> dict[str, str]:
+        """The id of the data of each subject that has any."""
+        short = {name.removeprefix("sub-"): name for name in there}
+        whole = dict.fromkeys(there)
+        names = {i: i if i in whole else short.get(i.removeprefix("sub-")) for i in self.ids}
+        return {subject: name for subject, name in names.items() if name is not None}
+
+    def _of_nobody(self, there: Sequence[str], what: str) -> list[str]:
+        """Ids of data without a row in the table; further files of known subjects are a note."""
+        known = {subject.removeprefix("sub-") for subject in self.everyone}
         extra = [name for name in there if name.removeprefix("sub-") not in known]
+        # BIDS ids contain no underscore.
         longer = [name for name in extra if any(name.removeprefix("sub-").startswith(f"{one}_") for one in known)]
-        if longer:  # BIDS ids contain no underscore: these are further files of known subjects
-            findings.notes.append(
+        if longer:
+            self.findings.notes.append(
                 f"{len(longer)} further files fit the pattern of {what} and were not read: {longer[0]}"
             )
-            extra = [name for name in extra if name not in set(longer)]
+        return [name for name in extra if name not in set(longer)]
+
+    def _written_differently(
+        self, without: Sequence[str], extra: Sequence[str], what: str, file: str | Path
+    ) -> set[str]:
+        """Ids of the table and of the data that differ only in how they are written, which is a problem."""
         alike = {bare(name): name for name in extra}
         padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
-        findings.several(
+        self.findings.several(
             [(subject, f"is {name!r} there") for subject, name in padded],
             f"the id is written differently for {what}",
             file,
             "Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
             "same everywhere.",
         )
-        settled = {subject for subject, _ in padded} | {name for _, name in padded}
-        without = [subject for subject in without if subject not in settled]
-        extra = [name for name in extra if name not in settled]
-        if self.unmatched != "refuse":
-            if without:
-                fate = _SINGULAR.get(lacking, lacking) if len(without) == 1 else lacking
-                findings.notes.append(f"{counted(len(without), 'row')} without {what} {fate}: {listed(without)}")
-            if extra:
-                findings.notes.append(f"left out, because no row of the table has this id ({what}): {listed(extra)}")
-            return found
+        return {one for pair in padded for one in pair}
+
+    def _drop(self, without: Sequence[str], extra: Sequence[str], what: str, lacking: str) -> None:
+        notes = self.findings.notes
+        if without:
+            fate = _SINGULAR.get(lacking, lacking) if len(without) == 1 else lacking
+            notes.append(f"{counted(len(without), 'row')} without {what} {fate}: {listed(without)}")
+        if extra:
+            notes.append(f"left out, because no row of the table has this id ({what}): {listed(extra)}")
+
+    def _refuse(
+        self,
+        without: Sequence[str],
+        extra: Sequence[str],
+        found: Mapping[str, str],
+        there: Sequence[str],
+        *,
+        what: str,
+        file: str | Path,
+    ) -> None:
+        problems = self.findings.problems
         if without:
             remedy = f"Exclude the rows with select, or set {self.dropping}."
             lying = [name for name in there if name not in set(found.values())]
-            if not found and lying:
+            if not found and lying and "{id}" in str(file):
                 remedy = "Does the pattern contain more, or less, than the id? Compare a name with an id."
-                if "{id}" not in str(file):
-                    remedy = (
-                        "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."
-                    )
-            findings.problems.append(self._absent(without, what, file, lying, remedy))
+            elif not found and lying:
+                remedy = "Are these ids? Name the table's id column (region_features.id, or id of connectomes.rows)."
+            problems.append(self._absent(without, what, file, lying, remedy))
         if extra and found:
             rows = f"{len(extra)} of {len(there)}: {listed(extra)}"
             remedy = f"Add their rows, or set {self.dropping}."
-            findings.problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
-        return found
+            problems.append(Problem(f"{what} but no row in the table", got=rows, file=file, remedy=remedy))
 
     def _absent(
         self, without: Sequence[str], what: str, file: str | Path, lying: Sequence[str], remedy: str

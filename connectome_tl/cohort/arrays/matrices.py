@@ -132,14 +132,7 @@ def read_files(
     files = [found[k][names[k][wanted[row]]] for row in rows for k in range(len(found))]
     gathered = _Gathered(spec, known, findings, wanted)
     for at, path in enumerate(files if track is None else track(files, "matrices")):
-        i, part = rows[at // len(found)], at % len(found)
-        try:
-            gathered.add(path, i, part if per_measure else None)
-        except ConnectomeTLError as error:
-            findings.problems += [
-                replace(problem, subject=problem.subject or wanted[i], file=problem.file or path)
-                for problem in error.problems
-            ]
+        gathered.add(path, rows[at // len(found)], at % len(found) if per_measure else None)
         if at % _OFTEN == 0 and gathered.weights is not None:
             released(gathered.weights)
     if gathered.weights is None and not findings.problems:
@@ -163,7 +156,21 @@ class _Gathered:
         self.hashes: list[str] = []
 
     def add(self, path: Path, i: int, part: int | None) -> None:
-        """Read the file of subject `i`; `part` is the number of its measure, None if it contains all.
+        """Read the file of subject `i`; problems are added to the findings.
+
+        Args:
+            part: number of the measure of the file, None if it contains all.
+        """
+        try:
+            self._read(path, i, part)
+        except ConnectomeTLError as error:
+            self.findings.problems += [
+                replace(problem, subject=problem.subject or self.wanted[i], file=problem.file or path)
+                for problem in error.problems
+            ]
+
+    def _read(self, path: Path, i: int, part: int | None) -> None:
+        """Read one file, see `add`.
 
         Raises:
             ConnectomeTLError: whatever is wrong with it.

@@ -26,7 +26,7 @@ from connectome_tl.evaluation.baselines.linear_transfer import linear_transfer
 from connectome_tl.evaluation.baselines.meta_matching import meta_matching
 from connectome_tl.evaluation.baselines.pca_logistic import pca_logistic
 from connectome_tl.evaluation.baselines.ridges import linear_all, ridge, tangent_ridge
-from connectome_tl.evaluation.baselines.volume_networks import synthetic_volumes, two_stage
+from connectome_tl.evaluation.baselines.volume_networks import real_volumes, synthetic_volumes, two_stage
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -53,6 +53,7 @@ BASELINES: dict[str, Maker] = {
     "pca_gpr": pca_gpr,
     "two_stage": two_stage,
     "synthetic_volumes": synthetic_volumes,
+    "real_volumes": real_volumes,
 }
 _WITHOUT_COLUMNS = "prevalence"
 

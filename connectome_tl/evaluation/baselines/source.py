@@ -29,7 +29,7 @@ class SourceModels:
         features: steps fitted on the source: tangent space if its edges are correlations, else scaled edges.
         center: mean of the source's rows, (n_columns,). weights: (n_columns, n_outcomes). offset: (n_outcomes,).
         spread: standard deviation in the source, (n_outcomes,).
-        names: outcome and kind, (n_outcomes,).
+        tasks: the outcome of each model, (n_outcomes,).
         ids: ids of the source's rows.
     """
 
@@ -39,7 +39,7 @@ class SourceModels:
     weights: np.ndarray
     offset: np.ndarray
     spread: np.ndarray
-    names: tuple[tuple[str, str], ...]
+    tasks: tuple[Task, ...]
     ids: tuple[str, ...]
 
     def rows(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
@@ -53,20 +53,21 @@ class SourceModels:
         return rows @ self.weights + self.offset
 
     def own(self, task: Task) -> int | None:
-        """Position of the source outcome with the same name and kind, or None.
+        """Position of the same outcome in the source, or None.
 
         Also None for ordinal and multiclass tasks: their binary labels (above a level, one class against the rest)
         differ from the outcomes of the source.
         """
-        same = [i for i, name in enumerate(self.names) if name == (task.name, task.kind)]
-        return same[0] if same and task.kind in ("binary", "regression") else None
+        same = [i for i, other in enumerate(self.tasks) if task.same_as(other)]
+        return same[0] if same and not task.spec.by_level else None
 
 
 def fit_source(study: StudySettings, source: Cohort) -> SourceModels:
     """Fit ridge models of every source outcome of the study; penalties by leave-one-family-out."""
     use = study.source
     names = use.tasks if use is not None and use.tasks is not None else tuple(task.name for task in source.tasks)
-    in_tangent = study.features.edges.tangent is not None or holds_correlations(source, source.ids)
+    edges = study.features.edges
+    in_tangent = holds_correlations(source, source.ids) if edges.tangent is None else edges.projected is not None
     settings = study.features.in_tangent_space() if in_tangent else study.features
     features = fit_steps(source, source.ids, settings, ("connectome",))
     columns, labels = [], []
@@ -77,7 +78,7 @@ def fit_source(study: StudySettings, source: Cohort) -> SourceModels:
             known = column[np.isfinite(column)]
             if known.size > 1 and known.min() < known.max():
                 columns.append(column)
-                labels.append((task.name, task.kind))
+                labels.append(task)
     y = np.array(columns).T
     blank = np.zeros(0)
     models = SourceModels(features, in_tangent, np.zeros(1), blank, blank, blank, tuple(labels), source.ids)

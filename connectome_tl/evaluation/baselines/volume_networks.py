@@ -1,4 +1,7 @@
-"""Baselines of regressions on volumes: two-stage brain age, and training with synthetic volumes."""
+"""Baselines of regressions on volumes: two-stage brain age, and training with and without synthetic volumes.
+
+Encoder, weight file, dropout and augmentation are those of the study's network.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +18,17 @@ from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.volumes import read_volumes
+from connectome_tl.nn.batch import ImageRows
 from connectome_tl.nn.branch import build_branch
-from connectome_tl.nn.encoders.volumes import VolumeBranch
 from connectome_tl.settings.images.baselines import SynthesisSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.images.cascade import fit_two_stage
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, refuse_seen, seeded
 from connectome_tl.training.images.synthesis import fit_synthesiser, joined, synthesise
+from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.volumes import device_of
+from connectome_tl.training.networks.weights import start_branch
 
 # maps training and test rows to values, (n_test,)
 Method = Callable[[StudySettings, VolumeRows, VolumeRows], np.ndarray]
@@ -38,6 +43,11 @@ def two_stage(ground: Ground) -> list[Baseline]:
 def synthetic_volumes(ground: Ground) -> list[Baseline]:
     """A network on volumes, trained with additional synthetic volumes, on every regression of the study."""
     return _on_volumes(ground, _with_synthetic)
+
+
+def real_volumes(ground: Ground) -> list[Baseline]:
+    """The same network with the same number of steps, trained without synthetic volumes."""
+    return _on_volumes(ground, _without_synthetic)
 
 
 def _on_volumes(ground: Ground, method: Method) -> list[Baseline]:
@@ -106,17 +116,28 @@ def _sex(cohort: Cohort, at: np.ndarray) -> np.ndarray | None:
     return np.where(column.isna(), np.nan, (column == values[1]).fillna(False).astype(float)).astype(float)[at]
 
 
-def _encoder(study: StudySettings) -> nn.Module:
-    """The volume encoder of the study with newly initialised weights."""
-    settings = study.model.branches.get("image", study.model.encoder)
-    branch = build_branch(settings, {"n_channels": 1})
-    assert isinstance(branch, VolumeBranch)
-    return branch.net
+class _Encoder(nn.Module):
+    """The volume encoder of the study, with its dropout, from its weight file or with new weights."""
+
+    def __init__(self, study: StudySettings) -> None:
+        super().__init__()
+        settings = study.model.branches.get("image", study.model.encoder)
+        self.branch = build_branch(settings, {"n_channels": 1})
+        self.width = self.branch.width
+        start_branch(self.branch, settings)
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        embedding: Tensor = self.branch(ImageRows(volumes)).embedding
+        return embedding
 
 
 def _two_stage(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
-    fitted = fit_two_stage(train, train.ids, lambda: _encoder(study), study.baseline_settings.two_stage, study.seed)
-    return fitted.predict(test)[:, 1]
+    settings, change = study.baseline_settings.two_stage, augmentation(study.image.augment, study.seed)
+    return fit_two_stage(train, train.ids, lambda: _Encoder(study), settings, study.seed, change).predict(test)[:, 1]
+
+
+def _without_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
+    return _trained(study, study.baseline_settings.synthetic_volumes, train, test)
 
 
 def _with_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
@@ -132,14 +153,14 @@ def _trained(study: StudySettings, settings: SynthesisSettings, train: VolumeRow
     """Predictions of the encoder with a linear head, outcomes standardised by the training rows."""
     centre, scale = float(train.ages.mean()), float(train.ages.std()) or 1.0
     target = torch.tensor((train.ages - centre) / scale, dtype=torch.float32, device=train.device)
+    change = augmentation(study.image.augment, study.seed)
     with seeded(study.seed) as rng:
-        encoder = _encoder(study)
-        width = encoder.width
-        assert isinstance(width, int)
-        network = nn.Sequential(encoder, nn.Linear(width, 1), nn.Flatten(0)).to(train.device)
+        encoder = _Encoder(study)
+        network = nn.Sequential(encoder, nn.Linear(encoder.width, 1), nn.Flatten(0)).to(train.device)
 
         def loss_of(index: np.ndarray) -> Tensor:
-            return (network(train.batch(index)) - target[index]).square().mean()
+            volumes = train.batch(index) if change is None else change(train.batch(index))
+            return (network(volumes) - target[index]).square().mean()
 
         descend(network.parameters(), loss_of, len(train), settings.training, rng)
     return centre + scale * in_batches(network.eval(), test.volumes, device=train.device).double().numpy()

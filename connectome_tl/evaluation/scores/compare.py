@@ -261,22 +261,25 @@ def _loss_difference(rows: OutOfFold, other: OutOfFold, metric: str, widening: W
 
 
 def without_network(
-    found: Sequence[Comparison], weights: Sequence[NetworkWeight], controls: Sequence[str] | None = None
+    found: Sequence[Comparison],
+    weights: Mapping[str, Sequence[NetworkWeight]],
+    controls: Sequence[str] | None = None,
 ) -> list[Comparison]:
-    """Set the verdict to *not applicable* if a comparison concerns a network that has weight 0 in the full model.
+    """Set the verdict to *not applicable* if a comparison concerns networks that have weight 0 in both models.
 
     Args:
-        weights: weights of the network in the full model, per task.
+        weights: weights of the network in the full model and its controls, per task.
         controls: controls that differ from the full model only in the network; by default the closed-form core and
             the controls of the stages.
     """
-    silent = {w.task for w in weights if w.high == 0}
+    silent = {(model, w.task) for model, own in weights.items() for w in own if w.high == 0}
+    silent |= {("core", task) for _, task in silent}  # it has no network
     names = (
         [spec.name for spec in MODELS.values() if spec.stage or spec.name == "core"] if controls is None else controls
     )
     return [
         c.model_copy(update={"verdict": "not applicable"})
-        if c.task in silent and c.model == FULL and c.control in names
+        if c.model == FULL and c.control in names and {(FULL, c.task), (c.control, c.task)} <= silent
         else c
         for c in found
     ]

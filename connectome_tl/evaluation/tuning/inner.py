@@ -131,11 +131,11 @@ class InnerFolds:
         return found
 
     def _planned(self, study: StudySettings, tasks: Sequence[Task], number: int) -> PlannedFold:
-        """Plan the fits of one inner fold. The outer test rows are among its test rows, but are not predicted."""
+        """Plan the fits of one inner fold. The outer test rows are among its test rows, but no fit predicts them."""
         inner = self.fold.inner[number]
         hidden = Fold(inner.train, (*inner.test, *self.fold.test))
         chains = seeded_chains(study, self.cohorts, BY_NAME[self.model], hidden, tasks, keep=False)
-        plans = tuple(replace(plan, predict=inner.test, keep=False) for plan in chains)
+        plans = tuple(replace(plan.predicting(inner.test), keep=False) for plan in chains)
         return PlannedFold(self.model, tuple(tasks), 0, number, hidden, plans)
 
     def _predicted(

@@ -103,16 +103,8 @@ def find_runs(
     images = [f for f in files if f.suffix == "dwi" and f.ending in IMAGES]
     prepared = [f for f in images if f.entities.get("desc") == "preproc"]
     raw = [f for f in images if "desc" not in f.entities and f.entities.get("part") in (None, "mag")]
-    candidates = prepared or raw
-    as_meant = [
-        f for f in candidates if all(f.entities.get(k, "").lstrip("0") == v for k, v in wanted.entities.items())
-    ]
-    if len(candidates) > 1 and as_meant:
-        candidates = as_meant
-    elif len(candidates) > 1 and wanted.join and wanted.entities:
-        asked = ", ".join(f"{key}-{value}" for key, value in wanted.entities.items())
-        got = ", ".join(found.path.name for found in candidates)
-        problems.append(Problem("no diffusion image matches `dwi`", expected=asked, got=got, subject=name))
+    candidates = _as_meant(prepared or raw, wanted, name, problems)
+    if candidates is None:
         return Runs((), ())
     unweighted: list[FoundFile] = []
     if len(candidates) > 1:  # unweighted volumes of the other phase encoding are used for correction only
@@ -120,26 +112,49 @@ def find_runs(
         unweighted = [f for f in candidates if f not in weighted] if weighted else []
         candidates = weighted or candidates
     if not candidates:
-        lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
-        remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
-        problems.append(
-            Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
-        )
-    if wanted.join:
-        chosen = tuple(sorted(candidates, key=_in_order))
-        stems = [found.path.name.removesuffix(found.ending) for found in chosen]
-        twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-        if twice is not None:
-            remedy = "Leave one of them."
-            problems.append(Problem("a run exists with two file extensions", got=twice, subject=name, remedy=remedy))
-    else:
+        problems.append(_no_image(files, name))
+    chosen = _chosen(candidates, wanted, name, problems)
+    if prepared:
+        return Runs(chosen, ())
+    unweighted += [f for f in raw if f not in (*candidates, *unweighted) and alone(f)]
+    maps = [f for f in files if f.suffix == "epi" and f.ending in IMAGES and f.path.parent.name == "fmap"]
+    return Runs(chosen, tuple(f for f in [*maps, *unweighted] if _goes_with(f, chosen, offered)))
+
+
+def _as_meant(
+    candidates: list[FoundFile], wanted: Wanted, name: str, problems: list[Problem]
+) -> list[FoundFile] | None:
+    """Of several images those that match the selection, or all if none does; None if joined runs need a match."""
+    if len(candidates) < 2:
+        return candidates
+    asked = wanted.entities.items()
+    as_meant = [f for f in candidates if all(f.entities.get(key, "").lstrip("0") == value for key, value in asked)]
+    if as_meant or not (wanted.join and asked):
+        return as_meant or candidates
+    expected = ", ".join(f"{key}-{value}" for key, value in asked)
+    got = ", ".join(found.path.name for found in candidates)
+    problems.append(Problem("no diffusion image matches `dwi`", expected=expected, got=got, subject=name))
+    return None
+
+
+def _no_image(files: Sequence[FoundFile], name: str) -> Problem:
+    lonely = [f.path.name for f in files if f.suffix == "dwi" and f.ending in (".bval", ".bvec")]
+    remedy = f"There are {', '.join(lonely)} without their image." if lonely else None
+    return Problem("there is no diffusion image", expected=f"{name}_dwi.nii.gz", subject=name, remedy=remedy)
+
+
+def _chosen(candidates: list[FoundFile], wanted: Wanted, name: str, problems: list[Problem]) -> tuple[FoundFile, ...]:
+    """All images in the order of their runs if they are joined, else the only one."""
+    if not wanted.join:
         one = the_only(candidates, "diffusion image", name, problems)
-        chosen = () if one is None else (one,)
-    if not prepared:
-        unweighted += [f for f in raw if f not in (*candidates, *unweighted) and alone(f)]
-        maps = [f for f in files if f.suffix == "epi" and f.ending in IMAGES and f.path.parent.name == "fmap"]
-        return Runs(chosen, tuple(f for f in [*maps, *unweighted] if _goes_with(f, chosen, offered)))
-    return Runs(chosen, ())
+        return () if one is None else (one,)
+    chosen = tuple(sorted(candidates, key=_in_order))
+    stems = [found.path.name.removesuffix(found.ending) for found in chosen]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        remedy = "Leave one of them."
+        problems.append(Problem("a run exists with two file extensions", got=twice, subject=name, remedy=remedy))
+    return chosen
 
 
 def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, problems: list[Problem]) -> RunFiles:

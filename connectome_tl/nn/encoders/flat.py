@@ -17,6 +17,7 @@ class FlatEdgeEncoder(Branch):
     """Upper-triangle edges through dense layers without bias, normalised, ReLU (He et al. 2020)."""
 
     atlas_bound = True
+    skips_absent = True
 
     def __init__(self, settings: FlatEncoder, sizes: Sizes) -> None:
         super().__init__()
@@ -37,6 +38,8 @@ class FlatEdgeEncoder(Branch):
 
 class DenseEncoder(Branch):
     """One dense layer on the encoded covariates."""
+
+    skips_absent = True
 
     def __init__(self, settings: ClinicalEncoder, sizes: Sizes) -> None:
         super().__init__()

@@ -36,6 +36,7 @@ class VolumeBranch(Branch):
     """
 
     run: Callable[[nn.Module, Tensor], Tensor] = staticmethod(_alone)
+    skips_absent = True
 
     def __init__(self, settings: ImageEncoder, net: nn.Module) -> None:
         super().__init__()

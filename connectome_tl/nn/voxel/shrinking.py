@@ -124,11 +124,13 @@ class Cost:
 
     Attributes:
         macs: multiply-accumulates. parameters: number of weights. seconds: median CPU seconds of a forward pass.
+        memory: bytes of the weights and of the maps that the most expensive layer reads and writes.
     """
 
     macs: float
     parameters: int
     seconds: float
+    memory: int
 
 
 def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
@@ -143,4 +145,20 @@ def cost(network: nn.Module, example: Tensor, repeats: int = 5) -> Cost:
             started = time.process_time()
             network(example)
             times.append(time.process_time() - started)
-    return Cost(float(macs), int(parameters), median(times[1:]))
+    return Cost(float(macs), int(parameters), median(times[1:]), _memory(network, example))
+
+
+def _memory(network: nn.Module, example: Tensor) -> int:
+    most = 0
+
+    def see(module: nn.Module, given: tuple[Tensor, ...], output: Tensor) -> None:
+        nonlocal most
+        del module
+        most = max(most, sum(one.nbytes for one in (*given, output)))
+
+    handles = [layer.register_forward_hook(see) for layer in network.modules() if not list(layer.children())]
+    with torch.no_grad():
+        network(example)
+    for handle in handles:
+        handle.remove()
+    return most + sum(one.nbytes for one in (*network.parameters(), *network.buffers()))

@@ -6,6 +6,7 @@ there are no external references.
 
 from __future__ import annotations
 
+import base64
 import io
 import re
 import unicodedata
@@ -195,3 +196,10 @@ def _inline(svg: str, name: str, description: str, *, widest: int) -> str:
 
 def _local(name: str) -> str:
     return name.rsplit("}", 1)[-1]
+
+
+def to_url(figure: Any) -> str:
+    """A figure as a data URL of a PNG; the same figure gives the same bytes."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

@@ -85,7 +85,7 @@ def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = 
             )
         _loss_axis(axes, np.array([v for c in curves for v in (*c.median, *c.low, *c.high)]))
         axes.xaxis.set_major_locator(MaxNLocator(nbins=7, integer=True))
-        axes.set(xlabel="Epoch", ylabel="Training loss")
+        axes.set(xlabel="Step", ylabel="Training loss")
         handles, names = axes.get_legend_handles_labels()
         figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0.02, 0.0), handlelength=1.8, labelcolor=INK)
         return to_svg(figure, name, description="Training loss", stamp=stamp)

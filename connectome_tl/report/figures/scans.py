@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Sequence
 from dataclasses import dataclass
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
-from connectome_tl.report.figures.drawing import ACCENT, INK, figure_of, panel, style, to_svg
+from connectome_tl.report.figures.drawing import ACCENT, INK, figure_of, panel, style, to_svg, to_url
 
 # For each view: viewing direction, direction from left to right, direction from bottom to top.
 _VIEWS = (("axial", "IS", "LR", "PA"), ("coronal", "PA", "LR", "IS"), ("sagittal", "LR", "PA", "IS"))
@@ -80,7 +78,7 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
                 found = cut(parcels)
                 colour = np.ma.masked_where(found == 0, found % 20)
                 box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
-    return _url(figure)
+    return to_url(figure)
 
 
 def _axis(codes: Sequence[str], pair: str) -> int:
@@ -112,7 +110,7 @@ def matrix_image(shown: np.ndarray, regions: Sequence[str], legend: str) -> str:
     if len(regions) <= 40:
         box.set_xticks(range(len(regions)), regions, rotation=90, fontsize=7)
         box.set_yticks(range(len(regions)), regions, fontsize=7)
-    return _url(figure)
+    return to_url(figure)
 
 
 def motion_figure(displacement: np.ndarray, flagged: np.ndarray, name: str, *, stamp: str = "") -> str | None:
@@ -153,9 +151,3 @@ def sphere_figure(bvals: np.ndarray, directions: np.ndarray, name: str, *, stamp
         box.set_axis_off()
         box.legend(loc="lower center", ncols=2, bbox_to_anchor=(0.5, -0.16), handletextpad=0.1, columnspacing=0.8)
         return to_svg(figure, name, description="Gradient directions on half a sphere", stamp=stamp)
-
-
-def _url(figure: Any) -> str:
-    buffer = BytesIO()
-    figure.savefig(buffer, format="png", dpi=90, bbox_inches="tight", metadata={"Software": None})
-    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}"

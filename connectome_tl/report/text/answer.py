@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from connectome_tl.report.labels import task_title
-from connectome_tl.report.text.methods import listed
+from connectome_tl.report.labels import listed, task_title
 from connectome_tl.report.text.verdict import reconciled
-from connectome_tl.settings.models import FULL
+from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.tasks import Task
 
@@ -25,7 +24,10 @@ def answer(record: RunRecord) -> str:
     mains = [(task, main) for task in record.tasks if (main := _main(task, record.scores)) is not None]
     if not mains:
         return "No score of the full model: there is no answer."
-    parts = [*_beaten(record), *_grouped((reconciled(main, _tests(task, record)), task) for task, main in mains)]
+    parts = [
+        *_grouped(_beaten(record)),
+        *_grouped((reconciled(main, _tests(task, record)), task) for task, main in mains),
+    ]
     parts += _grouped(_transfer(record))
     return f"{'; '.join(parts)}."
 
@@ -39,10 +41,12 @@ def _tests(task: Task, record: RunRecord) -> list:  # type: ignore[type-arg]
     return [test for test in record.permutations if test.task == task.name]
 
 
-def _beaten(record: RunRecord) -> list[str]:
-    beaten = {verdict.task for verdict in record.verdicts if verdict.better_baseline}
-    names = [task_title(task) for task in record.tasks if task.name in beaten]
-    return [f"{listed(names)}: a baseline scores better than the full model"] if names else []
+def _beaten(record: RunRecord) -> list[tuple[str, Task]]:
+    better = {
+        verdict.task: model_named(verdict.better_baseline) for verdict in record.verdicts if verdict.better_baseline
+    }
+    beaten = [(better[task.name], task) for task in record.tasks if task.name in better]
+    return [(f"the full model scores lower than {baseline.words}", task) for baseline, task in beaten]
 
 
 def _transfer(record: RunRecord) -> list[tuple[str, Task]]:

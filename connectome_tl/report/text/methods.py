@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectome_tl.plurals import counted
-from connectome_tl.report.labels import number
+from connectome_tl.report.labels import listed, number
+from connectome_tl.report.text.training import training_text
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import model_named
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task
 
 
@@ -24,11 +24,13 @@ class StudyFacts:
         version: version of this package.
         noun: name of the target's subjects (infants, children, subjects).
         sizes: number of subjects by role of the cohort.
-        n_train: smallest and largest number of training rows of a fold.
+        n_train, n_adapt: smallest and largest number of rows on which a network of the last stage, and of stage 2, is
+            trained.
         n_regions, atlas, measures: of the target's connectomes; `n_regions` is 0 without connectomes.
         modalities: inputs of the models. source_tasks: outcomes of stage 1.
         families: whether the target declares families. sites: number of declared sites.
-        tangent: whether the closed-form core has a block in tangent space.
+        tangent: whether the closed-form core has a block in tangent space. regional: whether it has one of regional
+            measures. presence: whether it has one of the presence of a connectome.
         source_scores: whether the core has a block of source scores.
         regressions: whether an outcome of any stage is a regression.
         baselines: names of the fitted baselines. permuted: names of those also fitted to permuted outcomes.
@@ -45,9 +47,12 @@ class StudyFacts:
     measures: tuple[str, ...]
     modalities: tuple[str, ...]
     source_tasks: tuple[str, ...] = ()
+    n_adapt: tuple[int, int] = (0, 0)
     families: bool = False
     sites: int = 0
     tangent: bool = False
+    regional: bool = False
+    presence: bool = False
     source_scores: bool = False
     baselines: tuple[str, ...] = ()
     probes: tuple[AdaptationProbe, ...] = ()
@@ -87,6 +92,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
 
 def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     blocks = ["edges"] * ("connectome" in facts.modalities) + ["edges in tangent space"] * facts.tangent
+    blocks += ["regional measures"] * facts.regional + ["the presence of a connectome"] * facts.presence
     blocks += ["clinical covariates"] * ("clinical" in facts.modalities)
     volumes = _sees_volumes(settings, facts)
     blocks += ["brain volumes with grey-level quantiles", "coarse voxels"] * volumes
@@ -97,10 +103,18 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     networks = settings.stages.finetune.ensemble.networks
     share = settings.model.modality_dropout
     hiding = f"; each modality was dropped with probability {share:g} during training" if share else ""
+    below = settings.core.average_below
+    average = "ridge regression on their sum and a non-negative combination of the blocks"
+    if below:
+        average = (
+            "ridge regression on their sum, a non-negative combination of the blocks and, with fewer than "
+            f"{counted(below, 'training family')}, an average over the scales of the blocks weighted by restricted "
+            "likelihood"
+        )
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}{free}; penalties and the weights of the blocks were chosen on "
-        "leave-one-family-out predictions of the training rows.",
+        f"block each for {listed(blocks)}{free}: the mean of {average}. Penalties and the weights of the combination "
+        "were chosen on leave-one-family-out predictions of the training rows.",
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
         f"the predictions of {networks} networks were averaged; each was trained without one part of the training "
         "rows, which was used to choose the number of steps.",
@@ -136,6 +150,8 @@ def _tuning(settings: StudySettings) -> list[str]:
 def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
     stages, found = settings.stages, []
     images = "image" in facts.modalities
+    pretrained = stages.pretrain is not None and "source" in facts.sizes
+    adapted = stages.adapt is not None and "pool" in facts.sizes
     if stages.pretrain is not None and "source" in facts.sizes:
         scores = (
             " The core also uses the scores of a core fitted on the same subjects. It is a weighted mean of the fit "
@@ -161,23 +177,23 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
             f"{stages.adapt.objective.describe()} on up to {counted(n, 'subject')} without outcomes, {included} "
-            f"({training_text(stages.adapt.training, n, n, images=images)})."
+            f"({training_text(stages.adapt.training, *facts.n_adapt, images=images, transfer=pretrained)})."
         )
         found += probes_text(facts.probes)
-    found.append(
-        "Last stage: joint training on all outcomes, missing ones masked "
-        f"({training_text(stages.finetune.training, *facts.n_train, images=images)})."
-    )
-    if stages.pretrain is not None and "source" in facts.sizes and "heads" in stages.finetune.carry:
+    last = training_text(stages.finetune.training, *facts.n_train, images=images, transfer=pretrained or adapted)
+    found.append(f"Last stage: joint training on all outcomes, missing ones masked ({last}).")
+    if pretrained and "heads" in stages.finetune.carry:
         found.append(
             "Where stage 1 is used, heads of values and binary outcomes that it does not have start as the linear "
             "combination of its heads that predicts the training rows best (ridge regression)."
         )
     if len(found) > 1:
+        scaled = "; without an earlier stage they fit their own feature steps" * (stages.finetune.scaling == "parent")
         found.append(
-            "Controls without a stage start from random weights, train all of them at the full rate for the same "
-            "number of steps, and are otherwise identical; learning rates of parts, frozen parts and penalties on "
-            "the distance to earlier weights apply only to transferred weights."
+            "Controls without a stage start from the weights of the remaining earlier stage or, if there is none, from "
+            f"random ones, and are otherwise identical, with the same number of steps{scaled}. Learning rates of "
+            "parts, frozen parts and penalties on the distance to earlier weights apply only to transferred weights; "
+            "others are trained at the full rate."
         )
     return found + _only_stage(settings, facts)
 
@@ -243,54 +259,6 @@ def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
     ]
 
 
-def training_text(training: Training, fewest: int, most: int, *, images: bool = False) -> str:
-    """Training settings of a network for `fewest` to `most` rows; `images`: whether volumes are an input."""
-    steps = {training.steps_for(n) for n in (fewest, most)}
-    sizes = {training.batch_for(n, images=images) for n in (fewest, most)}
-    falling = " with cosine decay to 0" if training.schedule == "cosine" else ""
-    weighted = ", classes weighted by their frequency" if training.class_weights == "balanced" else ""
-    return (
-        f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
-        f"{training.learning_rate:g}{falling}, weight decay {training.weight_decay:g}{weighted}"
-        f"{''.join(_options(training))}"
-    )
-
-
-def _options(training: Training) -> list[str]:
-    """Training settings that differ from their defaults, each preceded by a comma."""
-    found = []
-    if training.part_learning_rates:
-        rates = listed([f"{factor:g} for {part}" for part, factor in training.part_learning_rates.items()])
-        found.append(f", factors on the learning rate of transferred weights ({rates})")
-    if training.rate_decay < 1:
-        found.append(
-            f", learning rates of transferred weights decreasing by a factor of {training.rate_decay:g} from heads to "
-            "fusion to branches"
-        )
-    if training.freeze:
-        found.append(f", transferred weights of {listed(list(training.freeze))} frozen")
-    if training.unfreeze:
-        found.append(f", transferred weights unfrozen part by part over the first {training.unfreeze:.0%} of the steps")
-    if training.anchor:
-        found.append(f", a penalty of {training.anchor:g} on the distance to the transferred weights (L2-SP)")
-    if training.edge_noise:
-        found.append(f", Gaussian noise of {training.edge_noise:g} SD added to the edges")
-    if training.task_weights != "equal":
-        how = "learned uncertainties" if training.task_weights == "uncertainty" else "equal sizes of their gradients"
-        found.append(f", outcomes weighted by {how}")
-    if training.precision == "bf16":
-        found.append(", edges in bfloat16")
-    if training.mixup is not None:
-        near = "" if training.mixup.neighbours is None else f" among the {training.mixup.neighbours} nearest in outcome"
-        found.append(f", mixup of pairs{near} (Beta {training.mixup.alpha:g})")
-    return found
-
-
-def _range(values: set[int]) -> str:
-    low, high = min(values), max(values)
-    return str(low) if low == high else f"{low} to {high}"
-
-
 def _sees_volumes(settings: StudySettings, facts: StudyFacts) -> bool:
     return "image" in facts.modalities and settings.model.reads_volumes
 
@@ -319,7 +287,7 @@ def _volumes(settings: StudySettings) -> list[str]:
 
 def _features(settings: StudySettings) -> list[str]:
     found = []
-    tangent = settings.edges.tangent
+    tangent = settings.edges.projected
     if tangent is not None:
         found.append(
             f"Edges were projected to the tangent space at the {tangent.mean} mean of the training {tangent.values}s."
@@ -388,9 +356,3 @@ def _judgement(tasks: Sequence[Task]) -> list[str]:
         "Otherwise, no conclusion is drawn."
     )
     return found
-
-
-def listed(names: Sequence[str]) -> str:
-    """`a, b and c`."""
-    names = list(names)
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}" if names else "nothing"

@@ -268,7 +268,8 @@ def _stage(comparison: Comparison) -> str:
     control = model_named(comparison.control)
     what = control.subject if comparison.model == FULL else f"{control.subject}, {model_named(comparison.model).words}"
     if comparison.verdict == "not applicable":
-        return f"{what}: not applicable, the network has weight 0 in the full model."
+        where = "the full model" if comparison.control == "core" else "both models"
+        return f"{what}: not applicable, the network has weight 0 in {where}."
     words = {
         "helps": "helps",
         "harms": "harms: this is negative transfer" if control.stage else "harms",

@@ -33,7 +33,6 @@ class TwoStage(Settings):
         first_estimates: `out_of_fold` uses held-out predictions of the training rows; `in_sample` is the published
             method.
         folds: number of inner folds of `out_of_fold`; families are kept together.
-        bias_correction: correction of the age gap, fitted on training rows (see `training.images.age_gap`).
     """
 
     rounding: Positive | Literal["auto"] = "auto"
@@ -42,4 +41,3 @@ class TwoStage(Settings):
     loss: RankedLoss = RankedLoss()
     first: Descent = Descent(steps=300, learning_rate=1e-3, cosine=True)
     second: Descent = Descent(steps=150, learning_rate=3e-4, cosine=True)
-    bias_correction: Literal["none", "gap", "prediction"] = "gap"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, Probability
@@ -17,7 +17,8 @@ class VoxelContrast(Settings):
     The exact form of the loss is not published and is therefore a setting.
 
     Args:
-        scope: `across` contrasts voxels of different volumes, `within` only those of one volume (the control).
+        scope: `across` contrasts voxels of different volumes, `within` only those of one volume (the control, which has
+            no bank).
         bank: additional comparisons beyond the batch: running means of each class (`prototypes`), features of
             earlier batches (`memory`), or none.
         per_class: number of voxels drawn per class and volume.
@@ -35,6 +36,16 @@ class VoxelContrast(Settings):
     temperature: Positive = 0.1
     width: Count = 16
     weight: NonNegative = 0.1
+
+    @model_validator(mode="after")
+    def _within_has_no_bank(self) -> VoxelContrast:
+        usual = type(self).model_fields
+        unused = [
+            name for name in ("bank", "momentum", "size") if getattr(self, name) not in (usual[name].default, "none")
+        ]
+        if self.scope == "within" and unused:
+            raise ValueError(f"scope: within compares voxels of one volume and has no use for {', '.join(unused)}")
+        return self
 
 
 class Segmentation(Settings):

@@ -50,20 +50,23 @@ class Augmentation(Settings):
 class ImageSettings(Settings):
     """Conversion of the volumes of all cohorts of a study to grids of one size.
 
-    `grid: isotropic` resamples to `voxel` mm and crops or pads around the head, which preserves size; `zoom` resizes
-    the whole volume to the grid, which does not; `raw` crops or pads the native voxels around the centre of the volume,
-    without resampling. All volumes are reoriented to RAS first.
+    `grid: isotropic` resamples to `voxel` mm and crops or pads around the head or the centre, which preserves size;
+    `zoom` resizes the whole volume to the grid, which does not; `raw` crops or pads the native voxels around the centre
+    of the volume, without resampling. All volumes are reoriented to RAS first.
 
     Args:
         size: voxels of the grid, one number or three.
         voxel: voxel size in mm, for `isotropic`.
+        centre: centre of an `isotropic` grid: the `head`, or that of the `image`, which keeps the alignment of volumes
+            that are registered to one template.
         normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
         over: voxels used for mean, standard deviation and percentiles. The foreground is the head above the neck,
             including bone and air, or the brain if the background is empty (`imaging.foreground`).
         outside: whether voxels outside the foreground are set to 0 (`zero`) or kept (`keep`).
         nan: treatment of NaN voxels.
-        shape: whether a head of implausible proportions is refused or only noted.
-        spread: largest allowed ratio of voxel sizes between the volumes of a study.
+        shape: whether a head of implausible proportions, or one of which more than a fifth is outside the grid, is
+            refused or only noted.
+        spread: largest allowed ratio of voxel sizes between the volumes of a study, for `raw`.
         flip_test: average the predictions of each volume and its mirror image.
         embedding: precomputed embeddings instead of volumes, for an encoder of kind `embedding`.
         precision: precision of the training, on a CPU or a GPU. `float32` is exact float32, also on a GPU, where
@@ -75,6 +78,7 @@ class ImageSettings(Settings):
     grid: Literal["isotropic", "zoom", "raw"] = "isotropic"
     size: Size | tuple[Size, Size, Size] = 64
     voxel: Positive = 2.5
+    centre: Literal["head", "image"] = "head"
     normalise: Literal["zscore", "minmax", "none"] = "zscore"
     over: Literal["foreground", "all"] = "foreground"
     outside: Literal["zero", "keep"] = "zero"
@@ -103,8 +107,9 @@ class ImageSettings(Settings):
     def describe(self) -> str:
         """A sentence for the methods section."""
         size = " x ".join(map(str, self.shape3))
+        centre = "head" if self.centre == "head" else "centre of the image"
         how = {
-            "isotropic": f"resampled to {self.voxel:g} mm and cropped or padded around the head to {size} voxels",
+            "isotropic": f"resampled to {self.voxel:g} mm and cropped or padded around the {centre} to {size} voxels",
             "zoom": f"resized as a whole to {size} voxels, which discards the size of the head",
             "raw": f"cropped or padded to {size} native voxels",
         }[self.grid]

@@ -38,7 +38,7 @@ class Comparison(Record):
 
     `sign` is +1 if larger values are better (AUC, R2), -1 if smaller are (Brier, MAE). `verdict` follows a rule fixed
     in advance: helps/harms if the interval excludes 0, *no benefit* if it is within the equivalence margin, else
-    *cannot tell*; *not applicable* if the comparison concerns a network that has weight 0 in the full model.
+    *cannot tell*; *not applicable* if the models differ only in a network that has weight 0 in both.
     `resampled_p` is the p value of the corrected resampled t test on squared errors per test fold; NaN outside k-fold
     cross-validation.
     """
@@ -136,7 +136,8 @@ class CohortRecord(Record):
 
 
 class TrainingCurve(Record):
-    """Training loss of one stage of one model, over its fits: median and quartiles at each step."""
+    """Training loss of one stage of one model, over its fits: median and quartiles of the mean loss of the steps up to
+    each `step`."""
 
     stage: str
     model: str

@@ -19,6 +19,8 @@ class VolumeMap(Record):
         agreement: mean rank correlation between the mean maps of the folds.
         randomised: rank correlation of the mean map with that of a network with random weights (first fold).
         file: file of the mean map.
+        is_one_space: whether the grids of all subjects have the same place in the space of their images, so that the
+            mean map is in that space.
     """
 
     task: str
@@ -31,6 +33,7 @@ class VolumeMap(Record):
     agreement: float
     randomised: float
     file: str
+    is_one_space: bool = False
 
 
 class VolumeMapsRecord(Record):

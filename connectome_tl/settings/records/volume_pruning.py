@@ -11,7 +11,7 @@ class PrunedNetwork(Record):
 
     Attributes:
         fold, network: numbers from 0.
-        macs, parameters, seconds: cost for one volume, unpruned and pruned.
+        macs, parameters, seconds, memory: cost for one volume, unpruned and pruned; memory in bytes.
         loss, tuned_loss, pruned_loss: mean loss of the tested subjects (squared error for a regression): of the
             original network, of the unpruned network after the same number of further steps, and of the pruned
             network.
@@ -26,6 +26,7 @@ class PrunedNetwork(Record):
     macs: tuple[float, float]
     parameters: tuple[int, int]
     seconds: tuple[float, float]
+    memory: tuple[int, int]
     loss: Number
     tuned_loss: Number
     pruned_loss: Number

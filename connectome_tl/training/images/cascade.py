@@ -18,9 +18,9 @@ from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.voxel.ranking import ranked_loss
 from connectome_tl.settings.images.cascade import RankedLoss, TwoStage
 from connectome_tl.settings.images.descent import Descent
-from connectome_tl.training.images.age_gap import AgeBias, fit_age_bias
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+from connectome_tl.training.networks.augmentation import Augment
 
 MakeEncoder = Callable[[], nn.Module]  # an encoder (batch, n_channels, ...) -> (batch, width) with attribute width
 _HIDDEN = 32
@@ -63,7 +63,6 @@ class TwoStageAge:
         ids: the rows it was fitted on.
         first, second: networks of each inner fold (one each for `in_sample`), whose predictions are averaged.
         centre, scale: mean and standard deviation of age in the training rows. rounding: in units of age.
-        bias: correction of the predicted age, fitted on training rows.
         estimates: (n, 2) first and final prediction of the training rows, out-of-fold if there are folds.
     """
 
@@ -73,7 +72,6 @@ class TwoStageAge:
     centre: float
     scale: float
     rounding: float
-    bias: AgeBias
     estimates: np.ndarray
 
     def predict(self, rows: VolumeRows) -> np.ndarray:
@@ -91,17 +89,23 @@ class TwoStageAge:
             for k, network in enumerate(networks)
             for name, value in network.state_dict().items()
         }
-        numbers = [self.centre, self.scale, self.rounding, self.bias.intercept, self.bias.slope]
+        numbers = [self.centre, self.scale, self.rounding]
         return {**arrays, "numbers": np.array(numbers), "estimates": self.estimates}
 
 
 def fit_two_stage(
-    rows: VolumeRows, ids: Sequence[str], encoder: MakeEncoder, settings: TwoStage, seed: int
+    rows: VolumeRows,
+    ids: Sequence[str],
+    encoder: MakeEncoder,
+    settings: TwoStage,
+    seed: int,
+    change: Augment | None = None,
 ) -> TwoStageAge:
-    """Fit both stages and the correction of the age bias on these rows.
+    """Fit both stages on these rows.
 
     Args:
         encoder: creates a new encoder with weights drawn from torch's generator.
+        change: random transform of training batches.
 
     Raises:
         DataError: a training row without age, or too few rows or families for the inner folds.
@@ -116,7 +120,7 @@ def fit_two_stage(
         first, estimates = [], np.zeros((len(rows), 2))
         for train, held in parts:
             network = _train(
-                AgeNetwork(encoder(), second=False), rows, ages, None, train, settings.loss, settings.first, rng
+                AgeNetwork(encoder(), second=False), rows, ages, None, train, settings.loss, settings.first, rng, change
             )
             estimates[held, 0] = _outputs(network, rows.at(held))
             first.append(network)
@@ -124,15 +128,22 @@ def fit_two_stage(
         second = []
         for train, held in parts:
             network = _train(
-                AgeNetwork(encoder(), second=True), rows, ages, rounded, train, settings.loss, settings.second, rng
+                AgeNetwork(encoder(), second=True),
+                rows,
+                ages,
+                rounded,
+                train,
+                settings.loss,
+                settings.second,
+                rng,
+                change,
             )
             estimates[held, 1] = rounded[held] + _outputs(network, rows.at(held), rounded[held])
             second.append(network)
     for network in (*first, *second):
         network.cpu()
     estimates = centre + scale * estimates
-    bias = fit_age_bias(rows.ids, estimates[:, 1], rows.ages, settings.bias_correction)
-    return TwoStageAge(rows.ids, tuple(first), tuple(second), centre, scale, rounding, bias, estimates)
+    return TwoStageAge(rows.ids, tuple(first), tuple(second), centre, scale, rounding, estimates)
 
 
 def _parts(rows: VolumeRows, settings: TwoStage, rng: np.random.Generator) -> list[tuple[np.ndarray, np.ndarray]]:
@@ -162,6 +173,7 @@ def _train(
     loss: RankedLoss,
     descent: Descent,
     rng: np.random.Generator,
+    change: Augment | None,
 ) -> AgeNetwork:
     """Train on some rows; in the second stage the residual is squared and the sum ranked."""
     network.to(rows.device)
@@ -172,7 +184,8 @@ def _train(
     def loss_of(index: np.ndarray) -> Tensor:
         at = train[index]
         estimate = None if known is None else known[at]
-        found = network(rows.batch(at), sex[at], estimate)
+        volumes = rows.batch(at) if change is None else change(rows.batch(at))
+        found = network(volumes, sex[at], estimate)
         # The error of the residual equals the error of the sum, so that one call gives both published terms.
         return ranked_loss(found if estimate is None else estimate + found, target[at], loss)
 

@@ -51,7 +51,7 @@ def augmentation(settings: Augmentation, seed: int) -> Augment | None:
         (settings.gamma, _inside(gammas)),
         (settings.invert, inversions),
         (settings.contrast, partial(soft_contrasts, strength=settings.strength)),
-        (settings.noise, noises),
+        (settings.noise, _inside(noises)),  # a background of 0 marks what is outside the head, also in objectives
     )
     steps = [_Step(p, change, np.random.default_rng([seed, i])) for i, (p, change) in enumerate(changes) if p]
 

@@ -21,7 +21,6 @@ from connectome_tl.training.networks.volumes import Work
 from connectome_tl.training.objectives.objective import TRAIN, Objective
 
 StepHook = Callable[[int, float], None]  # (step, loss); may raise an exception to stop training
-_CURVE = 100  # largest number of points of a training curve
 
 
 @dataclass(frozen=True)
@@ -151,8 +150,8 @@ def train(
             losses = losses[: step + 1]
             break
     model.eval().to("cpu")
-    length = -(-n_steps // _CURVE)
-    return np.array([losses[i : i + length].mean() for i in range(0, len(losses), max(length, 1))])
+    length = settings.steps_per_point(n_steps)
+    return np.array([losses[i : i + length].mean() for i in range(0, len(losses), length)])
 
 
 def _schedule(

@@ -134,9 +134,13 @@ def keep_as_safetensors(source: str | Path, file: Path) -> Path:
 def start_from_files(model: OutcomeModel, branches: Mapping[str, object]) -> None:
     """Load the weight files of the encoder settings into the branches of a new model."""
     for name, branch in model.branches.items():
-        settings = branches.get(name)
-        if isinstance(settings, ImageEncoder) and settings.weights and isinstance(branch, VolumeBranch):
-            load_into(branch.net, read_weights(settings.weights), settings.weights)
+        start_branch(branch, branches.get(name))
+
+
+def start_branch(branch: nn.Module, settings: object) -> None:
+    """Load the weight file of its settings, if any, into a branch on volumes."""
+    if isinstance(settings, ImageEncoder) and settings.weights and isinstance(branch, VolumeBranch):
+        load_into(branch.net, read_weights(settings.weights), settings.weights)
 
 
 def _bare(name: str) -> str:

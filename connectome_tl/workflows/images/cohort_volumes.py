@@ -57,7 +57,7 @@ def volume_images(
 def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
     values = made.values.astype(np.float32)
     # Show the zeroed background as black, since standardised intensities of dark tissue are below 0.
-    inside = values != 0 if settings.outside == "zero" else find_foreground(values, np.array(made.zooms)).mask
+    inside = values != 0 if settings.outside == "zero" else find_foreground(values, made.zooms).mask
     if not inside.any():
         inside = np.ones(values.shape, dtype=bool)
     low, high = (float(q) for q in np.quantile(values[inside], (0.005, 0.995)))

@@ -11,11 +11,13 @@ import numpy as np
 import yaml
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
 from connectome_tl.provenance import file_hash, write_json
 from connectome_tl.settings.encoders import EncoderSettings
+from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import StudySettings
@@ -84,7 +86,7 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
 
     Raises:
         UsageError: `device: cuda` without a GPU. MissingInputError: a weight file does not exist.
-        DataError: a weight file does not match its encoder.
+        DataError: a weight file does not match its encoder, or its card the image settings.
     """
     changes: dict[str, object] = {}
     if settings.device != "cpu":
@@ -98,7 +100,7 @@ def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
     if use is not None:
         known = use.model_copy(update={"hash": file_hash(home / use.file)})
         changes["image"] = settings.image.model_copy(update={"embedding": known, "precision": "float32"})
-    model = _with_weights(settings.model, home, folder)
+    model = _with_weights(settings, home, folder)
     return settings.model_copy(update={**changes, "model": model})
 
 
@@ -121,8 +123,9 @@ def _precision(settings: StudySettings, folder: Path, device: str) -> str:
     return fastest(branch.net.to(device), (4, 1, *settings.image.shape3))
 
 
-def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettings:
+def _with_weights(study: StudySettings, home: Path, folder: Path) -> ModelSettings:
     """Encoders whose weight files were read, checked against the network and kept as safetensors in the run folder."""
+    model = study.model
 
     def kept(encoder: EncoderSettings) -> EncoderSettings:
         if not isinstance(encoder, ImageEncoder) or not encoder.weights:
@@ -130,6 +133,7 @@ def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettin
         source = home / encoder.weights
         if source.stem == encoder.weights_hash:  # settings of a run, which name its copy of the file
             return encoder.model_copy(update={"weights": str(source.resolve())})
+        _check_card(source, study.image)
         number = file_hash(source)
         file = (folder / WEIGHTS / f"{number}.safetensors").resolve()
         report = file.with_suffix(".json")
@@ -142,6 +146,22 @@ def _with_weights(model: ModelSettings, home: Path, folder: Path) -> ModelSettin
     return model.model_copy(
         update={"encoder": kept(model.encoder), "others": tuple(kept(other) for other in model.others)}
     )
+
+
+def _check_card(weights: Path, used: ImageSettings) -> None:
+    """Check the study's volumes against the card beside a weight file, if there is one."""
+    card = weights.with_suffix(CARD)
+    if not card.is_file():
+        return
+    found = load_settings(card, WeightsCard).differences(used)
+    if found:
+        raise DataError(
+            "the volumes of the study are not prepared as the weights require",
+            expected="the image settings of the card of the weights",
+            got="; ".join(found),
+            file=card,
+            remedy="Set these keys of image in study.yaml, or correct the card.",
+        )
 
 
 def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:

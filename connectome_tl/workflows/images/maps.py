@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
@@ -31,6 +32,8 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, SUBJECTS, PAGE = "volume_maps", "maps.json", "subjects.tsv", "maps.html"
+SUBJECT_MAPS = "subjects"  # folder within FOLDER
+_APART = 0.01  # mm by which grids of one space may differ
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
 
 
@@ -44,10 +47,12 @@ def map_volumes(
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> VolumeMapsRecord:
-    """Write mean maps as NIfTI, measures per subject, a summary and a page to `volume_maps/` of the run folder.
+    """Write maps as NIfTI, measures per subject, a summary and a page to `volume_maps/` of the run folder.
 
     Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the model is not above
-    chance. Mean maps are meaningful only if the volumes are registered to one space.
+    chance. Maps of subjects are in the space of the subject's image. Mean maps are meaningful only if the volumes are
+    registered to one template and their grids have `image.centre: image` (or `image.grid: zoom` or `raw`); they then
+    are in the space of that template.
 
     Args:
         model: a model of the run with a network on volumes alone.
@@ -75,6 +80,8 @@ def map_volumes(
         withheld = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, results.scores))}
         shown, tables, images = [], [], {}
         heads: dict[str, np.ndarray] = {}
+        backgrounds: dict[str, np.ndarray] = {}
+        affines: dict[str, np.ndarray] = {}
         for task in tasks:
             if task.name in withheld:
                 continue
@@ -92,31 +99,41 @@ def map_volumes(
                 found = [fold[kind] for fold in folds if kind in fold]
                 if found:
                     heads[task.name] = np.all([fold.inside for fold in found], axis=0)
-                    made, mean = _write(folder / FOLDER, task.name, kind, found, heads[task.name], study)
+                    backgrounds[task.name] = np.mean([fold.background for fold in found], axis=0)
+                    affines[task.name] = _mean_affine(found)
+                    made, mean, table = _write(folder / FOLDER, task.name, kind, found, heads[task.name], study)
                     shown.append(made)
                     images[made.file] = mean
-                    tables.append(pd.concat([one.subjects for one in found]).assign(task=task.name, kind=kind))
+                    tables.append(table)
         record = VolumeMapsRecord(model=model, maps=tuple(shown), withheld=withheld)
         if tables:
             path = write_table(folder / FOLDER / SUBJECTS, pd.concat(tables, ignore_index=True))
             write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
         write_json(folder / FOLDER / SUMMARY, record)
-        page = render_maps(record, results, images, heads, {task.name: task.label for task in tasks})
+        labels = {task.name: task.label for task in tasks}
+        page = render_maps(record, results, images, backgrounds, heads, affines, labels)
         write_text(folder / FOLDER / PAGE, page)
     return record
 
 
 def _write(
     out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], inside: np.ndarray, study: StudySettings
-) -> tuple[VolumeMap, np.ndarray]:
-    """The mean map over folds, weighted by their subjects; `inside` is the head in all folds."""
-    subjects = pd.concat([fold.subjects for fold in folds])
-    weights = [len(fold.subjects) for fold in folds]
-    mean = np.average([fold.mean for fold in folds], axis=0, weights=weights).astype(np.float32)
-    spacing = study.image.voxel if study.image.grid == "isotropic" else 1.0
-    out.mkdir(parents=True, exist_ok=True)
-    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, np.diag([spacing] * 3 + [1.0]))
-    write_sidecar(path, settings=study.decisive, seed=study.seed, Space="grid of the study", Kind=kind, Outcome=task)
+) -> tuple[VolumeMap, np.ndarray, pd.DataFrame]:
+    """Write the map of each subject and their mean; `inside` is the head in all folds."""
+    maps, affines = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("maps", "affines"))
+    subjects = pd.concat([fold.subjects for fold in folds], ignore_index=True).assign(task=task, kind=kind)
+    subjects["file"] = [
+        f"{SUBJECT_MAPS}/{task}_{kind}_{quote(subject, safe='')}.nii.gz" for subject in subjects["subject"]
+    ]
+    (out / SUBJECT_MAPS).mkdir(parents=True, exist_ok=True)
+    for file, values, affine in zip(subjects["file"], maps, affines, strict=True):
+        write_volume(out / file, values.astype(np.float32), affine)
+    is_one_space, mean = _is_one_space(affines), maps.mean(axis=0).astype(np.float32)
+    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, _mean_affine(folds))
+    space = (
+        "image space shared by all subjects" if is_one_space else "grids centred on each head, without a common space"
+    )
+    write_sidecar(path, settings=study.decisive, seed=study.seed, Space=space, Kind=kind, Outcome=task)
     areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
     made = VolumeMap(
         task=task,
@@ -125,6 +142,23 @@ def _write(
         agreement=agreement([fold.mean for fold in folds], inside) if len(folds) > 1 else float("nan"),
         randomised=folds[0].likeness,
         file=path.name,
+        is_one_space=is_one_space,
         **{str(name): float(value) for name, value in areas.items()},
     )
-    return made, mean
+    return made, mean, subjects
+
+
+def _is_one_space(affines: np.ndarray) -> bool:
+    return bool(np.abs(affines - affines[0]).max() < _APART)
+
+
+def _mean_affine(folds: Sequence[FoldMaps]) -> np.ndarray:
+    """Affine (4, 4) of the mean map: that of all grids, or one around the origin with their mean voxel size."""
+    affines = np.concatenate([fold.affines for fold in folds])
+    if _is_one_space(affines):
+        first: np.ndarray = affines[0]
+        return first
+    spacing = np.linalg.norm(affines[:, :3, :3], axis=1).mean(axis=0)
+    found = np.diag([*spacing, 1.0])
+    found[:3, 3] = -spacing * (np.array(folds[0].inside.shape) - 1) / 2
+    return found

@@ -22,12 +22,13 @@ from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.permutation.tests import permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.features.modalities import both_are_many
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.verdict import task_verdicts
-from connectome_tl.settings.models import in_order, model_named
+from connectome_tl.settings.models import FULL, in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task, regressions_of
@@ -36,6 +37,7 @@ from connectome_tl.workflows.study.fitting import Found
 from connectome_tl.workflows.study.records import (
     adaptation_probes,
     clinical_record,
+    network_rows,
     network_weights,
     prediction_records,
     training_curves,
@@ -52,20 +54,20 @@ class Judgement:
     provenance: dict[str, Any]
 
 
-def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> Judgement:
-    """Compute scores with intervals, paired differences, permutation tests and verdicts by the fixed rule."""
+def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, found: Found) -> RunRecord:
+    """Compute scores with intervals, paired differences and permutation tests; the record has no sentences yet."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
-    facts = _facts(settings, cohorts, splits, found)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
-    weights, probes = network_weights(found.validation), adaptation_probes(found.validation)
+    mixed, probes = network_weights(found.validation), adaptation_probes(found.validation)
+    weights = mixed.get(FULL, ())
     kfold = settings.splits.scheme == "kfold"
     differences = comparisons(found.predictions, tasks, families, kfold=kfold, n_labelled=few)
     # With network weight 0, a stage can still have an effect through source scores in the core.
-    network_only = ["core", "no_adapt"] + ([] if facts.source_scores else ["no_pretrain", "scratch"])
-    differences = without_network(differences, weights, network_only)
+    network_only = ["core", "no_adapt"] + ([] if _has_source_scores(settings, cohorts) else ["no_pretrain", "scratch"])
+    differences = without_network(differences, mixed, network_only)
     tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
@@ -77,11 +79,11 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         "seed": str(settings.seed),
         **{f"cohort {name}": value for name, value in hashes.items()},
     }
-    record = RunRecord(
+    return RunRecord(
         title=settings.title,
         tasks=tasks,
         cohorts=tuple(described[role] for role in ("target", "pool", "source") if role in described),
-        verdicts=tuple(task_verdicts(tasks, scored, differences, tests, noun=facts.noun, weights=weights)),
+        verdicts=(),
         scores=tuple(scored),
         comparisons=tuple(differences),
         permutations=tuple(tests),
@@ -95,9 +97,6 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
-        methods=methods_paragraph(settings, replace(facts, probes=probes), tasks),
-        warnings=(*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
-        notes=_notes(cohorts, benign=True),
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         probes=probes,
@@ -109,8 +108,35 @@ def judge(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fou
         provenance=provenance,
         versions=versions(),
     )
+
+
+def judge(
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    found: Found,
+    measured: RunRecord | None = None,
+) -> Judgement:
+    """Add verdicts by the fixed rule, the methods paragraph and warnings to the numbers of a run.
+
+    Args:
+        measured: the result of `measure`, if it is known.
+    """
+    record = measured or measure(settings, cohorts, splits, found)
+    facts = replace(_facts(settings, cohorts, splits, found), probes=record.probes)
+    tasks, tests = record.tasks, record.permutations
+    verdicts = task_verdicts(
+        tasks, record.scores, record.comparisons, tests, noun=facts.noun, weights=record.network_weights
+    )
+    sentences = {
+        "verdicts": tuple(verdicts),
+        "methods": methods_paragraph(settings, facts, tasks),
+        "warnings": (*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
+        "notes": _notes(cohorts, benign=True),
+    }
     sources = {name: cohort.sources for name, cohort in cohorts.by_name().items()}
-    return Judgement(record, {**provenance, "inputs": sources, "seed": settings.seed, "versions": versions()})
+    provenance = {**record.provenance, "inputs": sources, "seed": settings.seed, "versions": versions()}
+    return Judgement(record.model_copy(update=sentences), provenance)
 
 
 def _leading(found: Sequence[Score], tasks: Sequence[Task]) -> tuple[Score, ...]:
@@ -159,14 +185,16 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
     target, source = cohorts.target, cohorts.source
     use = settings.source
     names = use.tasks if use is not None and use.tasks is not None else None
-    sizes = [len(fold.train) for _, _, fold in splits.folds()]
+    connected = "connectome" in modalities_of(settings, cohorts)
+    train = splits.repeats[0][0].train
+    there = target.node_mask[target.positions(train)].any(axis=1)
     present = set(found.predictions["model"].astype(str))
-    staged = settings.stages.pretrain is not None and source is not None
     return StudyFacts(
         version=__version__,
         noun=people_of(target).noun,
         sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
-        n_train=(min(sizes), max(sizes)),
+        n_train=network_rows(found.validation, "finetune") or (0, 0),
+        n_adapt=network_rows(found.validation, "adapt") or (0, 0),
         n_regions=target.n_regions,
         atlas=target.atlas,
         measures=target.measures,
@@ -174,15 +202,19 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
         families=any(name for name in target.family),
         sites=len({site for site in target.site if site}),
-        tangent="connectome" in modalities_of(settings, cohorts)
-        and settings.edges.tangent is None
-        and holds_correlations(target, splits.repeats[0][0].train),
-        source_scores=staged and bool(scored_by_source(settings, cohorts)),
+        tangent=connected and settings.edges.tangent is None and holds_correlations(target, train),
+        regional=connected and bool(target.region_feature_names),
+        presence=connected and both_are_many(there),
+        source_scores=_has_source_scores(settings, cohorts),
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
         origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
         regressions=any(regressions_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
+
+
+def _has_source_scores(settings: StudySettings, cohorts: StudyCohorts) -> bool:
+    return settings.stages.pretrain is not None and bool(scored_by_source(settings, cohorts))
 
 
 def _notes(cohorts: StudyCohorts, *, benign: bool) -> tuple[str, ...]:

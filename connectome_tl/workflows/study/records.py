@@ -14,30 +14,33 @@ from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
+from connectome_tl.training.plans import FitPlan
 
+_MAIN = (FULL, "core", "network")
 _STAGE_ORDER = ("pretrain", "adapt", "finetune")
 
 
 def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
     """Training loss of each stage of each network: median and quartiles over its fits."""
-    curves: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+    curves: dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for item in validation.planned:
         for plan in item.plans:
             for member in plan.lineage():
                 curve = validation.results[member.key].curve
                 if member.stage in _STAGE_ORDER and len(curve):
-                    curves.setdefault((member.stage, item.model), {})[member.key] = curve
+                    steps, curve = _steps_of(member, len(curve)), np.asarray(curve)
+                    curves.setdefault((member.stage, item.model), {})[member.key] = steps, curve
     records = []
     for (stage, model), by_key in sorted(curves.items(), key=lambda c: _STAGE_ORDER.index(c[0][0])):
-        shortest = min(map(len, by_key.values()))  # fits that stopped early end sooner
-        stacked = np.array([curve[:shortest] for curve in by_key.values()])
+        shown = min((steps for steps, _ in by_key.values()), key=lambda s: s[-1])  # fits that stopped early end sooner
+        stacked = np.array([np.interp(shown, steps, curve) for steps, curve in by_key.values()])
         low, median, high = np.quantile(stacked, [0.25, 0.5, 0.75], axis=0)
         records.append(
             TrainingCurve(
                 stage=stage,
                 model=model,
                 n_fits=len(stacked),
-                step=tuple(range(1, shortest + 1)),
+                step=tuple(shown.tolist()),
                 median=tuple(median),
                 low=tuple(low),
                 high=tuple(high),
@@ -46,18 +49,42 @@ def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
     return tuple(records)
 
 
-def network_weights(validation: CrossValidation) -> tuple[NetworkWeight, ...]:
-    """Weight of the network in the full model, over folds and seeds, by outcome."""
-    found: dict[str, list[float]] = {}
+def _steps_of(plan: FitPlan, n_points: int) -> np.ndarray:
+    """The last step of each point of a training curve, (n_points,) int."""
+    assert plan.training is not None
+    n_steps = plan.training.steps_for(len(plan.train.ids) - min(map(len, plan.inner), default=0))
+    return np.minimum(np.arange(1, n_points + 1) * plan.training.steps_per_point(n_steps), n_steps)
+
+
+def network_weights(validation: CrossValidation) -> dict[str, tuple[NetworkWeight, ...]]:
+    """Weight of the network in each mixture, over folds and seeds, by outcome."""
+    found: dict[str, dict[str, list[float]]] = {}
     for item in validation.planned:
-        for plan in item.plans if item.model == FULL else ():
+        for plan in item.plans:
             for name, value in validation.results[plan.key].facts.items():
                 if name.startswith("weight "):
-                    found.setdefault(name.removeprefix("weight "), []).append(value)
-    return tuple(
-        NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
-        for task, own in found.items()
-    )
+                    own = found.setdefault(item.model, {})
+                    own.setdefault(name.removeprefix("weight "), []).append(value)
+    return {
+        model: tuple(
+            NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
+            for task, own in weights.items()
+        )
+        for model, weights in found.items()
+    }
+
+
+def network_rows(validation: CrossValidation, stage: str) -> tuple[int, int] | None:
+    """Smallest and largest number of rows on which a network of one stage of the full model is trained."""
+    found = {
+        len(member.train.ids) - held_out
+        for item in validation.planned
+        for plan in (item.plans if item.model == FULL else ())
+        for member in plan.lineage()
+        if member.stage == stage
+        for held_out in (map(len, member.inner) if member.inner else (0,))
+    }
+    return (min(found), max(found)) if found else None
 
 
 def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
@@ -86,7 +113,7 @@ def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...
 
 
 def unsettled(validation: CrossValidation) -> tuple[str, ...]:
-    """A line per model and stage whose training has not converged."""
+    """A line per model and stage whose training has not converged; of controls the last stage of the network, once."""
     counts: dict[tuple[str, str, str], set[str]] = {}
     totals: dict[tuple[str, str], set[str]] = {}
     for item in validation.planned:
@@ -95,11 +122,19 @@ def unsettled(validation: CrossValidation) -> tuple[str, ...]:
                 totals.setdefault((item.model, member.stage), set()).add(member.key)
                 for note in validation.results[member.key].notes:
                     counts.setdefault((item.model, member.stage, note), set()).add(member.key)
-    return tuple(
-        f"{model}, {stage}: {note} ({len(keys)} of {len(totals[model, stage])} fits)"
-        for (model, stage, note), keys in counts.items()
-        if model in ("full", "core", "network") and not (model == "full" and stage in ("core", "finetune"))
-    )
+    said: set[str] = set()
+    lines = []
+    for (model, stage, note), keys in sorted(counts.items(), key=lambda one: _rank(one[0][0])):
+        always = model in _MAIN and not (model == FULL and stage in ("core", "finetune"))
+        if always or (_rank(model) and stage == "finetune" and not keys <= said):
+            lines.append(f"{model}, {stage}: {note} ({len(keys)} of {len(totals[model, stage])} fits)")
+            said |= keys
+    return tuple(lines)
+
+
+def _rank(model: str) -> int:
+    """0 for the models of every study, 1 for controls of the network alone, 2 for others, which share their fits."""
+    return 0 if model in _MAIN else 1 if model.startswith("network_") else 2
 
 
 def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:

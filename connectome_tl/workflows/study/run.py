@@ -29,6 +29,7 @@ from connectome_tl.workflows.study.tuned import check_tuned, read_tuned
 
 if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.cohort.cohort import Cohort
+    from connectome_tl.settings.records.results import RunRecord
     from connectome_tl.training.schemes import StudyCohorts
     from connectome_tl.workflows.study.fitting import Found
     from connectome_tl.workflows.study.judge import Judgement
@@ -100,7 +101,7 @@ def run_study(
         from connectome_tl.training.checks import check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.workflows.study.fitting import fit_study
-        from connectome_tl.workflows.study.judge import judge
+        from connectome_tl.workflows.study.judge import judge, measure
 
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
@@ -118,8 +119,10 @@ def run_study(
         with on_scheduler(scheduler):
             found = fit_study(folder, settings, cohorts, splits, tasks, steps)
         with steps.step("scores, comparisons, report"):
-            judged = judge(settings, cohorts, splits, found)
-            _write(folder, settings, cohorts, found, judged)
+            # Numbers are on disk before any sentence is composed about them.
+            measured = measure(settings, cohorts, splits, found)
+            _write_numbers(folder, settings, cohorts, found, measured)
+            _write_report(folder, judge(settings, cohorts, splits, found, measured))
         mark_finished(folder, dump_settings(settings.decisive), inputs)
         log.info("done")
     return read_run(folder)
@@ -198,26 +201,31 @@ def _refuse_other(begun: Path, text: str) -> None:
     )
 
 
-def _write(
+def _write_numbers(
     folder: Path,
     settings: StudySettings,
     cohorts: StudyCohorts,
     fitted: Found,
-    found: Judgement,
+    measured: RunRecord,
 ) -> None:
-    from connectome_tl.report.render import render_report
+    """Predictions, scores and comparisons; before them the entry in the ledger."""
     from connectome_tl.workflows.study.prediction_files import prediction_files
 
-    reveal(folder, "run", found.record)
+    reveal(folder, "run", measured)
     inputs = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     for file in prediction_files(fitted):
         table = write_table(folder / file.name, file.rows)
         write_sidecar(table, inputs=inputs, settings=settings.decisive, seed=settings.seed, Columns=file.columns)
-    write_json(folder / "scores.json", found.record.scores)
-    for name, records in (("scores", found.record.scores), ("comparisons", found.record.comparisons)):
+    write_json(folder / "scores.json", measured.scores)
+    for name, records in (("scores", measured.scores), ("comparisons", measured.comparisons)):
         write_table(folder / f"{name}.tsv", as_frame(records))
-    if found.record.learning_curve:
-        write_table(folder / "learning_curve.tsv", as_frame(found.record.learning_curve))
+    if measured.learning_curve:
+        write_table(folder / "learning_curve.tsv", as_frame(measured.learning_curve))
+
+
+def _write_report(folder: Path, found: Judgement) -> None:
+    from connectome_tl.report.render import render_report
+
     write_json(folder / "results.json", found.record)
     seen = looks(folder, found.record)
     write_text(folder / "report.html", render_report(with_ledger(found.record, seen, until_first=True)))

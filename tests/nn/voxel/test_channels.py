@@ -88,7 +88,9 @@ def test_a_shrunk_network_equals_the_masked_one(name: str) -> None:
     small = shrink(net, gates.closed, EXAMPLE)
     assert torch.allclose(small(EXAMPLE), masked, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(net(EXAMPLE), masked, rtol=1e-2, atol=1e-3)
-    assert cost(small, EXAMPLE, 1).parameters < 0.75 * cost(net, EXAMPLE, 1).parameters
+    before, after = cost(net, EXAMPLE, 1), cost(small, EXAMPLE, 1)
+    assert after.parameters < 0.75 * before.parameters
+    assert after.memory < before.memory
 
 
 def test_open_gates_change_nothing() -> None:
@@ -147,3 +149,9 @@ def test_costs_follow_the_masks_as_a_count_of_the_shrunk_network_says() -> None:
         assert costs.total == pytest.approx(before - saving)
     small = shrink(net, gates.closed, EXAMPLE)
     assert costs.total == pytest.approx(Costs(small, EXAMPLE).total)
+
+
+def test_memory_is_that_of_weights_and_the_largest_layer() -> None:
+    net = nn.Sequential(nn.Conv3d(1, 4, 1, bias=False), nn.ReLU(), nn.Conv3d(4, 1, 1, bias=False))
+    example = torch.zeros(1, 1, 8, 8, 8)
+    assert cost(net, example, 1).memory == 4 * ((4 + 4) + (4 + 4) * 8**3)  # the ReLU reads and writes four maps

@@ -72,7 +72,7 @@ def test_families_stay_together_in_inner_folds() -> None:
 def test_in_sample_estimates_are_the_published_way_and_fit_one_network_each() -> None:
     rows = rows_of(simulated(48))
     brief = Descent(steps=2)
-    settings = TwoStage(first_estimates="in_sample", first=brief, second=brief, rounding=5.0, bias_correction="none")
+    settings = TwoStage(first_estimates="in_sample", first=brief, second=brief, rounding=5.0)
     fitted = fit_two_stage(rows, rows.ids[:8], SmallEncoder, settings, seed=0)
     assert len(fitted.first) == len(fitted.second) == 1
     assert np.allclose(fitted.predict(rows.at(range(8))), fitted.estimates, atol=1e-4)

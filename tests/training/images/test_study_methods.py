@@ -6,12 +6,18 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
+import torch
+from pydantic import ValidationError
+from safetensors.torch import save_file
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
+from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.settings.objectives import VolumeContrast
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
@@ -42,24 +48,45 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return write_volumes(16, VolumeSettings(size=16), tmp_path_factory.mktemp("volumes"), name="target", seed=4)
 
 
-def test_both_methods_are_baselines_that_a_study_can_ask_for(cohort: Cohort) -> None:
-    study = settings(
-        baselines=["prevalence", "two_stage", "synthetic_volumes"],
-        baseline_settings={
-            "two_stage": {"folds": 2, "first": BRIEF, "second": BRIEF},
-            "synthetic_volumes": {
-                "synthesis": {"width": 4, "depth": 1, "latent": 4, "bin_width": 12.0, "descent": BRIEF},
-                "training": BRIEF,
-            },
-        },
-    )
+NETWORKS = ("two_stage", "synthetic_volumes", "real_volumes")
+BRIEF_NETWORKS = {
+    "two_stage": {"folds": 2, "first": BRIEF, "second": BRIEF},
+    "synthetic_volumes": {
+        "synthesis": {"width": 4, "depth": 1, "latent": 4, "bin_width": 12.0, "descent": BRIEF},
+        "training": BRIEF,
+    },
+}
+
+
+def test_all_methods_are_baselines_that_a_study_can_ask_for(cohort: Cohort) -> None:
+    study = settings(baselines=["prevalence", *NETWORKS], baseline_settings=BRIEF_NETWORKS)
     cohorts, splits = StudyCohorts({"target": cohort}), make_split_plan(cohort, study.splits)
     found = baseline_predictions(study, cohorts, splits, tasks_of(study, cohorts))
-    for model in ("two_stage", "synthetic_volumes"):
+    for model in NETWORKS:
         rows = found[found["model"] == model]
         assert sorted(rows["subject"]) == sorted(cohort.ids)
         assert np.isfinite(rows["y_score"]).all()
         assert rows["y_score"].nunique() == len(cohort.ids)
+
+
+def test_networks_of_baselines_are_augmented_and_started_as_the_network_of_the_study(
+    cohort: Cohort, tmp_path: Path
+) -> None:
+    def predicted(**more: object) -> pd.DataFrame:
+        study = settings(baselines=["prevalence", *NETWORKS], baseline_settings=BRIEF_NETWORKS, **more)
+        cohorts, splits = StudyCohorts({"target": cohort}), make_split_plan(cohort, study.splits)
+        found = baseline_predictions(study, cohorts, splits, tasks_of(study, cohorts))
+        return found.pivot_table(index="subject", columns="model", values="y_score")
+
+    plain = {"size": 16, "voxel": 10.0, "augment": {"flip": 0, "affine": 0, "noise": 0, "gamma": 0}}
+    usual, still = predicted(), predicted(image=plain)
+    net = VoxelResNet(10, width=0.0625, stem_stride=1)
+    weights = {name: torch.zeros_like(value) for name, value in net.state_dict().items()}
+    save_file(weights, tmp_path / "zeros.safetensors")
+    started = predicted(model={"encoder": {**ENCODER, "weights": str(tmp_path / "zeros.safetensors")}})
+    for model in NETWORKS:
+        assert not np.allclose(usual[model], still[model])
+        assert not np.allclose(usual[model], started[model])
 
 
 def test_contrast_between_voxels_adapts_the_encoder_of_a_study(cohort: Cohort, tmp_path: Path) -> None:
@@ -95,3 +122,14 @@ def test_a_test_volume_changes_no_prediction_of_another_test_subject(cohort: Coh
     after = baseline_predictions(study, changed, splits, tasks_of(study, changed)).set_index("subject")["y_score"]
     assert after[other] == before[other]
     assert after[one] != before[one]
+
+
+def test_settings_of_a_contrast_that_would_have_no_effect_are_refused() -> None:
+    bank = {"scope": "within", "bank": "memory"}
+    for contrast, named in (({"weight": 0.5}, "weight"), ({"width": 8}, "width"), (bank, "bank")):
+        with pytest.raises(ValidationError, match=named):
+            VolumeContrast.model_validate({"contrast": contrast})
+    assert VolumeContrast.model_validate({"contrast": {"scope": "within", "bank": "none"}}).contrast.bank == "none"
+    objective = {"adapt": {"objective": {"kind": "voxel_contrast"}}}
+    with pytest.raises(ValidationError, match="background of 0"):
+        settings(pool={"cohort": "pool"}, stages=objective, image={"size": 16, "outside": "keep"})

@@ -1,0 +1,54 @@
+"""Figures of voxel maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from connectome_tl.report.figures.drawing import figure_of, to_url
+
+_SHOWN, _BRIGHTEST = 70.0, 99.5  # percentiles of the values inside the head: the lowest one shown, the brightest colour
+
+
+def overlays(
+    maps: Sequence[tuple[str, np.ndarray]], background: np.ndarray, inside: np.ndarray, affine: np.ndarray
+) -> str:
+    """Largest values of maps on the mean volume, in three slices through the strongest place of each (nilearn).
+
+    Args:
+        maps: title and magnitude (x, y, z) of each map.
+        background: (x, y, z) mean volume. inside: (x, y, z) bool, the head.
+        affine: (4, 4) from voxels to mm.
+
+    Returns:
+        The PNG as a data URL.
+    """
+    import nibabel as nib
+    from nilearn.plotting import plot_stat_map
+    from scipy.ndimage import gaussian_filter
+
+    figure = figure_of(9.6, 3.4 * len(maps))
+    figure.set_facecolor("black")
+    low, high = np.quantile(background[inside], (0.01, 0.99)) if inside.any() else (0.0, 1.0)
+    grey = np.where(inside, 0.1 + 0.9 * np.clip((background - low) / max(float(high - low), 1e-6), 0, 1), 0.0)
+    for row, (title, values) in enumerate(maps):
+        shown = np.where(inside, values, 0.0).astype(np.float32)
+        least, most = np.percentile(shown[inside], (_SHOWN, _BRIGHTEST)) if inside.any() else (0.0, 1.0)
+        peak = np.unravel_index(int(np.argmax(gaussian_filter(shown, 1.0))), shown.shape)
+        plot_stat_map(
+            nib.Nifti1Image(shown, affine),
+            bg_img=nib.Nifti1Image(grey.astype(np.float32), affine),
+            figure=figure,
+            axes=(0.0, 1 - (row + 1) / len(maps), 1.0, 1 / len(maps)),
+            display_mode="ortho",
+            cut_coords=tuple((affine @ [*peak, 1])[:3]),
+            cmap="inferno",
+            threshold=max(float(least), 1e-12),
+            vmin=float(least),
+            vmax=max(float(most), float(least) + 1e-12),
+            draw_cross=False,
+            black_bg=True,
+            title=title,
+        )
+    return to_url(figure)

@@ -1,0 +1,104 @@
+"""A run whose report fails keeps its numbers, goes on in another place, and returns at once when finished."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from small_study import small_cohorts, small_settings
+
+from connectome_tl import run_study
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.config import dump_settings
+from connectome_tl.settings.study import SplitSettings
+from connectome_tl.settings.training import Stages
+from connectome_tl.workflows.study import judge as judge_module
+
+NUMBERS = ("predictions.tsv", "predictions.json", "scores.json", "scores.tsv", "comparisons.tsv")
+AGAIN = """
+import json, sys, time
+from connectome_tl import run_study
+start = time.process_time()
+run = run_study("study.yaml", "out")
+seconds = time.process_time() - start
+print(json.dumps([seconds, "torch" in sys.modules, len(run.scores)]))
+"""
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study of 200 subjects without earlier stages."""
+    place = tmp_path_factory.mktemp("begun") / "here"
+    write_cohort(small_cohorts(n_target=200).target, place / "target")
+    settings = small_settings(
+        steps=1,
+        source=None,
+        pool=None,
+        stages=Stages(pretrain=None, adapt=None, finetune=small_settings(steps=1).stages.finetune),
+        splits=SplitSettings(repeats=1, outer=2, stratum="cognitive"),
+        controls=(),
+        baselines=("prevalence",),
+        refits={"linear": 0},
+    )
+    (place / "study.yaml").write_text(dump_settings(settings))
+    return place
+
+
+@pytest.fixture(scope="module")
+def begun(home: Path) -> Path:
+    """The same with a run that stopped when its sentences were composed."""
+
+    def fail(*_: object) -> str:
+        raise ArithmeticError("no sentence")
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(judge_module, "methods_paragraph", fail)
+        with pytest.raises(ArithmeticError, match="no sentence"):
+            run_study(home / "study.yaml", home / "out")
+    return home
+
+
+def _again(place: Path) -> tuple[float, bool, int]:
+    code = [sys.executable, "-c", AGAIN]
+    done = subprocess.run(code, cwd=place, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    seconds, has_torch, n_scores = json.loads(done.stdout)
+    return seconds, has_torch, n_scores
+
+
+def _content(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, bytes]:
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path))
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
+def test_predictions_and_scores_are_on_disk_before_any_sentence_is_composed(begun: Path) -> None:
+    out = begun / "out"
+    assert all((out / name).is_file() for name in NUMBERS)
+    assert json.loads((out / "scores.json").read_text())
+    assert not (out / "results.json").exists()
+    assert not (out / "report.html").exists()
+
+
+def test_a_moved_run_goes_on_and_when_finished_returns_at_once_without_torch(begun: Path) -> None:
+    def number(path: Path) -> bool:
+        return path.name in NUMBERS or path.parts[-2] == "models"
+
+    before = _content(begun / "out", number)
+    fits = {path: path.stat().st_mtime_ns for path in (begun / "out" / "models").rglob("*.safetensors")}
+    assert fits
+    there = begun.parent / "there"
+    shutil.move(begun, there)
+    *_, n_scores = _again(there)
+    assert _content(there / "out", number) == before
+    moved = {there / path.relative_to(begun): time for path, time in fits.items()}
+    assert {path: path.stat().st_mtime_ns for path in (there / "out" / "models").rglob("*.safetensors")} == moved
+    assert (there / "out" / "report.html").is_file()
+    seconds, has_torch, again = _again(there)
+    assert not has_torch
+    assert seconds < 2.0
+    assert again == n_scores > 0
