@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +10,12 @@ import pytest
 from pydantic import ValidationError
 
 from connectome_tl.imaging.preprocess.tissues import SEGMENTED
+from connectome_tl.imaging.read.runs import RunFiles
+from connectome_tl.imaging.read.scan import Scan
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.cohort import origin_of
+from connectome_tl.workflows.scans.forecast import cost_of_scan
 from connectome_tl.workflows.scans.result import Plan, status_of
 from connectome_tl.workflows.scans.scan import Done
 
@@ -88,3 +92,24 @@ def test_the_methods_sentence_says_what_was_corrected() -> None:
     both = said_of(hook("susceptibility", "eddy"))
     assert raw in both
     assert "; corrected by hooks.distortion: susceptibility and eddy currents)" in both
+
+
+def test_time_and_memory_of_a_scan_follow_the_values_of_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectome_tl.workflows.scans.forecast._shape", lambda _: (100, 100, 50, 80))
+    scan = Scan("sub-01", None, dwi=Path("a.nii"), further=(RunFiles(Path("b.nii")),), parcellation=Path("x.nii"))
+    n_voxels, size = 500_000, 500_000 * 160
+
+    def cost(preprocessing: dict[str, str], *, preprocessed: bool = False, n_threads: int = 1) -> tuple[float, float]:
+        settings = ConnectomesSettings.model_validate(
+            {"preprocessing": preprocessing, "tracking": {"n_streamlines": 1000}}
+        )
+        plan = Plan(settings, None, "labels", {}, ScanAges(), Path(), n_threads=n_threads)
+        seconds, held = cost_of_scan(plan, replace(scan, preprocessed=preprocessed))
+        return seconds, held - 600e6
+
+    nothing = {"denoise": "none", "motion": "none"}
+    assert cost(nothing) == pytest.approx((1.5e-6 * size + 0.4, 24 * size + 350 * n_voxels + 3e6))
+    assert cost({}, preprocessed=True) == cost(nothing)
+    assert cost({})[0] == pytest.approx(9.5e-6 * size + 0.4)
+    assert cost({})[1] == pytest.approx(28 * size + 155 * n_voxels)
+    assert cost({}, n_threads=2)[1] == pytest.approx(28 * size + 285 * n_voxels)
