@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.placeholders import require_known
 
 Contrast = Literal["T1w", "T2w"]
 
@@ -55,6 +56,7 @@ class TemplatesByAge(Settings):
         if self.by_age == "templateflow":
             if self.labels is None:
                 raise ValueError("give labels, for example labels: desc-structures (dhcpVol's 87)")
+            require_known([self.labels], ("template", "cohort"))
             return self
         if self.labels is not None:
             raise ValueError("labels is for TemplateFlow; your own templates have their labels in the list")

@@ -41,7 +41,9 @@ class VoxelContrast(Settings):
     def _within_has_no_bank(self) -> VoxelContrast:
         unused = [name for name in given_of(self, ("bank", "momentum", "size")) if getattr(self, name) != "none"]
         if self.scope == "within" and unused:
-            raise ValueError(f"scope: within compares voxels of one volume and has no use for {', '.join(unused)}")
+            raise ValueError(
+                f"{', '.join(unused)} has no effect with scope: within, which compares voxels of one volume"
+            )
         return self
 
 

@@ -132,12 +132,12 @@ def process_folder(
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
             left.unlink(missing_ok=True)
         found = _write_head(plan, inventory, scans)
+    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     for line in found:
         if tell is not None:
             tell(f"Found: {line}")
     if tell is not None and ready:
         tell(forecast(plan, ready, n_workers))
-    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     done: list[Done] = []
     turned = 0
     for through, (name, result) in enumerate(process_scans(ready, plan, n_workers), 1):

@@ -25,12 +25,12 @@ from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate
 
-_STAMP = "exploratory"
+STAMP = "exploratory"
 _REMARK = re.compile(
     r"as preprocessed$|corrected by hooks\.distortion: |\d+ runs are joined: "
     r"|labels of white matter, fluid and other tissue in the numbering of \S+ count as background"
 )
-UNLIKE_PHASES = f"{_STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
+UNLIKE_PHASES = f"{STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
 _WORDS = {"susceptibility": "susceptibility", "eddy": "eddy currents", "motion": "motion within volumes"}
 
 
@@ -40,11 +40,12 @@ def status_of(preprocessed: bool, settings: ConnectomesSettings) -> str:
         return "as preprocessed"
     hook = settings.hooks.distortion
     done = () if hook is None else hook.corrects
-    left = [word for name, word in _WORDS.items() if name not in done]
+    words = _WORDS | ({"motion": "motion"} if settings.preprocessing.motion == "none" else {})
+    left = [word for name, word in words.items() if name not in done]
     if {"susceptibility", "eddy"} <= set(done):
         said = f"corrected by hooks.distortion: {_listed([_WORDS[name] for name in _WORDS if name in done])}"
         return said.replace("motion within volumes", "motion")
-    return f"{_STAMP}: {_listed(left)} were not corrected"
+    return f"{STAMP}: {_listed(left)} were not corrected"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -53,7 +54,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def stamps_of(warnings: Sequence[str]) -> list[str]:
     """The warnings that make a scan exploratory."""
-    return [warning for warning in warnings if warning.startswith(_STAMP)]
+    return [warning for warning in warnings if warning.startswith(STAMP)]
 
 
 def is_remark(warning: str) -> bool:
