@@ -47,6 +47,7 @@ def pytest_collection_finish() -> None:
     """Objects of imported modules live as long as the worker: the garbage collector need not search them."""
     gc.collect()
     gc.freeze()
+    gc.set_threshold(5_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ import numpy as np
 from connectome_tl.errors import UsageError
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
     from connectome_tl.cohort.cohort import Cohort
@@ -54,10 +55,11 @@ class CohortPlots:
         if not known.any():
             raise UsageError("the cohort has no ages")
         figure = _figure(4.0, 2.6)
-        axes = figure.subplots()
+        axes = _axes(figure)
         sites = sorted({str(site) for site in cohort.site})
         parts = [cohort.age[known & (cohort.site == site)] for site in sites]
-        axes.hist(parts, bins=20, stacked=True, label=[site or "no site" for site in sites])
+        colour = "#0072B2" if len(sites) == 1 else None
+        axes.hist(parts, bins=20, stacked=True, color=colour, label=[site or "no site" for site in sites])
         axes.set(xlabel=f"age ({cohort.age_unit})", ylabel="subjects")
         if 1 < len(sites) <= 8:
             axes.legend(frameon=False, fontsize=8)
@@ -72,7 +74,7 @@ class CohortPlots:
         known = [int(cohort.targets[name].notna().sum()) for name in names]
         positive = [int(cohort.targets[t.name].sum()) if t.is_binary else 0 for t in cohort.tasks]
         figure = _figure(4.4, 0.8 + 0.3 * len(names))
-        axes = figure.subplots()
+        axes = _axes(figure)
         axes.barh(names, known, color="#C8D1DC", label="known")
         axes.barh(names, positive, color="#0072B2", label="positive")
         axes.invert_yaxis()
@@ -85,3 +87,9 @@ def _figure(width: float, height: float) -> Figure:
     from connectome_tl.pictures import Picture
 
     return Picture(figsize=(width, height), layout="constrained")
+
+
+def _axes(figure: Figure) -> Axes:
+    axes = figure.subplots()
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes

@@ -53,7 +53,7 @@ def auc_within_folds(table: pd.DataFrame, model: str, task: str = "cognitive") -
 
 @pytest.fixture(scope="module")
 def table() -> pd.DataFrame:
-    return predictions_of(small_settings(steps=1, splits=SplitSettings(repeats=2, outer=3, stratum="cognitive")))
+    return predictions_of(small_settings(steps=1, splits=SplitSettings(repeats=2, outer=2, stratum="cognitive")))
 
 
 def test_everybody_is_predicted_once_a_repeat_by_every_model_on_the_same_folds(table: pd.DataFrame) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_tl.evaluation import planning
+from connectome_tl.evaluation import planning, power
 from connectome_tl.evaluation.planning import penalty, plan_binary, plan_regression, strength
 from connectome_tl.evaluation.power import N_FEATURES
 from connectome_tl.tasks import Task
@@ -17,6 +17,10 @@ SCORE = Task(name="score", kind="regression", column="score")
 @pytest.fixture(autouse=True)
 def _few_studies(monkeypatch):
     monkeypatch.setattr(planning, "N_STUDIES", 60)
+    monkeypatch.setattr(power, "N_STUDIES", 100)
+    power._power_at.cache_clear()
+    yield
+    power._power_at.cache_clear()
 
 
 def test_ridge_fitted_in_training_folds_has_the_asked_r2_on_new_subjects():

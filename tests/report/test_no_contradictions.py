@@ -170,25 +170,23 @@ def test_one_quantity_is_said_once_or_alike(block: int) -> None:
     assert {"helps", "cannot tell"} <= seen
 
 
-@pytest.mark.parametrize("control", ["prevalence", "clinical_only", "nuisance_only", "site_only"])
-def test_a_comparison_with_another_word_is_found_in_every_table(control: str) -> None:
-    n_edited = 0
-    for seed in range(12):
+def test_a_comparison_with_another_word_is_found_in_every_table() -> None:
+    missing = {"prevalence", "clinical_only", "nuisance_only", "site_only"}  # whose words occur in several places
+    for seed in range(60):
         record = simulated(seed)
         for k, one in enumerate(record.comparisons):
-            if (one.model, one.control) == ("full", control) and one.metric == METRICS[
-                record.tasks[0].spec.primary
-            ].name:
-                other = "harms" if one.verdict != "harms" else "helps"
+            if one.model == "full" and one.control in missing and one.metric == record.tasks[0].spec.primary:
                 edited = list(record.comparisons)
-                edited[k] = one.model_copy(update={"verdict": other})
+                edited[k] = one.model_copy(update={"verdict": "helps" if one.verdict == "harms" else "harms"})
                 with pytest.raises(AssertionError):
                     check(record.model_copy(update={"comparisons": tuple(edited)}))
-                n_edited += 1
-    assert n_edited > 0
+                missing -= {one.control} if seed > 5 else set()
+        if not missing:
+            return
+    raise AssertionError(missing)
 
 
-def test_an_edited_headline_score_or_better_baseline_is_found_in_every_table() -> None:
+def test_an_edited_headline_or_better_baseline_is_found_in_every_table() -> None:
     for seed in range(12):
         record = simulated(seed)
         (said,) = record.verdicts

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from html import escape
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 from matplotlib.figure import Figure
@@ -13,7 +16,10 @@ from small_study import cut
 
 from connectome_tl.errors import UsageError
 from connectome_tl.report.figures.plots import RunPlots
+from connectome_tl.report.labels import number
+from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.simulation.cohorts import simulate_study
+from connectome_tl.workflows.study.study_run import StudyRun
 
 PLOTS = RunPlots(example_record())
 COHORT = simulate_study(n_source=4, n_pool=4, n_target=6).target
@@ -72,6 +78,20 @@ def test_a_notebook_shows_names_as_text() -> None:
     from dataclasses import replace
 
     assert "<script>" not in replace(cohort, name="<script>")._repr_html_()
+
+
+def test_a_notebook_shows_verdicts_and_scores_of_a_run() -> None:
+    record = example_record().model_copy(update={"title": "<script>"})
+    empty = pd.DataFrame()
+    verdicts = pd.DataFrame([verdict.model_dump() for verdict in record.verdicts])
+    run = StudyRun(Path("run"), Path("run/report.html"), empty, empty, empty, empty, verdicts, record)
+    shown = run._repr_html_()
+    assert "<script>" not in shown
+    for task, verdict in zip(record.tasks, record.verdicts, strict=True):
+        (score,) = (s for s in record.scores if (s.task, s.model, s.metric) == (task.name, "full", task.spec.primary))
+        assert escape(verdict.headline) in shown
+        assert f"<td>{escape(task.label)}</td>" in shown
+        assert f"<td>{escape(number(score.value))}</td><td>{escape(interval_of(score))}</td>" in shown
 
 
 @pytest.mark.parametrize("make", [PLOTS.roc, PLOTS.scores, COHORT.plot.ages, COHORT.plot.matrix])
