@@ -12,7 +12,7 @@ from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.explain.items import Items
-from connectome_tl.evaluation.explain.radial import integrated_gradients
+from connectome_tl.evaluation.explain.radial import ROWS_AT_ONCE, integrated_gradients
 from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.nn.batch import Batch, ImageRows, Modality
 from connectome_tl.nn.model import OutcomeModel
@@ -115,7 +115,19 @@ class NetworkView:
             unused = sum(0.0 * value.flatten(1).sum(dim=1) for value in values)
             return self.explained(target, batch) + unused
 
-        found = integrated_gradients(function, inputs, baselines, (every,), steps=STEPS)
+        rows = _VOLUMES if "image" in self.batch.modalities else len(every)
+        parts = [
+            integrated_gradients(
+                function,
+                tuple(value[at] for value in inputs),
+                tuple(value[at] for value in baselines),
+                (every[at],),
+                steps=STEPS,
+                rows_at_once=min(rows, ROWS_AT_ONCE),
+            )
+            for at in torch.arange(len(every)).split(rows)
+        ]
+        found = [torch.cat(of_input) for of_input in zip(*parts, strict=True)]
         means = (part.double().reshape(n_references, n, *part.shape[1:]).mean(dim=0).numpy() for part in found)
         summed = self._onto(dict(zip(asked, means, strict=True)))
         change = self.value(target) - self.reference_value(target)
