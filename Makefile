@@ -44,7 +44,7 @@ docs: install
 
 # For tests that skip without them: a PostgreSQL server (many tuning workers), and Chromium with axe (the pages).
 # The packages need root on Debian, axe needs npm.
-AXE := axe-core@4.14.1
+AXE_PACKAGE := axe-core@4.14.1
 APT := apt-get install --yes --quiet --no-install-recommends
 services:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -54,9 +54,9 @@ services:
 		done; \
 	else echo "Root on Debian installs them: $(APT) postgresql chromium"; fi
 	@if command -v npm >/dev/null; then \
-		npm install --prefix . --no-save --no-package-lock --no-audit --no-fund --silent $(AXE) \
+		npm install --prefix . --no-save --no-package-lock --no-audit --no-fund --silent $(AXE_PACKAGE) \
 		|| echo "axe could not be installed: pages are tested without it"; \
-	else echo "npm installs axe: npm install --prefix . --no-save --no-package-lock $(AXE)"; fi
+	else echo "npm installs axe: npm install --prefix . --no-save --no-package-lock $(AXE_PACKAGE)"; fi
 
 # A Slurm for the tests of the guide's job scripts, which take some minutes; they skip without one. Needs root on Debian.
 slurm:
