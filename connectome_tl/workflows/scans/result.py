@@ -72,6 +72,7 @@ class Plan(Generic[SettingsT]):
     Attributes:
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         templates: by the scan's name; empty without a template.
+        own_templates: hashes of the template files that the settings name, for scans of any age.
         response: file of the declared group response.
         filters: which images are selected, from `--bids-filter-file`.
         shown: whether each step of a scan is shown on the terminal.
@@ -89,6 +90,7 @@ class Plan(Generic[SettingsT]):
     filters: Filters = field(default_factory=dict)
     shown: bool = False
     base: Path = Path()
+    own_templates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def datatype(self) -> str:

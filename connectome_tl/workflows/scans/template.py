@@ -17,7 +17,7 @@ from connectome_tl.imaging.register.templates import (
     template_for_age,
 )
 from connectome_tl.settings.imaging import ScanSettings
-from connectome_tl.settings.templates import Contrast, TemplateFiles, TemplateOfAges, TemplatesByAge
+from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplateFiles, TemplateOfAges, TemplatesByAge
 from connectome_tl.workflows.scans.age import ScanAges
 
 
@@ -112,6 +112,19 @@ def contrast_note(scan: Scan, chosen: ChosenTemplate | None) -> str | None:
         f"the template is {chosen.contrast} and the image {own}: labels are transferred less accurately than within "
         "one contrast"
     )
+
+
+def template_files(settings: AnyTemplate | None) -> list[str]:
+    """Files of templates and labels that the settings name, for all ages."""
+    if settings is None:
+        return []
+    if not isinstance(settings, TemplatesByAge):
+        given: tuple[TemplateFiles, ...] = (settings,)
+    elif settings.by_age == "templateflow":
+        return [settings.labels or ""]  # a file or entities
+    else:
+        given = tuple(own for own in settings.by_age if isinstance(own, TemplateFiles))
+    return [file for own in given for file in (own.image, own.labels, own.mask) if file is not None]
 
 
 def _files(given: TemplateFiles, base: Path, why: str) -> ChosenTemplate:
