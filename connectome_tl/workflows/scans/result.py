@@ -169,6 +169,7 @@ class ScanResult:
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
         orientations: densities, where the engine has given them back.
+        scores: further numbers for the cohort, by name.
         transforms: by the two spaces, `from-A_to-B`: maps points of B to points of A.
     """
 
@@ -189,3 +190,4 @@ class ScanResult:
     anatomical: np.ndarray | None
     orientations: Orientations | None = None
     transforms: Mapping[str, Warp] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
