@@ -50,7 +50,7 @@ from connectome_tl.nn.layers import Inputs, normalise_adjacency
 from connectome_tl.nn.losses import multi_task_loss
 from connectome_tl.nn.model import Sizes, build_model
 from connectome_tl.settings.study import ModelSettings, Training
-from connectome_tl.training.networks.loop import train
+from connectome_tl.training.loop import train
 
 n, n_regions, epochs, size = map(int, sys.argv[1:])
 torch.set_num_threads(1)

@@ -110,6 +110,12 @@ def test_the_rows_of_the_last_stage_are_those_of_one_network(n: int, batches: st
     assert f"at most {steps} steps with batches of {batches}" in said
 
 
+def test_data_and_model_stages_and_evaluation_are_paragraphs() -> None:
+    starts = [paragraph.split(" ")[0] for paragraph in text().split("\n\n")]
+    assert starts == ["Connectomes", "Stage", "Models"]
+    assert "\n" not in text().replace("\n\n", "")
+
+
 def test_edges_in_lower_precision_are_named() -> None:
     stages = Stages(finetune=FineTune(training=Training(precision="bf16")))
     assert text(stages=stages).count("edges in bfloat16") == 1

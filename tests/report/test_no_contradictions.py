@@ -1,4 +1,8 @@
-"""Over a hundred simulated prediction tables no page has two values of one quantity. Nothing is fitted here."""
+"""Over a hundred simulated prediction tables no page has two values of one quantity. Nothing is fitted here.
+
+Each table is checked by itself, and each check is shown to find a fault in every table to which it applies.
+`benchmarks/contradictions.py --n 500` checks the whole pages of 500 studies, `test_pages_agree.py` those of 40.
+"""
 
 from __future__ import annotations
 
@@ -164,6 +168,42 @@ def test_one_quantity_is_said_once_or_alike(block: int) -> None:
             )
             assert "infant" not in text.lower()
     assert {"helps", "cannot tell"} <= seen
+
+
+@pytest.mark.parametrize("control", ["prevalence", "clinical_only", "nuisance_only", "site_only"])
+def test_a_comparison_with_another_word_is_found_in_every_table(control: str) -> None:
+    n_edited = 0
+    for seed in range(12):
+        record = simulated(seed)
+        for k, one in enumerate(record.comparisons):
+            if (one.model, one.control) == ("full", control) and one.metric == METRICS[
+                record.tasks[0].spec.primary
+            ].name:
+                other = "harms" if one.verdict != "harms" else "helps"
+                edited = list(record.comparisons)
+                edited[k] = one.model_copy(update={"verdict": other})
+                with pytest.raises(AssertionError):
+                    check(record.model_copy(update={"comparisons": tuple(edited)}))
+                n_edited += 1
+    assert n_edited > 0
+
+
+def test_an_edited_headline_score_or_better_baseline_is_found_in_every_table() -> None:
+    for seed in range(12):
+        record = simulated(seed)
+        (said,) = record.verdicts
+        turned = {"better than": "worse than", "not distinguishable from": "better than"}
+        headline = said.headline
+        for old, new in turned.items():
+            if old in headline:
+                headline = headline.replace(old, new, 1)
+                break
+        for changed in (
+            {"headline": headline},
+            {"better_baseline": "" if said.better_baseline else "ridge"},
+        ):
+            with pytest.raises(AssertionError):
+                check(record.model_copy(update={"verdicts": (said.model_copy(update=changed),)}))
 
 
 def test_all_four_relations_of_interval_and_permutation_test_are_worded() -> None:

@@ -349,10 +349,14 @@ def test_without_parcellation_or_template_it_is_said_before_anything_else(folder
 
 
 @pytest.mark.slow
-def test_killed_at_random_and_run_again_it_ends_with_the_same_files(folder: Path, made: Path, tmp_path: Path) -> None:
-    rng, wanted = np.random.default_rng(0), len(snapshot(made))
+def test_killed_at_random_and_run_again_it_ends_with_the_same_files(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    whole, tmp_path = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+    build_connectomes(folder, whole, config=folder / "quick.yaml")
+    rng, wanted = np.random.default_rng(0), len(snapshot(whole))
     code = "import sys; from connectome_tl.workflows.scans.connectomes import build_connectomes as b; "
-    code += f"b({str(folder)!r}, {str(tmp_path)!r}, config={str(folder / 'config.yaml')!r})"
+    code += f"b({str(folder)!r}, {str(tmp_path)!r}, config={str(folder / 'quick.yaml')!r})"
     for least in (1, wanted // 3, 2 * wanted // 3):  # files that exist when it is killed, or shortly after
         process = subprocess.Popen([sys.executable, "-c", code])
         while process.poll() is None and len(list(tmp_path.rglob("*"))) < least:
@@ -360,8 +364,8 @@ def test_killed_at_random_and_run_again_it_ends_with_the_same_files(folder: Path
         time.sleep(float(rng.uniform(0.0, 0.5)))
         process.kill()
         process.wait()
-    build_connectomes(folder, tmp_path, config=folder / "config.yaml")
-    assert snapshot(tmp_path) == snapshot(made)
+    build_connectomes(folder, tmp_path, config=folder / "quick.yaml")
+    assert snapshot(tmp_path) == snapshot(whole)
 
 
 @pytest.mark.slow

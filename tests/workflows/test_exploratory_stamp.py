@@ -35,17 +35,17 @@ STAMP = "susceptibility, eddy currents and motion were not corrected"  # not eve
 
 
 def test_the_stamp_of_raw_scans_reaches_the_report_of_a_run(tmp_path: Path) -> None:
-    bids = write_phantom(tmp_path / "bids", n_subjects=6, n_sessions=1, settings=TINY)
+    bids = write_phantom(tmp_path / "bids", n_subjects=4, n_sessions=1, settings=TINY)
     (bids / "config.yaml").write_text(CONFIG)
     table = pd.read_csv(bids / "participants.tsv", sep="\t")
-    table["motor_score"] = [91, 104, 88, 110, 97, 101]
+    table["motor_score"] = [91, 104, 88, 110]
     table.to_csv(bids / "participants.tsv", sep="\t", index=False)
 
     made = tmp_path / "made"
     build_connectomes(bids, made, config=bids / "config.yaml")
     assert STAMP in next(made.rglob("sub-01*_relmat.json")).read_text()
     assert STAMP in next(made.rglob("sub-01*_report.html")).read_text()
-    assert f"6 of 6 scans are exploratory: {STAMP}" in (made / "index.html").read_text()
+    assert f"4 of 4 scans are exploratory: {STAMP}" in (made / "index.html").read_text()
 
     cohort = yaml.safe_load((made / "cohort.yaml").read_text())
     assert cohort["exploratory"] is True

@@ -44,7 +44,9 @@ class VoxelContrast(Settings):
             name for name in ("bank", "momentum", "size") if getattr(self, name) not in (usual[name].default, "none")
         ]
         if self.scope == "within" and unused:
-            raise ValueError(f"scope: within compares voxels of one volume and has no use for {', '.join(unused)}")
+            raise ValueError(
+                f"{', '.join(unused)} has no effect with scope: within, which compares voxels of one volume"
+            )
         return self
 
 

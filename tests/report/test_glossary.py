@@ -1,0 +1,76 @@
+"""The glossary: every metric, model, verdict and reason for a missing outcome, and every term in titles of a report."""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from every_page import every_page
+
+from connectome_tl.cohort.describing import _STATES
+from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.records.results import VerdictWord
+
+GLOSSARY = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text("utf-8")
+TERMS: list[str] = re.findall(r"^(.+)\n: ", GLOSSARY, re.M)
+# Words of titles that need no explanation. A new word is either explained in the glossary or added here.
+ORDINARY = """
+    about above absolute against age and answer answered any are as asked association at available before beforehand
+    best better beyond both brain by chance change characteristics check checks classified clinical closed compared
+    comparisons connect continue corrected correlation cost could count covariates criteria data details differences
+    differently does each errors evidence expected failed figures file finding findings fine fixed flow folder for form
+    from full further glance group here how infants injury inputs inspect is it its largest layers level limit limits
+    lines lobe map maps matrices mattered mean measure measures median method methods metric metrics minus missing
+    model models much negatives neonates network notes numbers of older open or order ordered other outcome outcomes
+    outside over participants parts per performance plot positive positives predict predicted prediction present
+    provenance quality question random range references required results run scan scans score scores sets setting
+    settings shares show signal single site smallest some stages strongest study subject subjects task tasks test tests
+    than that the there this those time to topic topics training transfer tried true two uses value values versions
+    volume warnings weeks weights well were what when which why width with within without
+    cpu millions ml mm mm² ms mri refitted sd tsv
+    cognitive language motor delay bayley iii simulated
+"""
+TAUGHT = " ".join([*TERMS, *re.findall(r"\*([^*]+)\*", GLOSSARY)]).casefold()
+
+
+def test_terms_are_sorted_and_occur_once() -> None:
+    assert sorted(TERMS, key=str.casefold) == TERMS
+    assert len({term.casefold() for term in TERMS}) == len(TERMS) > 50
+
+
+@pytest.mark.parametrize("term", [*(metric.label for metric in METRICS.values()), *_STATES, *get_args(VerdictWord)])
+def test_a_word_of_the_report_is_explained(term: str) -> None:
+    assert term.casefold() in TAUGHT
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_of_the_report_is_explained(name: str) -> None:
+    assert f"| {MODELS[name].label} |" in GLOSSARY
+
+
+def titles(page: str) -> Iterator[str]:
+    """Titles of sections, figures and tables of a page, and headers of columns."""
+    page = re.sub(r"<svg.*?</svg>", "", page, flags=re.S)
+    columns = "".join(re.findall(r"<thead.*?</thead>", page, flags=re.S))
+    for part in ("dt", "summary", "caption", "h2", "h3", "th", "figcaption"):
+        for found in re.findall(rf"<{part}[ >].*?</{part}>", columns if part == "th" else page, flags=re.S):
+            bold = re.search(r"<b>(.*?)</b>", found, flags=re.S) if part == "figcaption" else None
+            yield " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bold[1] if bold else found)).split())
+
+
+def test_every_term_in_a_title_of_any_page_is_explained() -> None:
+    known = {*words(TAUGHT), *words(ORDINARY)}
+    known |= {word + "s" for word in known}
+    shown = {title for page in every_page().values() for title in titles(page)}
+    assert len(shown) > 100
+    unknown = {word: title for title in sorted(shown) for word in words(title) - known}
+    assert unknown == {}
+
+
+def words(text: str) -> set[str]:
+    return {word for word in re.findall(r"[^\W\d_]+²?", text.casefold()) if len(word) > 1}
