@@ -147,7 +147,7 @@ def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], scores: dict
         back = Warp(np.linalg.inv(register_affine(b0, head, settings, rigid=True).affine))
         return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
 
-    brain = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
+    brain, _ = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
     to_anatomical = register_affine(b0, brain, settings, rigid=True)
     likeness = likeness_to_anatomy(b0, brain, to_anatomical, settings)
     scores["anatomy_likeness"] = round(likeness, 4)
