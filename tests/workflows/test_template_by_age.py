@@ -22,7 +22,7 @@ from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.planning import plan_folder
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import _versions, folder_key
-from connectome_tl.workflows.scans.template import choose_templates
+from connectome_tl.workflows.scans.template import choose_templates, template_notes
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 QUICK = """\
@@ -167,6 +167,23 @@ def test_packages_that_no_scan_uses_are_not_part_of_its_key() -> None:
     used = _versions(plan)
     assert {"numpy", "dipy", "nibabel"} <= set(used)
     assert not {"torch", "torch-geometric", "optuna", "nilearn"} & set(used)
+
+
+def test_a_fixed_template_of_other_ages_is_warned_of(folder: Path, tmp_path: Path) -> None:
+    for name in ("a_T2w.nii.gz", "labels.nii.gz"):
+        shutil.copy(folder / "template" / "tpl-Phantom_T2w.nii.gz", folder / name)
+    ages(folder, sub_01=37, sub_02=40)
+    text = QUICK + "template: {image: a_T2w.nii.gz, labels: labels.nii.gz, ages: [39, 42]}\n"
+    plan, scans = plan_folder(
+        parse_settings(text, ConnectomesSettings), folder, take_inventory(folder), tmp_path / "out"
+    )
+    said = [template_notes(scan, plan.templates[scan.name], plan.ages) for scan in scans]
+    assert said == [["the template is for 39 to 42, the age is 37 weeks postmenstrual"], []]
+    assert plan.said_of(scans[0].name)["Age"] == "37 weeks postmenstrual"
+    with pytest.raises(UsageError, match=r"template\.ages needs age"):
+        parse_settings(
+            text.replace("age: {column: scan_age, unit: weeks, reference: postmenstrual}\n", ""), ConnectomesSettings
+        )
 
 
 def test_an_age_without_unit_is_asked_about(folder: Path) -> None:

@@ -45,7 +45,7 @@ from connectome_tl.workflows.scans.files import numbers_of, write_scan
 from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment, without_distortion
 from connectome_tl.workflows.scans.result import UNLIKE_PHASES, Made, Plan, ScanResult, status_of
 from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
-from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
+from connectome_tl.workflows.scans.template import contrast_of, space_of, template_notes
 
 
 def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:
@@ -197,8 +197,7 @@ def _parcels(
         raise MissingInputError(
             "there is no parcellation and no image to register a template with", subject=scan.name, file=scan.dwi
         )
-    note = contrast_note(scan, chosen)
-    warnings += [] if note is None else [note]
+    warnings += template_notes(scan, chosen, plan.ages)
     anatomical, to_anatomical = anatomy()
     spaces = f"from-{space_of(chosen)}_to-{contrast_of(scan.anatomical) or 'anat'}"
     return template_labels(

@@ -130,6 +130,7 @@ class Plan(Generic[SettingsT]):
         said: dict[str, object] = {"Template": self.templates[scan].record()} if scan in self.templates else {}
         hook = self.settings.hooks.tissues
         aged = self.settings.tissues == "segmented" or (hook is not None and "age" in hook.used)
+        aged |= scan in self.templates and self.templates[scan].ages is not None
         return said | ({"Age": self.ages.of(scan)} if aged else {})
 
     @property

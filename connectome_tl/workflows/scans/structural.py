@@ -35,7 +35,7 @@ from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import brightest, page_of, slices
 from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
-from connectome_tl.workflows.scans.template import contrast_note
+from connectome_tl.workflows.scans.template import template_notes
 
 _NOTABLE = 0.05  # share of a region outside the brain that is reported
 _HERE = Warp(np.eye(4))
@@ -128,8 +128,7 @@ def _parcels(
         labels = read_labels(scan.parcellation, subject=scan.name)
         return (labels if same_grid(labels, image) else carry_labels(_HERE, labels, image)), None
     chosen = plan.templates[scan.name]
-    note = contrast_note(scan, chosen)
-    warnings += [] if note is None else [note]
+    warnings += template_notes(scan, chosen, plan.ages)
     return template_labels(scan, image, chosen, plan.settings.registration, image, brain)
 
 

@@ -29,6 +29,7 @@ class ChosenTemplate:
         contrast: T1w, T2w, or None if neither settings nor the image's name determine it.
         why: reason for the choice, for the sidecar and the page.
         table: names of the labels, if the template provides them.
+        ages: range of ages for which it was made, in the unit of the scans' ages; None if not given.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ChosenTemplate:
     contrast: str | None
     why: str
     table: Path | None = None
+    ages: tuple[float, float] | None = None
 
     def files(self) -> dict[str, Path]:
         """Its inputs by role."""
@@ -103,15 +105,19 @@ def choose_templates(
     return ready, found
 
 
-def contrast_note(scan: Scan, chosen: ChosenTemplate | None) -> str | None:
-    """Note on different contrasts of template and image."""
-    own = contrast_of(scan.anatomical)
-    if chosen is None or own is None or chosen.contrast in (None, own):
-        return None
-    return (
-        f"the template is {chosen.contrast} and the image {own}: labels are transferred less accurately than within "
-        "one contrast"
-    )
+def template_notes(scan: Scan, chosen: ChosenTemplate | None, ages: ScanAges) -> list[str]:
+    """Notes on different contrasts of template and image, and on a template of another age."""
+    if chosen is None:
+        return []
+    own, age, notes = contrast_of(scan.anatomical), ages.values.get(scan.name), list[str]()
+    if own is not None and chosen.contrast not in (None, own):
+        notes.append(
+            f"the template is {chosen.contrast} and the image {own}: labels are transferred less accurately than "
+            "within one contrast"
+        )
+    if chosen.ages is not None and age is not None and not chosen.ages[0] <= age < chosen.ages[1]:
+        notes.append(f"the template is for {chosen.ages[0]:g} to {chosen.ages[1]:g}, the age is {ages.of(scan.name)}")
+    return notes
 
 
 def template_files(settings: AnyTemplate | None) -> list[str]:
@@ -130,7 +136,8 @@ def template_files(settings: AnyTemplate | None) -> list[str]:
 def _files(given: TemplateFiles, base: Path, why: str) -> ChosenTemplate:
     image, mask = base / given.image, None if given.mask is None else base / given.mask
     contrast = given.contrast or contrast_of(image)
-    return ChosenTemplate(image.name.split(".")[0], image, base / given.labels, mask, contrast, why)
+    name, labels = image.name.split(".")[0], base / given.labels
+    return ChosenTemplate(name, image, labels, mask, contrast, why, ages=given.ages)
 
 
 def _of_range(
