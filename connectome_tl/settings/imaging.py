@@ -168,9 +168,10 @@ class ScanSettings(Settings):
 
     @model_validator(mode="after")
     def _an_age_is_told(self) -> ScanSettings:
-        if isinstance(self.template, TemplatesByAge) and self.age is None:
+        named = "by_age" if isinstance(self.template, TemplatesByAge) else "ages"
+        if self.age is None and self.template is not None and getattr(self.template, named) is not None:
             raise ValueError(
-                "template.by_age needs age: {column, unit, reference}, e.g. {column: scan_age, unit: weeks, "
+                f"template.{named} needs age: {{column, unit, reference}}, e.g. {{column: scan_age, unit: weeks, "
                 "reference: postmenstrual}: is 42 weeks or years?"
             )
         if self.surfaces is not None and (self.template is not None or self.parcellation is not None):

@@ -20,19 +20,22 @@ class TemplateFiles(Settings):
     labels: str
     mask: str | None = None
     contrast: Contrast | None = Field(default=None, description="of the image; default: as its name ends")
+    ages: tuple[float, float] | None = Field(
+        default=None, description="[from, to] in the unit of `age`; scans outside get a warning"
+    )
+
+    @field_validator("ages")
+    @classmethod
+    def _runs_forward(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("ages are [from, to], from the younger to the older")
+        return value
 
 
 class TemplateOfAges(TemplateFiles):
     """A template for a range of ages: `[from, to]` in the unit of `age`, the first included, the last not."""
 
     ages: tuple[float, float]
-
-    @field_validator("ages")
-    @classmethod
-    def _runs_forward(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise ValueError("ages are [from, to], from the younger to the older")
-        return value
 
 
 class TemplatesByAge(Settings):

@@ -72,6 +72,7 @@ class Plan(Generic[SettingsT]):
     Attributes:
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         templates: by the scan's name; empty without a template.
+        own_templates: hashes of the template files that the settings name, for scans of any age.
         response: file of the declared group response.
         filters: which images are selected, from `--bids-filter-file`.
         shown: whether each step of a scan is shown on the terminal.
@@ -89,6 +90,7 @@ class Plan(Generic[SettingsT]):
     filters: Filters = field(default_factory=dict)
     shown: bool = False
     base: Path = Path()
+    own_templates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def datatype(self) -> str:
@@ -128,6 +130,7 @@ class Plan(Generic[SettingsT]):
         said: dict[str, object] = {"Template": self.templates[scan].record()} if scan in self.templates else {}
         hook = self.settings.hooks.tissues
         aged = self.settings.tissues == "segmented" or (hook is not None and "age" in hook.used)
+        aged |= scan in self.templates and self.templates[scan].ages is not None
         return said | ({"Age": self.ages.of(scan)} if aged else {})
 
     @property
@@ -167,6 +170,7 @@ class ScanResult:
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
         orientations: densities, where the engine has given them back.
+        scores: further numbers for the cohort, by name.
         transforms: by the two spaces, `from-A_to-B`: maps points of B to points of A.
     """
 
@@ -187,3 +191,4 @@ class ScanResult:
     anatomical: np.ndarray | None
     orientations: Orientations | None = None
     transforms: Mapping[str, Warp] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)
