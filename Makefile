@@ -42,12 +42,21 @@ coverage: install
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
-# A PostgreSQL server for the tests of many tuning workers; they skip without one. Needs root on Debian.
+# For tests that skip without them: a PostgreSQL server (many tuning workers), and Chromium with axe (the pages).
+# The packages need root on Debian, axe needs npm.
+AXE_PACKAGE := axe-core@4.14.1
+APT := apt-get install --yes --quiet --no-install-recommends
 services:
 	@if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-		apt-get install --yes --quiet --no-install-recommends postgresql >/dev/null 2>&1 \
-		|| echo "PostgreSQL could not be installed: its tests will skip"; \
-	else echo "PostgreSQL is installed by root on Debian: apt-get install postgresql"; fi
+		command -v chromium >/dev/null || apt-get update --quiet >/dev/null 2>&1; \
+		for package in postgresql chromium; do \
+			$(APT) $$package >/dev/null 2>&1 || echo "$$package could not be installed: its tests will skip"; \
+		done; \
+	else echo "Root on Debian installs them: $(APT) postgresql chromium"; fi
+	@if command -v npm >/dev/null; then \
+		npm install --prefix . --no-save --no-package-lock --no-audit --no-fund --silent $(AXE_PACKAGE) \
+		|| echo "axe could not be installed: pages are tested without it"; \
+	else echo "npm installs axe: npm install --prefix . --no-save --no-package-lock $(AXE_PACKAGE)"; fi
 
 # A Slurm for the tests of the guide's job scripts, which take some minutes; they skip without one. Needs root on Debian.
 slurm:

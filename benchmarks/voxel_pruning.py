@@ -98,7 +98,7 @@ def run(table: Table, seed: int, quick: bool) -> None:
             "parameters": found.after.parameters / found.before.parameters,
             "seconds": time_ratio(small, net.eval(), test.volumes[:1]),
             "steps": float(spent["steps"]),
-            "stem": float(len(found.removed.get("body.conv1", ()))),
+            "stem left": small.body.conv1.out_channels / net.body.conv1.out_channels,
         }
 
     def unpruned() -> dict[str, float]:
@@ -124,7 +124,7 @@ def main() -> None:
     for measure in ("macs", "parameters", "seconds"):
         table.means(["pruned"], measure, " of the unpruned network")
     print(f"  seconds {interval(table.of('pruned', 'seconds'))}")
-    table.means(["pruned"], "stem", " channels of the stem removed")
+    table.means(["pruned"], "stem left", " of the channels of the stem")
     table.means(["pruned", "unpruned"], "mae", " months")
     print(f"  relative loss {interval(table.of('pruned', 'loss') / table.of('unpruned', 'loss') - 1)}")
     table.means(["oracle"], "correlation")

@@ -141,7 +141,7 @@ class Task(BaseModel):
         return self.spec.n_outputs(self.n_levels)
 
     def alike(self, other: Task) -> bool:
-        """Whether a model of one outcome is one of the other: equal kinds and levels, and cut-offs on the same side."""
+        """Whether a model of one outcome also predicts the other: equal kinds and levels, cut-offs on the same side."""
         sides = {task.operator[0] for task in (self, other) if task.operator is not None}
         return self.kind == other.kind and self._named_levels == other._named_levels and len(sides) < 2
 

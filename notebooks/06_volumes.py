@@ -91,5 +91,5 @@ print(maps.model_dump_json(indent=1)[:600])
 
 # %% [markdown]
 # ## Next steps
-# - `connectome-tl demo --images`: the same with more subjects, in about a minute.
+# - `connectome-tl demo --images`: the same with more subjects and voxel maps, in a few minutes.
 # - `configs/age2hie_*.yaml`, `gloresnet.yaml`, `raw_t1w_resnet.yaml`: the published protocols.

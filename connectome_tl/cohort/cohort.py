@@ -284,6 +284,14 @@ class Cohort:
         targets = records_of(self.targets)
         return tuple(content_hash(inputs, targets[i]) for i, inputs in enumerate(self.input_hashes))
 
+    def having(self, modality: str) -> frozenset[str]:
+        """Ids of the subjects that have a `connectome` or an `image`; of all for another modality."""
+        if modality == "connectome" and self.regions:
+            return frozenset(name for name, row in zip(self.ids, self.node_mask, strict=True) if row.any())
+        if modality == "image" and self.volumes:
+            return frozenset(name for name, file in zip(self.ids, self.volumes, strict=True) if file)
+        return frozenset(self.ids)
+
     def rows_hash(self, ids: Sequence[str]) -> str:
         """Hash of these rows and of the specification of columns, independent of other subjects."""
         hashes = self.row_hashes

@@ -106,7 +106,8 @@ def divergence_network(
     fixed seed.
 
     Args:
-        values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it.
+        values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it, and
+            so does a single value.
         progress: is called with how many regions are through, and how many there are.
 
     Returns:
@@ -128,6 +129,11 @@ def divergence_network(
     kept = _unrounded(kept, [name for name, there in zip(regions, present, strict=True) if there])
     # Values that are still equal would have a nearest neighbour at distance 0: one of each is kept.
     kept = [np.unique(cloud / spread, axis=0) for cloud in kept]
+    varies = np.array([len(cloud) > 1 for cloud in kept])  # a region of one value has no density
+    present[present] = varies
+    kept = [cloud for cloud, wide in zip(kept, varies, strict=True) if wide]
+    if len(kept) < 2:
+        raise DataError("fewer than two regions have voxels of different values", subject=subject, file=file)
     trees = [cKDTree(cloud) for cloud in kept]
     own = [tree.query(cloud, k=2)[0][:, 1] for tree, cloud in zip(trees, kept, strict=True)]
     n = len(kept)
@@ -169,27 +175,18 @@ def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     were scaled and rounded again (steps of 11 and 12, for example) or mapped through a table.
     """
     distinct, counts = np.unique(values, return_counts=True)
-    below, above = np.zeros((2, len(distinct)))
+    nothing = np.zeros(len(distinct))
     if len(distinct) in (1, len(values)):
-        return distinct, below, above
-    steps = np.diff(distinct) / np.diff(distinct).min()
-    one_grid = np.abs(steps - np.rint(steps)).max() < 0.05
-    shared = np.median(counts) >= 2
-    if one_grid and (np.median(steps) < 2 or not shared):
-        return distinct, below + np.diff(distinct).min(), above + np.diff(distinct).min()
-    if not shared:
-        return distinct, below, above
-    # A few voxels between two frequent values do not determine the rounding intervals of these values.
-    beside = np.maximum(np.append(0, counts[:-1]), np.append(counts[1:], 0))
-    common = np.flatnonzero(counts > 0.05 * beside)
-    if len(common) < 2:
-        return distinct, below, above
-    gaps = np.diff(distinct[common])
+        return distinct, nothing, nothing
+    gaps = np.diff(distinct)
+    steps = gaps / gaps.min()
+    if np.abs(steps - np.rint(steps)).max() < 0.05:  # one grid
+        return distinct, nothing + gaps.min(), nothing + gaps.min()
+    if np.median(counts) < 2:
+        return distinct, nothing, nothing
     # Absent values leave wide gaps, mostly in the tails: the width of a cell is limited to the gap of most voxels.
-    of_most = np.quantile(np.repeat(gaps, np.minimum(counts[common][1:], counts[common][:-1])), 0.9)
-    gaps = np.minimum(gaps, of_most)
-    below[common], above[common] = np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
-    return distinct, below, above
+    gaps = np.minimum(gaps, np.quantile(np.repeat(gaps, np.minimum(counts[1:], counts[:-1])), 0.9))
+    return distinct, np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
 
 
 def _divergence(cloud: np.ndarray, own: np.ndarray, other: object) -> float:

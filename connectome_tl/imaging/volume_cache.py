@@ -12,10 +12,11 @@ import numpy as np
 from connectome_tl.errors import OutputError
 from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
-from connectome_tl.imaging.read import images
+from connectome_tl.imaging.read import headers, images
 from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
+GRID_CODE = (foreground, grids, headers, images, volume_checks)  # modules that determine the voxels of a grid
 _TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "notes")
 
 
@@ -93,9 +94,7 @@ def _hash(path: str, size: int, time: int) -> str:
 
 @lru_cache(maxsize=1)
 def _code() -> str:
-    return content_hash(
-        *(Path(str(module.__file__)).read_bytes() for module in (foreground, grids, images, volume_checks))
-    )
+    return content_hash(*(Path(str(module.__file__)).read_bytes() for module in GRID_CODE))
 
 
 def _numbers(made: Gridded) -> dict[str, object]:

@@ -64,8 +64,11 @@ def _of_present(branch: Branch, rows: Modality, present: Tensor) -> Encoded:
     at = torch.nonzero(present).flatten()
     if len(at) == 0:
         return Encoded(torch.zeros((len(present), branch.width), device=present.device))
-    # A batch normalisation cannot train on a single row.
-    embedding = branch(rows.rows(at if len(at) > 1 else at.repeat(2))).embedding[: len(at)]
+    alone = branch.training and len(at) == 1  # a batch normalisation cannot train on a single row
+    if alone:
+        branch.eval()
+    embedding = branch(rows.rows(at)).embedding
+    branch.train(branch.training or alone)
     return Encoded(embedding.new_zeros((len(present), branch.width)).index_copy(0, at, embedding))
 
 

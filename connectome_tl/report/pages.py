@@ -78,6 +78,7 @@ def environment() -> Environment:
         tables.missingness_rows,
         tables.returner_rows,
         tables.missing_outcome_table,
+        tables.lettered,
         tables.permutation_rows,
         tables.comparison_rows,
         page_tables.glance_table,

@@ -11,7 +11,8 @@ from connectome_tl.report.pages import render, stamps_of
 
 _ORDER = (  # of the numbers: head and motion, signal, tensor, registration, connectome
     *("brain_ml", "mean_fd", "max_fd", "n_volumes_flagged", "share_slices_lost", "b0_snr", "snr_b", "cnr_b"),
-    *("neighbour_correlation", "mean_fa", "mean_md", "mask_dice", "likeness", "n_regions_present", "share_assigned"),
+    *("neighbour_correlation", "mean_fa", "mean_md", "mask_dice", "likeness", "anatomy_likeness"),
+    *("n_regions_present", "share_assigned"),
     *("density", "mean_weight"),
 )
 LABELS = {  # description and unit of each number
@@ -19,6 +20,7 @@ LABELS = {  # description and unit of each number
     "brain_ml": ("brain", "ml"),
     "density": ("density of the connectome", ""),
     "likeness": ("similarity to the template (local squared correlation)", ""),
+    "anatomy_likeness": ("similarity of diffusion data and anatomical image (local squared correlation)", ""),
     "mask_dice": ("overlap with the template (Dice)", ""),
     "max_fd": ("largest framewise displacement", "mm"),
     "mean_fa": ("mean FA", ""),

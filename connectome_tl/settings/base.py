@@ -52,6 +52,12 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
 
 
+def given_of(settings: Settings, names: Sequence[str]) -> list[str]:
+    """Those of the named settings that differ from their defaults."""
+    fields = type(settings).model_fields
+    return [name for name in names if getattr(settings, name) != fields[name].get_default(call_default_factory=True)]
+
+
 SettingsT = TypeVar("SettingsT", bound=Settings)
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from string import Formatter
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.placeholders import placeholders, require_known
 
 Word = str
 Corrected = Literal["susceptibility", "eddy", "motion"]
@@ -43,10 +43,7 @@ class Hook(Settings):
     def _words_are_whole(self) -> Hook:
         if not all(self.command):
             raise ValueError("an empty command")
-        unknown = sorted(self.used - {*self.names, *self.common})
-        if unknown:
-            known = ", ".join(f"{{{name}}}" for name in (*self.names, *self.common))
-            raise ValueError(f"{{{unknown[0]}}} is not known here; there are {known} (a literal brace is {{{{)")
+        require_known((word for command in self.command for word in command), (*self.names, *self.common))
         strange = sorted(set(self.outputs) - set(self.results))
         if strange:
             raise ValueError(f"outputs are some of {', '.join(self.results)}; not {strange[0]}")
@@ -59,14 +56,7 @@ class Hook(Settings):
     @property
     def used(self) -> set[str]:
         """Names of the placeholders in the words."""
-        try:
-            parsed = [part for command in self.command for word in command for part in Formatter().parse(word)]
-        except ValueError as error:
-            raise ValueError(f"an unclosed brace: {error} (a literal brace is {{{{)") from error
-        formed = next((name for _, name, form, change in parsed if name is not None and (form or change)), None)
-        if formed is not None:
-            raise ValueError(f"{{{formed}}} is put in as it is: no format after `:` or `!`")
-        return {name for _, name, _, _ in parsed if name is not None}
+        return placeholders(word for command in self.command for word in command)
 
     @property
     def results(self) -> dict[str, str]:

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.columns import AgeColumn
 from connectome_tl.settings.hooks import AnatomyHooks, DiffusionHooks
-from connectome_tl.settings.surfaces import SurfaceFiles
+from connectome_tl.settings.surfaces import FileOfScan, SurfaceFiles
 from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplatesByAge
 
 BvecLengths = Literal["auto", "ignore", "scale"]
 
 INTENSITIES = ("mean", "sd", "p10", "p50", "p90")  # statistics of an image in each region
 TISSUES = ("grey", "white", "fluid")  # share of each tissue in each region
+_OWN_TRACKING = ("algorithm", "step_voxels", "max_angle_deg", "seed_amplitude")  # settings that MRtrix3 does not take
 FREE_WATER = ("FW", "FAfw", "MDfw")  # free-water fraction, and FA and MD of the tissue compartment
 
 
@@ -79,7 +80,13 @@ class TrackingSettings(Settings):
         default="none",
         description="each streamline counts once; or as the cross-section that makes streamlines as dense as fibres",
     )
-    seed: int = 0
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _some_length_is_allowed(self) -> TrackingSettings:
+        if self.min_length_mm >= self.max_length_mm:
+            raise ValueError(f"min_length_mm is {self.min_length_mm:g}, max_length_mm {self.max_length_mm:g}")
+        return self
 
 
 class PreprocessingSettings(Settings):
@@ -118,8 +125,8 @@ class RegistrationSettings(Settings):
     )
     affine_mm: float = Field(default=3.0, gt=0)
     nonlinear_mm: float = Field(default=1.4, gt=0)
-    affine_steps: tuple[int, int] = (200, 50)
-    nonlinear_steps: tuple[int, int, int] = (100, 40, 10)
+    affine_steps: tuple[NonNegativeInt, NonNegativeInt] = (200, 50)
+    nonlinear_steps: tuple[NonNegativeInt, NonNegativeInt, NonNegativeInt] = (100, 40, 10)
     min_mask_dice: float = Field(default=0.80, ge=0, le=1, description="below it the registration is refused")
     max_lost_labels: float = Field(default=0.10, ge=0, le=1, description="share of the template's labels")
     min_likeness: float = Field(
@@ -144,7 +151,7 @@ class ScanSettings(Settings):
     name: str = "connectomes"
     atlas: str | None = None
     labels: str | None = Field(default=None, description="table of the labels, where no atlas is named")
-    parcellation: str | None = None
+    parcellation: FileOfScan | None = None
     template: AnyTemplate | None = None
     surfaces: SurfaceFiles | None = Field(default=None, description="regions of cortical surfaces, in place of the two")
     id_prefix: str = Field(
@@ -161,9 +168,10 @@ class ScanSettings(Settings):
 
     @model_validator(mode="after")
     def _an_age_is_told(self) -> ScanSettings:
-        if isinstance(self.template, TemplatesByAge) and self.age is None:
+        named = "by_age" if isinstance(self.template, TemplatesByAge) else "ages"
+        if self.age is None and self.template is not None and getattr(self.template, named) is not None:
             raise ValueError(
-                "template.by_age needs age: {column, unit, reference}, e.g. {column: scan_age, unit: weeks, "
+                f"template.{named} needs age: {{column, unit, reference}}, e.g. {{column: scan_age, unit: weeks, "
                 "reference: postmenstrual}: is 42 weeks or years?"
             )
         if self.surfaces is not None and (self.template is not None or self.parcellation is not None):
@@ -218,6 +226,8 @@ class ConnectomesSettings(ScanSettings):
         unknown = [measure for measure in value if measure not in known]
         if unknown or not value:
             raise ValueError(f"measures are some of {', '.join(known)}; not {', '.join(unknown) or 'none'}")
+        if len(set(value)) != len(value):
+            raise ValueError("each measure once")
         return value
 
     @model_validator(mode="after")
@@ -229,6 +239,10 @@ class ConnectomesSettings(ScanSettings):
             raise ValueError("reconstruction.normalise needs MRtrix3; use engine: mrtrix3")
         if self.tracking.weights != "none" and self.engine == "mrtrix3":
             raise ValueError("tracking.weights is for engine: dipy; engine: mrtrix3 always uses SIFT2 weights")
+        usual = TrackingSettings()
+        ignored = [name for name in _OWN_TRACKING if getattr(self.tracking, name) != getattr(usual, name)]
+        if ignored and self.engine == "mrtrix3":
+            raise ValueError(f"tracking.{ignored[0]} is for engine: dipy; engine: mrtrix3 uses iFOD2 with its defaults")
         return self
 
 

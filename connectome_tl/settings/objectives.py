@@ -6,7 +6,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.settings.base import Settings, given_of
 from connectome_tl.settings.encoders import Count, Probability
 from connectome_tl.settings.images.contrast import VoxelContrast
 
@@ -222,8 +222,7 @@ class VolumeContrast(ObjectiveSettings):
 
     @model_validator(mode="after")
     def _is_the_only_term(self) -> VolumeContrast:
-        usual = VoxelContrast.model_fields
-        unused = [name for name in ("weight", "width") if getattr(self.contrast, name) != usual[name].default]
+        unused = given_of(self.contrast, ("weight", "width"))
         if unused:
             raise ValueError(
                 f"contrast: {', '.join(unused)} cannot be set here: the contrast is the only term of the loss, and the "

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from pydantic import Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.placeholders import of_scan
+
+FileOfScan = Annotated[str, AfterValidator(of_scan)]
 
 
 class Hemisphere(Settings):
     """Files of one hemisphere, relative to the BIDS folder, with `{subject}` and `{session}` in their names."""
 
-    white: str = Field(description="inner surface (.surf.gii)")
-    pial: str = Field(description="outer surface (.surf.gii)")
-    labels: str = Field(description="regions of its vertices (.label.gii)")
+    white: FileOfScan = Field(description="inner surface (.surf.gii)")
+    pial: FileOfScan = Field(description="outer surface (.surf.gii)")
+    labels: FileOfScan = Field(description="regions of its vertices (.label.gii)")
 
 
 class SurfaceFiles(Settings):
@@ -24,7 +29,7 @@ class SurfaceFiles(Settings):
 
     left: Hemisphere | None = None
     right: Hemisphere | None = None
-    ribbon: str | None = Field(default=None, description="label image; relative to the BIDS folder, as above")
+    ribbon: FileOfScan | None = Field(default=None, description="label image; relative to the BIDS folder, as above")
     ribbon_left: int = Field(default=3, ge=1)
     ribbon_right: int = Field(default=42, ge=1)
 

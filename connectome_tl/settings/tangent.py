@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.settings.base import Settings, given_of
 
 
 class TangentSettings(Settings):
@@ -23,11 +23,12 @@ class TangentSettings(Settings):
 
     @model_validator(mode="after")
     def _all_act(self) -> TangentSettings:
-        default = type(self).model_fields
-        if self.values != "correlation" and self.shrinkage not in (0.0, default["shrinkage"].default):
-            raise ValueError("shrinkage is of correlations: add values: correlation, or leave it out")
-        if self.values == "off" and self.mean != default["mean"].default:
-            raise ValueError("mean needs values: correlation or covariance")
+        unused = given_of(self, ("shrinkage", "mean")) if self.values == "off" else []
+        if self.values == "covariance" and self.shrinkage:
+            unused = given_of(self, ("shrinkage",))
+        if unused:
+            needed = "correlation" if "shrinkage" in unused else "correlation or covariance"
+            raise ValueError(f"no effect without values: {needed}: {', '.join(unused)}")
         return self
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
+from connectome_tl.settings.placeholders import require_known
 
 Contrast = Literal["T1w", "T2w"]
 
@@ -19,19 +20,22 @@ class TemplateFiles(Settings):
     labels: str
     mask: str | None = None
     contrast: Contrast | None = Field(default=None, description="of the image; default: as its name ends")
+    ages: tuple[float, float] | None = Field(
+        default=None, description="[from, to] in the unit of `age`; scans outside get a warning"
+    )
+
+    @field_validator("ages")
+    @classmethod
+    def _runs_forward(cls, value: tuple[float, float] | None) -> tuple[float, float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("ages are [from, to], from the younger to the older")
+        return value
 
 
 class TemplateOfAges(TemplateFiles):
     """A template for a range of ages: `[from, to]` in the unit of `age`, the first included, the last not."""
 
     ages: tuple[float, float]
-
-    @field_validator("ages")
-    @classmethod
-    def _runs_forward(cls, value: tuple[float, float]) -> tuple[float, float]:
-        if value[0] >= value[1]:
-            raise ValueError("ages are [from, to], from the younger to the older")
-        return value
 
 
 class TemplatesByAge(Settings):
@@ -55,6 +59,7 @@ class TemplatesByAge(Settings):
         if self.by_age == "templateflow":
             if self.labels is None:
                 raise ValueError("give labels, for example labels: desc-structures (dhcpVol's 87)")
+            require_known([self.labels], ("template", "cohort"))
             return self
         if self.labels is not None:
             raise ValueError("labels is for TemplateFlow; your own templates have their labels in the list")

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.settings.base import Settings, given_of
 from connectome_tl.settings.objectives import AnyObjective, MaskedEdges, NonNegative, Positive
 
 TaskWeights = Literal["equal", "uncertainty", "gradient"]
@@ -97,12 +97,19 @@ _OF_TRANSFER = ("part_learning_rates", "freeze", "anchor", "rate_decay", "unfree
 _SUPERVISED = ("class_weights", "edge_noise", "task_weights", "precision", "mixup")
 
 
-def _acting(training: Training, idle: tuple[str, ...], why: str) -> Training:
-    """Refuse settings of a stage that would have no effect in it."""
-    plain = Training()
-    given = [name for name in idle if getattr(training, name) != getattr(plain, name)]
+def _acting(training: Training, idle: tuple[str, ...], stage: str) -> Training:
+    """Refuse settings that would have no effect in a stage.
+
+    Args:
+        stage: its name, and why they have none.
+    """
+    given = given_of(training, idle)
     if given:
-        raise ValueError(f"no effect of {', '.join(given)}: {why}; leave out, or set in stages.finetune.training")
+        have, them = ("has", "it") if len(given) == 1 else ("have", "them")
+        raise ValueError(
+            f"{' and '.join(given)} {have} no effect in {stage}; remove {them}, or set {them} in "
+            "stages.finetune.training"
+        )
     return training
 
 
@@ -144,7 +151,7 @@ class Pretrain(Settings):
     @field_validator("training")
     @classmethod
     def _no_transfer(cls, given: Training) -> Training:
-        return _acting(given, _OF_TRANSFER, "no earlier stage transfers weights to stages.pretrain")
+        return _acting(given, _OF_TRANSFER, "stages.pretrain, which has no earlier stage")
 
 
 class Adapt(Settings):
@@ -157,7 +164,7 @@ class Adapt(Settings):
     @field_validator("training")
     @classmethod
     def _no_outcomes(cls, given: Training) -> Training:
-        return _acting(given, _SUPERVISED, "stages.adapt is unsupervised")
+        return _acting(given, _SUPERVISED, "stages.adapt, which does not use the outcomes")
 
 
 class FineTune(Settings):

@@ -213,7 +213,11 @@ class _Chain:
         adapt, pool = study.stages.adapt, cohorts.pool
         if not self.scheme.adapt or adapt is None or pool is None or adapt.objective.modality not in later:
             return parent
-        ids = tuple(sorted(adaptation_rows(pool, cohorts.target, self.fold, transductive=adapt.transductive)))
+        having = pool.having(adapt.objective.modality)
+        rows_of_pool = adaptation_rows(pool, cohorts.target, self.fold, transductive=adapt.transductive)
+        ids = tuple(sorted(set(rows_of_pool) & having))
+        if not ids:
+            return parent
         role = SOURCE if adapt.objective.source_replay else PROBE
         return FitPlan(
             stage="adapt",

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from connectome_tl.connectome.functional import Kind, TangentSpace, fisher_z, functional_connectome
+from connectome_tl.connectome.functional import Kind, fisher_z, functional_connectome
 from connectome_tl.errors import DataError
-from connectome_tl.provenance import content_hash
 
 NAMES = tuple("abcdef")
 
@@ -62,35 +61,6 @@ def test_unusable_series_are_refused() -> None:
         functional_connectome(series(frames=5), NAMES)
     with pytest.raises(DataError, match=r"\(n_frames, 5\)"):
         functional_connectome(series(), NAMES[:5])
-
-
-def test_tangent_space_is_nilearns_and_sees_training_rows_only() -> None:
-    from nilearn.connectome import ConnectivityMeasure
-
-    everyone = [series(seed, 300) for seed in range(8)]
-    ids = [f"s{i}" for i in range(6)]
-    space = TangentSpace.fit(everyone[:6], NAMES, ids)
-    reference = ConnectivityMeasure(kind="tangent", standardize=True).fit(everyone[:6])
-    np.testing.assert_allclose(space.apply(everyone[7], NAMES).weights[0], reference.transform(everyone[6:8])[1])
-    before = content_hash(space.mean, space.whitening)
-    everyone[6][:] = 1e30
-    everyone[7][:] = np.nan
-    again = TangentSpace.fit(everyone[:6], NAMES, ids)
-    assert content_hash(again.mean, again.whitening) == before
-    assert again.ids == tuple(ids)
-
-
-def test_tangent_space_leaves_out_regions_that_a_training_row_lacks() -> None:
-    everyone = [series(seed, 300) for seed in range(5)]
-    everyone[2][:, 4] = 0
-    space = TangentSpace.fit(everyone[:4], NAMES, list("wxyz"))
-    assert space.regions == tuple("abcdf")
-    assert space.apply(everyone[4], NAMES).regions == space.regions
-    everyone[4][:, 0] = 0
-    with pytest.raises(DataError, match="lacks regions"):
-        space.apply(everyone[4], NAMES)
-    with pytest.raises(DataError, match="two training rows"):
-        TangentSpace.fit(everyone[:1], NAMES, ["w"])
 
 
 def test_fishers_z() -> None:

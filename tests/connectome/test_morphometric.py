@@ -9,6 +9,7 @@ import pytest
 from scipy.stats import zscore
 
 from connectome_tl.connectome.morphometric import (
+    _cells,
     divergence_network,
     regional_features,
     similarity_network,
@@ -73,8 +74,9 @@ def test_whole_numbers_give_the_divergence_of_what_was_rounded(sd: float, slope:
         lambda whole: np.where(whole > 125, 2 * whole - 125, whole),
         lambda whole: np.round(100 * np.maximum(whole, 0) ** 1.3) / 100,
         lambda whole: np.where(np.arange(len(whole)) % 200 == 0, np.rint(whole * 11.7) + 3, np.rint(whole * 11.7)),
+        lambda whole: np.where(np.arange(len(whole)) % 200 == 0, np.rint(whole * 11.7) + 1, np.rint(whole * 11.7)),
     ],
-    ids=["times 11.7", "times 4.3", "window", "gamma", "a few voxels between"],
+    ids=["times 11.7", "times 4.3", "window", "gamma", "a few voxels between", "a few voxels beside"],
 )
 def test_whole_numbers_that_were_scaled_and_rounded_once_more_keep_their_divergence(
     changed: Callable[[np.ndarray], np.ndarray],
@@ -95,6 +97,31 @@ def test_one_value_that_nearly_all_voxels_share_is_no_error() -> None:
     clouds = [np.array([0.0, 0.0, *[1.0] * 5000, 4.3, 4.3]), np.array([1.0] * 4000 + [4.3, 4.3, 0.0])]
     found = divergence_network(clouds, NAMES[:2]).weights[0]
     assert np.isfinite(found).all()
+
+
+def test_a_gap_between_tissues_is_not_a_rounding_interval() -> None:
+    rng = np.random.default_rng(0)
+    values = np.rint(np.rint(np.concatenate([rng.uniform(90, 110, 4000), rng.uniform(300, 320, 4000)])) * 11.7)
+    _, below, above = _cells(values)
+    assert max(below.max(), above.max()) == 12
+
+
+def test_a_continuous_feature_with_some_equal_values_is_left_as_it_is() -> None:
+    values = np.append(np.random.default_rng(0).normal(5, 1, 2000), np.zeros(100))
+    _, below, above = _cells(values)
+    assert not below.any()
+    assert not above.any()
+
+
+def test_a_region_of_one_value_is_masked_and_changes_no_other() -> None:
+    rng = np.random.default_rng(0)
+    others = [rng.normal(mean, 1.0, 300) for mean in (0.0, 1.0)]
+    found = divergence_network([np.zeros(30), *others], NAMES[:3])
+    assert found.node_mask.tolist() == [False, True, True]
+    assert np.isfinite(found.weights).all()
+    assert not found.weights[0, 0].any()
+    with pytest.raises(DataError, match="different values"):
+        divergence_network([np.zeros(30), others[0]], NAMES[:2])
 
 
 def test_features_are_those_of_each_regions_voxels() -> None:

@@ -169,7 +169,8 @@ def test_a_tangent_space_that_is_off_differs_from_the_default(value: object) -> 
 
 
 @pytest.mark.parametrize(
-    "values", [{"shrinkage": 0.2}, {"mean": "geometric"}, {"values": "covariance", "shrinkage": 0.2}]
+    "values",
+    [{"shrinkage": 0.2}, {"shrinkage": 0.0}, {"mean": "geometric"}, {"values": "covariance", "shrinkage": 0.2}],
 )
 def test_a_setting_of_the_tangent_space_without_effect_is_refused(values: dict[str, object]) -> None:
     with pytest.raises(ValueError, match="values: correlation"):

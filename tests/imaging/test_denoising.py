@@ -44,6 +44,17 @@ def test_denoising_brings_the_data_nearer_to_the_truth(method: str) -> None:
     assert error(found) < 0.7 * error(noisy)
 
 
+def test_patches_have_more_voxels_than_there_are_volumes(recwarn: pytest.WarningsRecorder) -> None:
+    n, rng = 140, np.random.default_rng(0)
+    places = np.stack(np.indices((11, 11, 11)), axis=-1) / 10.0
+    truth = 100 + 20 * np.sin(places @ rng.normal(size=(3, 3))) @ rng.normal(size=(3, n))
+    noisy = (truth + rng.normal(0, 10, truth.shape)).astype(np.float32)
+    dwi = Dwi(noisy, np.eye(4), np.zeros(n), np.zeros((n, 3)), np.ones(truth.shape[:3], dtype=bool))
+    off = denoised(dwi, "mppca").data - truth
+    assert off[3:-3, 3:-3, 3:-3].std() < 3  # of 10
+    assert not [warning for warning in recwarn if "samples" in str(warning.message)]
+
+
 def test_nothing_asked_for_is_nothing_done() -> None:
     dwi = scan()
     assert preprocess(dwi, PreprocessingSettings(denoise="none", motion="none")) == (dwi, None)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from dipy.data import get_sphere
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.track.fibre_density import fixels_of, streamline_weights
+from connectome_tl.imaging.track.fibre_density import _lengths, fixels_of, streamline_weights
 from connectome_tl.imaging.track.mrtrix import weight_name
 from connectome_tl.imaging.track.reconstruction import Orientations, harmonics
 from connectome_tl.settings.imaging import ConnectomesSettings
@@ -50,6 +52,24 @@ def test_the_integral_of_each_lobe_is_its_volume(crossing: tuple[Orientations, l
         assert there.sum() == n
         assert fixels.volumes[row][there] == pytest.approx(VOXEL**3, rel=0.01)
         assert np.abs(fixels.axes[row][there] @ AXES.T).max(axis=1) == pytest.approx(1, abs=0.01) if n else True
+
+
+def test_memory_does_not_grow_with_the_steps_of_all_streamlines(
+    crossing: tuple[Orientations, list[np.ndarray], np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    orientations, lines, _ = crossing
+    fixels = fixels_of(orientations, orientations.mask, 0.2)
+    whole = _lengths(lines, fixels, orientations.affine)
+    monkeypatch.setattr("connectome_tl.imaging.track.fibre_density._AT_ONCE", 7)
+    tracemalloc.start()
+    try:
+        parts = _lengths(lines, fixels, orientations.affine)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (whole != parts).nnz == 0
+    assert _lengths([], fixels, orientations.affine).shape == (0, whole.shape[1])
+    assert peak < 100 * sum(map(len, lines))  # bytes per point; all at once take twice as many
 
 
 def test_weights_add_up_to_cross_sections(crossing: tuple[Orientations, list[np.ndarray], np.ndarray]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from connectome_tl.imaging.preprocess.alignment import Ground, aligned, noise_of, sigmas_of, slopes_of
-from connectome_tl.imaging.preprocess.motion import _ahead, residual_mm, without_motion
+from connectome_tl.imaging.preprocess.motion import _ahead, estimate_motion, residual_mm, without_motion, working_bytes
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, displacement
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
@@ -68,13 +69,28 @@ def test_the_number_of_threads_changes_no_byte() -> None:
     np.testing.assert_array_equal(one, two)
 
 
-def test_the_poses_are_told_in_mm_and_degrees() -> None:
-    head = make_head(make_anatomy(replace(SMALL, shells=FEW)), seed=1)
+def test_memory_is_what_the_forecast_of_scans_says() -> None:
+    short = replace(SMALL, shells=((0.0, 4), (1000.0, 26)))
+    head = make_head(make_anatomy(short), seed=1)
     dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+    tracemalloc.start()
+    try:
+        estimate_motion(dwi)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert 0.8 < peak / working_bytes(head.mask.size, dwi.n_volumes) < 1.1
+
+
+def test_the_poses_are_told_in_mm_and_degrees_and_runs_are_not_joined() -> None:
+    head = make_head(make_anatomy(replace(SMALL, shells=FEW)), seed=1)
+    runs = np.repeat([0, 1], [9, len(head.bvals) - 9])
+    dwi = Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask, runs=runs)
     _, motion = without_motion(dwi)
     table = motion.table()
     assert table.shape == (len(head.bvals), 6)
     assert np.median(np.abs(table)) < 1  # the head was at rest
+    assert list(np.flatnonzero(np.isnan(motion.displacement))) == [0, 9]
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.2])  # mm; between voxels, interpolation removes most of the noise

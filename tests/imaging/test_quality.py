@@ -132,6 +132,28 @@ def test_vectors_alone_shifted_are_refused(shift: int, clean: Dwi) -> None:
         usable_volumes(replace(clean, directions=directions))
 
 
+@pytest.mark.parametrize(
+    ("bval", "n_unweighted", "n_weighted"), [(1000.0, 1, 128), (2000.0, 6, 40), (3000.0, 6, 40), (3000.0, 1, 128)]
+)
+def test_shifts_are_refused_whatever_the_b_value_and_the_number_of_volumes(
+    bval: float, n_unweighted: int, n_weighted: int
+) -> None:
+    settings = replace(SMALL, shells=((0.0, n_unweighted), (bval, n_weighted)))
+    head = make_head(make_anatomy(settings), seed=3)
+    # Neighbours in the phantom's tables are alike, unlike those of scanners.
+    order = np.append(0, 1 + np.random.default_rng(1).permutation(n_unweighted + n_weighted - 1))
+    dwi = only(Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask), order)
+    check = check_signal(dwi, empty_volumes(dwi))
+    assert (check.problem, check.warnings) == (None, ())
+    for shift in (-2, 1):
+        with pytest.raises(DataError, match=f"gradient table is shifted by {abs(shift)} volume"):
+            usable_volumes(rolled(dwi, shift))
+        directions = dwi.directions.copy()
+        directions[~dwi.is_b0] = np.roll(directions[~dwi.is_b0], shift, axis=0)
+        with pytest.raises(DataError, match=f"b-vectors are shifted by {abs(shift)} volume"):
+            usable_volumes(replace(dwi, directions=directions))
+
+
 def test_relabelled_shells_are_refused(clean: Dwi) -> None:
     all_one = replace(clean, bvals=np.where(clean.bvals > 0, 1000.0, 0.0))
     with pytest.raises(DataError, match=r"b = 1000: 32 at .*, 24 at .*, 10 at"):
@@ -163,6 +185,51 @@ def test_poses_within_their_noise_are_at_rest_and_a_jump_is_kept() -> None:
     assert 4 < jumped[30] < 7  # the jump, and the change due to five more noisy numbers
 
 
+def planted(steps: dict[int, tuple[float, int]]) -> np.ndarray:
+    """Positions of 75 volumes, (75, 6), with lasting moves: millimetres and axis by volume."""
+    values = np.zeros((75, 6))
+    for volume, (size, axis) in steps.items():
+        values[volume:, axis] += size
+    return values
+
+
+@pytest.mark.parametrize(
+    "true",
+    [
+        pytest.param(planted({40: (3.0, 0)}), id="one lasting move"),
+        pytest.param(planted({25: (3.0, 0), 50: (-3.0, 2)}), id="two lasting moves"),
+        pytest.param(planted({40: (3.0, 0), 41: (-3.0, 0)}), id="spike"),
+        pytest.param(planted({30: (5.0, 1), 31: (-5.0, 1), 50: (2.0, 4)}), id="spike and lasting move"),
+    ],
+)
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_move_or_a_spike_makes_no_motion_of_the_noise_of_other_volumes(true: np.ndarray, seed: int) -> None:
+    sd = np.tile([0.06, 0.06, 0.3], 25)  # of shells with much and with little signal
+    values = true + np.random.default_rng(seed).normal(size=true.shape) * sd[:, None]
+    found = displacement(*shrunk(values, sd[:, None, None] ** 2 * np.eye(6)))
+    moved = np.flatnonzero(np.abs(np.diff(true, axis=0)).sum(axis=1)) + 1
+    wanted = displacement(true, np.zeros_like(true))
+    assert np.nanmean(found) == pytest.approx(np.nanmean(wanted), abs=0.05)
+    assert found[moved] == pytest.approx(wanted[moved], abs=1.0)  # with noise of six numbers
+    assert np.nanmean(np.delete(found, moved)) < 0.03
+
+
+def test_a_drift_is_followed() -> None:
+    true = np.outer(np.linspace(0, 6, 75), [1.0, 0, 0, 0.5, 0, 0])
+    values = true + np.random.default_rng(0).normal(0, 0.1, true.shape)
+    means, _ = shrunk(values, np.tile(0.1**2 * np.eye(6), (75, 1, 1)))
+    assert np.abs(means - true).mean() < 0.05
+
+
+def test_between_runs_the_head_may_move_and_nothing_is_counted() -> None:
+    runs = np.repeat([0, 1, 2], [40, 34, 1])
+    true = planted({40: (6.0, 0), 74: (2.0, 1)})
+    values = true + np.random.default_rng(0).normal(0, 0.05, true.shape)
+    found = displacement(*shrunk(values, np.tile(0.05**2 * np.eye(6), (75, 1, 1)), runs), runs)
+    assert list(np.flatnonzero(np.isnan(found))) == [0, 40, 74]
+    assert np.nanmax(found) < 0.1
+
+
 @pytest.mark.parametrize("handedness", [-1.0, 1.0])
 def test_written_diffusion_data_are_read_back_as_they_were(handedness: float, clean: Dwi, tmp_path: Path) -> None:
     turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
@@ -178,7 +245,13 @@ def test_written_diffusion_data_are_read_back_as_they_were(handedness: float, cl
 
 @pytest.mark.data
 @pytest.mark.parametrize("name", ["msmt_dwi", "dwi", "SIFT_phantom_dwi"])
-def test_real_tables_are_not_refused(name: str, shared_data: Path) -> None:
+def test_real_tables_are_refused_only_if_shifted(name: str, shared_data: Path) -> None:
     stem = shared_data / "mrtrix_test_data" / "nii" / name
     real = read_dwi(*(f"{stem}.{ending}" for ending in ("nii.gz", "bval", "bvec")))
     assert usable_volumes(real)[0] is real
+    with pytest.raises(DataError, match="shifted"):
+        usable_volumes(rolled(real, 1))
+    directions = real.directions.copy()
+    directions[~real.is_b0] = np.roll(directions[~real.is_b0], 1, axis=0)
+    with pytest.raises(DataError, match="b-vectors are shifted"):
+        usable_volumes(replace(real, directions=directions))

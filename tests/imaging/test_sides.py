@@ -9,8 +9,9 @@ import pytest
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.orientation import turned_about
 from connectome_tl.imaging.register.registration import coarse, register_affine
-from connectome_tl.imaging.register.sides import refuse_mirrored
+from connectome_tl.imaging.register.sides import likeness_to_anatomy
 from connectome_tl.settings.imaging import RegistrationSettings
 
 from .heads import brain, head
@@ -40,8 +41,20 @@ def test_unlike_sides_of_one_head_are_refused_whichever_image_is_mirrored(which:
         b0 = replace(b0, affine=MIRROR @ b0.affine)
     warp = register_affine(b0, image, SETTINGS, rigid=True)
     if which == "neither":
-        refuse_mirrored(b0, image, warp, SETTINGS)
+        assert likeness_to_anatomy(b0, image, warp, SETTINGS) > 0.4
         return
     with pytest.raises(DataError, match=r"left and right of the anatomical image and of the diffusion data.*_dwi\.nii"):
-        refuse_mirrored(b0, image, warp, SETTINGS)
-    refuse_mirrored(b0, image, warp, SETTINGS.model_copy(update={"orientation": "header"}))
+        likeness_to_anatomy(b0, image, warp, SETTINGS)
+    likeness_to_anatomy(b0, image, warp, SETTINGS.model_copy(update={"orientation": "header"}))
+
+
+@pytest.mark.parametrize("signs", [[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]])
+def test_a_turned_header_is_refused(signs: list[float]) -> None:
+    b0, image = pair()
+    turned = Volume(image.data, turned_about(np.diag(signs), image) @ image.affine, "sub-01", "sub-01_T2w.nii.gz")
+    warp = register_affine(b0, turned, SETTINGS, rigid=True)
+    with pytest.raises(DataError, match="are turned by 180 degrees against each other"):
+        likeness_to_anatomy(b0, turned, warp, SETTINGS)
+    trusted = SETTINGS.model_copy(update={"orientation": "header"})
+    plain = likeness_to_anatomy(b0, image, register_affine(b0, image, SETTINGS, rigid=True), SETTINGS)
+    assert likeness_to_anatomy(b0, turned, warp, trusted) < plain - 0.2

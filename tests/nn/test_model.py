@@ -72,6 +72,14 @@ def test_absent_rows_are_not_part_of_a_batch_normalisation(kind: str) -> None:
     assert not together[~present].any()
     nobody = model.encode(Batch({kind: rows}, {kind: torch.zeros(N, dtype=torch.bool)}))[kind].embedding
     assert nobody.shape == together.shape
+    assert not nobody.any()
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    one = torch.arange(N) == 0
+    lone = model.encode(Batch({kind: rows}, {kind: one}))[kind].embedding
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert all(module.training for module in model.modules())
+    assert lone.requires_grad
+    assert torch.equal(lone[:1], model.branches[kind].eval()(rows.rows(torch.tensor([0]))).embedding)
 
 
 def test_a_model_without_a_modality_has_no_part_of_it() -> None:

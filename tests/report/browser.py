@@ -1,7 +1,7 @@
 """A headless Chromium, driven through its pipe, and axe in it; both are optional.
 
-Chromium is looked for on the path. The file `axe.min.js` of axe-core is looked for where the variable AXE says, and in
-`node_modules/axe-core` of the checkout (`npm install --no-save axe-core`).
+`make services` installs both. Chromium is looked for on the path. The file `axe.min.js` of axe-core is looked for where
+the variable AXE says, and in `node_modules/axe-core` of the checkout.
 """
 
 from __future__ import annotations

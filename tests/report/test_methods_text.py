@@ -78,7 +78,7 @@ def test_the_average_of_the_core_is_named_where_it_is_used() -> None:
 
 
 def test_controls_start_from_the_remaining_stage_and_have_their_own_steps_where_the_model_has_its_parents() -> None:
-    assert "start from the weights of the remaining earlier stage or, if there is none, from random ones" in text()
+    assert "start from the weights of the remaining earlier stage or, if there is none, from initial ones" in text()
     assert "fit their own feature steps" not in text()
     assert "fit their own feature steps" in text(stages=Stages(finetune=FineTune(scaling="parent")))
 
@@ -108,6 +108,12 @@ def test_the_rows_of_the_last_stage_are_those_of_one_network(n: int, batches: st
     assert rows is not None
     said = training_text(Training(), *rows)
     assert f"at most {steps} steps with batches of {batches}" in said
+
+
+def test_data_and_model_stages_and_evaluation_are_paragraphs() -> None:
+    starts = [paragraph.split(" ")[0] for paragraph in text().split("\n\n")]
+    assert starts == ["Connectomes", "Stage", "Models"]
+    assert "\n" not in text().replace("\n\n", "")
 
 
 def test_edges_in_lower_precision_are_named() -> None:

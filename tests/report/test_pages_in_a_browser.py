@@ -11,7 +11,13 @@ from every_page import every_page
 
 WIDTHS = (390, 1280)
 KINDS = ("run", "cohort", "scan", "index", "validation", "tune", "prune", "maps", "explanation")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: `make services` installs Debian's")
+_HIDDEN = "[...document.querySelectorAll('details :not(.tsv)')].filter(one => !one.checkVisibility()).length"
+_UNUSABLE = "[...document.querySelectorAll('nav, .skip, .tsv')].filter(one => one.checkVisibility()).length"
+_LETTERS = """(() => {
+  const drawn = document.querySelector('#cohorts > .scroll svg');
+  return Math.min(...[...drawn.querySelectorAll('text')].map(one => one.getBoundingClientRect().height));
+})()"""
 
 
 @pytest.fixture(scope="module")
@@ -58,3 +64,26 @@ def test_every_page_is_silent_offline_readable_and_reachable(
         assert len({at for at, _ in found.focus}) == len(found.focus) >= min(found.reachable, 20)
         assert all(visible for _, visible in found.focus)
         assert not found.findings, (width, found.findings)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_printed_page_shows_what_is_folded_and_hides_what_paper_cannot_use(
+    chromium: Browser, pages: dict[str, Path], kind: str
+) -> None:
+    chromium.open(pages[kind], 1280)
+    folded, links = chromium.value(_HIDDEN), chromium.value(_UNUSABLE)
+    chromium.call("Emulation.setEmulatedMedia", media="print")
+    try:
+        assert chromium.value(_HIDDEN) == 0
+        assert chromium.value(_UNUSABLE) == 0
+    finally:
+        chromium.call("Emulation.setEmulatedMedia", media="")
+    assert (chromium.value(_HIDDEN), chromium.value(_UNUSABLE)) == (folded, links)
+    if kind == "run":
+        assert min(folded, links) > 0
+
+
+def test_the_flow_of_subjects_can_be_read_on_a_phone(chromium: Browser, pages: dict[str, Path]) -> None:
+    for width in WIDTHS:
+        chromium.open(pages["run"], width)
+        assert chromium.value(_LETTERS) >= 8

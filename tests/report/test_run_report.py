@@ -17,7 +17,9 @@ from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.report.figures.tasks import class_names
 from connectome_tl.report.labels import model_label, number
 from connectome_tl.report.render import render_report
+from connectome_tl.report.tables.downloads import collected
 from connectome_tl.report.tables.levels import level_table
+from connectome_tl.report.tables.plain import lettered
 from connectome_tl.settings.records.results import Prediction, RunRecord, TrainingCurve
 from connectome_tl.tasks import Task
 
@@ -321,3 +323,21 @@ def test_a_baseline_that_scores_better_stands_at_a_glance(record: RunRecord) -> 
         "Clinical covariates only"
         not in Page(render_report(record)).visible.partition("At a glance")[2].partition("How well")[0]
     )
+
+
+def test_methods_of_a_table_are_letters_with_a_legend_and_whole_in_its_download(record: RunRecord) -> None:
+    with collected() as tables:
+        page = Page(render_report(record))
+    found = [table for table in tables if table.columns[-1] == "Method"]
+    assert [table.title for table in found] == ["Permutation tests", "Paired differences"]
+    for table, records in zip(found, (record.permutations, record.comparisons), strict=True):
+        assert {row[-1] for row in table.rows} == {one.method for one in records}
+        assert all(page.visible.count(one.method) == 1 for one in records)
+    assert sum(row[-1:] == ["a"] for row in page.rows) == sum(len(table.rows) for table in found)
+
+
+def test_letters_of_methods_do_not_repeat() -> None:
+    rows, texts = lettered([("x", f"method {i % 60}") for i in range(120)])
+    assert len({letter for letter, _ in texts}) == 60
+    assert [letter for letter, _ in texts][24:28] == ["y", "z", "aa", "ab"]
+    assert [dict(texts)[row[-1]] for row in rows] == [f"method {i % 60}" for i in range(120)]

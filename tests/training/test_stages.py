@@ -153,6 +153,24 @@ def test_adaptation_excludes_test_infants_and_their_relatives() -> None:
     assert adaptation_rows(pool, target, FOLD, transductive=True) == pool.ids
 
 
+def test_adaptation_learns_from_subjects_with_the_modality_of_its_objective() -> None:
+    """A missing connectome is no connectome of zeros."""
+    pool = COHORTS.pool
+    assert pool is not None
+    mask = pool.node_mask.copy()
+    mask[[1, 4]] = False
+    without = replace(
+        pool, node_mask=mask, weights=np.where(mask[:, None, :, None] & mask[:, None, None, :], pool.weights, 0)
+    )
+    cohorts = COHORTS.with_role("pool", without)
+    lineage = plan_of(FOLD, small_settings(), cohorts=cohorts, scheme="full").lineage()
+    (adapt,) = (plan for plan in lineage if plan.stage == "adapt")
+    assert set(pool.ids) - set(adapt.train.ids) == {pool.ids[1], pool.ids[4]}
+    nobody = COHORTS.with_role("pool", replace(without, node_mask=np.zeros_like(mask)))
+    lineage = plan_of(FOLD, small_settings(), cohorts=nobody, scheme="full").lineage()
+    assert "adapt" not in {plan.stage for plan in lineage}
+
+
 def test_the_transductive_setting_reaches_the_plan() -> None:
     pool = pool_of(["a", TARGET.ids[16]], ["", ""])
     cohorts = COHORTS.with_role("pool", pool)

@@ -31,7 +31,7 @@ tracking: {n_streamlines: 100}
 reconstruction: {response_voxels: 60, sh_order: 4}
 preprocessing: {denoise: none, motion: none}
 """
-STAMP = "susceptibility, eddy currents and motion within volumes were not corrected"
+STAMP = "susceptibility, eddy currents and motion were not corrected"  # not even between volumes
 
 
 def test_the_stamp_of_raw_scans_reaches_the_report_of_a_run(tmp_path: Path) -> None:

@@ -6,7 +6,8 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,8 @@ import json, sys, time
 from connectome_tl import run_study
 start = time.process_time()
 run = run_study("study.yaml", "out")
-seconds = time.process_time() - start
-print(json.dumps([seconds, "torch" in sys.modules, len(run.scores)]))
+cpu_seconds = time.process_time() - start
+print(json.dumps([cpu_seconds, "torch" in sys.modules, len(run.scores)]))
 """
 
 
@@ -49,17 +50,23 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return place
 
 
-@pytest.fixture(scope="module")
-def begun(home: Path) -> Path:
-    """The same with a run that stopped when its sentences were composed."""
+@contextmanager
+def failing() -> Iterator[None]:
+    """No sentence can be composed."""
 
     def fail(*_: object) -> str:
         raise ArithmeticError("no sentence")
 
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(judge_module, "methods_paragraph", fail)
-        with pytest.raises(ArithmeticError, match="no sentence"):
-            run_study(home / "study.yaml", home / "out")
+        yield
+
+
+@pytest.fixture(scope="module")
+def begun(home: Path) -> Path:
+    """The same with a run that stopped when its sentences were composed."""
+    with failing(), pytest.raises(ArithmeticError, match="no sentence"):
+        run_study(home / "study.yaml", home / "out")
     return home
 
 
@@ -67,13 +74,18 @@ def _again(place: Path) -> tuple[float, bool, int]:
     code = [sys.executable, "-c", AGAIN]
     done = subprocess.run(code, cwd=place, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    seconds, has_torch, n_scores = json.loads(done.stdout)
-    return seconds, has_torch, n_scores
+    cpu_seconds, has_torch, n_scores = json.loads(done.stdout)
+    return cpu_seconds, has_torch, n_scores
 
 
-def _content(folder: Path, wanted: Callable[[Path], bool]) -> dict[str, bytes]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and wanted(path))
-    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+def _numbers(place: Path) -> dict[str, bytes]:
+    return {name: (place / "out" / name).read_bytes() for name in NUMBERS}
+
+
+def _fits(place: Path) -> dict[str, int]:
+    """Times at which fits were written."""
+    models = place / "out" / "models"
+    return {str(path.relative_to(models)): path.stat().st_mtime_ns for path in models.rglob("*.safetensors")}
 
 
 def test_predictions_and_scores_are_on_disk_before_any_sentence_is_composed(begun: Path) -> None:
@@ -84,21 +96,39 @@ def test_predictions_and_scores_are_on_disk_before_any_sentence_is_composed(begu
     assert not (out / "report.html").exists()
 
 
-def test_a_moved_run_goes_on_and_when_finished_returns_at_once_without_torch(begun: Path) -> None:
-    def number(path: Path) -> bool:
-        return path.name in NUMBERS or path.parts[-2] == "models"
-
-    before = _content(begun / "out", number)
-    fits = {path: path.stat().st_mtime_ns for path in (begun / "out" / "models").rglob("*.safetensors")}
-    assert fits
+@pytest.fixture(scope="module")
+def moved(begun: Path) -> tuple[Path, dict[str, bytes], dict[str, int]]:
+    """The stopped run in another place, and its numbers and times of its fits before."""
+    before, fits = _numbers(begun), _fits(begun)
     there = begun.parent / "there"
     shutil.move(begun, there)
+    return there, before, fits
+
+
+def test_a_moved_run_goes_on_and_when_finished_returns_at_once_without_torch(
+    moved: tuple[Path, dict[str, bytes], dict[str, int]],
+) -> None:
+    there, before, fits = moved
     *_, n_scores = _again(there)
-    assert _content(there / "out", number) == before
-    moved = {there / path.relative_to(begun): time for path, time in fits.items()}
-    assert {path: path.stat().st_mtime_ns for path in (there / "out" / "models").rglob("*.safetensors")} == moved
+    assert before
+    assert _numbers(there) == before
+    assert fits
+    assert _fits(there) == fits
     assert (there / "out" / "report.html").is_file()
-    seconds, has_torch, again = _again(there)
+    cpu_seconds, has_torch, again = _again(there)
     assert not has_torch
-    assert seconds < 2.0
+    assert cpu_seconds < 2.0
     assert again == n_scores > 0
+
+
+def test_new_scores_never_lie_beside_the_sentences_of_an_earlier_run(
+    moved: tuple[Path, dict[str, bytes], dict[str, int]],
+) -> None:
+    there, *_ = moved
+    _again(there)
+    said = [there / "out" / name for name in ("results.json", "report.html", "provenance.json", "log/finished.json")]
+    assert all(path.is_file() for path in said)
+    with failing(), pytest.raises(ArithmeticError, match="no sentence"):
+        run_study(there / "study.yaml", there / "out", check=True)
+    assert not any(path.exists() for path in said)
+    assert (there / "out" / "scores.json").is_file()

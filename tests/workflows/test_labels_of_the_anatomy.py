@@ -55,6 +55,7 @@ def test_they_are_carried_in_rigidly_and_fit(release: tuple[Path, np.ndarray], t
     run = build_connectomes(root, tmp_path / "out", config=tmp_path / "c.yaml")
     assert run.done[0].scan == NAME
     assert run.done[0].numbers["mask_dice"] > 0.9
+    assert 0 < run.done[0].numbers["anatomy_likeness"] < 1
     found = read_labels(next((tmp_path / "out").rglob("*_dseg.nii.gz")))
     lying = read_labels(next(root.rglob("*_desc-drawem87_dseg.nii.gz")))
     voxels = np.argwhere(np.ones(truth.shape))

@@ -179,6 +179,37 @@ def test_an_interrupt_waits_until_all_workers_have_their_arguments(
     assert len(started) == 2
 
 
+_INTERRUPTED = """
+import os, signal, sys, time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from connectome_tl.workflows.scans.pool import _begin, _signals_held
+if __name__ == "__main__":
+    os.setpgrp()
+    pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_begin)
+    try:
+        with _signals_held():
+            waiting = [pool.submit(abs, -i) for i in range(2)]
+            os.killpg(0, signal.SIGINT)
+    except KeyboardInterrupt:
+        print("interrupted", [one.result() for one in waiting])
+    pool.shutdown()
+"""
+
+
+def test_an_interrupt_of_the_terminal_reaches_the_main_process_only(tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(_INTERRUPTED)
+    command = [sys.executable, "main.py"]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=True)
+    assert (ended.stdout, ended.stderr) == ("interrupted [0, 1]\n", "")
+
+
+def test_a_handler_that_python_did_not_install_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    with pool._signals_held():
+        pass
+
+
 def test_a_killed_command_of_mrtrix_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dwi = Dwi(np.ones((2, 2, 2, 1)), np.eye(4), np.zeros(1), np.zeros((1, 3)), np.ones((2, 2, 2), bool))
     for script, kind in (("kill -KILL $$", InterruptedRunError), ("echo No space left >&2; exit 1", OutputError)):

@@ -127,6 +127,26 @@ def test_voxels_outside_the_brain_have_no_part_in_intensities_tissues_and_networ
         pd.testing.assert_frame_equal(found["beyond"][1], found["within"][1])
 
 
+def test_images_centred_at_zero_give_the_same_network_and_the_same_order_of_regions(
+    folder: Path, tmp_path: Path
+) -> None:
+    scan, tables, matrices = "sub-01_ses-01", [], []
+    stem = images(folder, scan)
+    image, brain = read_volume(f"{stem}_T2w.nii.gz"), read_mask(f"{stem}_desc-brain_mask.nii.gz").data
+    plain = (image.data**1.5).astype(np.float32)  # skewed: its median is below its mean
+    middle, spread = plain[brain].mean(), plain[brain].std()
+    for name, data in (("plain", plain), ("centred", (plain - middle) / spread)):
+        write_volume(f"{stem}_T2w.nii.gz", data, image.affine)
+        build_networks(folder, tmp_path / name, config=folder / "config.yaml", participants=["01"])
+        made = images(tmp_path / name, scan)
+        tables.append(pd.read_csv(f"{made}_atlas-Phantom_nodeindices.tsv", sep="\t"))
+        matrices.append(pd.read_csv(f"{made}_atlas-Phantom_relmat.tsv", sep="\t", index_col=0).to_numpy())
+    np.testing.assert_allclose(matrices[0], matrices[1], atol=1e-4)
+    unit = np.median(np.abs(((plain - middle) / spread)[brain]))
+    expected = (tables[0]["mean"] * np.median(plain[brain]) - middle) / spread / unit
+    np.testing.assert_allclose(tables[1]["mean"], expected, atol=1e-3)
+
+
 def test_nothing_is_done_twice_a_lost_file_is_made_again_and_a_broken_scan_stops_no_other(
     folder: Path, tmp_path: Path
 ) -> None:

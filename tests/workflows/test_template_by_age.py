@@ -17,11 +17,12 @@ from connectome_tl.settings.cohort import AgeColumn
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
-from connectome_tl.workflows.scans.age import read_ages
+from connectome_tl.workflows.scans.age import ScanAges, read_ages
 from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.planning import plan_folder
 from connectome_tl.workflows.scans.result import Plan
-from connectome_tl.workflows.scans.template import choose_templates
+from connectome_tl.workflows.scans.scan import _versions, folder_key
+from connectome_tl.workflows.scans.template import choose_templates, template_notes
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
 QUICK = """\
@@ -135,6 +136,54 @@ def test_own_templates_go_by_ranges_whose_end_belongs_to_the_next(folder: Path) 
     assert "sub-02_ses-01: there is no template for this age; expected 36 to 39, 39 to 42; got 42 weeks" in text
     (folder / "mask.nii.gz").unlink()
     assert "mask.nii.gz" in refused(folder, QUICK + OWN)
+
+
+def test_a_folder_has_one_set_of_template_files_whatever_scans_a_run_takes(folder: Path, tmp_path: Path) -> None:
+    """And whatever packages are installed that no scan uses."""
+    files = ("younger_T2w.nii.gz", "older_T2w.nii.gz", "labels.nii.gz", "mask.nii.gz")
+    for name in files:
+        shutil.copy(folder / "template" / "tpl-Phantom_T2w.nii.gz", folder / name)
+    ages(folder, sub_01=37, sub_02=40)
+
+    def key(*participants: str, text: str = QUICK + OWN) -> str:
+        settings = parse_settings(text, ConnectomesSettings)
+        plan, _ = plan_folder(settings, folder, take_inventory(folder, participants=participants), tmp_path / "out")
+        return folder_key(plan)
+
+    fixed = QUICK + "template: {image: older_T2w.nii.gz, labels: labels.nii.gz, mask: mask.nii.gz}\n"
+    before, of_one, alone = key(), key("01"), key(text=fixed)
+    assert of_one == before
+    for name in files:
+        kept = (folder / name).read_bytes()
+        shutil.copy(folder / "template" / "tpl-Phantom_desc-brain_mask.nii.gz", folder / name)
+        assert key("01") != before
+        assert (key(text=fixed) == alone) == (name == "younger_T2w.nii.gz")
+        (folder / name).write_bytes(kept)
+    assert key() == before
+
+
+def test_packages_that_no_scan_uses_are_not_part_of_its_key() -> None:
+    plan = Plan(ConnectomesSettings(), None, "labels", {}, ScanAges(), Path())
+    used = _versions(plan)
+    assert {"numpy", "dipy", "nibabel"} <= set(used)
+    assert not {"torch", "torch-geometric", "optuna", "nilearn"} & set(used)
+
+
+def test_a_fixed_template_of_other_ages_is_warned_of(folder: Path, tmp_path: Path) -> None:
+    for name in ("a_T2w.nii.gz", "labels.nii.gz"):
+        shutil.copy(folder / "template" / "tpl-Phantom_T2w.nii.gz", folder / name)
+    ages(folder, sub_01=37, sub_02=40)
+    text = QUICK + "template: {image: a_T2w.nii.gz, labels: labels.nii.gz, ages: [39, 42]}\n"
+    plan, scans = plan_folder(
+        parse_settings(text, ConnectomesSettings), folder, take_inventory(folder), tmp_path / "out"
+    )
+    said = [template_notes(scan, plan.templates[scan.name], plan.ages) for scan in scans]
+    assert said == [["the template is for 39 to 42, the age is 37 weeks postmenstrual"], []]
+    assert plan.said_of(scans[0].name)["Age"] == "37 weeks postmenstrual"
+    with pytest.raises(UsageError, match=r"template\.ages needs age"):
+        parse_settings(
+            text.replace("age: {column: scan_age, unit: weeks, reference: postmenstrual}\n", ""), ConnectomesSettings
+        )
 
 
 def test_an_age_without_unit_is_asked_about(folder: Path) -> None:

@@ -70,6 +70,8 @@ def test_folds_smaller_than_the_number_of_subjects_are_mapped_whole(
     monkeypatch.setattr(volume_maps, "not_above_chance", lambda *_: "")
     found = map_volumes(run_dir, kinds=["gradients"], n_subjects=100)
     assert [one.n_subjects for one in found.maps] == [16]
+    mapped = list((run_dir / "volume_maps" / "subjects").iterdir())
+    assert len(mapped) == 16  # those of an earlier call are gone
 
 
 def test_maps_of_a_model_at_chance_are_withheld_with_the_reason(run_dir: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -41,7 +42,16 @@ def test_a_study_prepared_in_another_way_is_refused_with_the_keys(home: Path) ->
     assert str(problem.file) == str(home / "small.card.yaml")
 
 
-@pytest.mark.parametrize("card", ["image: {voxels: 8.0}", "image: {voxel: -1}", "image: 3", "weights: 4"])
+def test_one_size_of_a_cube_may_be_written_in_two_ways(home: Path) -> None:
+    (home / "small.card.yaml").write_text("source: simulated\nimage: {size: [16, 16, 16]}\n")
+    used = settled(study(), home, home / "run").model.encoder
+    assert json.loads(Path(used.weights).with_suffix(".json").read_text())["source"] == "simulated"  # type: ignore[attr-defined]
+
+
+BAD = ["image: {voxels: 8.0}", "image: {voxel: -1}", "image: 3", "weights: 4", "image: {precision: bf16}"]
+
+
+@pytest.mark.parametrize("card", BAD)
 def test_a_card_with_errors_is_named(home: Path, card: str) -> None:
     (home / "small.card.yaml").write_text(card + "\n")
     with pytest.raises(UsageError, match=r"small\.card\.yaml"):

@@ -256,7 +256,9 @@ def block_places(
         return Places.of(n_columns, items.modalities.index("regional measures"), region=region)
     if name == CONNECTOME_PRESENCE:
         return Places.of(n_columns, items.modalities.index("edges"))
-    modality, _, free = name.partition(", ")  # unpenalised columns are a separate block
+    block, _, free = name.partition(", ")  # unpenalised columns are a separate block
+    # A modality may have several blocks, whose names begin with its own: image, image voxels.
+    modality = max((one for one in items.modalities if f"{block} ".startswith(f"{one} ")), key=len)
     covariate = np.full(n_columns, -1)  # the last column indicates the presence of the modality and is not a covariate
     if modality == "clinical":
         own = items.covariate_positions(features)

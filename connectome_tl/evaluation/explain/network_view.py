@@ -12,9 +12,9 @@ from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.explain.items import Items
-from connectome_tl.evaluation.explain.radial import integrated_gradients
+from connectome_tl.evaluation.explain.radial import ROWS_AT_ONCE, integrated_gradients
 from connectome_tl.evaluation.explain.targets import Target
-from connectome_tl.nn.batch import Batch, Modality
+from connectome_tl.nn.batch import Batch, ImageRows, Modality
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.fitted import NetworkModel, to_batch
 
@@ -23,6 +23,7 @@ _FIELDS = (("connectome", "edges"), ("connectome", "regional"), ("clinical", "va
 _EDGE = 1e-6
 REFERENCES = 8
 STEPS = 24  # of each path
+_VOLUMES = 8  # rows predicted at once with volumes
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +52,8 @@ class NetworkView:
         for name, part in train.modalities.items():
             for key in _inputs_of(part):
                 means[name, key] = getattr(part, key).mean(dim=0, keepdim=True)
+            if isinstance(part, ImageRows) and part.volume is None and (mean := _mean_volume(part)) is not None:
+                means[name, "volume"] = mean
         spread = torch.linspace(0, len(train) - 1, min(REFERENCES, len(train))).round().long().unique()
         return NetworkView(model, items, batch, means, train.rows(spread))
 
@@ -78,8 +81,14 @@ class NetworkView:
 
     def value(self, target: Target) -> np.ndarray:
         """(n_rows,) the explained number."""
+        return self._value(target, self.batch)
+
+    def _value(self, target: Target, batch: Batch) -> np.ndarray:
+        """(n_rows,) the explained number of a batch; volumes are in memory for a few rows at a time."""
+        parts = torch.arange(len(batch)).split(_VOLUMES) if "image" in batch.modalities else [None]
         with torch.no_grad():
-            return self.explained(target).numpy()
+            found = [self.explained(target, batch if at is None else batch.rows(at)) for at in parts]
+        return torch.cat(found).numpy()
 
     def attributions(self, target: Target) -> np.ndarray:
         """(n_rows, n_edges + n_regions + n_covariates) integrated gradients (captum), mean over the references.
@@ -89,6 +98,9 @@ class NetworkView:
         """
         asked = [(name, key) for name, key in _FIELDS if (name, key) in self.means]
         n, n_references = len(self.batch), len(self.references)
+        if not asked:  # volumes alone, which are occluded
+            self.gaps[target] = float(np.abs(self.value(target) - self.reference_value(target)).mean())
+            return self._onto({})
         every = torch.arange(n).repeat(n_references)
         start = torch.arange(n_references).repeat_interleave(n)
         inputs = tuple(getattr(self.batch.modalities[name], key)[every] for name, key in asked)
@@ -103,7 +115,19 @@ class NetworkView:
             unused = sum(0.0 * value.flatten(1).sum(dim=1) for value in values)
             return self.explained(target, batch) + unused
 
-        found = integrated_gradients(function, inputs, baselines, (every,), steps=STEPS)
+        rows = _VOLUMES if "image" in self.batch.modalities else len(every)
+        parts = [
+            integrated_gradients(
+                function,
+                tuple(value[at] for value in inputs),
+                tuple(value[at] for value in baselines),
+                (every[at],),
+                steps=STEPS,
+                rows_at_once=min(rows, ROWS_AT_ONCE),
+            )
+            for at in torch.arange(len(every)).split(rows)
+        ]
+        found = [torch.cat(of_input) for of_input in zip(*parts, strict=True)]
         means = (part.double().reshape(n_references, n, *part.shape[1:]).mean(dim=0).numpy() for part in found)
         summed = self._onto(dict(zip(asked, means, strict=True)))
         change = self.value(target) - self.reference_value(target)
@@ -119,8 +143,7 @@ class NetworkView:
 
     def reference_value(self, target: Target) -> float:
         """Mean explained number of the references, restricted to the regions and modalities of a row."""
-        with torch.no_grad():
-            return float(self.explained(target, self.references).mean())
+        return float(self._value(target, self.references).mean())
 
     def _onto(self, found: dict[tuple[str, str], np.ndarray]) -> np.ndarray:
         items, n = self.items, len(self.batch)
@@ -140,8 +163,7 @@ class NetworkView:
     def occlusions(self, target: Target) -> np.ndarray:
         """Decrease of the explained number, (n_sets, n_rows), if each set of inputs is set to its mean."""
         whole = self.value(target)
-        with torch.no_grad():
-            return np.stack([whole - self.explained(target, batch).numpy() for batch in self._occluded()])
+        return np.stack([whole - self._value(target, batch) for batch in self._occluded()])
 
     def _occluded(self) -> list[Batch]:
         """Batches in the order of `Places.sets`."""
@@ -182,19 +204,33 @@ class NetworkView:
         found = self.batch
         for place in self.means:
             if place[0] == name:
-                found = _with(found, *place, self.means[place].expand_as(getattr(found.modalities[name], place[1])))
+                mean = self.means[place]
+                found = _with(found, *place, mean.expand(len(found), *mean.shape[1:]))
         return found
 
 
 def _inputs_of(part: Modality) -> list[str]:
     """Fields with values of the subjects, without presence masks."""
-    skipped = {*part.shared, "node_mask", "kept", "normalised", "flat"}
+    skipped = {*part.shared, "node_mask", "kept", "normalised", "flat", "where"}
     return [name for name, value in vars(part).items() if isinstance(value, Tensor) and name not in skipped]
+
+
+def _mean_volume(rows: ImageRows) -> Tensor | None:
+    """(1, n_channels, depth, height, width) the mean of the volumes, read one at a time; None without a volume."""
+    there = [] if rows.where is None else [at for at in rows.where.tolist() if at >= 0]
+    if rows.source is None or not there:
+        return None
+    total = torch.from_numpy(rows.source.read(there[:1])).clone()
+    for at in there[1:]:
+        total += torch.from_numpy(rows.source.read([at]))
+    return total / len(there)
 
 
 def _with(batch: Batch, name: str, key: str, value: Tensor) -> Batch:
     """Replace the tensor of one field; values computed from the old one are dropped."""
     if (name, key) == ("connectome", "edges"):
         return batch.with_connectome(batch.connectome.with_edges(value))
+    if (name, key) == ("image", "volume"):
+        return batch.with_image(replace(batch.image, volume=value, where=None, source=None))
     part = replace(batch.modalities[name], **{key: value})
     return replace(batch, modalities={**batch.modalities, name: part})

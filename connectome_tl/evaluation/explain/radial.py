@@ -15,7 +15,7 @@ from connectome_tl.training.closed_form.blocks import radial
 from connectome_tl.training.closed_form.fitted import RadialPart
 
 STEPS = 24
-_ROWS_AT_ONCE = 128
+ROWS_AT_ONCE = 128
 
 
 def integrated_gradients(
@@ -24,6 +24,7 @@ def integrated_gradients(
     baselines: tuple[Tensor, ...],
     extra: tuple[Tensor, ...] = (),
     steps: int = STEPS,
+    rows_at_once: int = ROWS_AT_ONCE,
 ) -> tuple[Tensor, ...]:
     """Attributions of `function(*inputs, *extra)` -> (n,), each of the shape of its input.
 
@@ -38,7 +39,7 @@ def integrated_gradients(
         additional_forward_args=extra or None,
         n_steps=steps,
         method="gausslegendre",
-        internal_batch_size=_ROWS_AT_ONCE,
+        internal_batch_size=rows_at_once,
     )
     return tuple(part.detach() for part in found)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import redirect_stderr
 from dataclasses import replace
 from io import StringIO
+from itertools import count
 
 import numpy as np
 
@@ -71,8 +72,10 @@ def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     if method == "mppca":
         from dipy.denoise.localpca import mppca
 
+        # A patch needs more voxels than there are volumes.
+        radius = next(radius for radius in count(2) if (2 * radius + 1) ** 3 > dwi.n_volumes)
         with np.errstate(invalid="ignore"):  # patches outside the mask have zero weight and give 0 / 0, corrected below
-            found = np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=2), dtype=np.float32)
+            found = np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=radius), dtype=np.float32)
         return replace(dwi, data=np.where(np.isfinite(found) & dwi.mask[..., None], found, dwi.data))
     from dipy.denoise.patch2self import patch2self
 

@@ -41,6 +41,7 @@ _WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed
 _FURTHER = 0.5  # of the median change of a shell that is added to it
 _SHELL = 3  # volumes of a shell that is moved as a whole
 _EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
+_BLOCK = 4096  # voxels
 _T = TypeVar("_T")
 _SMALL_MM = 1.0  # smaller initial motions are ignored
 
@@ -51,7 +52,7 @@ class Motion:
 
     Attributes:
         poses: (n_volumes, 4, 4) mm of the common frame to mm of the volume.
-        displacement: (n_volumes,) framewise displacement in mm; NaN for the first.
+        displacement: (n_volumes,) framewise displacement in mm; NaN for the first of each run.
         centre: (3,) mm, reference point of the translations.
     """
 
@@ -99,7 +100,7 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         if (wanted != widths).any():
             smooth, widths = _smoothed(dwi, wanted, n_threads), wanted
         found, noise = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
-        values, variances = shrunk(as_mm(found, centre), noise)
+        values, variances = shrunk(as_mm(found, centre), noise, dwi.runs)
         if not last:
             before = as_mm(poses, centre)
             lost = np.sqrt(np.einsum("vii->v", noise) / 6) > _LOST_MM
@@ -108,7 +109,7 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
         poses = poses @ np.linalg.inv(rest)
-    return Motion(poses, displacement(values, variances), centre)
+    return Motion(poses, displacement(values, variances, dwi.runs), centre)
 
 
 def _ahead(values: np.ndarray, before: np.ndarray, dwi: Dwi) -> np.ndarray:
@@ -145,21 +146,39 @@ def _round(
         last: whether the poses are final; else a few steps do.
     """
     each = range(dwi.n_volumes)
-    here = np.stack(_each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine), each, n_threads))
+    here = np.stack(
+        _each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine).astype(np.float32), each, n_threads)
+    )
     turned = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
     prior = covariance(dwi.bvals, turned)
-    level = noise_in(here[:, ground.near], prior)
-    targets = predictions(prior, level) @ here
-    first, second = (matrix @ here for matrix in of_halves(dwi.bvals, prior, level))
+    level = noise_in(here[:, ground.near].astype(float), prior)
+    targets = _product(predictions(prior, level), here)
+    first, second = (_product(matrix, here) for matrix in of_halves(dwi.bvals, prior, level))
     steps = STEPS if last else _EARLY_STEPS
 
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
-        slopes = slopes_of(targets[volume], ground, (first[volume], second[volume]))
+        target, *halves = (values[volume].astype(float) for values in (targets, first, second))
+        slopes = slopes_of(target, ground, (halves[0], halves[1]))
         pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
         return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
     return np.stack(found), np.stack(noise)
+
+
+def working_bytes(n_voxels: int, n_volumes: int, n_threads: int = 1) -> int:
+    """Peak memory of `estimate_motion` in addition to the data, for voxels of the whole grid."""
+    kept = 5 * 4  # five values per voxel and volume in single precision: smoothed, at the poses, three predictions
+    return n_voxels * (kept * n_volumes + 25 + 130 * n_threads)
+
+
+def _product(matrix: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A product that is computed in double and stored in single precision, (n_volumes, n_voxels) float32."""
+    out = np.empty((len(matrix), values.shape[1]), dtype=np.float32)
+    for start in range(0, values.shape[1], _BLOCK):
+        part = slice(start, start + _BLOCK)
+        out[:, part] = matrix @ values[:, part]
+    return out
 
 
 def _smoothed(dwi: Dwi, widths: np.ndarray, n_threads: int) -> list[np.ndarray]:

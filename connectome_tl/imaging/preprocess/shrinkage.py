@@ -1,7 +1,7 @@
 """Shrink estimated head positions by their estimation noise.
 
 Volumes of high b-value have little signal, so that their estimated poses are noisy. The noise is known from the fit.
-The distribution of true motion is estimated from all volumes: a random walk for drift and lasting changes, plus a
+The distribution of true motion is estimated from all volumes: walks for drift and lasting changes (`walk`), plus a
 mixture of normal distributions of many widths (adaptive shrinkage, Stephens 2017, doi:10.1093/biostatistics/kxw041).
 The result is the posterior mean: noise is shrunk, and jumps that noise does not explain are preserved.
 """
@@ -12,9 +12,9 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 from scipy.special import erf
 
-_WIDTHS = np.array([0.0, 0.02, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8])  # mm
+from connectome_tl.imaging.preprocess.walk import WIDTHS, first_of_runs, walked
+
 _STEPS = 200
-_ANYWHERE_MM = 30.0  # standard deviation of the start of the walk
 _AT_REST = 2.0  # prior weight of the smallest width, in volumes
 # radius for the conversion of rotations to mm (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018)
 RADIUS_MM = 50.0
@@ -34,21 +34,22 @@ def as_poses(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return poses
 
 
-def shrunk(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def shrunk(values: np.ndarray, noise: np.ndarray, runs: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means and variances of noisy values.
 
     Args:
         values: (n, 6) mm, as `as_mm`. noise: (n, 6, 6) covariance of their errors.
+        runs: (n,) number of each volume's run; None for one run.
 
     Returns:
         Means and variances of what the true values may be, (n, 6) each.
     """
-    centre = _walk(values, np.einsum("vii->vi", noise))
+    centre = walked(values, np.einsum("vii->vi", noise), runs)
     off = values - centre
-    n, k = len(values), len(_WIDTHS)
+    n, k = len(values), len(WIDTHS)
     level = np.empty((n, k))
     means, variances = np.empty((n, k, 6)), np.empty((n, k, 6))
-    for j, width in enumerate(_WIDTHS):
+    for j, width in enumerate(WIDTHS):
         whole = noise + width**2 * np.eye(6)
         solved = np.linalg.solve(whole, off[..., None])[..., 0]
         level[:, j] = -0.5 * (np.einsum("vi,vi->v", off, solved) + np.linalg.slogdet(whole)[1])
@@ -70,40 +71,14 @@ def shrunk(values: np.ndarray, noise: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return mean + centre, spread
 
 
-def _walk(values: np.ndarray, noise: np.ndarray) -> np.ndarray:
-    """Most likely random walk, (n, 6), given values with independent errors.
+def displacement(values: np.ndarray, variances: np.ndarray, runs: np.ndarray | None = None) -> np.ndarray:
+    """Framewise displacement in mm, (n,): expected sum of absolute changes of the six parameters.
 
-    The standard deviations of its steps and of deviations from it maximise the likelihood.
-
-    Args:
-        noise: (n, 6) variances of the errors.
-    """
-    n = len(values)
-    order = np.arange(n)
-    walked = np.minimum(order[:, None], order) + 1.0
-    best, path = -np.inf, np.zeros_like(values)
-    for step in _WIDTHS[:-3]:
-        for around in _WIDTHS:
-            prior = step**2 * walked + _ANYWHERE_MM**2
-            likelihood, found = 0.0, np.empty_like(values)
-            for k in range(values.shape[1]):
-                whole = prior + np.diag(noise[:, k] + around**2)
-                root = np.linalg.cholesky(whole)
-                half = np.linalg.solve(root, values[:, k])
-                likelihood -= 0.5 * float(half @ half) + float(np.log(np.diag(root)).sum())
-                found[:, k] = prior @ np.linalg.solve(root.T, half)
-            if likelihood > best:
-                best, path = likelihood, found
-    return path
-
-
-def displacement(values: np.ndarray, variances: np.ndarray) -> np.ndarray:
-    """Framewise displacement in mm, (n,): expected sum of absolute changes of the six parameters; NaN for the first.
-
-    Power et al. 2012 (doi:10.1016/j.neuroimage.2011.10.018).
+    NaN for the first volume of each run (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018).
     """
     change, sd = np.diff(values, axis=0), np.sqrt(variances[1:] + variances[:-1])
     sure = sd < 1e-9
     scaled = change / np.where(sure, 1.0, sd)
     unsure = sd * np.sqrt(2 / np.pi) * np.exp(-(scaled**2) / 2) + change * erf(scaled / np.sqrt(2))
-    return np.concatenate([[np.nan], np.where(sure, np.abs(change), unsure).sum(axis=1)])
+    found = np.concatenate([[np.nan], np.where(sure, np.abs(change), unsure).sum(axis=1)])
+    return np.where(first_of_runs(len(values), runs), np.nan, found)

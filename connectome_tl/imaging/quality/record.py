@@ -138,7 +138,7 @@ def _numbers(
     found["n_volumes_flagged"] = float(bad.sum() + empty.sum())
     if np.isfinite(alike).any():
         found["neighbour_correlation"] = float(np.nanmean(alike))
-    if motion is not None and dwi.n_volumes > 1:
+    if motion is not None and np.isfinite(motion.displacement).any():
         found["mean_fd"] = round(float(np.nanmean(motion.displacement)), 4)
         found["max_fd"] = round(float(np.nanmax(motion.displacement)), 4)
     return found

@@ -22,8 +22,12 @@ _GROUP_GAP = 0.35  # between groups of volumes of one b-value, in log signal
 _IN_GROUP = 0.15  # standard deviation within such a group at most
 _GROUP_SIZE = 3
 _SHIFTS = (-2, -1, 1, 2)
+_OTHER_B = 100.0  # s/mm2 between b-values that differ
+_TENSOR_B = 1600.0  # up to here, or in the lowest shell, tensors are fitted to the directions
 _N_VOXELS = 2000
 _DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the present table
+_EXPLAINS_MORE, _EXPLAINS_LITTLE = 2.0, 0.02  # share of variance: times the present table's; that of a wrong table
+_DARKEST = 0.02  # of the unweighted signal; less is noise
 _BACKFITS = 10
 
 
@@ -99,8 +103,15 @@ def _fitted(logs: np.ndarray, bvals: np.ndarray, directions: np.ndarray) -> np.n
 
 
 def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None:
-    """Detect a table that matches the signal only if shifted by a few volumes."""
-    found = {0: _left(logs, dwi, used, 0)} | {k: _left(logs, dwi, used, k) for k in _SHIFTS}
+    """Detect a table that matches the signal only if shifted by a few volumes.
+
+    Only volumes that have another b-value in a shifted table can tell, so that a long scan hides nothing.
+    """
+    others = [np.abs(np.roll(dwi.bvals, shift) - dwi.bvals)[used] > _OTHER_B for shift in _SHIFTS]
+    telling = np.logical_or.reduce(others)
+    if not telling.any():
+        return None
+    found = {k: _left(logs, dwi, used, k, telling) for k in (0, *_SHIFTS)}
     best = min(found, key=lambda k: (found[k], abs(k)))
     if best == 0 or found[0] < _TABLE_WRONG or found[best] * _SURE_TABLE > found[0]:
         return None
@@ -114,9 +125,9 @@ def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None
     )
 
 
-def _left(logs: np.ndarray, dwi: Dwi, used: np.ndarray, shift: int) -> float:
+def _left(logs: np.ndarray, dwi: Dwi, used: np.ndarray, shift: int, telling: np.ndarray) -> float:
     bvals, directions = np.roll(dwi.bvals, shift), np.roll(dwi.directions, shift, axis=0)
-    off = logs[used] - _fitted(logs[used], bvals[used], directions[used])
+    off = (logs[used] - _fitted(logs[used], bvals[used], directions[used]))[telling]
     return float(np.sqrt(np.mean(np.minimum(off**2, 1.0))))
 
 
@@ -167,24 +178,29 @@ def _split(values: np.ndarray) -> list[np.ndarray]:
 
 def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     """Detect directions that match the signal better if shifted by a few volumes, with unchanged b-values."""
-    weighted = used[(~dwi.is_b0)[used] & (dwi.bvals[used] <= 1600)]
+    weighted = used[~dwi.is_b0[used]]
+    weighted = weighted[dwi.bvals[weighted] <= max(_TENSOR_B, dwi.bvals[weighted].min(initial=np.inf) + _OTHER_B)]
     if len(weighted) < 12:
         return None
     inside = dwi.data[dwi.mask][:, weighted].astype(float)
     unweighted = dwi.data[dwi.mask][:, np.intersect1d(used, np.flatnonzero(dwi.is_b0))].mean(axis=1)
-    base = unweighted.clip(1e-12)[:, None]
-    signal = np.log(np.maximum(inside, 1e-3 * base)) - np.log(base)
-    signal /= dwi.bvals[weighted]
+    attenuation = np.maximum(inside / unweighted.clip(1e-12)[:, None], _DARKEST)
+    signal = np.log(attenuation) / dwi.bvals[weighted]
     signal -= signal.mean(axis=1, keepdims=True)
     clear = unweighted > 0.3 * np.median(unweighted)
-    spread = np.where(clear, signal.var(axis=1), 0.0)
+    # In dark voxels, as of fluid, the logarithm varies by noise.
+    spread = np.where(clear, attenuation.mean(axis=1) ** 2 * signal.var(axis=1), 0.0)
     best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3), 1)]
     found = {shift: _misfit(signal[best], np.roll(dwi.directions[weighted], shift, axis=0)) for shift in (0, *_SHIFTS)}
     shift = min(found, key=lambda k: found[k])
     ratio = found[shift] / max(found[0], 1e-30)
-    if shift == 0 or ratio > _DIRECTIONS_WRONG:
+    by_chance = 5 / (len(weighted) - 1)  # of the variance, by directions that have nothing to do with the signal
+    total = max(float((signal[best] ** 2).sum()), 1e-30)
+    present, moved = (1 - found[k] / total - by_chance for k in (0, shift))
+    # Noise is most of the misfit at high b-values, where the share of the variance that a table explains still tells.
+    sure = ratio < _DIRECTIONS_SURE or moved > _EXPLAINS_MORE * max(present, _EXPLAINS_LITTLE)
+    if shift == 0 or (ratio > _DIRECTIONS_WRONG and not sure):
         return None
-    sure = ratio < _DIRECTIONS_SURE
     return Problem(
         f"the b-vectors {'are' if sure else 'may be'} shifted by {_volumes(shift)} against the images",
         expected="tensors that fit with the table unchanged",

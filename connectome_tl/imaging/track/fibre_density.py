@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, vstack
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.track.orientation_field import half_sphere, order_of
@@ -20,7 +20,8 @@ from connectome_tl.imaging.track.reconstruction import Orientations, harmonics
 _LOBES = 3  # of one voxel
 _APART = np.cos(np.radians(35.0))  # smallest angle between separable lobes of order 8
 _PENALTY = 0.01  # of a weight that is far from the mean, relative to the data; .003 to .3 do equally well
-_BLOCK = 20_000
+_BLOCK = 20_000  # voxels
+_AT_ONCE = 10_000  # streamlines
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,7 +101,15 @@ def streamline_weights(
 
 
 def _lengths(streamlines: list[np.ndarray], fixels: Fixels, affine: np.ndarray) -> csr_array:
-    """Length in mm of each streamline within each fixel, (n_streamlines, n_fixels)."""
+    """Length in mm of each streamline within each fixel, (n_streamlines, n_fixels).
+
+    Computed for some streamlines at a time, since their steps take several times as much memory as the result.
+    """
+    parts = [streamlines[at : at + _AT_ONCE] for at in range(0, max(len(streamlines), 1), _AT_ONCE)]
+    return vstack([_lengths_of_some(part, fixels, affine) for part in parts], format="csr")
+
+
+def _lengths_of_some(streamlines: list[np.ndarray], fixels: Fixels, affine: np.ndarray) -> csr_array:
     inverse = np.linalg.inv(affine)
     points = np.concatenate([np.zeros((0, 3)), *streamlines])
     of_point = np.repeat(np.arange(len(streamlines)), [len(line) for line in streamlines])

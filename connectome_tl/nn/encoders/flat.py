@@ -17,7 +17,6 @@ class FlatEdgeEncoder(Branch):
     """Upper-triangle edges through dense layers without bias, normalised, ReLU (He et al. 2020)."""
 
     atlas_bound = True
-    skips_absent = True
 
     def __init__(self, settings: FlatEncoder, sizes: Sizes) -> None:
         super().__init__()
@@ -28,6 +27,7 @@ class FlatEdgeEncoder(Branch):
         self.layers = nn.ModuleList(nn.Linear(a, b, bias=False) for a, b in itertools.pairwise(widths))
         self.norms = nn.ModuleList(norm_layer(settings.norm, b) for b in widths[1:])
         self.dropout = SharedDropout(settings.dropout)
+        self.skips_absent = settings.norm == "batch"
 
     def forward(self, rows: ConnectomeRows) -> Encoded:
         h = torch.cat([rows.upper, rows.regional.flatten(1)], dim=1)
@@ -39,13 +39,12 @@ class FlatEdgeEncoder(Branch):
 class DenseEncoder(Branch):
     """One dense layer on the encoded covariates."""
 
-    skips_absent = True
-
     def __init__(self, settings: ClinicalEncoder, sizes: Sizes) -> None:
         super().__init__()
         self.width = settings.width
         self.linear = nn.Linear(sizes["n_columns"], settings.width, bias=False)
         self.norm = norm_layer(settings.norm, settings.width)
+        self.skips_absent = settings.norm == "batch"
 
     def forward(self, rows: ClinicalRows) -> Encoded:
         return Encoded(torch.relu(self.norm(self.linear(rows.values))))

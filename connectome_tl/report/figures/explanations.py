@@ -200,9 +200,9 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
         axes.axvline(0, color=INK, lw=0.6)
         axes.set_yticks(rows, [clean(items[i].name, 22) for i in chosen], fontsize=6.8)
         axes.grid(visible=False, axis="y")
-        reach = max(abs(value) for value in values)
         low, high = min(0.0, *values), max(0.0, *values)
-        axes.set_xlim(low - (0.16 * reach if low < 0 else 0), high + 0.16 * reach)
+        room = 0.2 * (high - low)  # for the share next to the longest bar
+        axes.set_xlim(low - (room if low < 0 else 0), high + (room if high > 0 else 0))
         for row, i in zip(rows, chosen, strict=True):
             p = items[i].p
             share = f"{items[i].stability:.0%}" if np.isfinite(items[i].stability) else ""

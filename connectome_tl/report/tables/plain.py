@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -208,6 +208,18 @@ def _missing_cell(one: MissingOutcomes | None) -> str:
         return UNDEFINED
     observed, weighted, worst, best = map(number, (one.complete_cases, one.weighted, one.worst_case, one.best_case))
     return f"{observed}; {weighted}; {worst} to {best}"
+
+
+def lettered(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:
+    """The rows with a letter for each different text of the last column, and the texts by letter."""
+    letters = {text: _letter(i) for i, text in enumerate(dict.fromkeys(row[-1] for row in rows))}
+    return [(*row[:-1], letters[row[-1]]) for row in rows], [(letter, text) for text, letter in letters.items()]
+
+
+def _letter(number: int) -> str:
+    """a to z, then aa, ab, ..."""
+    first, last = divmod(number, 26)
+    return (_letter(first - 1) if first else "") + chr(ord("a") + last)
 
 
 def permutation_rows(record: RunRecord) -> list[Row]:

@@ -62,7 +62,7 @@ class StudyFacts:
 
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
-    """Sentences for the methods section of a paper."""
+    """Paragraphs for the methods section of a paper: data and model, stages, baselines, evaluation."""
     n, noun = facts.sizes["target"], facts.noun
     what = f"Clinical covariates of {n} {noun}"
     if "connectome" in facts.modalities:
@@ -73,21 +73,21 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
         what += " and volumes" * _sees_volumes(settings, facts)
     elif _sees_volumes(settings, facts):
         what = f"Volumes of {n} {noun}"
-    sentences = [
-        f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}.",
-        *facts.origins,
-        *_model(settings, facts),
-        *_stages(settings, facts),
-        *(_volumes(settings) if _sees_volumes(settings, facts) else ()),
-        *_baselines(settings, facts),
-        *_features(settings),
-        _splits(settings, facts),
-        *_tuning(settings),
-        *_learning_curve(settings),
-        _recalibration(settings, tasks),
-        *_judgement(tasks),
-    ]
-    return " ".join(sentences)
+    about = f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}."
+    paragraphs = (
+        [about, *facts.origins, *_model(settings, facts)],
+        [*_stages(settings, facts), *(_volumes(settings) if _sees_volumes(settings, facts) else ())],
+        _baselines(settings, facts),
+        [
+            *_features(settings),
+            _splits(settings, facts),
+            *_tuning(settings),
+            *_learning_curve(settings),
+            _recalibration(settings, tasks),
+            *_judgement(tasks),
+        ],
+    )
+    return "\n\n".join(" ".join(sentences) for sentences in paragraphs if sentences)
 
 
 def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
@@ -142,7 +142,7 @@ def _tuning(settings: StudySettings) -> list[str]:
     return [
         f"For each outer fold, {listed(list(tuned.folds[0].settings))} were chosen by {tuned.trials} completed trials "
         f"of {how} (Optuna), by {names} of {tuned.task} on the inner folds of its training rows; elsewhere in "
-        "this paragraph these settings have their values before the search. Controls used the same settings, "
+        "this section these settings have their values before the search. Controls used the same settings, "
         "baselines those of the study. Permutation tests did not repeat the search."
     ]
 
@@ -191,7 +191,7 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
         scaled = "; without an earlier stage they fit their own feature steps" * (stages.finetune.scaling == "parent")
         found.append(
             "Controls without a stage start from the weights of the remaining earlier stage or, if there is none, from "
-            f"random ones, and are otherwise identical, with the same number of steps{scaled}. Learning rates of "
+            f"initial ones, and are otherwise identical, with the same number of steps{scaled}. Learning rates of "
             "parts, frozen parts and penalties on the distance to earlier weights apply only to transferred weights; "
             "others are trained at the full rate."
         )

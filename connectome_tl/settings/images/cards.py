@@ -16,8 +16,9 @@ class WeightsCard(Settings):
     """Contents of `NAME.card.yaml` beside the weight file `NAME.pth` or `NAME.safetensors`.
 
     Args:
-        source: origin of the weights, for the methods section of a paper.
-        image: keys of `image` that a study with these weights must have, such as voxel size and normalisation.
+        source: origin of the weights; kept beside them in the run folder.
+        image: keys of `image` that determine grids, such as voxel size and normalisation, with the values that a study
+            with these weights must have.
     """
 
     source: str = ""
@@ -26,11 +27,16 @@ class WeightsCard(Settings):
     @field_validator("image")
     @classmethod
     def _are_image_settings(cls, image: dict[str, Any]) -> dict[str, Any]:
+        known = set(ImageSettings.model_fields) - ImageSettings.TRAINING
+        unknown = sorted(set(image) - known)
+        if unknown:
+            raise ValueError(f"{', '.join(unknown)}: not settings of a grid, which are {', '.join(sorted(known))}")
         ImageSettings.model_validate(image)
         return image
 
     def differences(self, used: ImageSettings) -> list[str]:
         """Keys whose values differ, as `key: value, not value`."""
         wanted = ImageSettings.model_validate(self.image)
-        pairs = [(key, getattr(wanted, key), getattr(used, key)) for key in self.image]
+        names = {key: "shape3" if key == "size" else key for key in self.image}
+        pairs = [(key, getattr(wanted, name), getattr(used, name)) for key, name in names.items()]
         return [f"{key}: {asked}, not {given}" for key, asked, given in pairs if asked != given]

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.settings.base import Settings, given_of
 from connectome_tl.settings.encoders import Count, Probability
 from connectome_tl.settings.images.descent import Descent, NonNegative, Positive
 
@@ -39,12 +39,11 @@ class VoxelContrast(Settings):
 
     @model_validator(mode="after")
     def _within_has_no_bank(self) -> VoxelContrast:
-        usual = type(self).model_fields
-        unused = [
-            name for name in ("bank", "momentum", "size") if getattr(self, name) not in (usual[name].default, "none")
-        ]
+        unused = [name for name in given_of(self, ("bank", "momentum", "size")) if getattr(self, name) != "none"]
         if self.scope == "within" and unused:
-            raise ValueError(f"scope: within compares voxels of one volume and has no use for {', '.join(unused)}")
+            raise ValueError(
+                f"{', '.join(unused)} has no effect with scope: within, which compares voxels of one volume"
+            )
         return self
 
 

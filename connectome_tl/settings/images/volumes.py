@@ -75,6 +75,9 @@ class ImageSettings(Settings):
             Predictions are made in float32 on the CPU.
     """
 
+    TRAINING: ClassVar[frozenset[str]] = frozenset({"augment", "flip_test", "precision", "spread", "embedding"})
+    """Settings that do not affect grids."""
+
     grid: Literal["isotropic", "zoom", "raw"] = "isotropic"
     size: Size | tuple[Size, Size, Size] = 64
     voxel: Positive = 2.5
@@ -99,10 +102,7 @@ class ImageSettings(Settings):
     def gridding(self) -> ImageSettings:
         """The settings that affect grids, used as the key of their cache."""
         rest = ImageSettings()
-        return self.model_copy(
-            update={"augment": rest.augment, "flip_test": rest.flip_test, "precision": rest.precision,
-                    "spread": rest.spread, "embedding": None}
-        )  # fmt: skip
+        return self.model_copy(update={name: getattr(rest, name) for name in self.TRAINING})
 
     def describe(self) -> str:
         """A sentence for the methods section."""

@@ -19,8 +19,7 @@ class VolumeMap(Record):
         agreement: mean rank correlation between the mean maps of the folds.
         randomised: rank correlation of the mean map with that of a network with random weights (first fold).
         file: file of the mean map.
-        is_one_space: whether the grids of all subjects have the same place in the space of their images, so that the
-            mean map is in that space.
+        is_one_space: whether the grids of all subjects, at least two, have the same place in the space of their images.
     """
 
     task: str

@@ -43,8 +43,9 @@ class WithReplay(Objective):
         source, goal = seen(model, batches[SOURCE]), targets.get(SOURCE)
         if goal is not None and self.replay:
             terms["replay"] = self.replay * multi_task_loss(source.outputs, goal, self.outcomes)
-        name, term = self.added(model, batches[TRAIN], source)
-        terms[name] = self.weight * term
+        if len(source.embedding):
+            name, term = self.added(model, batches[TRAIN], source)
+            terms[name] = self.weight * term
         return terms
 
     def added(self, model: OutcomeModel, pool: Batch, source: Seen) -> tuple[str, Tensor]:
@@ -55,4 +56,5 @@ class WithReplay(Objective):
 def seen(model: OutcomeModel, batch: Batch) -> Seen:
     """Embedding and outputs of a batch, with one pass through each branch."""
     encoded = model.encode(batch)
-    return Seen(encoded["connectome"].embedding, model.outputs(model.fusion(encoded, batch.present)))
+    embedding = encoded["connectome"].embedding[batch.present["connectome"]]
+    return Seen(embedding, model.outputs(model.fusion(encoded, batch.present)))

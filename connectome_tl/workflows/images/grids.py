@@ -133,14 +133,14 @@ def _with_weights(study: StudySettings, home: Path, folder: Path) -> ModelSettin
         source = home / encoder.weights
         if source.stem == encoder.weights_hash:  # settings of a run, which name its copy of the file
             return encoder.model_copy(update={"weights": str(source.resolve())})
-        _check_card(source, study.image)
+        card = _check_card(source, study.image)
         number = file_hash(source)
         file = (folder / WEIGHTS / f"{number}.safetensors").resolve()
         report = file.with_suffix(".json")
         if not report.is_file():
             from connectome_tl.training.networks.weights import keep_as_safetensors
 
-            write_json(report, _checked(encoder, keep_as_safetensors(source, file), source.name))
+            write_json(report, {**_checked(encoder, keep_as_safetensors(source, file), source.name), "source": card})
         return encoder.model_copy(update={"weights": str(file), "weights_hash": number})
 
     return model.model_copy(
@@ -148,12 +148,13 @@ def _with_weights(study: StudySettings, home: Path, folder: Path) -> ModelSettin
     )
 
 
-def _check_card(weights: Path, used: ImageSettings) -> None:
-    """Check the study's volumes against the card beside a weight file, if there is one."""
+def _check_card(weights: Path, used: ImageSettings) -> str:
+    """Check the study's volumes against the card beside a weight file, if there is one; returns its source."""
     card = weights.with_suffix(CARD)
     if not card.is_file():
-        return
-    found = load_settings(card, WeightsCard).differences(used)
+        return ""
+    known = load_settings(card, WeightsCard)
+    found = known.differences(used)
     if found:
         raise DataError(
             "the volumes of the study are not prepared as the weights require",
@@ -162,6 +163,7 @@ def _check_card(weights: Path, used: ImageSettings) -> None:
             file=card,
             remedy="Set these keys of image in study.yaml, or correct the card.",
         )
+    return known.source
 
 
 def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:

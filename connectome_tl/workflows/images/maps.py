@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
@@ -52,7 +53,8 @@ def map_volumes(
     Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the model is not above
     chance. Maps of subjects are in the space of the subject's image. Mean maps are meaningful only if the volumes are
     registered to one template and their grids have `image.centre: image` (or `image.grid: zoom` or `raw`); they then
-    are in the space of that template.
+    are in the space of that template. Maps of single subjects and the page, which shows the mean volume of the mapped
+    subjects, are personal data.
 
     Args:
         model: a model of the run with a network on volumes alone.
@@ -71,6 +73,7 @@ def map_volumes(
     splits = SplitPlan.load(folder / "split_plan.json")
     store, noise, device = FitStore(folder / "models"), noise or NoiseMap(), device_again(study.device)
     with Steps(shown=show_progress) as steps, claim(folder):
+        shutil.rmtree(folder / FOLDER, ignore_errors=True)  # maps of another model or of other subjects
         with steps.step("reading cohorts"):
             cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
         tasks = tasks_of(study, cohorts)
@@ -130,9 +133,7 @@ def _write(
         write_volume(out / file, values.astype(np.float32), affine)
     is_one_space, mean = _is_one_space(affines), maps.mean(axis=0).astype(np.float32)
     path = write_volume(out / f"{task}_{kind}.nii.gz", mean, _mean_affine(folds))
-    space = (
-        "image space shared by all subjects" if is_one_space else "grids centred on each head, without a common space"
-    )
+    space = f"grids at {'one place' if is_one_space else 'different places'} in the images of the subjects"
     write_sidecar(path, settings=study.decisive, seed=study.seed, Space=space, Kind=kind, Outcome=task)
     areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
     made = VolumeMap(
@@ -149,7 +150,7 @@ def _write(
 
 
 def _is_one_space(affines: np.ndarray) -> bool:
-    return bool(np.abs(affines - affines[0]).max() < _APART)
+    return len(affines) > 1 and bool(np.abs(affines - affines[0]).max() < _APART)
 
 
 def _mean_affine(folds: Sequence[FoldMaps]) -> np.ndarray:

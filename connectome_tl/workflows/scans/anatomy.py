@@ -31,8 +31,8 @@ def read_anatomical(
     rough: Callable[[Volume], np.ndarray] | None = None,
     *,
     extract: Callable[[Volume], np.ndarray] | None = None,
-) -> Volume:
-    """The anatomical image, 0 outside the brain mask (that of the folder, if available).
+) -> tuple[Volume, np.ndarray]:
+    """The anatomical image, 0 outside the brain mask (that of the folder, if available), and the mask.
 
     Args:
         rough: function that computes a rough mask, (x, y, z) bool, if the folder has none; without it the image must
@@ -53,7 +53,7 @@ def read_anatomical(
         brain = extract(image)
     else:
         brain = brain_mask(image, near=None if rough is None else rough(image))
-    return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file)
+    return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file), brain
 
 
 def template_labels(

@@ -27,7 +27,7 @@ from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.prefix import prefixed
 from connectome_tl.workflows.scans.report import set_beside
-from connectome_tl.workflows.scans.result import Plan, stamps_of
+from connectome_tl.workflows.scans.result import STAMP, Plan, stamps_of, status_of
 from connectome_tl.workflows.scans.scan import Done, finished_scans
 
 _HEAD = """\
@@ -167,9 +167,10 @@ def origin_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
             f"The networks of {settings.name} were made from {' and '.join(settings.images)} images of {n} by "
             f"connectome_tl (morphometric {settings.network})."
         )
-    raw = sum(bool(stamps_of(item.warnings)) for item in done)
+    status = status_of(False, settings)
+    raw = sum(status in item.warnings for item in done)
     state = {0: "preprocessed", len(done): "raw"}.get(raw, f"partly raw ({raw} of {len(done)})")
-    corrected = "" if not raw else "; susceptibility, eddy currents and motion within volumes were not corrected"
+    corrected = "" if not raw else f"; {status.removeprefix(f'{STAMP}: ')}"
     tracking = settings.tracking
     return (
         f"The connectomes of {settings.name} were made from {state} diffusion MRI of {n} by connectome_tl "

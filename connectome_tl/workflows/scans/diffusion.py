@@ -23,7 +23,7 @@ from connectome_tl.imaging.read.joined import read_runs
 from connectome_tl.imaging.read.runs import phases_of
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
-from connectome_tl.imaging.register.sides import refuse_mirrored
+from connectome_tl.imaging.register.sides import likeness_to_anatomy
 from connectome_tl.imaging.register.warps import Warp, both_ways, carry_image, carry_labels
 from connectome_tl.imaging.track.fibre_density import streamline_weights
 from connectome_tl.imaging.track.free_water import fit_free_water
@@ -45,7 +45,7 @@ from connectome_tl.workflows.scans.files import numbers_of, write_scan
 from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment, without_distortion
 from connectome_tl.workflows.scans.result import UNLIKE_PHASES, Made, Plan, ScanResult, status_of
 from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
-from connectome_tl.workflows.scans.template import contrast_note, contrast_of, space_of
+from connectome_tl.workflows.scans.template import contrast_of, space_of, template_notes
 
 
 def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mapping[str, str]) -> Made:
@@ -63,7 +63,8 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     step = plan.step(scan.name)
     step("reading")
     dwi, quality = _diffusion(scan, plan, warnings)
-    anatomy = cache(partial(_anatomy, scan, dwi, plan))
+    scores: dict[str, float] = {}
+    anatomy = cache(partial(_anatomy, scan, dwi, plan, scores))
     segmentation = cache(lambda: segment(scan, plan, anatomy()[0]))
     step("labels")
     transforms: dict[str, Warp] = {}
@@ -94,7 +95,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
         passed=density_map(streamlines, dwi.mask.shape, dwi.affine), quality=quality,
         gate=gate, weights=weights,
         principal=maps.principal, anatomical=None if seen is None else _seen_in(dwi, *seen),
-        orientations=orientations, transforms=transforms,
+        orientations=orientations, transforms=transforms, scores=scores,
     )  # fmt: skip
     return Made(tuple(write_scan(found, plan, inputs)), numbers_of(found), found.warnings)
 
@@ -138,17 +139,18 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
     return dwi, quality
 
 
-def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings]) -> tuple[Volume, Warp]:
-    """The brain in the anatomical image, and the map from the diffusion data to it."""
+def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], scores: dict[str, float]) -> tuple[Volume, Warp]:
+    """The brain in the anatomical image, and the map from the diffusion data to it; `scores` receives its likeness."""
     b0, settings = _mean_b0(dwi), plan.settings.registration
 
     def rough(head: Volume) -> np.ndarray:
         back = Warp(np.linalg.inv(register_affine(b0, head, settings, rigid=True).affine))
         return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
 
-    brain = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
+    brain, _ = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
     to_anatomical = register_affine(b0, brain, settings, rigid=True)
-    refuse_mirrored(b0, brain, to_anatomical, settings)
+    likeness = likeness_to_anatomy(b0, brain, to_anatomical, settings)
+    scores["anatomy_likeness"] = round(likeness, 4)
     return brain, to_anatomical
 
 
@@ -195,8 +197,7 @@ def _parcels(
         raise MissingInputError(
             "there is no parcellation and no image to register a template with", subject=scan.name, file=scan.dwi
         )
-    note = contrast_note(scan, chosen)
-    warnings += [] if note is None else [note]
+    warnings += template_notes(scan, chosen, plan.ages)
     anatomical, to_anatomical = anatomy()
     spaces = f"from-{space_of(chosen)}_to-{contrast_of(scan.anatomical) or 'anat'}"
     return template_labels(

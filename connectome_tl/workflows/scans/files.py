@@ -101,6 +101,6 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
         "density": float((upper > 0).mean()) if upper.size else 0.0,
         "share_assigned": account.edges / max(account.total, 1),
     }
-    numbers |= found.quality.numbers
+    numbers |= {**found.quality.numbers, **found.scores}
     numbers |= {} if found.gate is None else found.gate.numbers()
     return dict(sorted(numbers.items()))  # in the order of the stored file, so that a rerun writes the same page

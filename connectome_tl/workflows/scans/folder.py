@@ -35,7 +35,7 @@ from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
-from connectome_tl.workflows.scans.template import contrast_note
+from connectome_tl.workflows.scans.template import template_notes
 
 _NOT_BIDS = (  # names that BIDS does not define
     *(
@@ -132,12 +132,12 @@ def process_folder(
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
             left.unlink(missing_ok=True)
         found = _write_head(plan, inventory, scans)
+    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     for line in found:
         if tell is not None:
             tell(f"Found: {line}")
     if tell is not None and ready:
         tell(forecast(plan, ready, n_workers))
-    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
     done: list[Done] = []
     turned = 0
     for through, (name, result) in enumerate(process_scans(ready, plan, n_workers), 1):
@@ -269,9 +269,13 @@ def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[S
     )
     write_text(out / ".bidsignore", "".join(f"{name}\n" for name in _NOT_BIDS))
     write_text(out / "settings.yaml", dump_settings(settings))
-    notes = [(scan, contrast_note(scan, plan.templates.get(scan.name))) for scan in scans if scan.parcellation is None]
+    unlabelled = [scan for scan in scans if scan.parcellation is None]
     found = [*inventory.problems, *(problem for scan in scans for problem in scan.problems)]
-    found += [Problem(note, subject=scan.name) for scan, note in notes if note is not None]
+    found += [
+        Problem(note, subject=scan.name)
+        for scan in unlabelled
+        for note in template_notes(scan, plan.templates.get(scan.name), plan.ages)
+    ]
     lines = [str(problem) for problem in found]
     write_text(out / "inventory.txt", "\n".join(lines or ["no problems found"]) + "\n")
     return lines

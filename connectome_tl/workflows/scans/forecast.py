@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import prod
 from pathlib import Path
 
+from connectome_tl.imaging.preprocess.motion import working_bytes
 from connectome_tl.imaging.read.headers import shape_of
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.plurals import counted
@@ -17,7 +18,7 @@ from connectome_tl.workflows.scans.result import Plan
 _PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
 _MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
 _PER_STREAMLINE, _REGISTRATION = 4.0e-4, 60.0
-_BYTES_PER_VALUE, _BYTES_AT_LEAST = 24, 600e6
+_BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE, _BYTES_AT_LEAST = 24, 350, 3000, 600e6
 
 
 def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> list[str]:
@@ -55,26 +56,29 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
 def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
     """Seconds on one core, and peak memory in bytes."""
     settings = plan.settings
-    images = [run.image for run in scan.runs] if isinstance(settings, ConnectomesSettings) else [scan.anatomical]
-    size = sum(map(_size, images))
     seconds = 0.0 if scan.parcellation is not None and scan.parcellation_in == "dwi" else _REGISTRATION
-    if isinstance(settings, ConnectomesSettings):
-        steps = settings.preprocessing
-        each = _REST
-        if not scan.preprocessed:
-            each += _PER_VALUE[steps.denoise] + (_MOTION if steps.motion == "rigid" else 0.0)
-            each += 0.0 if steps.gibbs == "none" else _GIBBS
-        seconds += each * size + _PER_STREAMLINE * settings.tracking.n_streamlines
-    return seconds, _BYTES_AT_LEAST + _BYTES_PER_VALUE * size
+    if not isinstance(settings, ConnectomesSettings):
+        return seconds, _BYTES_AT_LEAST + _BYTES_PER_VALUE * prod(_shape(scan.anatomical))
+    shapes = [_shape(run.image) for run in scan.runs]
+    n_voxels = max((prod(shape[:3]) for shape in shapes), default=0)
+    n_volumes = sum(prod(shape[3:]) for shape in shapes)
+    steps, size, n_streamlines = settings.preprocessing, n_voxels * n_volumes, settings.tracking.n_streamlines
+    each, held = _REST, _BYTES_PER_VALUE * size + _BYTES_PER_VOXEL * n_voxels + _BYTES_PER_STREAMLINE * n_streamlines
+    if not scan.preprocessed:
+        each += _PER_VALUE[steps.denoise] + (0.0 if steps.gibbs == "none" else _GIBBS)
+        if steps.motion == "rigid":
+            each += _MOTION
+            copies = 1 if steps.denoise == steps.gibbs == "none" else 2  # of the data, of four bytes each
+            held = max(held, 4 * copies * size + working_bytes(n_voxels, n_volumes, plan.n_threads))
+    return seconds + each * size + _PER_STREAMLINE * n_streamlines, _BYTES_AT_LEAST + held
 
 
-def _size(image: Path | None) -> int:
-    """Number of values of an image, from its header; 0 if it cannot be read, which is reported later."""
+def _shape(image: Path | None) -> tuple[int, ...]:
+    """Shape of an image, from its header; (0,) if it cannot be read, which is reported later."""
     try:
-        shape = shape_of(image) if image is not None else (0,)
+        return shape_of(image) if image is not None else (0,)
     except Exception:  # a damaged header makes nibabel raise almost anything
-        return 0
-    return prod(shape)
+        return (0,)
 
 
 def _seconds_text(plan: Plan[AnyScanSettings], scan: Scan) -> str:

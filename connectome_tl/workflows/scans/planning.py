@@ -21,6 +21,7 @@ from connectome_tl.errors import (
 from connectome_tl.imaging.read.images import read_labels as read_label_image
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.imaging.read.tables import unfetched
+from connectome_tl.provenance import file_hash
 from connectome_tl.settings.imaging import (
     AnyScanSettings,
     ConnectomesSettings,
@@ -33,7 +34,7 @@ from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.hooks import hook_problems, require_hooks
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.surfaces import regions_of_surfaces, surface_files, surface_problems
-from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates
+from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, template_files
 
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 
@@ -88,7 +89,10 @@ def plan_folder(
         most = settings.assembly.max_misplaced if isinstance(settings, ConnectomesSettings) else MAX_MISPLACED
         for file in sorted({template.labels for template in templates.values()}):
             check_places(read_label_image(file), regions.atlas, max_misplaced=most)
-    plan = Plan(settings, regions, name, templates, ages, out, response=response, base=base)
+    hashes = {file: file_hash(base / file) for file in template_files(settings.template) if (base / file).is_file()}
+    plan = Plan(
+        settings, regions, name, templates, ages, out, response=response, base=base, own_templates=hashes
+    )  # fmt: skip
     require_hooks(settings, base)
     return plan, [_fetched(_with_parcellation(scan, plan, inventory.root), plan) for scan in scans]
 

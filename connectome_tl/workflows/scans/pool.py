@@ -68,19 +68,22 @@ def _at_once(
 def _signals_held() -> Iterator[None]:
     """Handle SIGINT and SIGTERM after the block instead of inside it.
 
-    Handlers are replaced rather than signals blocked, because a blocked signal is inherited by child processes.
+    Processes started in the block never see SIGINT, which a terminal sends to all of them: a blocked signal is
+    inherited. SIGTERM, which ends workers, is not blocked.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python handles signals in the main thread only
         return
     held: list[int] = []
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    for number, handler in handlers.items():
-        if callable(handler):
-            signal.signal(number, lambda number, _: held.append(number))
+    now = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    handlers = {number: handler for number, handler in now.items() if callable(handler)}
+    for number in handlers:
+        signal.signal(number, lambda number, _: held.append(number))
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
     finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
         for number, handler in handlers.items():
             signal.signal(number, handler)
         if held:

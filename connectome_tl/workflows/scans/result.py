@@ -25,12 +25,12 @@ from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.age import ScanAges
 from connectome_tl.workflows.scans.template import ChosenTemplate
 
-_STAMP = "exploratory"
+STAMP = "exploratory"
 _REMARK = re.compile(
     r"as preprocessed$|corrected by hooks\.distortion: |\d+ runs are joined: "
     r"|labels of white matter, fluid and other tissue in the numbering of \S+ count as background"
 )
-UNLIKE_PHASES = f"{_STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
+UNLIKE_PHASES = f"{STAMP}: runs of different phase directions are joined, and susceptibility was not corrected"
 _WORDS = {"susceptibility": "susceptibility", "eddy": "eddy currents", "motion": "motion within volumes"}
 
 
@@ -40,11 +40,12 @@ def status_of(preprocessed: bool, settings: ConnectomesSettings) -> str:
         return "as preprocessed"
     hook = settings.hooks.distortion
     done = () if hook is None else hook.corrects
-    left = [word for name, word in _WORDS.items() if name not in done]
+    words = _WORDS | ({"motion": "motion"} if settings.preprocessing.motion == "none" else {})
+    left = [word for name, word in words.items() if name not in done]
     if {"susceptibility", "eddy"} <= set(done):
         said = f"corrected by hooks.distortion: {_listed([_WORDS[name] for name in _WORDS if name in done])}"
         return said.replace("motion within volumes", "motion")
-    return f"{_STAMP}: {_listed(left)} were not corrected"
+    return f"{STAMP}: {_listed(left)} were not corrected"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -53,7 +54,7 @@ def _listed(words: Sequence[str]) -> str:
 
 def stamps_of(warnings: Sequence[str]) -> list[str]:
     """The warnings that make a scan exploratory."""
-    return [warning for warning in warnings if warning.startswith(_STAMP)]
+    return [warning for warning in warnings if warning.startswith(STAMP)]
 
 
 def is_remark(warning: str) -> bool:
@@ -71,6 +72,7 @@ class Plan(Generic[SettingsT]):
     Attributes:
         regions: rows of every connectome; None takes the labels of each parcellation (which must agree).
         templates: by the scan's name; empty without a template.
+        own_templates: hashes of the template files that the settings name, for scans of any age.
         response: file of the declared group response.
         filters: which images are selected, from `--bids-filter-file`.
         shown: whether each step of a scan is shown on the terminal.
@@ -88,6 +90,7 @@ class Plan(Generic[SettingsT]):
     filters: Filters = field(default_factory=dict)
     shown: bool = False
     base: Path = Path()
+    own_templates: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def datatype(self) -> str:
@@ -127,6 +130,7 @@ class Plan(Generic[SettingsT]):
         said: dict[str, object] = {"Template": self.templates[scan].record()} if scan in self.templates else {}
         hook = self.settings.hooks.tissues
         aged = self.settings.tissues == "segmented" or (hook is not None and "age" in hook.used)
+        aged |= scan in self.templates and self.templates[scan].ages is not None
         return said | ({"Age": self.ages.of(scan)} if aged else {})
 
     @property
@@ -166,6 +170,7 @@ class ScanResult:
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
         orientations: densities, where the engine has given them back.
+        scores: further numbers for the cohort, by name.
         transforms: by the two spaces, `from-A_to-B`: maps points of B to points of A.
     """
 
@@ -186,3 +191,4 @@ class ScanResult:
     anatomical: np.ndarray | None
     orientations: Orientations | None = None
     transforms: Mapping[str, Warp] = field(default_factory=dict)
+    scores: Mapping[str, float] = field(default_factory=dict)

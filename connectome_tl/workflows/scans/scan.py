@@ -19,6 +19,11 @@ from connectome_tl.workflows.scans.report import page_hash
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.structural import make_network
 
+# Packages that affect the outputs of a scan; those of networks on them differ between installations.
+_LIBRARIES = (
+    "connectome-tl", "numpy", "scipy", "pandas", "scikit-learn", "networkx", "nibabel", "matplotlib", "dipy", "antspyx",
+    "SimpleITK",
+)  # fmt: skip
 _CODE = 9  # version of the outputs; increase it whenever the files of a scan change
 
 
@@ -68,10 +73,11 @@ def process_scan(scan: Scan, plan: Plan[Any]) -> Done:
 
 
 def folder_key(plan: Plan[Any]) -> str:
-    """Hash of the shared inputs of all scans: settings, rows, group response, versions."""
+    """Hash of the shared inputs of all scans: settings, rows, template files, group response, versions."""
     response = None if plan.response is None else file_hash(plan.response)
     rows = plan.regions and {"names": plan.regions.names, "numbers": plan.regions.numbers}
-    return content_hash(plan.settings, rows, plan.atlas_name, plan.filters, response, _versions(plan), _CODE)
+    shared = (plan.settings, rows, plan.atlas_name, plan.filters, plan.own_templates, response)
+    return content_hash(*shared, _versions(plan), _CODE)
 
 
 def finished_scans(plan: Plan[Any]) -> list[Done]:
@@ -96,7 +102,7 @@ def scans_of_other_settings(plan: Plan[Any]) -> dict[str, str]:
         changed += [
             f"{n} {before.get(n)} to {used.get(n)}" for n in sorted({*before, *used}) if before.get(n) != used.get(n)
         ]
-        found[scan] = "; ".join(changed[:4]) or "rows, group response or a version of the method"
+        found[scan] = "; ".join(changed[:4]) or "rows, template files, group response or a version of the method"
     return found
 
 
@@ -113,7 +119,7 @@ def _marks(plan: Plan[Any]) -> list[tuple[str, dict[str, Any]]]:
 
 def _versions(plan: Plan[Any]) -> dict[str, str]:
     theirs = commands_of(plan.settings) if isinstance(plan.settings, ConnectomesSettings) else ()
-    return versions() | version_of(theirs) | hook_versions(plan)
+    return versions(_LIBRARIES) | version_of(theirs) | hook_versions(plan)
 
 
 def _finished(mark: Path, key: str) -> dict[str, Any] | None:

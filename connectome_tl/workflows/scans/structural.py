@@ -35,7 +35,7 @@ from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import brightest, page_of, slices
 from connectome_tl.workflows.scans.result import Made, Plan
 from connectome_tl.workflows.scans.surfaces import labels_of_surfaces
-from connectome_tl.workflows.scans.template import contrast_note
+from connectome_tl.workflows.scans.template import template_notes
 
 _NOTABLE = 0.05  # share of a region outside the brain that is reported
 _HERE = Warp(np.eye(4))
@@ -45,7 +45,8 @@ _NO_MASK = "no brain mask: the brain was segmented by intensity, which includes 
 def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[str, str]) -> Made:
     """Compute and write the network and the regional measures of one scan, except its completion mark.
 
-    Intensities are divided by the brain's median, since their units vary between scans; networks do not depend on it.
+    Intensities are divided by the median of their size in the brain, since their units vary between scans; networks do
+    not depend on it.
     Intensities and tissues of a region are those inside the brain; its volume is that of its whole label.
 
     Args:
@@ -56,8 +57,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     """
     settings, warnings = plan.settings, list[str]()
     extract = brain_finder(scan, plan, "anatomical")
-    first = read_anatomical(scan, extract=extract)
-    brain = first.data != 0
+    first, brain = read_anatomical(scan, extract=extract)
     warnings += [] if scan.anatomical_mask is not None or extract is not None else [_NO_MASK]
     segmentation = cache(lambda: segment(scan, plan, first))
     plan.step(scan.name)("labels")
@@ -128,8 +128,7 @@ def _parcels(
         labels = read_labels(scan.parcellation, subject=scan.name)
         return (labels if same_grid(labels, image) else carry_labels(_HERE, labels, image)), None
     chosen = plan.templates[scan.name]
-    note = contrast_note(scan, chosen)
-    warnings += [] if note is None else [note]
+    warnings += template_notes(scan, chosen, plan.ages)
     return template_labels(scan, image, chosen, plan.settings.registration, image, brain)
 
 
@@ -144,8 +143,10 @@ def _others(scan: Scan, first: Volume, plan: Plan[MorphometrySettings]) -> list[
 
 
 def _scaled(image: Volume, brain: np.ndarray) -> Volume:
-    middle = float(np.median(image.data[brain]))
-    return Volume(np.asarray(image.data / (middle or 1.0), dtype=np.float32), image.affine, image.subject, image.file)
+    """The image in units of its median in the brain; of absolute values, as standardised images are centred at 0."""
+    sizes = np.abs(image.data[brain])
+    middle = float(np.median(sizes[sizes > 0])) if (sizes > 0).any() else 1.0
+    return Volume(np.asarray(image.data / middle, dtype=np.float32), image.affine, image.subject, image.file)
 
 
 def _outside(labels: Volume, inside: Volume, regions: RegionTable) -> list[str]:

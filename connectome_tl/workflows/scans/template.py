@@ -17,7 +17,7 @@ from connectome_tl.imaging.register.templates import (
     template_for_age,
 )
 from connectome_tl.settings.imaging import ScanSettings
-from connectome_tl.settings.templates import Contrast, TemplateFiles, TemplateOfAges, TemplatesByAge
+from connectome_tl.settings.templates import AnyTemplate, Contrast, TemplateFiles, TemplateOfAges, TemplatesByAge
 from connectome_tl.workflows.scans.age import ScanAges
 
 
@@ -29,6 +29,7 @@ class ChosenTemplate:
         contrast: T1w, T2w, or None if neither settings nor the image's name determine it.
         why: reason for the choice, for the sidecar and the page.
         table: names of the labels, if the template provides them.
+        ages: range of ages for which it was made, in the unit of the scans' ages; None if not given.
     """
 
     name: str
@@ -38,6 +39,7 @@ class ChosenTemplate:
     contrast: str | None
     why: str
     table: Path | None = None
+    ages: tuple[float, float] | None = None
 
     def files(self) -> dict[str, Path]:
         """Its inputs by role."""
@@ -103,21 +105,39 @@ def choose_templates(
     return ready, found
 
 
-def contrast_note(scan: Scan, chosen: ChosenTemplate | None) -> str | None:
-    """Note on different contrasts of template and image."""
-    own = contrast_of(scan.anatomical)
-    if chosen is None or own is None or chosen.contrast in (None, own):
-        return None
-    return (
-        f"the template is {chosen.contrast} and the image {own}: labels are transferred less accurately than within "
-        "one contrast"
-    )
+def template_notes(scan: Scan, chosen: ChosenTemplate | None, ages: ScanAges) -> list[str]:
+    """Notes on different contrasts of template and image, and on a template of another age."""
+    if chosen is None:
+        return []
+    own, age, notes = contrast_of(scan.anatomical), ages.values.get(scan.name), list[str]()
+    if own is not None and chosen.contrast not in (None, own):
+        notes.append(
+            f"the template is {chosen.contrast} and the image {own}: labels are transferred less accurately than "
+            "within one contrast"
+        )
+    if chosen.ages is not None and age is not None and not chosen.ages[0] <= age < chosen.ages[1]:
+        notes.append(f"the template is for {chosen.ages[0]:g} to {chosen.ages[1]:g}, the age is {ages.of(scan.name)}")
+    return notes
+
+
+def template_files(settings: AnyTemplate | None) -> list[str]:
+    """Files of templates and labels that the settings name, for all ages."""
+    if settings is None:
+        return []
+    if not isinstance(settings, TemplatesByAge):
+        given: tuple[TemplateFiles, ...] = (settings,)
+    elif settings.by_age == "templateflow":
+        return [settings.labels or ""]  # a file or entities
+    else:
+        given = tuple(own for own in settings.by_age if isinstance(own, TemplateFiles))
+    return [file for own in given for file in (own.image, own.labels, own.mask) if file is not None]
 
 
 def _files(given: TemplateFiles, base: Path, why: str) -> ChosenTemplate:
     image, mask = base / given.image, None if given.mask is None else base / given.mask
     contrast = given.contrast or contrast_of(image)
-    return ChosenTemplate(image.name.split(".")[0], image, base / given.labels, mask, contrast, why)
+    name, labels = image.name.split(".")[0], base / given.labels
+    return ChosenTemplate(name, image, labels, mask, contrast, why, ages=given.ages)
 
 
 def _of_range(

@@ -26,7 +26,14 @@ RESULTS = (
     "provenance.json",
 )
 _MARK = Path("log") / "finished.json"
+_SENTENCES = (Path("results.json"), Path("report.html"), Path("provenance.json"))
 Stamp = list[int]
+
+
+def forget_results(folder: Path) -> None:
+    """Remove what an earlier run in this folder said about its scores, before they are replaced."""
+    for path in (_MARK, *_SENTENCES):
+        (folder / path).unlink(missing_ok=True)
 
 
 def mark_finished(folder: Path, settings: str, inputs: Iterable[Path]) -> None:

@@ -20,7 +20,7 @@ from connectome_tl.workflows.folder import claim, open_log
 from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
-from connectome_tl.workflows.study.finished import is_finished, mark_finished
+from connectome_tl.workflows.study.finished import forget_results, is_finished, mark_finished
 from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.study.results import as_frame
@@ -121,6 +121,7 @@ def run_study(
         with steps.step("scores, comparisons, report"):
             # Numbers are on disk before any sentence is composed about them.
             measured = measure(settings, cohorts, splits, found)
+            forget_results(folder)
             _write_numbers(folder, settings, cohorts, found, measured)
             _write_report(folder, judge(settings, cohorts, splits, found, measured))
         mark_finished(folder, dump_settings(settings.decisive), inputs)
