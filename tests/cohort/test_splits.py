@@ -45,7 +45,7 @@ def people(
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     families=st.lists(st.sampled_from(["", "", "", "a", "b", "c", "d"]), min_size=16, max_size=40),
     outer=st.integers(2, 4),
