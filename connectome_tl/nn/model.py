@@ -64,7 +64,7 @@ def _of_present(branch: Branch, rows: Modality, present: Tensor) -> Encoded:
     at = torch.nonzero(present).flatten()
     if len(at) == 0:
         return Encoded(torch.zeros((len(present), branch.width), device=present.device))
-    alone = branch.training and len(at) == 1  # a batch normalisation cannot train on a single row
+    alone = branch.training and len(at) == 1  # too few for a batch normalisation of rows or of maps of one voxel
     if alone:
         branch.eval()
     embedding = branch(rows.rows(at)).embedding

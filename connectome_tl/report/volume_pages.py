@@ -59,8 +59,7 @@ def render_maps(
         own = [one for one in record.maps if one.task == task]
         maps = [(_KINDS[one.kind], np.abs(images[one.file])) for one in own]
         picture = overlays(maps, backgrounds[task], inside[task], affines[task])
-        is_one_space = all(one.is_one_space for one in own)
-        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], is_one_space))
+        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], _space(own)))
     return render(
         "volume_maps.html",
         study=study,
@@ -95,6 +94,21 @@ def render_pruning(record: VolumePruningRecord, study: Study, task_label: str) -
 
 def _stamps(study: Study) -> list[tuple[str, str]]:
     return stamps_of(simulated=study.simulated, transductive=study.transductive, exploratory=study.exploratory)
+
+
+def _space(maps: Sequence[VolumeMap]) -> str:
+    """What the mean of the maps means."""
+    if max(one.n_subjects for one in maps) == 1:
+        return "One subject was mapped."
+    if all(one.is_one_space for one in maps):
+        return (
+            "The grids of all subjects have the same place in the space of their images: the mean map is meaningful if "
+            "these are registered to one template."
+        )
+    return (
+        "The grids of the subjects have different places in the spaces of their images: the mean map is blurred, or "
+        "not meaningful at all."
+    )
 
 
 def _measures(one: VolumeMap) -> Sequence[str]:

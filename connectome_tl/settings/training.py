@@ -107,8 +107,7 @@ def _acting(training: Training, idle: tuple[str, ...], stage: str) -> Training:
     if given:
         have, them = ("has", "it") if len(given) == 1 else ("have", "them")
         raise ValueError(
-            f"{' and '.join(given)} {have} no effect in {stage}; remove {them}, or set {them} in "
-            "stages.finetune.training"
+            f"{', '.join(given)} {have} no effect in {stage}; remove {them}, or set {them} in stages.finetune.training"
         )
     return training
 

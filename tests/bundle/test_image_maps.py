@@ -64,3 +64,21 @@ def test_an_occluded_volume_is_the_mean_of_the_training_volumes(run: Path) -> No
     absent = [i for i, file in enumerate(cohort.volumes) if not file]
     assert np.abs(lost[absent]).max() < 1e-7
     assert np.abs(lost).max() > 1e-6
+
+
+def test_the_explained_number_is_the_prediction_also_for_mirrored_volumes(run: Path) -> None:
+    cohort = read_cohort(run.parent / "target" / "cohort.yaml")
+    records = [json.loads(file.read_text()) for file in (run / "models").glob("*.json")]
+    model = stored_model(FitStore(run / "models"), next(one["key"] for one in records if one["stage"] == "finetune"))
+    assert isinstance(model, NetworkModel)
+    (target,) = targets_of(model.tasks)
+    made = []
+    for flip_test in (False, True):
+        chosen = replace(model, flip_test=flip_test)
+        view = NetworkView.of(chosen, cohort, cohort.ids, items_of(cohort, [model.features]))
+        risk = chosen.predict(cohort, cohort.ids)[:, 0]
+        shown = view.value(target)
+        expected = np.log(risk / (1 - risk)) if target.task.kind == "binary" else risk
+        np.testing.assert_allclose(shown, expected, atol=1e-4)
+        made.append(shown)
+    assert np.abs(made[0] - made[1]).max() > 1e-4

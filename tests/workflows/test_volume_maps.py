@@ -80,6 +80,10 @@ def test_maps_of_a_model_at_chance_are_withheld_with_the_reason(run_dir: Path) -
     assert "not distinguishable" in found.withheld["age"]
 
 
-def test_an_unknown_model_is_refused(run_dir: Path) -> None:
+def test_an_unknown_model_is_refused_and_earlier_maps_stay(run_dir: Path) -> None:
+    kept = run_dir / "volume_maps" / "earlier.txt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("earlier")
     with pytest.raises(UsageError, match="no model 'nobody'"):
         map_volumes(run_dir, model="nobody")
+    assert kept.is_file()

@@ -16,7 +16,7 @@ from connectome_tl.evaluation.explain.radial import ROWS_AT_ONCE, integrated_gra
 from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.nn.batch import Batch, ImageRows, Modality
 from connectome_tl.nn.model import OutcomeModel
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.fitted import NetworkModel, mirrored, to_batch
 
 # Input tensors of the built-in modalities; other modalities are explained only as a whole, by occlusion.
 _FIELDS = (("connectome", "edges"), ("connectome", "regional"), ("clinical", "values"))
@@ -64,7 +64,8 @@ class NetworkView:
     def explained(self, target: Target, batch: Batch | None = None) -> Tensor:
         """(n_rows,) the explained number, as `NetworkModel.predict` makes it."""
         given = self.batch if batch is None else batch
-        made = [one(given) for one in self._networks[self.model.step[target.task.name]]]
+        views = [given, mirrored(given)] if self.model.flip_test and "image" in given.modalities else [given]
+        made = [one(view) for one in self._networks[self.model.step[target.task.name]] for view in views]
         task = target.task
         own = [outputs[:, target.output : target.output + task.n_outputs].double() for outputs in made]
         if task.kind == "regression":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -73,7 +73,6 @@ def map_volumes(
     splits = SplitPlan.load(folder / "split_plan.json")
     store, noise, device = FitStore(folder / "models"), noise or NoiseMap(), device_again(study.device)
     with Steps(shown=show_progress) as steps, claim(folder):
-        shutil.rmtree(folder / FOLDER, ignore_errors=True)  # maps of another model or of other subjects
         with steps.step("reading cohorts"):
             cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
         tasks = tasks_of(study, cohorts)
@@ -85,11 +84,12 @@ def map_volumes(
         heads: dict[str, np.ndarray] = {}
         backgrounds: dict[str, np.ndarray] = {}
         affines: dict[str, np.ndarray] = {}
+        computed: dict[str, list[Mapping[MapKind, FoldMaps]]] = {}
         for task in tasks:
             if task.name in withheld:
                 continue
             with steps.counted(f"maps of {task.name}") as progress:
-                folds = []
+                folds = computed.setdefault(task.name, [])
                 for i, one in enumerate(planned):
                     folds.append(
                         fold_maps(
@@ -98,13 +98,16 @@ def map_volumes(
                         )
                     )  # fmt: skip
                     progress(i + 1, len(planned))
+        if (folder / FOLDER).exists():  # maps of an earlier call, of another model or of other subjects
+            shutil.rmtree(folder / FOLDER)
+        for name, folds in computed.items():
             for kind in kinds:
                 found = [fold[kind] for fold in folds if kind in fold]
                 if found:
-                    heads[task.name] = np.all([fold.inside for fold in found], axis=0)
-                    backgrounds[task.name] = np.mean([fold.background for fold in found], axis=0)
-                    affines[task.name] = _mean_affine(found)
-                    made, mean, table = _write(folder / FOLDER, task.name, kind, found, heads[task.name], study)
+                    heads[name] = np.all([fold.inside for fold in found], axis=0)
+                    backgrounds[name] = np.mean([fold.background for fold in found], axis=0)
+                    affines[name] = _mean_affine(found)
+                    made, mean, table = _write(folder / FOLDER, name, kind, found, heads[name], study)
                     shown.append(made)
                     images[made.file] = mean
                     tables.append(table)
@@ -134,6 +137,8 @@ def _write(
     is_one_space, mean = _is_one_space(affines), maps.mean(axis=0).astype(np.float32)
     path = write_volume(out / f"{task}_{kind}.nii.gz", mean, _mean_affine(folds))
     space = f"grids at {'one place' if is_one_space else 'different places'} in the images of the subjects"
+    if len(affines) == 1:
+        space = "image of the only subject"
     write_sidecar(path, settings=study.decisive, seed=study.seed, Space=space, Kind=kind, Outcome=task)
     areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
     made = VolumeMap(
@@ -156,7 +161,7 @@ def _is_one_space(affines: np.ndarray) -> bool:
 def _mean_affine(folds: Sequence[FoldMaps]) -> np.ndarray:
     """Affine (4, 4) of the mean map: that of all grids, or one around the origin with their mean voxel size."""
     affines = np.concatenate([fold.affines for fold in folds])
-    if _is_one_space(affines):
+    if len(affines) == 1 or _is_one_space(affines):
         first: np.ndarray = affines[0]
         return first
     spacing = np.linalg.norm(affines[:, :3, :3], axis=1).mean(axis=0)
