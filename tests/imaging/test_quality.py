@@ -190,6 +190,19 @@ def test_correct_tables_of_moving_heads_and_of_lost_signal_are_not_refused(fault
         assert not [warning for warning in check.warnings if "b-vectors" in warning], seed
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_voxels_that_are_all_the_same_tell_nothing_of_the_directions(seed: int) -> None:
+    directions = np.random.default_rng(seed).normal(size=(34, 3))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    directions[0] = 0
+    bvals = np.append(0.0, np.full(33, 1000.0))
+    signal = 1000 * np.exp(-bvals * (0.5e-3 + 1e-3 * directions[:, 0] ** 2))
+    data = np.broadcast_to(signal, (10, 10, 10, 34)).astype(np.float32)
+    dwi = Dwi(data, np.eye(4), bvals, directions, np.ones((10, 10, 10), dtype=bool))
+    check = check_signal(dwi, np.zeros(34, dtype=bool))
+    assert (check.problem, check.warnings) == (None, ())
+
+
 def test_a_shift_across_shells_is_found_by_its_size(clean: Dwi) -> None:
     order = np.append(0, 1 + np.random.default_rng(1).permutation(N - 1))  # shells of b = 400 to 2600, interleaved
     dwi = only(clean, order)

@@ -28,6 +28,7 @@ _N_VOXELS = 2000
 _BORDER, _DEEP_ENOUGH = 2, 300  # voxels: width of the border that is left out; at least so many have to remain
 _DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the present table
 _EXPLAINS_MORE, _EXPLAINS_LITTLE = 2.0, 0.02  # share of variance: times the present table's; that of a wrong table
+_ALIKE = 1e-9  # share of the variance below which all voxels are the same, up to rounding
 _DARKEST = 0.02  # of the unweighted signal; less is noise
 _BACKFITS = 10
 
@@ -189,18 +190,24 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     attenuation = np.maximum(inside / unweighted.clip(1e-12)[:, None], _DARKEST)
     signal = np.log(attenuation) / dwi.bvals[weighted]
     signal -= signal.mean(axis=1, keepdims=True)
-    clear = (unweighted > 0.3 * np.median(unweighted)) & _deep(dwi.mask)[dwi.mask]
+    deep = _deep(dwi.mask)[dwi.mask]
+    clear = deep & (unweighted > 0.3 * np.median(unweighted))
+    if not clear.any():
+        return None
     # What all voxels of a volume share, such as a loss of signal, is taken out; what is left of tensors are tensors.
+    whole = float((signal[clear] ** 2).sum())
     signal -= signal[clear].mean(axis=0)
     # In dark voxels, as of fluid, the logarithm varies by noise.
     spread = np.where(clear, attenuation.mean(axis=1) ** 2 * signal.var(axis=1), 0.0)
-    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3), 1)]
+    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3, int(deep.sum())), 1)]
     tables = {shift: np.roll(dwi.directions[every], shift, axis=0)[low] for shift in (0, *_SHIFTS)}
     found = {shift: _misfit(signal[best], table) for shift, table in tables.items()}
     shift = min(found, key=lambda k: found[k])
     ratio = found[shift] / max(found[0], 1e-30)
     by_chance = 5 / (len(weighted) - 1)  # of the variance, by directions that have nothing to do with the signal
-    total = max(float((signal[best] ** 2).sum()), 1e-30)
+    total = float((signal[best] ** 2).sum())
+    if total <= _ALIKE * whole:
+        return None
     present, moved = (1 - found[k] / total - by_chance for k in (0, shift))
     # Noise is most of the misfit at high b-values, where the share of the variance that a table explains still tells.
     # At low b-values it only warns, as a move or a loss of signal may match a shifted table by chance.
