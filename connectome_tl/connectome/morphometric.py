@@ -107,7 +107,7 @@ def divergence_network(
 
     Args:
         values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it, and
-            so does a single value.
+            so does a single value, which has no density.
         progress: is called with how many regions are through, and how many there are.
 
     Returns:
@@ -119,9 +119,9 @@ def divergence_network(
     from scipy.spatial import cKDTree
 
     clouds = [np.atleast_2d(np.asarray(v, dtype=float).T).T for v in values]
-    present = np.array([len(cloud) >= 5 for cloud in clouds])
+    present = np.array([len(cloud) >= 5 and bool((cloud != cloud[0]).any()) for cloud in clouds])
     if present.sum() < 2:
-        raise DataError("fewer than two regions have voxels", subject=subject, file=file)
+        raise DataError("fewer than two regions have voxels of different values", subject=subject, file=file)
     kept = [cloud for cloud, there in zip(clouds, present, strict=True) if there]
     spread = np.concatenate(kept).std(axis=0)
     if not np.isfinite(spread).all() or (spread == 0).any():
@@ -129,11 +129,6 @@ def divergence_network(
     kept = _unrounded(kept, [name for name, there in zip(regions, present, strict=True) if there])
     # Values that are still equal would have a nearest neighbour at distance 0: one of each is kept.
     kept = [np.unique(cloud / spread, axis=0) for cloud in kept]
-    varies = np.array([len(cloud) > 1 for cloud in kept])  # a region of one value has no density
-    present[present] = varies
-    kept = [cloud for cloud, wide in zip(kept, varies, strict=True) if wide]
-    if len(kept) < 2:
-        raise DataError("fewer than two regions have voxels of different values", subject=subject, file=file)
     trees = [cKDTree(cloud) for cloud in kept]
     own = [tree.query(cloud, k=2)[0][:, 1] for tree, cloud in zip(trees, kept, strict=True)]
     n = len(kept)

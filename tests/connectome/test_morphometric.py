@@ -113,13 +113,15 @@ def test_a_continuous_feature_with_some_equal_values_is_left_as_it_is() -> None:
     assert not above.any()
 
 
-def test_a_region_of_one_value_is_masked_and_changes_no_other() -> None:
+@pytest.mark.parametrize("rounded", [False, True])
+def test_a_region_of_one_value_is_masked_and_changes_no_other(rounded: bool) -> None:
     rng = np.random.default_rng(0)
-    others = [rng.normal(mean, 1.0, 300) for mean in (0.0, 1.0)]
-    found = divergence_network([np.zeros(30), *others], NAMES[:3])
+    others = [rng.normal(mean, 10.0, 300) for mean in (0.0, 10.0)]
+    others = [np.rint(values) for values in others] if rounded else others
+    found = divergence_network([np.full(30, 1000.0), *others], NAMES[:3])
     assert found.node_mask.tolist() == [False, True, True]
-    assert np.isfinite(found.weights).all()
     assert not found.weights[0, 0].any()
+    np.testing.assert_array_equal(found.weights[0, 1:, 1:], divergence_network(others, NAMES[1:3]).weights[0])
     with pytest.raises(DataError, match="different values"):
         divergence_network([np.zeros(30), others[0]], NAMES[:2])
 
@@ -143,5 +145,7 @@ def test_too_little_is_said() -> None:
         similarity_network(np.ones((6, 4)), NAMES)
     with pytest.raises(DataError, match="fewer than two regions"):
         divergence_network([np.arange(9.0), np.array([])], NAMES[:2])
-    with pytest.raises(DataError, match="does not vary"):
+    with pytest.raises(DataError, match="different values"):
         divergence_network([np.ones(9), np.ones(9)], NAMES[:2])
+    with pytest.raises(DataError, match="does not vary"):
+        divergence_network([np.column_stack([np.arange(9.0), np.ones(9)])] * 2, NAMES[:2])

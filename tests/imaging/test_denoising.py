@@ -55,6 +55,18 @@ def test_patches_have_more_voxels_than_there_are_volumes(recwarn: pytest.Warning
     assert not [warning for warning in recwarn if "samples" in str(warning.message)]
 
 
+@pytest.mark.parametrize("n_slices", [2, 4, 6])
+def test_thin_slabs_of_many_volumes_are_denoised(n_slices: int) -> None:
+    """Their patches are wider within slices."""
+    n, rng = 130, np.random.default_rng(0)
+    truth = 100 + np.indices((15, 15, n_slices)).sum(axis=0)[..., None] * rng.normal(size=n)
+    noisy = (truth + rng.normal(0, 10, truth.shape)).astype(np.float32)
+    dwi = Dwi(noisy, np.eye(4), np.zeros(n), np.zeros((n, 3)), np.ones(truth.shape[:3], dtype=bool))
+    found = denoised(dwi, "mppca").data
+    inner = (slice(5, -5), slice(5, -5), slice(n_slices // 2 - 1, n_slices // 2 + 1))
+    assert (found - truth)[inner].std() < 0.5 * (noisy - truth)[inner].std()
+
+
 def test_nothing_asked_for_is_nothing_done() -> None:
     dwi = scan()
     assert preprocess(dwi, PreprocessingSettings(denoise="none", motion="none")) == (dwi, None)

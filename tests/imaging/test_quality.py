@@ -154,6 +154,65 @@ def test_shifts_are_refused_whatever_the_b_value_and_the_number_of_volumes(
             usable_volumes(replace(dwi, directions=directions))
 
 
+def ball(directions: np.ndarray, anisotropy: float, seed: int, at: np.ndarray, gain: np.ndarray) -> Dwi:
+    """A head of tensors that point away from a corner, centred at `at`, (n_volumes, 3) voxels, in each volume."""
+    places = np.indices((20, 20, 20)).reshape(3, -1).T - 9.5
+    radius = np.linalg.norm((places[:, None] - at) / [8, 9, 7], axis=2)
+    head = 1 / (1 + np.exp(np.clip(16 * (radius - 1), -40, 40)))
+    along = (places + 3) / np.linalg.norm(places + 3, axis=1)[:, None]
+    bvals = np.where(directions.any(axis=1), 1000.0, 0.0)
+    diffusivity = 1.2e-3 + anisotropy * ((along @ directions.T) ** 2 - 1 / 3)
+    clean = 1000 * head * gain * np.exp(-bvals * diffusivity)
+    data = np.abs(clean + np.random.default_rng(seed).normal(0, 25, clean.shape)).reshape(20, 20, 20, -1)
+    mask = (head[:, 0] > 0.5).reshape(20, 20, 20)
+    return Dwi(data.astype(np.float32), np.eye(4), bvals, directions, mask)
+
+
+@pytest.mark.parametrize("fault", ["move", "dropout", "gain"])
+def test_correct_tables_of_moving_heads_and_of_lost_signal_are_not_refused(fault: str) -> None:
+    anisotropy = {"move": 0.4e-3, "dropout": 0.2e-3, "gain": 0.0}[fault]
+    for seed in range(40):
+        rng = np.random.default_rng(seed)
+        directions = rng.normal(size=(34, 3))
+        directions /= np.linalg.norm(directions, axis=1)[:, None]
+        directions[:2] = 0
+        at, gain = np.zeros((34, 3)), np.ones(34)
+        if fault == "move":
+            moved = rng.normal(size=3)
+            at[rng.integers(6, 28) :] = 3 * moved / np.linalg.norm(moved)
+        elif fault == "dropout":
+            gain[rng.choice(np.arange(2, 34), 3, replace=False)] = 0.3, 0.5, 0.7
+        else:
+            gain[2:] = np.exp(rng.normal(0, 0.05, 32))
+        dwi = ball(directions, anisotropy, seed, at, gain)
+        check = check_signal(dwi, empty_volumes(dwi))
+        assert check.problem is None, seed
+        assert not [warning for warning in check.warnings if "b-vectors" in warning], seed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_voxels_that_are_all_the_same_tell_nothing_of_the_directions(seed: int) -> None:
+    directions = np.random.default_rng(seed).normal(size=(34, 3))
+    directions /= np.linalg.norm(directions, axis=1)[:, None]
+    directions[0] = 0
+    bvals = np.append(0.0, np.full(33, 1000.0))
+    signal = 1000 * np.exp(-bvals * (0.5e-3 + 1e-3 * directions[:, 0] ** 2))
+    data = np.broadcast_to(signal, (10, 10, 10, 34)).astype(np.float32)
+    dwi = Dwi(data, np.eye(4), bvals, directions, np.ones((10, 10, 10), dtype=bool))
+    check = check_signal(dwi, np.zeros(34, dtype=bool))
+    assert (check.problem, check.warnings) == (None, ())
+
+
+def test_a_shift_across_shells_is_found_by_its_size(clean: Dwi) -> None:
+    order = np.append(0, 1 + np.random.default_rng(1).permutation(N - 1))  # shells of b = 400 to 2600, interleaved
+    dwi = only(clean, order)
+    for shift in (-2, 1):
+        directions = dwi.directions.copy()
+        directions[~dwi.is_b0] = np.roll(directions[~dwi.is_b0], shift, axis=0)
+        with pytest.raises(DataError, match=f"b-vectors are shifted by {abs(shift)} volume"):
+            usable_volumes(replace(dwi, directions=directions))
+
+
 def test_relabelled_shells_are_refused(clean: Dwi) -> None:
     all_one = replace(clean, bvals=np.where(clean.bvals > 0, 1000.0, 0.0))
     with pytest.raises(DataError, match=r"b = 1000: 32 at .*, 24 at .*, 10 at"):

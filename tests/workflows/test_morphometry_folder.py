@@ -10,19 +10,20 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from scipy.ndimage import binary_opening, grey_dilation
+from scipy.ndimage import binary_dilation, binary_opening, grey_dilation
 from scipy.stats import zscore
 
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.errors import DataError, MissingInputError, UsageError
-from connectome_tl.imaging.read.images import read_labels, read_mask, read_volume, write_volume
+from connectome_tl.imaging.read.images import Volume, read_labels, read_mask, read_volume, write_volume
 from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings, RegistrationSettings
 from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.workflows.scans.anatomy import with_data
 from connectome_tl.workflows.scans.morphometry import build_networks
 
 SMALL = PhantomSettings(n_regions=8, n_edges=7, half_axes=(24.0, 28.0, 22.0), voxel=2.5, region_radius=6.0)
@@ -125,6 +126,46 @@ def test_voxels_outside_the_brain_have_no_part_in_intensities_tissues_and_networ
     assert (found["beyond"][2] > found["within"][2]).any()
     if network == "divergence":  # which does not depend on volumes
         pd.testing.assert_frame_equal(found["beyond"][1], found["within"][1])
+
+
+@pytest.mark.parametrize(("without", "centred"), [(0, False), (np.nan, False), (np.nan, True)])
+def test_voxels_without_data_in_a_loose_mask_have_no_part_in_any_number(
+    without: float, centred: bool, folder: Path, tmp_path: Path
+) -> None:
+    """A looser mask of a skull-stripped image gives the numbers of its own mask."""
+    scan, tables, matrices, sizes = "sub-01_ses-01", [], [], []
+    stem = images(folder, scan)
+    image, brain = read_volume(f"{stem}_T2w.nii.gz"), read_mask(f"{stem}_desc-brain_mask.nii.gz").data
+    values = image.data - image.data[brain].mean() * centred
+    second = np.where(values < np.quantile(values[brain], 0.1), without, values)  # has no data in other places
+    write_volume(f"{stem}_T1w.nii.gz", np.where(brain, second, without).astype(np.float32), image.affine)
+    write_volume(f"{stem}_T2w.nii.gz", np.where(brain, values, without).astype(np.float32), image.affine)
+    (folder / "both.yaml").write_text(CONFIG.replace("similarity", "divergence") + "images: [T2w, T1w]\n")
+    own = carry_labels(Warp(np.eye(4)), read_labels(f"{stem}_seg-Own_dseg.nii.gz"), image)
+    grown = np.where(own.data > 0, own.data, grey_dilation(own.data, size=5)).astype(np.int16)
+    write_volume(f"{stem}_seg-Own_dseg.nii.gz", grown, own.affine)
+    for name, mask in (("own", brain), ("loose", binary_dilation(brain, iterations=2))):
+        write_volume(f"{stem}_desc-brain_mask.nii.gz", mask, image.affine)
+        run = build_networks(folder, tmp_path / name, config=folder / "both.yaml", participants=["01"])
+        told = [line for line in run.done[0].warnings if "has no data in sub-01_ses-01_T2w.nii.gz" in line]
+        assert len(told) == (name == "loose")
+        made = images(tmp_path / name, scan)
+        tables.append(pd.read_csv(f"{made}_atlas-Phantom_nodeindices.tsv", sep="\t"))
+        matrices.append(pd.read_csv(f"{made}_atlas-Phantom_relmat.tsv", sep="\t", index_col=0))
+        sizes.append(run.done[0].numbers["brain_ml"])
+    pd.testing.assert_frame_equal(*tables)
+    pd.testing.assert_frame_equal(*matrices)
+    assert sizes[0] == sizes[1]
+
+
+def test_zeros_are_data_only_among_negative_values() -> None:
+    brain = np.array([[[True] * 4 + [False]]])
+    for values, expected in (([0, 1, 2, np.nan, 1], 2), ([0, 1, -2, np.inf, 1], 3)):
+        told: list[str] = []
+        found = with_data(Volume(np.array([[values]], dtype=np.float32), np.eye(4)), brain, told)
+        assert found.sum() == expected
+        (line,) = told
+        assert line.startswith(f"{1 - expected / 4:.0%} of the brain mask has no data in an image")
 
 
 def test_images_centred_at_zero_give_the_same_network_and_the_same_order_of_regions(

@@ -92,6 +92,10 @@ def test_the_methods_sentence_says_what_was_corrected() -> None:
     both = said_of(hook("susceptibility", "eddy"))
     assert raw in both
     assert "; corrected by hooks.distortion: susceptibility and eddy currents)" in both
+    unmoved = {"preprocessing": {"motion": "none"}}
+    assert "; motion was not corrected)" in said_of(hook("susceptibility", "eddy") | unmoved)
+    every = said_of(hook("susceptibility", "eddy", "motion") | unmoved)
+    assert "; corrected by hooks.distortion: susceptibility, eddy currents and motion)" in every
 
 
 def test_time_and_memory_of_a_scan_follow_the_values_of_all_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +16,8 @@ from connectome_tl.imaging.read.inputs import Scan, take_inventory
 from connectome_tl.imaging.track import mrtrix
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans import folder as folder_module
+from connectome_tl.workflows.scans import forecast as forecast_module
+from connectome_tl.workflows.scans import study as study_module
 from connectome_tl.workflows.scans.planning import plan_folder
 from connectome_tl.workflows.scans.result import Plan
 
@@ -67,3 +70,25 @@ def test_programs_of_mrtrix_get_the_threads_of_their_scan(
     ((program, *words),) = commands
     assert program == "dwidenoise"
     assert words[words.index("-nthreads") + 1] == said
+
+
+def test_forecasts_use_the_threads_of_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+
+    def noted(plan: Plan[AnyScanSettings], _: Scan) -> tuple[float, float]:
+        asked.append(plan.n_threads)
+        return 1.0, 1.0
+
+    monkeypatch.setattr(forecast_module, "cost_of_scan", noted)
+    monkeypatch.setattr(folder_module, "process_scans", lambda *_: [])
+    inventory = take_inventory(made(tmp_path / "bids", 2))
+    plan, scans = plan_folder(parse_settings("", ConnectomesSettings), tmp_path, inventory, tmp_path / "out")
+    folder_module.process_folder(plan, scans, inventory, 6, tell=str)
+    assert set(asked) == {3}
+    asked.clear()
+    folder_module.preview(plan, scans, inventory, 6)
+    assert set(asked) == {3}
+    asked.clear()
+    monkeypatch.setattr(study_module, "planned", lambda _: (None, plan, scans, inventory))
+    study_module.forecast_of(SimpleNamespace(settings=plan.settings), 6)  # type: ignore[arg-type]
+    assert set(asked) == {3}

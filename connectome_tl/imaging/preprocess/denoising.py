@@ -72,8 +72,7 @@ def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     if method == "mppca":
         from dipy.denoise.localpca import mppca
 
-        # A patch needs more voxels than there are volumes.
-        radius = next(radius for radius in count(2) if (2 * radius + 1) ** 3 > dwi.n_volumes)
+        radius = _patch_radius(dwi.mask.shape, dwi.n_volumes)
         with np.errstate(invalid="ignore"):  # patches outside the mask have zero weight and give 0 / 0, corrected below
             found = np.asarray(mppca(dwi.data, mask=dwi.mask, patch_radius=radius), dtype=np.float32)
         return replace(dwi, data=np.where(np.isfinite(found) & dwi.mask[..., None], found, dwi.data))
@@ -88,6 +87,13 @@ def denoised(dwi: Dwi, method: str, n_threads: int = 1) -> Dwi:
     finally:
         np.random.set_state(before)  # noqa: NPY002
     return replace(dwi, data=np.asarray(data, dtype=np.float32))
+
+
+def _patch_radius(shape: tuple[int, ...], n_volumes: int) -> np.ndarray:
+    """Half the width of a patch along each axis, (3,) voxels: it has more voxels than there are volumes if it can."""
+    room = (np.array(shape) - 1) // 2
+    wide = (np.minimum(radius, room) for radius in count(2))
+    return next(radius for radius in wide if np.prod(2 * radius + 1) > n_volumes or (radius == room).all())
 
 
 def without_ringing(dwi: Dwi, n_threads: int = 1) -> Dwi:

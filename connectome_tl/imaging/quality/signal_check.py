@@ -25,8 +25,10 @@ _SHIFTS = (-2, -1, 1, 2)
 _OTHER_B = 100.0  # s/mm2 between b-values that differ
 _TENSOR_B = 1600.0  # up to here, or in the lowest shell, tensors are fitted to the directions
 _N_VOXELS = 2000
+_BORDER, _DEEP_ENOUGH = 2, 300  # voxels: width of the border that is left out; at least so many have to remain
 _DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the present table
 _EXPLAINS_MORE, _EXPLAINS_LITTLE = 2.0, 0.02  # share of variance: times the present table's; that of a wrong table
+_ALIKE = 1e-9  # share of the variance below which all voxels are the same, up to rounding
 _DARKEST = 0.02  # of the unweighted signal; less is noise
 _BACKFITS = 10
 
@@ -178,8 +180,9 @@ def _split(values: np.ndarray) -> list[np.ndarray]:
 
 def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     """Detect directions that match the signal better if shifted by a few volumes, with unchanged b-values."""
-    weighted = used[~dwi.is_b0[used]]
-    weighted = weighted[dwi.bvals[weighted] <= max(_TENSOR_B, dwi.bvals[weighted].min(initial=np.inf) + _OTHER_B)]
+    every = used[~dwi.is_b0[used]]
+    low = dwi.bvals[every] <= max(_TENSOR_B, dwi.bvals[every].min(initial=np.inf) + _OTHER_B)
+    weighted = every[low]
     if len(weighted) < 12:
         return None
     inside = dwi.data[dwi.mask][:, weighted].astype(float)
@@ -187,19 +190,30 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     attenuation = np.maximum(inside / unweighted.clip(1e-12)[:, None], _DARKEST)
     signal = np.log(attenuation) / dwi.bvals[weighted]
     signal -= signal.mean(axis=1, keepdims=True)
-    clear = unweighted > 0.3 * np.median(unweighted)
+    deep = _deep(dwi.mask)[dwi.mask]
+    clear = deep & (unweighted > 0.3 * np.median(unweighted))
+    if not clear.any():
+        return None
+    # What all voxels of a volume share, such as a loss of signal, is taken out; what is left of tensors are tensors.
+    whole = float((signal[clear] ** 2).sum())
+    signal -= signal[clear].mean(axis=0)
     # In dark voxels, as of fluid, the logarithm varies by noise.
     spread = np.where(clear, attenuation.mean(axis=1) ** 2 * signal.var(axis=1), 0.0)
-    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3), 1)]
-    found = {shift: _misfit(signal[best], np.roll(dwi.directions[weighted], shift, axis=0)) for shift in (0, *_SHIFTS)}
+    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3, int(deep.sum())), 1)]
+    tables = {shift: np.roll(dwi.directions[every], shift, axis=0)[low] for shift in (0, *_SHIFTS)}
+    found = {shift: _misfit(signal[best], table) for shift, table in tables.items()}
     shift = min(found, key=lambda k: found[k])
     ratio = found[shift] / max(found[0], 1e-30)
     by_chance = 5 / (len(weighted) - 1)  # of the variance, by directions that have nothing to do with the signal
-    total = max(float((signal[best] ** 2).sum()), 1e-30)
+    total = float((signal[best] ** 2).sum())
+    if total <= _ALIKE * whole:
+        return None
     present, moved = (1 - found[k] / total - by_chance for k in (0, shift))
     # Noise is most of the misfit at high b-values, where the share of the variance that a table explains still tells.
-    sure = ratio < _DIRECTIONS_SURE or moved > _EXPLAINS_MORE * max(present, _EXPLAINS_LITTLE)
-    if shift == 0 or (ratio > _DIRECTIONS_WRONG and not sure):
+    # At low b-values it only warns, as a move or a loss of signal may match a shifted table by chance.
+    explains = moved > _EXPLAINS_MORE * max(present, _EXPLAINS_LITTLE)
+    sure = ratio < _DIRECTIONS_SURE or (explains and dwi.bvals[weighted].min() > _TENSOR_B)
+    if shift == 0 or (ratio > _DIRECTIONS_WRONG and not explains):
         return None
     return Problem(
         f"the b-vectors {'are' if sure else 'may be'} shifted by {_volumes(shift)} against the images",
@@ -209,6 +223,14 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
         file=dwi.file,
         remedy="Correct .bvec: a volume was added or removed in only one of the files." if sure else None,
     )
+
+
+def _deep(mask: np.ndarray) -> np.ndarray:
+    """The mask without its border, where motion changes the signal more than directions do; a small mask is whole."""
+    from scipy.ndimage import binary_erosion
+
+    inner = np.asarray(binary_erosion(mask, iterations=_BORDER, border_value=1))
+    return inner if inner.sum() >= _DEEP_ENOUGH else mask
 
 
 def _misfit(signal: np.ndarray, directions: np.ndarray) -> float:

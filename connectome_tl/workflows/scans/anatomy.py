@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -25,25 +26,30 @@ from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels
 from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.workflows.scans.template import ChosenTemplate, contrast_of
 
+_NOTABLE = 0.05  # share of the brain without data that is reported
+
 
 def read_anatomical(
     scan: Scan,
     rough: Callable[[Volume], np.ndarray] | None = None,
     *,
     extract: Callable[[Volume], np.ndarray] | None = None,
+    warnings: list[str] | None = None,
 ) -> tuple[Volume, np.ndarray]:
-    """The anatomical image, 0 outside the brain mask (that of the folder, if available), and the mask.
+    """The anatomical image, 0 outside the brain mask (that of the folder, if available), and the part with data.
 
     Args:
         rough: function that computes a rough mask, (x, y, z) bool, if the folder has none; without it the image must
             be (nearly) skull-stripped.
         extract: user-supplied brain extraction, if the folder has no mask.
+        warnings: gets a line if a notable part of the mask has no data.
 
     Raises:
         DataError: the image is constant, its mask has another grid, or no brain is found.
     """
     assert scan.anatomical is not None
-    image = with_contrast(read_volume(scan.anatomical, subject=scan.name))
+    stored = read_volume(scan.anatomical, subject=scan.name)
+    image = with_contrast(stored)
     if scan.anatomical_mask is not None:
         mask = read_mask(scan.anatomical_mask, subject=scan.name)
         if not same_grid(mask, image):
@@ -53,7 +59,27 @@ def read_anatomical(
         brain = extract(image)
     else:
         brain = brain_mask(image, near=None if rough is None else rough(image))
-    return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file), brain
+    known = with_data(stored, brain, [] if warnings is None else warnings)
+    return Volume(np.where(brain, image.data, 0), image.affine, scan.name, image.file), known
+
+
+def with_data(image: Volume, brain: np.ndarray, warnings: list[str]) -> np.ndarray:
+    """Voxels of the brain with data, (x, y, z) bool: finite values, and not exactly 0 unless some are negative.
+
+    Args:
+        warnings: gets a line if a notable part of the brain has no data.
+    """
+    values = image.data[brain]
+    known = np.isfinite(values)
+    if not (values[known] < 0).any():
+        known &= values != 0
+    lost = np.count_nonzero(~known) / max(len(known), 1)
+    if lost > _NOTABLE:
+        named = "an image" if image.file is None else Path(image.file).name
+        warnings.append(f"{lost:.0%} of the brain mask has no data in {named} (0 or not a number) and is not used")
+    found = brain.copy()
+    found[brain] = known
+    return found
 
 
 def template_labels(

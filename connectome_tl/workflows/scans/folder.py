@@ -132,7 +132,7 @@ def process_folder(
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
             left.unlink(missing_ok=True)
         found = _write_head(plan, inventory, scans)
-    plan = replace(plan, n_threads=max(n_workers // max(len(ready), 1), 1), shown=tell is not None)
+    plan = replace(plan.with_threads(ready, n_workers), shown=tell is not None)
     for line in found:
         if tell is not None:
             tell(f"Found: {line}")
@@ -178,6 +178,7 @@ def preview(
         DataError: the table of participants cannot be read.
     """
     said_of_subjects(inventory, plan.settings.id_prefix)
+    plan = plan.with_threads(scans, n_workers)
     for line in (*choices(plan, scans, inventory), forecast(plan, scans, n_workers)):
         if tell is not None:
             tell(line)

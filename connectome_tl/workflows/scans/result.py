@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Generic, TypeVar
@@ -42,10 +42,10 @@ def status_of(preprocessed: bool, settings: ConnectomesSettings) -> str:
     done = () if hook is None else hook.corrects
     words = _WORDS | ({"motion": "motion"} if settings.preprocessing.motion == "none" else {})
     left = [word for name, word in words.items() if name not in done]
-    if {"susceptibility", "eddy"} <= set(done):
+    if {"susceptibility", "eddy"} <= set(done) and "motion" not in left:
         said = f"corrected by hooks.distortion: {_listed([_WORDS[name] for name in _WORDS if name in done])}"
         return said.replace("motion within volumes", "motion")
-    return f"{STAMP}: {_listed(left)} were not corrected"
+    return f"{STAMP}: {_listed(left)} {'was' if left in (['motion'], ['susceptibility']) else 'were'} not corrected"
 
 
 def _listed(words: Sequence[str]) -> str:
@@ -96,6 +96,11 @@ class Plan(Generic[SettingsT]):
     def datatype(self) -> str:
         """The folder of a scan's results, as BIDS calls it."""
         return "dwi" if isinstance(self.settings, ConnectomesSettings) else "anat"
+
+    def with_threads(self, scans: Sequence[Scan], n_workers: int) -> Plan[SettingsT]:
+        """With more workers than scans that can be processed, a scan uses several threads."""
+        n_scans = sum(not scan.problems for scan in scans)
+        return replace(self, n_threads=max(n_workers // max(n_scans, 1), 1))
 
     def step(self, scan: str) -> Callable[[str], None]:
         """Function to be called at the start of each step of a scan; prints a line if `shown`."""

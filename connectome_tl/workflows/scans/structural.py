@@ -29,7 +29,7 @@ from connectome_tl.provenance import write_table, write_text
 from connectome_tl.report.figures.scans import Row
 from connectome_tl.report.scan_page import render_scan
 from connectome_tl.settings.imaging import MorphometrySettings
-from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels
+from connectome_tl.workflows.scans.anatomy import read_anatomical, segmented, template_labels, with_data
 from connectome_tl.workflows.scans.hooks import Segmented, brain_finder, segment
 from connectome_tl.workflows.scans.matrices import write_matrices
 from connectome_tl.workflows.scans.report import brightest, page_of, slices
@@ -47,7 +47,8 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
 
     Intensities are divided by the median of their size in the brain, since their units vary between scans; networks do
     not depend on it.
-    Intensities and tissues of a region are those inside the brain; its volume is that of its whole label.
+    Intensities and tissues of a region are those inside the brain where all images have data; its volume is that of its
+    whole label.
 
     Args:
         inputs: hash of every input by its role, for the sidecars.
@@ -57,7 +58,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     """
     settings, warnings = plan.settings, list[str]()
     extract = brain_finder(scan, plan, "anatomical")
-    first, brain = read_anatomical(scan, extract=extract)
+    first, brain = read_anatomical(scan, extract=extract, warnings=warnings)
     warnings += [] if scan.anatomical_mask is not None or extract is not None else [_NO_MASK]
     segmentation = cache(lambda: segment(scan, plan, first))
     plan.step(scan.name)("labels")
@@ -66,8 +67,11 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     regions = plan.regions or regions_of_image(labels)
     if regions.atlas is not None:
         check_places(labels, regions.atlas)
-    images = [_scaled(image, brain) for image in (first, *_others(scan, first, plan))]
-    inside = Volume(np.where(brain, labels.data, 0), labels.affine, labels.subject, labels.file)
+    others, used = _others(scan, first, plan), brain
+    for image in others:
+        used = with_data(image, used, warnings)
+    images = [_scaled(image, used) for image in (first, *others)]
+    inside = Volume(np.where(used, labels.data, 0), labels.affine, labels.subject, labels.file)
     warnings += _outside(labels, inside, regions)
     table = _measures(images, labels, inside, regions, settings)
     for name, shares in _tissues(scan, first, plan, segmentation, warnings).items():
@@ -97,7 +101,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     files.append(write_table(plan.file(scan.name, f"{stem}_nodeindices.tsv"), pd.DataFrame({**own, **table})))
     files.append(write_volume(plan.file(scan.name, f"{stem}_dseg.nii.gz"), labels.data, labels.affine))
     rows = [
-        Row(name if k else f"{name} with regions", image.data, "gray", brightest(image.data, brain), k == 0)
+        Row(name if k else f"{name} with regions", image.data, "gray", brightest(image.data, used), k == 0)
         for k, (name, image) in enumerate(zip(settings.images, images, strict=True))
     ]
     told = f"{', '.join(settings.images)}. {plan.told(scan.name)}"
@@ -150,7 +154,7 @@ def _scaled(image: Volume, brain: np.ndarray) -> Volume:
 
 
 def _outside(labels: Volume, inside: Volume, regions: RegionTable) -> list[str]:
-    """A warning if a notable part of a region is outside the brain."""
+    """A warning if a notable part of a region is outside the brain, or has no data."""
     whole, kept = (np.array([len(part) for part in _values(labels, of, regions)]) for of in (labels, inside))
     lost = 1 - kept / np.maximum(whole, 1)
     lost[whole == 0] = 0
@@ -159,7 +163,7 @@ def _outside(labels: Volume, inside: Volume, regions: RegionTable) -> list[str]:
         return []
     share = 1 - kept.sum() / whole.sum()
     most = f"up to {lost[worst]:.0%} of a region ({regions.names[worst]})"
-    return [f"{share:.0%} of the labelled voxels are outside the brain, {most}: their intensities are not used"]
+    return [f"{share:.0%} of the labelled voxels are outside the brain or have no data, {most}: they are not used"]
 
 
 def _measures(

@@ -138,7 +138,7 @@ def forecast_of(one: ScanCohort, n_workers: int) -> str:
     Raises as `make_cohort` does before it computes.
     """
     _, plan, ready, _ = planned(one)
-    return f"scans of {one.settings.name}: {forecast(plan, ready, n_workers)}"
+    return f"scans of {one.settings.name}: {forecast(plan.with_threads(ready, n_workers), ready, n_workers)}"
 
 
 def planned(one: ScanCohort) -> tuple[Cohort, Plan[AnyScanSettings], list[Scan], Inventory]:
