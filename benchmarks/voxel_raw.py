@@ -3,12 +3,12 @@
     python benchmarks/voxel_raw.py [--cohorts 8] [--first 0] [--out voxel_raw.tsv] [--device cpu] [--quick]
 
 Simulated T1w volumes at 32^3, 0 to 24 months, five scanners. `raw`: heads with skull in any pose, standardised over
-all voxels. `registered`: the same subjects and scanners without skull and pose, standardised over the brain. The same
-network (ResNet-10, an eighth of the published width), augmentation and number of steps for both: 160 subjects of
-three scanners are learned from. Printed: mean absolute error on other subjects of these scanners (`known`), on 120
-subjects of the two other scanners (`unseen`), and on these after fine-tuning on 40 of their subjects (`tuned`);
-`scratch` is trained on these 40 alone, with as many steps as both stages together. Differences are paired over
-cohorts, with 95 % t intervals. Budgets were set before a result was seen.
+all voxels. `registered`: other subjects of the same simulator, without skull and pose, standardised over the brain.
+The same network (ResNet-10, an eighth of the published width), augmentation and number of steps for both: 160
+subjects of three scanners are learned from. Printed: mean absolute error on other subjects of these scanners
+(`known`), on 120 subjects of the two other scanners (`unseen`), and on these after fine-tuning on 40 of their
+subjects (`tuned`); `scratch` is trained on these 40 alone, with as many steps as both stages together. Differences
+are paired over cohorts, with 95 % t intervals. Budgets were set before a result was seen.
 """
 
 from __future__ import annotations
