@@ -66,7 +66,5 @@ def build_branch(settings: EncoderSettings, sizes: Sizes) -> Branch:
     if type(settings) not in BRANCHES:
         raise InternalError(f"no branch is registered for {type(settings).__name__}")
     branch = BRANCHES[type(settings)](settings, sizes)
-    for_processors(
-        branch
-    )  # here, so that convolutions of extensions are correct in bfloat16 and load as they were fitted
+    for_processors(branch)  # here, so that it also applies to convolutions of extensions
     return branch

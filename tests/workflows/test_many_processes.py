@@ -205,9 +205,12 @@ def test_an_interrupt_of_the_terminal_reaches_the_main_process_only(tmp_path: Pa
 
 
 def test_a_handler_that_python_did_not_install_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    installed: list[int] = []
     monkeypatch.setattr(signal, "getsignal", lambda _: None)
+    monkeypatch.setattr(signal, "signal", lambda number, _: installed.append(number))
     with pool._signals_held():
         pass
+    assert installed == []
 
 
 def test_a_killed_command_of_mrtrix_is_not_bad_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
