@@ -23,6 +23,7 @@ class Problem:
     file: str | Path | None = None
     remedy: str | None = None
     line: int | None = None  # of the file, from 1
+    named_in: str | None = None  # line of a settings file that names what is wrong with the file
 
     def __str__(self) -> str:
         place = ", ".join(
@@ -39,6 +40,8 @@ class Problem:
             parts.append(f"expected {self.expected}")
         if self.got is not None:
             parts.append(f"got {self.got}")
+        if self.named_in is not None:
+            parts.append(f"see {self.named_in}")
         text = "; ".join(parts)
         return f"{text}. {self.remedy}" if self.remedy else text
 
@@ -82,6 +85,13 @@ def with_subject(error: ConnectomeTLError, subject: str) -> ConnectomeTLError:
     )
     text = str(error) if len(named) > 1 or str(error) != str(error.problems[0]) else str(named[0])
     return _rebuild(type(error), text, named)
+
+
+def with_problems(error: ConnectomeTLError, problems: tuple[Problem, ...]) -> ConnectomeTLError:
+    """The same error with other words for its problems."""
+    if len(problems) == 1 and str(error) == str(error.problems[0]):
+        return _rebuild(type(error), str(problems[0]), problems)
+    return type(error)(str(error).partition("\n")[0], problems=problems)
 
 
 def _rebuild(kind: type[ConnectomeTLError], text: str, problems: tuple[Problem, ...]) -> ConnectomeTLError:

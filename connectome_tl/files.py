@@ -6,6 +6,7 @@ error instead of blocking.
 
 from __future__ import annotations
 
+import difflib
 import json
 import os
 import re
@@ -18,6 +19,7 @@ from typing import Any
 from connectome_tl.errors import DataError, MissingInputError
 
 _MAX_BYTES = 1 << 30  # default limit for files that are read completely
+_MOST_NAMES = 10_000  # in a folder, for a suggestion
 _KINDS = {
     stat.S_IFIFO: "a named pipe",
     stat.S_IFCHR: "a device",
@@ -82,7 +84,9 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
         mode = os.stat(file).st_mode
     except (OSError, ValueError) as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not os.path.islink(file):
-            raise MissingInputError(f"{what} not found", subject=subject, file=file) from error
+            near = _similar(file)
+            remedy = f"Did you mean {near}?" if near else None
+            raise MissingInputError(f"{what} not found", subject=subject, file=file, remedy=remedy) from error
         if isinstance(error, OSError) and os.path.islink(file):
             raise MissingInputError(
                 "a broken link",
@@ -104,6 +108,16 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
     for trace in _traces:
         trace.add(file.absolute())
     return file
+
+
+def _similar(file: Path) -> str:
+    """The file of the same folder whose name is nearest; "" for none."""
+    try:
+        names = sorted(os.listdir(file.parent))
+    except (OSError, ValueError):
+        return ""
+    near = difflib.get_close_matches(file.name, names, n=1, cutoff=0.8) if len(names) <= _MOST_NAMES else []
+    return near[0] if near else ""
 
 
 def read_bytes(path: str | Path, *, limit: int | None = None, subject: str | None = None) -> bytes:

@@ -18,6 +18,8 @@ from connectome_tl.cli.app import (
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.plurals import counted
 
+_MOST_NAMED = 5  # files written by `convert`; more are counted
+
 
 @command(app)
 def convert(
@@ -79,8 +81,10 @@ def convert(
         )
     patterns = cohort_patterns(made) if source.is_dir() else []
     terminal.answer(written=made, files=patterns)
-    for path in made:
+    for path in made if len(made) <= _MOST_NAMED else ():
         terminal.say(f"wrote {path}")
+    if len(made) > _MOST_NAMED:
+        terminal.say(f"wrote {counted(len(made), 'table')} to {out}")
     for line in patterns:
         terminal.say(f"in cohort.yaml, under connectomes: files: {line}")
 

@@ -22,6 +22,8 @@ class Kind(StrEnum):
     study = "study"
     cohort = "cohort"
     connectomes = "connectomes"
+    morphometry = "morphometry"
+    tune = "tune"
 
 
 @app.command()

@@ -93,11 +93,8 @@ def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern
     from connectome_tl.workflows.starting.text import notes_on
 
     def ask(question: Question) -> str:
-        if question.choices:
-            typer.echo(f"{question.text} One of: {', '.join(question.choices)}", err=True)
-        else:
-            typer.echo(question.text, err=True)
-        return str(typer.prompt(question.key, default=question.default, err=True))
+        choices = f" ({', '.join(question.choices)})" if question.choices else ""
+        return str(typer.prompt(f"{question.text}?{choices}", default=question.default, err=True))
 
     answers = dict(one.partition("=")[::2] for one in given)
     seen, made = start_from(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -177,11 +178,9 @@ class Cohort:
         rows = []
         for subject in ids:
             if subject not in where:
-                raise DataError(
-                    f"not in cohort {self.name!r}",
-                    subject=subject,
-                    remedy="Was the split plan made for another cohort?",
-                )
+                near = difflib.get_close_matches(subject, self.ids, n=1, cutoff=0.6)
+                remedy = f"Did you mean {near[0]}?" if near else None
+                raise DataError(f"not in cohort {self.name!r}", subject=subject, remedy=remedy)
             rows.append(where[subject])
         return np.array(rows, dtype=int)
 
@@ -240,9 +239,11 @@ class Cohort:
         for task in self.tasks:
             if task.name == name:
                 return task
+        near = difflib.get_close_matches(name, [task.name for task in self.tasks], n=1, cutoff=0.4)
         raise DataError(
             f"cohort {self.name!r} has no outcome called {name!r}",
             expected=f"one of {', '.join(t.name for t in self.tasks) or '(none)'}",
+            remedy=f"Did you mean {near[0]}?" if near else None,
         )
 
     def own_covariates(self, tasks: Sequence[str]) -> tuple[str, ...]:

@@ -24,10 +24,16 @@ class CohortPlots:
         self._cohort = cohort
 
     def matrix(self, subject: str | None = None, measure: str | None = None) -> Figure:
-        """The connectome of a subject, or the mean of all; rows in the order of the cohort's regions."""
+        """The connectome of a subject, or the mean of all; rows in the order of the cohort's regions.
+
+        Raises:
+            UsageError: the cohort has no connectomes, or not this measure. DataError: no such subject.
+        """
         cohort = self._cohort
         if not cohort.n_regions:
             raise UsageError("the cohort has no connectomes")
+        if measure is not None and measure not in cohort.measures:
+            raise UsageError(f"no measure is called {measure!r}", expected=f"one of {', '.join(cohort.measures)}")
         m = cohort.measures.index(measure) if measure is not None else 0
         rows = np.arange(cohort.n_subjects) if subject is None else cohort.positions([subject])
         present = cohort.node_mask[rows][:, :, None] & cohort.node_mask[rows][:, None, :]

@@ -36,13 +36,15 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash
-from connectome_tl.settings.cohort import NUMBERED, CohortSettings, ConnectomeFiles
+from connectome_tl.settings.cohort import NAMED, NUMBERED, CohortSettings, ConnectomeFiles
 from connectome_tl.settings.records.results import FlowStep
 from connectome_tl.settings.scans import MOTION
+from connectome_tl.settings_lines import names_lines
 
 _MOST_NOTES = 12
 
 
+@names_lines
 def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
     """Read and check a cohort.
 
@@ -65,6 +67,7 @@ def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
     return assemble_cohort(settings, file.parent, track=track)
 
 
+@names_lines
 def read_subjects(path: str | Path, *, track: Track | None = None) -> Cohort:
     """`read_cohort`, but without connectomes that remain to be computed from scans; raises the same errors."""
     file = Path(path)
@@ -298,8 +301,8 @@ def _region_features(
 
 def _atlas_of(spec: ConnectomeFiles, where: str | Path) -> str:
     """What to call regions of no named atlas: by the entity `atlas-` of a file's name, else by that name."""
-    if spec.labels == NUMBERED:
-        return NUMBERED
+    if spec.labels in (NAMED, NUMBERED):
+        return "named in the files" if spec.labels == NAMED else NUMBERED
     stem = Path(spec.label_table or where).stem
     entity = next((part.removeprefix("atlas-") for part in stem.split("_") if part.startswith("atlas-")), stem)
     return entity if "{id}" not in entity else "own regions"

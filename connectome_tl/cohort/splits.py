@@ -142,9 +142,10 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     n_groups = len(np.unique(groups))
     if settings.scheme != "site_out" and n_groups < settings.outer:
         raise UsageError(
-            "too few subjects (families count once) for the folds",
+            "splits.outer: too few subjects (families count once) for the folds",
             expected=f"at least {settings.outer}",
             got=str(n_groups),
+            remedy=f"Set splits.outer to {n_groups} or fewer.",
         )
     repeats = []
     for repeat in range(settings.repeats):

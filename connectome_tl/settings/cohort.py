@@ -29,13 +29,14 @@ class ConnectomeFiles(Settings):
 
     Rows of a matrix are matched by name. If the file has no names, they are taken from `labels` (a table in row order)
     or from `atlas`; `order` then states whether unnamed rows follow the atlas table (as printed by `atlas show`) or the
-    label numbers of the image. With `labels: numbered`, rows are called 1, 2, ... in the order of the files, which
-    cannot be verified. `layout` states how a triangle is stored, row by row: `upper`, or `lower` (nilearn's
-    `vectorize`), with or without the diagonal. Several measures may each have an array (`key: [full, partial]`) and a
-    transform (`transform: [log1p, none]`). With `zero_rows: missing`, a region without any edge is a missing region.
-    With `unmatched: drop`, rows without a matrix and matrices without a row are excluded and counted instead of
-    refused; with `unmatched: missing`, rows without a matrix are subjects with a missing connectome. A value in the
-    column `reason` (for example, quality control) also makes a connectome missing, even if there is a matrix.
+    label numbers of the image. With `labels: named`, every file has to name its rows. With `labels: numbered`, rows are
+    called 1, 2, ... in the order of the files, which cannot be verified. `layout` states how a triangle is stored, row
+    by row: `upper`, or `lower` (nilearn's `vectorize`), with or without the diagonal. Several measures may each have an
+    array (`key: [full, partial]`) and a transform (`transform: [log1p, none]`). With `zero_rows: missing`, a region
+    without any edge is a missing region. With `unmatched: drop`, rows without a matrix and matrices without a row are
+    excluded and counted instead of refused; with `unmatched: missing`, rows without a matrix are subjects with a
+    missing connectome. A value in the column `reason` (for example, quality control) also makes a connectome missing,
+    even if there is a matrix.
     """
 
     files: str | None = None
@@ -49,7 +50,8 @@ class ConnectomeFiles(Settings):
     format: str = "auto"
     atlas: str | None = None
     labels: str | None = Field(
-        default=None, description="table of the regions of the rows, in their order; or numbered: rows without names"
+        default=None,
+        description="table of the regions of the rows, in their order; named: by the files; numbered: without names",
     )
     regions: Literal["all", "cerebrum"] | tuple[str, ...] = "all"
     measure: str | tuple[str, ...] = "weight"
@@ -85,8 +87,9 @@ class ConnectomeFiles(Settings):
                     f"{name} has {counted(len(given), 'entry')} for {counted(len(self.measures), 'measure')}: "
                     f"give one for each"
                 )
-        if self.labels == NUMBERED and self.atlas is not None:
-            raise ValueError("labels: numbered means no names, and atlas defines names: use one of them")
+        if self.labels in (NAMED, NUMBERED) and self.atlas is not None:
+            meaning = "no names" if self.labels == NUMBERED else "the names of the files alone"
+            raise ValueError(f"labels: {self.labels} means {meaning}, and atlas defines names: use one of them")
         if "fisher_z" in self.transforms and self.diagonal == "keep":
             raise ValueError("Fisher's z of a diagonal of ones is infinite: use diagonal: zero")
         return self
@@ -109,10 +112,10 @@ class ConnectomeFiles(Settings):
     @property
     def label_table(self) -> str | None:
         """File of the label table, if there is one."""
-        return None if self.labels == NUMBERED else self.labels
+        return None if self.labels in (NAMED, NUMBERED) else self.labels
 
 
-NUMBERED = "numbered"  # labels of rows that have no names
+NAMED, NUMBERED = "named", "numbered"  # labels of rows that every file names; of rows without names
 
 
 class TriangleSettings(Settings):

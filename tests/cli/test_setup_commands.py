@@ -40,7 +40,13 @@ def test_bash_completes_commands() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "name"),
-    [("study", "example/study.yaml"), ("cohort", "example/cohort.yaml"), ("connectomes", "connectomes.yaml")],
+    [
+        ("study", "example/study.yaml"),
+        ("cohort", "example/cohort.yaml"),
+        ("connectomes", "connectomes.yaml"),
+        ("morphometry", "morphometry.yaml"),
+        ("tune", "tune/images.yaml"),
+    ],
 )
 def test_the_examples_fit_the_schema_and_a_wrong_key_does_not(kind: str, name: str) -> None:
     schema = json.loads(json.dumps(schema_of(kind)))

@@ -27,7 +27,7 @@ from connectome_tl.settings.study import StudySettings
 DOCS = Path(__file__).parents[2] / "docs"
 PRINTED = {"limits.md": ("0.39", "0.52", "0.17", "0.44", "0.02")}  # numbers that a page repeats
 READMES = ("README.md", "CONTRIBUTING.md", "configs/snakemake/README.md")
-RUN = ("quickstart.md", "howto/extend.md", "limits.md")  # their blocks are executed in order
+RUN = ("quickstart.md", "howto/editor.md", "howto/extend.md", "limits.md")  # their blocks are executed in order
 PAGES = sorted(p for p in DOCS.rglob("*.md") if "decisions" not in p.parts and "_build" not in p.parts)
 _FENCE = re.compile(
     r"(?:<!-- (?P<mark>[^>]*?) -->\n)?^```(?P<language>bash|python|yaml)\n(?P<text>.*?)^```", re.M | re.S

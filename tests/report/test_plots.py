@@ -52,9 +52,9 @@ def test_training_curves_are_those_of_one_stage() -> None:
 
 
 def test_an_outcome_that_does_not_suit_the_figure_is_refused() -> None:
-    with pytest.raises(UsageError, match="does not exist for the outcome"):
+    with pytest.raises(UsageError, match="the run has no"):
         PLOTS.roc("nothing")
-    with pytest.raises(UsageError, match="does not exist for the outcome"):
+    with pytest.raises(UsageError, match="the run has no"):
         PLOTS.scatter(example_record().tasks[0].name)
 
 

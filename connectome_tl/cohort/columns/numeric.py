@@ -22,6 +22,7 @@ Censored = Literal["limit", "missing"]
 CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
          "999", "8888", "9999", "99999", "999999")  # fmt: skip
 _LONGEST = 60  # characters; longer cells are not numbers
+_MOST_LISTED = 4  # cells in a remedy
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
@@ -123,6 +124,10 @@ def read_numbers(
             values[i], bounds[i] = value, bound
     for kind, rows in wrong.items():
         what, remedy = _SAID[kind]
+        if remedy is not None and "{cells}" in remedy:
+            distinct = list(dict.fromkeys(cell for _, cell in rows))
+            shown = distinct[:_MOST_LISTED] + ["..."] * (len(distinct) > _MOST_LISTED)
+            remedy = remedy.replace("{cells}", ", ".join(shown))
         findings.several(rows, f"column {name!r} {what}", file, remedy)
     n_bounds = sum(bool(bound) for cell, bound in zip(cells, (seen.get(cell, (None, ""))[1] for cell in cells)) if cell)
     if n_bounds and censored is not None:
@@ -134,7 +139,10 @@ def read_numbers(
 
 
 _SAID: dict[str, tuple[str, str | None]] = {
-    "text": ("holds text where a number belongs", None),
+    "text": (
+        "holds text where a number belongs",
+        "If it stands for a missing value, add missing: [{cells}] to the cohort file; otherwise correct the cells.",
+    ),
     "comma": (
         "holds numbers that can be read in two ways",
         "Is it a decimal comma or thousands? Write a point, or set decimal: ',' or decimal: '.' in the cohort file.",
@@ -148,7 +156,10 @@ _SAID: dict[str, tuple[str, str | None]] = {
         "Write one number, or list them as missing: ['35-40', ...] in the cohort file.",
     ),
     "unit": ("holds numbers with another unit than the declared one", "One column has one unit; convert these."),
-    "infinite": ("holds an infinite number", None),
+    "infinite": (
+        "holds an infinite number",
+        "If it stands for a missing value, add missing: [{cells}] to the cohort file; otherwise correct the cells.",
+    ),
 }
 
 

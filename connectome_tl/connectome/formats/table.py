@@ -151,6 +151,13 @@ def is_matrix_name(path: Path) -> bool:
     return any(known.automatic and not known.plain and name.endswith(known.suffixes) for known in FORMATS)
 
 
+def formats_of(path: Path) -> tuple[str, ...]:
+    """The values of `format` among which a file leaves the choice: one per atlas, variable or array; empty for none."""
+    known = recognised(path)
+    choices = () if known.choices is None else known.choices(path)
+    return tuple(f"{known.name}:{choice}" for choice in choices) if len(choices) > 1 else ()
+
+
 def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
     """Read one matrix file.
 

@@ -115,8 +115,11 @@ class RunPlots:
         for task in suited:
             if name is None or task.name == name:
                 return task
-        known = ", ".join(task.name for task in suited) or "none"
-        raise UsageError(f"this figure does not exist for the outcome: {name or 'any'}", expected=f"one of {known}")
+        kind = {None: "outcome", True: "binary outcome", False: "continuous or ordinal outcome"}[binary]
+        if not suited:
+            raise UsageError(f"the run has no {kind}, for which this figure is drawn")
+        known = ", ".join(task.name for task in suited)
+        raise UsageError(f"the run has no {kind} {name!r}", expected=f"one of {known}")
 
     def _models(self, task: Task) -> dict[str, OutOfFold]:
         return {model: rows for (name, model), rows in self._rows.items() if name == task.name}

@@ -29,6 +29,13 @@ if TYPE_CHECKING:
 CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
 
 
+def needs_grids(settings: StudySettings, cohorts: StudyCohorts) -> bool:
+    """Whether a model of the study reads volumes, and a cohort has some."""
+    from connectome_tl.training.schemes import modalities_of
+
+    return "image" in modalities_of(settings, cohorts) and settings.model.reads_volumes
+
+
 def with_grids(
     settings: StudySettings, cohorts: StudyCohorts, folder: Path, *, progress: Progress | None = None
 ) -> StudyCohorts:
@@ -37,9 +44,7 @@ def with_grids(
     Raises:
         DataError, MissingInputError: images that no grid can be made of, all of them in one list.
     """
-    from connectome_tl.training.schemes import modalities_of
-
-    if "image" not in modalities_of(settings, cohorts) or not settings.model.reads_volumes:
+    if not needs_grids(settings, cohorts):
         return cohorts
     grids = made_grids(cohorts.roles.values(), settings.image, folder, progress=progress)
     done: dict[int, Cohort] = {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from connectome_tl.cohort.columns.guesses import (
     numbers_of,
 )
 from connectome_tl.cohort.tables.saved import read_table
-from connectome_tl.connectome.formats.table import read_matrix
+from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.plurals import counted
@@ -30,6 +30,8 @@ from connectome_tl.settings.cohort import Transform
 
 _MOST_FILES = 200_000
 _TRIED = 5  # files of a pattern, until one can be read
+
+Choose = Callable[[str, tuple[str, ...]], str]  # chooses a `pattern`, `format` or `measure`
 
 
 @dataclass(frozen=True)
@@ -40,6 +42,8 @@ class Seen:
         ids: id columns. pattern: pattern of the matrix files, relative to the output folder.
         n_matched: number of rows with a matrix. n_rows: number of rows of the table.
         other_patterns: further files of the same subjects, as `pattern`.
+        format: `auto`, or the chosen atlas or variable of the files, as `qsirecon:AAL`.
+        measure: the chosen measure of files with several; empty where there is nothing to choose.
         n_regions: rows of the first matrix. atlases: atlases of this size. named: whether the matrix names its rows.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
     """
@@ -51,6 +55,8 @@ class Seen:
     n_matched: int
     n_rows: int
     other_patterns: tuple[str, ...]
+    format: str
+    measure: str
     n_regions: int
     atlases: tuple[str, ...]
     named: bool
@@ -58,8 +64,12 @@ class Seen:
     columns: tuple[ColumnGuess, ...]
 
 
-def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = None) -> Seen:
+def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
     """Find the id column and the names of the files, and inspect the first readable matrix.
+
+    Args:
+        choose: chooses among several patterns of files, among the atlases or variables of a file, and among its
+            measures.
 
     Raises:
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
@@ -72,12 +82,17 @@ def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = Non
         raise _no_ids(cells, files, table)
     ids, patterns = found
     read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in patterns}
-    readable = [(one, n) for one, n in patterns if isinstance(read[one], MatrixFile)]
+    readable = {one: n for one, n in patterns if not isinstance(read[one], ConnectomeTLError)}
     if not readable:
         raise next(error for error in read.values() if isinstance(error, ConnectomeTLError))
-    chosen, n_matched = _chosen(readable, pattern, matrices)
-    matrix = read[chosen]
-    assert isinstance(matrix, MatrixFile)
+    chosen = choose("pattern", tuple(readable)) if len(readable) > 1 else next(iter(readable))
+    matrix, format = read[chosen], "auto"
+    if isinstance(matrix, tuple):
+        format = choose("format", matrix)
+        matrix = _first_matrix(matrices, cells, ids, chosen, format)
+    if not isinstance(matrix, MatrixFile):
+        assert isinstance(matrix, ConnectomeTLError)
+        raise matrix
     names = matrix.names
     if names is not None:
         fits = tuple(a for a in atlas_names() if set(load_atlas(a).resolved(names)) <= set(load_atlas(a).names))
@@ -89,9 +104,11 @@ def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = Non
         cells,
         ids,
         (place / chosen).as_posix(),
-        n_matched,
+        readable[chosen],
         len(cells),
-        tuple((place / one).as_posix() for one, _ in readable if one != chosen),
+        tuple((place / one).as_posix() for one in readable if one != chosen),
+        format,
+        choose("measure", matrix.measures) if len(matrix.measures) > 1 else "",
         len(names) if names is not None else matrix.n_rows,
         fits,
         names is not None,
@@ -160,25 +177,18 @@ def _transform(values: np.ndarray) -> Transform:
     return "log1p" if counts or positive.max() > 20 * np.median(positive) else "none"
 
 
-def _chosen(patterns: Sequence[tuple[str, int]], wanted: str | None, matrices: Path) -> tuple[str, int]:
-    if wanted is None:
-        return patterns[0]
-    found = dict(patterns).get(wanted)
-    if found is None:
-        raise UsageError(
-            "no matrices of this pattern",
-            file=matrices / wanted,
-            expected=f"one of {', '.join(p for p, _ in patterns)}",
-        )
-    return wanted, found
-
-
-def _first_matrix(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> MatrixFile | ConnectomeTLError:
-    """The first readable matrix among the first files of a pattern, else what is wrong with the first of them."""
+def _first_matrix(
+    matrices: Path, cells: pd.DataFrame, ids: str, pattern: str, format: str = "auto"
+) -> MatrixFile | tuple[str, ...] | ConnectomeTLError:
+    """The first readable matrix among the first files of a pattern, or the formats to choose from, else what is wrong
+    with the first of them."""
     wrong: list[ConnectomeTLError] = []
     for file in itertools.islice(_files_of(matrices, cells, ids, pattern), _TRIED):
         try:
-            matrix = read_matrix(file)
+            formats = formats_of(file) if format == "auto" else ()
+            if formats:
+                return formats
+            matrix = read_matrix(file, format=format)
             if matrix.n_rows > 1:
                 return matrix
             wrong.append(DataError("not a matrix of regions", expected="at least 2 rows", got="1", file=file))

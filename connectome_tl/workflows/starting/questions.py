@@ -35,6 +35,23 @@ class Question:
 
 Ask = Callable[[Question], str]
 
+# On the files of matrices, asked while they are read; key: question.
+FILE_QUESTIONS = {
+    "pattern": "Which files hold the matrices",
+    "format": "Each file holds several: which one",
+    "measure": "Each file holds several measures: which one",
+}
+
+
+def choice_of(key: str, choices: tuple[str, ...], answers: Mapping[str, str], ask: Ask | None) -> str:
+    """The answer to one of the questions on the files. Without one, the first pattern is taken.
+
+    Raises:
+        UsageError: an answer outside the choices; no answer on format or measure.
+    """
+    question = Question(key, FILE_QUESTIONS[key], choices, choices[0] if key == "pattern" else None)
+    return _settled([question], {key: answers[key]} if key in answers else {}, ask)[key]
+
 
 def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[Seen, dict[str, str]]:
     """Get answers to all questions from `--answer`, the user, or defaults; returns updated columns and answers.
@@ -100,7 +117,7 @@ def column_questions(seen: Seen) -> tuple[Question, ...]:
     age = first_of(seen, "age")
     numeric = tuple(one.column for one in seen.columns if one.numeric)
     return (
-        Question("outcomes", "Which columns are outcomes (commas between them, or none)", (), outcomes or _NONE),
+        Question("outcomes", "Which columns are outcomes; separate them by commas, or none", (), outcomes or _NONE),
         Question("age", "Which column is the age at scan", (*numeric, _NONE), _NONE if age is None else age.column),
     )
 
@@ -151,12 +168,12 @@ def questions_of(seen: Seen) -> tuple[Question, ...]:
     if age is not None and age.unit is None:
         found.append(Question("age_unit", f"Column {age.column!r} ({span_of(seen, age)}): which unit of time", _UNITS))
     if age is not None and age.reference is None and age.unit in (None, "weeks"):
-        text = f"Column {age.column!r}: from when weeks are counted"
+        text = f"Column {age.column!r}: from when are the weeks counted"
         found.append(Question("age_reference", text, _REFERENCES, None if age.unit == "weeks" else "birth"))
     if not seen.named:
         text = (
-            f"The matrices have {counted(seen.n_regions, 'row')} without names: which atlas (numbered: rows "
-            f"are counted)"
+            f"The matrices have {counted(seen.n_regions, 'row')} without names: which atlas are they of, or are they "
+            f"only numbered"
         )
         default = {0: "numbered", 1: seen.atlases[0] if seen.atlases else None}.get(len(seen.atlases))
         found.append(Question("atlas", text, (*seen.atlases, "numbered"), default))

@@ -6,13 +6,16 @@ from typing import Any
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
-from connectome_tl.settings.imaging import ConnectomesSettings
+from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.tuning import TuneSettings
 
 SCHEMAS: dict[str, type[Settings]] = {
     "study": StudySettings,
     "cohort": CohortSettings,
     "connectomes": ConnectomesSettings,
+    "morphometry": MorphometrySettings,
+    "tune": TuneSettings,  # the file of `tune --space`
 }
 
 

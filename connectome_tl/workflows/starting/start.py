@@ -10,7 +10,7 @@ from connectome_tl.atlas import load_atlas
 from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
 from connectome_tl.workflows.starting.look import Seen, all_of, look
-from connectome_tl.workflows.starting.questions import Ask, settle
+from connectome_tl.workflows.starting.questions import FILE_QUESTIONS, Ask, choice_of, settle
 from connectome_tl.workflows.starting.text import cohort_text, study_text
 
 
@@ -27,9 +27,11 @@ def start_from(
     """Inspect the files, ask questions, and write the settings.
 
     Args:
-        atlas: atlas of the rows if the files do not name them.
+        atlas: atlas of the rows if the files do not name them. pattern: of the files, if the subjects have several.
     """
-    seen = look(table, matrices, folder, pattern=pattern)
+    told = {key: answers[key] for key in FILE_QUESTIONS if key in answers} | ({"pattern": pattern} if pattern else {})
+    answers = {key: value for key, value in answers.items() if key not in FILE_QUESTIONS}
+    seen = look(table, matrices, folder, lambda key, choices: choice_of(key, choices, told, ask))
     if atlas is not None:
         seen = replace(seen, atlases=(load_atlas(atlas).name,))
         answers = answers if seen.named else {"atlas": seen.atlases[0], **answers}

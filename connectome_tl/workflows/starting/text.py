@@ -52,11 +52,12 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         f"  files: {_quoted(seen.pattern)}   # matrices of {seen.n_matched} of {seen.n_rows} rows",
     ]
     lines += [f"  # files: {_quoted(other)}   # of the same subjects" for other in seen.other_patterns[:_MOST_PATTERNS]]
+    lines += [f"  format: {_quoted(seen.format)}"] if seen.format != "auto" else []
+    lines += [f"  measure: {_quoted(seen.measure)}"] if seen.measure else []
     atlas = answers.get("atlas", seen.atlases[0] if seen.atlases else None)
     if atlas in (None, "numbered"):
-        lines.append(
-            "  labels: numbered           # rows are called 1, 2, ...; or atlas: NAME (connectome-tl atlas list)"
-        )
+        value, how = ("named", "the files name their rows") if seen.named else ("numbered", "rows are called 1, 2, ...")
+        lines.append(f"  labels: {value:<18} # {how}; or atlas: NAME (connectome-tl atlas list)")
     else:
         how = (
             "regions are named in the matrices"

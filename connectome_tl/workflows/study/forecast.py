@@ -17,6 +17,7 @@ from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.scans.forecast import duration
 from connectome_tl.workflows.scans.study import forecast_of, scan_cohorts, with_connectomes
@@ -83,6 +84,7 @@ class Forecast(Record):
         )
 
 
+@names_lines
 def forecast_study(
     study: str | Path | StudySettings,
     out: str | Path,

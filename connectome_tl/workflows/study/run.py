@@ -15,9 +15,10 @@ from connectome_tl.errors import ConnectomeTLError, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.folder import claim, open_log
-from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
+from connectome_tl.workflows.images.grids import CACHE, needs_grids, settled, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study.finished import forget_results, is_finished, mark_finished
@@ -38,6 +39,7 @@ _OTHER = "Give another --out, or delete the folder if that run is not needed."
 _SHOWN = 120  # characters of one changed setting
 
 
+@names_lines
 def run_study(
     study: str | Path | StudySettings,
     out: str | Path,
@@ -109,8 +111,9 @@ def run_study(
         asked = make_split_plan(cohorts.target, settings.splits)
         check_tuned(settings, cohorts, asked)
         check_embedded(cohorts.target, asked)
-        with steps.counted("volumes") as progress:
-            cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
+        if needs_grids(settings, cohorts):
+            with steps.counted("volumes") as progress:
+                cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)

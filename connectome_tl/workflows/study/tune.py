@@ -18,6 +18,7 @@ from connectome_tl.provenance import content_hash, write_text
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned, TuneSettings
+from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.images.grids import CACHE, with_grids
@@ -36,6 +37,7 @@ HEARTBEAT = 60  # seconds; with shorter intervals, running trials may be conside
 _POLL = 1.0
 
 
+@names_lines
 def tune_study(
     study: str | Path | StudySettings,
     out: str | Path,
