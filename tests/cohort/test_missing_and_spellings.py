@@ -158,7 +158,7 @@ def test_site_out_folds_keep_both_spellings_of_a_site_on_one_side(on_disk: OnDis
     ("cells", "levels"),
     [
         (["M", "F", "1", "2", "M", "F"], {"1": "M", "2": "F"}),
-        (["0", "1", "2", "1", "2", "1"], {"0": "unknown", "1": "M", "2": "F"}),
+        (["0", "1", "2", "1", "2", "1"], {"0": "undetermined", "1": "M", "2": "F"}),
         (["1", "2", "9", "1", "2", "1"], {"1": "male", "2": "female", "9": "other"}),
     ],
 )

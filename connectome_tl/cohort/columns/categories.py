@@ -5,6 +5,7 @@ Categories that differ only by case or blanks are merged; ambiguous spellings ar
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -15,27 +16,41 @@ import pandas as pd
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.columns.numeric import CODES, without_codes
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
+from connectome_tl.cohort.tables.cells import NO_VALUE, NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 
-SEX_COLUMNS = ("sex", "gender")
-_SEXES = {
-    **dict.fromkeys(("m", "male", "man", "men", "boy", "boys", "males"), "male"),
-    **dict.fromkeys(("f", "female", "woman", "women", "girl", "girls", "females", "w"), "female"),
+SEX_COLUMNS = frozenset({"sex", "gender", "geschlecht", "sexe", "sexo", "sesso", "geslacht"})
+_MALE = ("m", "male", "man", "men", "boy", "boys", "males")
+_FEMALE = ("f", "female", "woman", "women", "girl", "girls", "females")
+# In German, French, Spanish, Portuguese, Italian and Dutch.
+_MALE_TOO = ("männlich", "maennlich", "junge", "homme", "garçon", "garcon", "masculin", "hombre", "varón", "varon",
+             "niño", "masculino", "maschio", "jongen", "mannelijk", "h")  # fmt: skip
+_FEMALE_TOO = ("w", "weiblich", "mädchen", "femme", "fille", "féminin", "feminin", "mujer", "niña", "femenino",
+               "feminino", "femmina", "meisje", "vrouwelijk", "v")  # fmt: skip
+_SEXES = {**dict.fromkeys((*_MALE, *_MALE_TOO), "male"), **dict.fromkeys((*_FEMALE, *_FEMALE_TOO), "female")}
+_ANSWERS = {
+    **dict.fromkeys(("y", "yes", "true", "ja", "j", "oui", "si", "sí", "sì", "sim"), "yes"),
+    **dict.fromkeys(("n", "no", "false", "nein", "non", "nee", "não", "nao"), "no"),
 }
-_ANSWERS = {**dict.fromkeys(("y", "yes", "true"), "yes"), **dict.fromkeys(("n", "no", "false"), "no")}
 _NO_PLACE = frozenset({"none"})
 
 
 def is_sex(column: str) -> bool:
-    """Whether a column contains sexes, so that `m`, `Male` and `boy` are equivalent."""
-    return fold(column) in SEX_COLUMNS
+    """Whether a column contains sexes by its name, so that `m`, `Male` and `boy` are equivalent."""
+    return bool(SEX_COLUMNS & set(re.split(r"[\W_]+", fold(column))))
+
+
+def _are_sexes(cells: Sequence[str]) -> bool:
+    """Whether cells are words for sexes, whatever their column is called; letters alone may be anything."""
+    words = {fold(cell) for cell in cells if cell}
+    return words <= set(_SEXES) and any(len(word) > 2 for word in words)
 
 
 def same_category(text: str, *, sex: bool = False, answers: bool = False) -> str:
     """Canonical key of a category, equal for all its spellings."""
     word = whole(fold(text))
+    word = word.rstrip(".") if sex or answers else word
     return _SEXES.get(word, word) if sex else _ANSWERS.get(word, word) if answers else word
 
 
@@ -68,8 +83,8 @@ def covariate_categories(
             )
         )
     _refuse_errors(cells, name, ids, file, findings)
-    if sex:
-        _check_sexes(cells, name, file, findings)
+    sex = sex or _are_sexes(cells)
+    _check_codes(cells, name, file, findings, sex=sex)
     return one_spelling(cells, name, file, findings, sex=sex)
 
 
@@ -92,6 +107,13 @@ def outcome_levels(
     sex = is_sex(str(column.name))
     named = {whole(fold(code)): name for code, name in (codes or {}).items()}
     rank = {same_category(level, sex=sex): float(i) for i, level in enumerate(levels)}
+    gone = [level for level in levels if fold(level) in NO_VALUE]
+    if gone:
+        what = f"levels of outcome {outcome!r} hold a word for a missing value: {', '.join(gone)}"
+        remedy = (
+            f"Remove it from levels, and add missing: {gone!r} to the cohort file where it is not known as missing."
+        )
+        findings.problems.append(Problem(what, file=file, remedy=remedy))
     if len(rank) < len(levels):
         findings.problems.append(Problem(f"levels of outcome {outcome!r} differ in case or blanks only", file=file))
     direct = [rank.get(same_category(cell, sex=sex)) for cell in column]
@@ -182,7 +204,7 @@ def one_spelling(
     Categories that differ in leading zeros, hyphens or blanks are ambiguous and reported as problems.
     """
     spellings: dict[str, Counter[str]] = {}
-    answers = all(fold(cell) in _ANSWERS for cell in cells if cell)
+    answers = all(fold(cell).rstrip(".") in _ANSWERS for cell in cells if cell)
     for cell in cells:
         if cell:
             spellings.setdefault(same_category(cell, sex=sex, answers=answers), Counter())[cell] += 1
@@ -250,6 +272,7 @@ def _by_levels(
     marks: Marks,
     sex: bool,
 ) -> list[str]:
+    gone = {name for name in levels.values() if fold(name) in NO_VALUE}
     by_code = {whole(fold(code)): name for code, name in levels.items()}
     by_name = {same_category(name, sex=sex): name for name in levels.values()}
     known = texts(column, marks.missing)
@@ -262,6 +285,9 @@ def _by_levels(
         if name is None and known[i] and _as_code(cell) not in CODES:
             wrong.append((ids[i], repr(cell[:60])))
         found.append(name or "")
+    for name in sorted(gone):
+        findings.notes.append(f"{column.name}: level {name!r} in {counted(found.count(name), 'row')} is missing")
+    found = ["" if name in gone else name for name in found]
     coded = sorted({cell for cell, name in zip(known, found, strict=True) if cell and not name} & set(CODES))
     if coded:
         findings.notes.append(f"{column.name}: {', '.join(coded)} was read as missing")
@@ -278,18 +304,29 @@ def _refuse_errors(cells: Sequence[str], name: str, ids: Sequence[str], file: st
     findings.several(rows, f"column {name!r} holds errors of a spreadsheet", file, "Fix the formulas, or write n/a.")
 
 
-def _check_sexes(cells: Sequence[str], name: str, file: str | Path, findings: Findings) -> None:
-    """Report codes mixed with words, or more than two codes, whose meaning cannot be inferred."""
-    known = {same_category(cell, sex=True): cell for cell in cells if cell}
+def _check_codes(cells: Sequence[str], name: str, file: str | Path, findings: Findings, *, sex: bool) -> None:
+    """Report codes mixed with words for sexes or for yes and no, more than two codes of sexes, and H mixed with M,
+    which is male in French and female in Spanish."""
+    known = {same_category(cell, sex=sex): cell for cell in cells if cell}
     codes = sorted(cell for key, cell in known.items() if key.lstrip("-").isdigit())
-    if codes and (len(known) > len(codes) or len(codes) > 2):
+    words = {fold(cell).rstrip(".") for cell in cells if cell} - {fold(code) for code in codes}
+    if sex and {"h", "m"} <= words:
+        findings.problems.append(
+            Problem(
+                f"column {name!r} holds both H and M, and one of them means female",
+                file=file,
+                remedy="Write M and F, or male and female.",
+            )
+        )
+    said = sex or (bool(words) and words <= set(_ANSWERS))
+    if said and codes and (len(known) > len(codes) or len(codes) > 2):
         example = ", ".join(f"{code}: ..." for code in codes)
         findings.problems.append(
             Problem(
                 f"column {name!r} has codes without an explanation",
                 file=file,
                 got=", ".join(sorted(known.values())),
-                remedy=f"Name them: levels: {{{example}}}, with M and F or male and female; "
+                remedy=f"Name them: levels: {{{example}}}, with {'male and female' if sex else 'yes and no'}; "
                 "a code for a missing value belongs to missing: [...].",
             )
         )

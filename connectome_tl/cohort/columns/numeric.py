@@ -20,7 +20,7 @@ from connectome_tl.plurals import counted
 
 Censored = Literal["limit", "missing"]
 CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
-         "999", "8888", "9999", "99999", "999999")  # fmt: skip
+         "999", "8888", "9999", "99999", "999999", "-9.9", "-99.9", "-999.9", "99.9", "999.9")  # fmt: skip
 _LONGEST = 60  # characters; longer cells are not numbers
 _MOST_LISTED = 4  # cells in a remedy
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
@@ -30,6 +30,8 @@ _GROUPED = {
     ".": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:,[0-9]{3})+(?:\.[0-9]+)?"),
     ",": re.compile(r"[+-]?[1-9][0-9]{0,2}(?:\.[0-9]{3})+,[0-9]+"),
 }
+_TENTHS = re.compile(r"[0-9]{1,3}[.,]([0-9])")
+_LEAST_TENTHS = 15  # distinct values; with fewer, the absence of .7, .8 and .9 says little
 _DAY = r"([0-6])\s*(?:d|days?|tage?|j|jours?|/\s*7)?"
 _WEEK = r"(?:w|wks?|weeks?|wochen?|ssw|sa|semaines?)"  # in English, German and French
 _WEEKS_DAYS = (
@@ -115,8 +117,10 @@ def read_numbers(
         if cell not in seen:
             seen[cell] = reader.of(cell)
         value, bound = seen[cell]
-        if value is None or (bound and censored is None):
-            kind = reader.doubt(cell, bound)
+        if bound and value is None and censored == "missing":
+            bounds[i] = bound
+        elif value is None or (bound and censored is None):
+            kind = reader.doubt(cell, "" if value is None else bound)
             wrong.setdefault(kind, []).append((ids[i], repr(cell[:_LONGEST])))
         elif np.isinf(value):
             wrong.setdefault("infinite", []).append((ids[i], repr(cell[:_LONGEST])))
@@ -133,6 +137,11 @@ def read_numbers(
     if n_bounds and censored is not None:
         meaning = "their limit" if censored == "limit" else "missing"
         findings.notes.append(f"{name}: {n_bounds} censored values were read as {meaning}")
+    if reader.tenths_like_days:
+        findings.notes.append(
+            f"{name}: {reader.tenths_like_days} was read as tenths of a week, and no value ends in .7, .8 or .9; if "
+            f"the decimal is a number of days, write {reader.tenths_like_days.replace(',', '.').replace('.', '+')}"
+        )
     if reader.n_commas:
         findings.notes.append(f"{name}: {reader.n_commas} decimal commas were read as points")
     return Numbers(without_codes(values, name, findings), tuple(bounds))
@@ -145,7 +154,8 @@ _SAID: dict[str, tuple[str, str | None]] = {
     ),
     "comma": (
         "holds numbers that can be read in two ways",
-        "Is it a decimal comma or thousands? Write a point, or set decimal: ',' or decimal: '.' in the cohort file.",
+        "Does the mark separate decimals or thousands? Write numbers without it, or set decimal: ',' or decimal: '.' "
+        "in the cohort file.",
     ),
     "censored": (
         "holds censored values, and no rule for them is set",
@@ -172,6 +182,13 @@ class _Reader:
         plain = [cell for cell in with_comma if not _THOUSANDS[","].fullmatch(cell)]
         self.n_commas = len(with_comma if decimal == "," else plain if decimal is None else [])
         self.has_decimal_commas = bool(plain) or decimal == ","
+        self.has_thousands_points = decimal is None and _are_thousands(cells)
+        tenths = {match.group(): int(match.group(1)) for cell in cells if (match := _TENTHS.fullmatch(cell))}
+        like_days = unit == "week" and bool(tenths) and max(tenths.values()) <= 6
+        with_days = like_days and any(weeks_and_days(cell) is not None for cell in cells)
+        self.tenths_like_days = (
+            next(iter(tenths), "") if with_days or (like_days and len(tenths) >= _LEAST_TENTHS) else ""
+        )
 
     def of(self, cell: str) -> tuple[float | None, str]:
         """Value and sign of the limit; None if the cell is not a number or is ambiguous."""
@@ -203,8 +220,11 @@ class _Reader:
 
     def _number(self, text: str) -> float | None:
         if _NUMBER.fullmatch(text):
-            two = self.has_decimal_commas and _THOUSANDS["."].fullmatch(text)
-            return None if two else float(text)
+            if not _THOUSANDS["."].fullmatch(text):
+                return float(text)
+            if self.decimal == ",":
+                return float(text.replace(".", ""))
+            return None if self.has_decimal_commas or self.has_thousands_points else float(text)
         if _COMMA.fullmatch(text):
             if self.decimal == ".":
                 return float(text.replace(",", "")) if _THOUSANDS[","].fullmatch(text) else None
@@ -219,6 +239,15 @@ class _Reader:
         if match and self.unit and unit_word(match.group(2)) == self.unit:
             return self._number(match.group(1))
         return None
+
+
+def _are_thousands(cells: Sequence[str]) -> bool:
+    """Whether points may separate thousands: three digits follow each, and whole numbers have three digits or fewer."""
+    known = [cell for cell in cells if _NUMBER.fullmatch(cell[:_LONGEST])]
+    points = [cell for cell in known if "." in cell]
+    whole = [cell for cell in known if cell.lstrip("+-").isdigit() and cell not in CODES]
+    few = all(len(cell.lstrip("+-")) <= 3 for cell in whole)
+    return bool(points and whole) and few and all(_THOUSANDS["."].fullmatch(cell) for cell in points)
 
 
 def weeks_and_days(cell: str) -> float | None:

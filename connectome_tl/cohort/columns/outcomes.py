@@ -23,10 +23,19 @@ from connectome_tl.tasks import Status
 
 _WORDS: dict[str, Status] = {
     **dict.fromkeys(("observed", "seen", "assessed", "tested", "complete", "completed"), "observed"),
-    **dict.fromkeys(("lost", "ltfu", "lost to follow-up", "not seen", "withdrawn", "dropout", "drop-out"), "lost"),
-    **dict.fromkeys(("died", "dead", "deceased", "death"), "died"),
-    **dict.fromkeys(("untestable", "not testable", "unable", "could not be tested"), "untestable"),
+    **dict.fromkeys(("followed", "followed up", "ok"), "observed"),
+    **dict.fromkeys(("lost", "ltfu", "lost to follow up", "lost to fu", "not seen", "withdrawn", "withdrew"), "lost"),
+    **dict.fromkeys(("dropout", "drop out", "dropped out", "moved", "moved away"), "lost"),
+    **dict.fromkeys(("died", "dead", "deceased", "death", "verstorben", "gestorben", "tot"), "died"),
+    **dict.fromkeys(("décédé", "décédée", "mort", "morte", "fallecido", "fallecida", "deceduto", "deceduta"), "died"),
+    **dict.fromkeys(("overleden",), "died"),
+    **dict.fromkeys(("untestable", "not testable", "unable", "could not be tested", "unable to test"), "untestable"),
 }
+# Words of columns on death that say nothing on the outcome.
+_ALIVE = frozenset({"alive", "living", "survived", "lebend", "lebt", "vivant", "vivante", "vivo", "viva", "levend"})
+_DEATHS = frozenset({"died", "death", "dead", "deceased", "mortality"})  # columns of 1 and 0, or yes and no
+_YES, _NO = frozenset({"1", "1.0", "yes", "y", "true"}), frozenset({"0", "0.0", "no", "n", "false"})
+_ABOUT_STATUS = ("status", "vital", "follow", "outcome", "death", "died", "deceased")
 _COMPOSITE = (40.0, 160.0)  # range of the Bayley composite scores (mean 100, SD 15)
 
 
@@ -57,7 +66,7 @@ def read_outcome(
     """
     column = table[spec.column]
     levels = {fold(level) for level in spec.levels}
-    said = [None if fold(cell) in levels else _WORDS.get(fold(cell)) for cell in column]
+    said = [None if fold(cell) in levels else _word(cell) for cell in column]
     said = [None if word == "observed" else word for word in said]
     cells = column.where(np.array([word is None for word in said], dtype=bool), "")
     scores, bounds = _scores(cells, spec, ids, file, findings, marks, codes)
@@ -180,7 +189,9 @@ def _status(
     for i, cell in enumerate(table[column]):
         if is_missing(cell):
             continue
-        word = _WORDS.get(fold(cell))
+        word = _word(cell, column)
+        if _is_alive(cell, column):
+            continue
         if word is None:
             unknown.append((ids[i], repr(cell[:60])))
         elif unread[i] and word == "observed":
@@ -193,10 +204,30 @@ def _status(
         unknown,
         f"status column {column!r} holds an unknown word",
         file,
-        "Known are observed, lost, died, untestable, and n/a for unknown.",
+        "Known are observed, lost, died, alive, untestable, and n/a for unknown.",
     )
     findings.several(against, f"outcome {spec.name!r} and its status contradict each other", file)
     return status
+
+
+def _plain(cell: str) -> str:
+    return " ".join(fold(cell).replace("-", " ").split())
+
+
+def _word(cell: str, column: str = "") -> Status | None:
+    """The status that a cell names; case, hyphens and blanks are ignored.
+
+    Args:
+        column: its column, in which 1 or yes may mean a death.
+    """
+    if fold(column) in _DEATHS and _plain(cell) in _YES:
+        return "died"
+    return _WORDS.get(_plain(cell))
+
+
+def _is_alive(cell: str, column: str) -> bool:
+    """Whether a cell says nothing but that the child lives."""
+    return _plain(cell) in _ALIVE or (fold(column) in _DEATHS and _plain(cell) in _NO)
 
 
 def _status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
@@ -204,9 +235,9 @@ def _status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
     if spec.status is not None:
         return spec.status.column if spec.status.column in table.columns else None
     for name in table.columns:
-        if name == spec.column or not any(word in name.lower() for word in ("status", "vital", "follow", "outcome")):
+        if name == spec.column or not any(word in name.lower() for word in _ABOUT_STATUS):
             continue
-        words = [_WORDS.get(fold(cell)) for cell in table[name] if not is_missing(cell)]
+        words = [_word(cell, name) for cell in table[name] if not is_missing(cell) and not _is_alive(cell, name)]
         if words and None not in words and any(word in ("died", "untestable") for word in words):
             return str(name)
     return None

@@ -39,6 +39,10 @@ MISSING_WORDS = frozenset(
         *("inconnu", "inconnue", "manquant", "manquante", "non disponible", "non renseigné", "non renseignée"),
     }
 )
+# Also missing where they name a level; as text in other columns they may be data.
+NO_VALUE = MISSING_WORDS | {
+    *("refused", "declined", "not tested", "no answer", "don't know", "do not know", "prefer not to say"),
+}
 NOBODY = frozenset({"none", "no", "single", "singleton", "singletons", "sporadic", "unrelated", "n", "false"})
 SPREADSHEET_ERRORS = frozenset({"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#spill!", "#calc!"})
 # Invisible characters: zero-width characters, direction marks, soft hyphens, byte order marks.

@@ -13,7 +13,7 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.numeric import unit_word
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import MISSING_WORDS, clean, fold, whole
+from connectome_tl.cohort.tables.cells import NO_VALUE, clean, fold, whole
 from connectome_tl.errors import ConnectomeTLError, Problem
 from connectome_tl.files import read_json_object
 from connectome_tl.plurals import counted
@@ -21,7 +21,6 @@ from connectome_tl.provenance import sidecar_path
 from connectome_tl.settings.columns import AgeColumn
 
 _MAX_BYTES = 20_000_000
-_NO_VALUE = MISSING_WORDS | {"refused", "not tested", "no answer", "don't know", "do not know", "prefer not to say"}
 _UNITS = ("day", "week", "month", "year", "g", "kg", "mm", "cm")
 
 
@@ -53,7 +52,7 @@ class Dictionary:
             if isinstance(about.get("Units"), str) and about["Units"].strip():
                 self.units[column] = clean(about["Units"])
             levels = _levels(about.get("Levels"))
-            codes = [code for code, text in levels.items() if fold(text).strip(" .") in _NO_VALUE]
+            codes = [code for code, text in levels.items() if fold(text).strip(" .") in NO_VALUE]
             wanted = {whole(fold(code)) for code in codes}
             hits = table[column].map(lambda cell, wanted=wanted: whole(fold(cell)) in wanted)
             if hits.any():

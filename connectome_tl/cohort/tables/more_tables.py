@@ -16,7 +16,7 @@ import pandas as pd
 from connectome_tl.cohort.arrays.files import found_files
 from connectome_tl.cohort.columns.ids import bare, whole_ids
 from connectome_tl.cohort.findings import Findings, listed
-from connectome_tl.cohort.tables.cells import PLAIN, Marks, clean, is_missing
+from connectome_tl.cohort.tables.cells import PLAIN, Marks, clean, fold, is_missing, whole
 from connectome_tl.cohort.tables.dictionaries import Dictionary
 from connectome_tl.cohort.tables.records import records_of
 from connectome_tl.cohort.tables.saved import read_table
@@ -196,6 +196,15 @@ def _joined(
     if spec.columns is None and clash:
         findings.notes.append(f"{spec.file}: columns {', '.join(clash)} are in the participants table already")
     matched, known = _matched(table, id_columns, found, file, findings)
+    if spec.columns is None:
+        for name in clash:
+            differ = _differ(table[name], matched[name])
+            if differ.any():
+                findings.notes.append(
+                    f"{spec.file}: {name} differs from the participants table in {counted(int(differ.sum()), 'row')}, "
+                    f"for example {table[name][differ].iloc[0]!r} and here {matched[name][differ].iloc[0]!r}; it is "
+                    f"not used. Rename the column to use both"
+                )
     if spec.columns is not None:
         for name in clash:
             filled = _filled(table[name], matched[name])
@@ -252,11 +261,17 @@ def _matched(
 
 def _filled(own: pd.Series, other: pd.Series) -> pd.Series | None:
     """A column with missing cells filled from another one; None if the two disagree."""
-    gone = np.array([is_missing(cell) for cell in own], dtype=bool)
-    absent = np.array([is_missing(cell) for cell in other], dtype=bool)
-    if (~gone & ~absent & (own.to_numpy() != other.to_numpy())).any():
+    if _differ(own, other).any():
         return None
-    return own.where(~gone, other)
+    return own.where(~np.array([is_missing(cell) for cell in own], dtype=bool), other)
+
+
+def _differ(own: pd.Series, other: pd.Series) -> np.ndarray:
+    """Rows (n_rows,) in which two columns hold different values; missing cells differ from nothing."""
+    known = np.array([not is_missing(a) and not is_missing(b) for a, b in zip(own, other, strict=True)], dtype=bool)
+    same = [whole(fold(a)) == whole(fold(b)) for a, b in zip(own, other, strict=True)]
+    numbers = [pd.to_numeric(column, errors="coerce").to_numpy(dtype=float) for column in (own, other)]
+    return known & ~np.array(same, dtype=bool) & ~np.asarray(numbers[0] == numbers[1])
 
 
 def _one_row_per_scan(table: pd.DataFrame, id_columns: Sequence[str], found: pd.DataFrame) -> pd.DataFrame:
