@@ -22,7 +22,7 @@ from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
-from connectome_tl.training.networks.probe import _PENALTIES, _ridge, probe
+from connectome_tl.training.networks.probe import _PENALTIES, Probed, _folds, _ridge, probe
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
@@ -46,6 +46,11 @@ def batch_of(x: Tensor) -> Batch:
     return Batch({"connectome": ConnectomeRows(edges, *none)}, {"connectome": torch.ones(n, dtype=torch.bool)})
 
 
+def scores(x: np.ndarray, outcomes: dict[str, np.ndarray], families: np.ndarray) -> dict[tuple[str, str], float]:
+    rows = Probed("pool", batch_of(torch.from_numpy(x).float()), outcomes, families)
+    return probe(Fixed(), rows)  # type: ignore[arg-type]
+
+
 def test_it_finds_what_is_linear_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 6))
@@ -60,7 +65,7 @@ def test_it_finds_what_is_linear_and_nothing_else() -> None:
         "few": np.where(np.arange(400) < 8, x[:, 0], np.nan),
         "half": np.where(np.arange(400) % 2, x[:, 0], np.nan),
     }
-    found = probe(Fixed(), batch_of(torch.from_numpy(x).float()), outcomes)  # type: ignore[arg-type]
+    found = scores(x, outcomes, np.arange(400))
     assert set(found) == {
         ("linear", "R2"), ("class", "AUC"), ("noise", "R2"), ("square", "R2"), ("half", "R2")
     }  # fmt: skip
@@ -79,7 +84,31 @@ def test_its_ridge_is_that_of_scikit_learn() -> None:
         y = x @ rng.normal(size=x.shape[1]) + rng.choice([0.1, 1, 10]) * rng.normal(size=len(x))
         test = rng.normal(size=(7, x.shape[1]))
         theirs = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES)).fit(x, y).predict(test)
-        np.testing.assert_allclose(_ridge(x, y, test), theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())
+        ours = _ridge(x, y, np.arange(len(y)), test)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())
+
+
+def test_a_family_that_shares_embedding_and_outcome_teaches_nothing_about_itself() -> None:
+    """Two scans of each subject, near copies of each other, and an outcome that no embedding predicts."""
+    rng = np.random.default_rng(0)
+    x, outcome = rng.normal(size=(200, 120)), rng.normal(size=200)
+    scans = np.repeat(x, 2, axis=0) + 0.01 * rng.normal(size=(400, 120))
+    values = {"age": np.repeat(outcome, 2), "low": np.repeat((outcome < 0).astype(float), 2)}
+    by_row, by_family = scores(scans, values, np.arange(400)), scores(scans, values, np.repeat(np.arange(200), 2))
+    assert by_row["age", "R2"] > 0.2
+    assert by_row["low", "AUC"] > 0.7
+    assert by_family["age", "R2"] < 0.02
+    assert by_family["low", "AUC"] < 0.6
+
+
+def test_folds_keep_families_together_and_hold_both_classes() -> None:
+    rng = np.random.default_rng(1)
+    families = rng.permutation(np.repeat(np.arange(40), 2))
+    y = np.zeros(80)
+    y[[np.flatnonzero(families == k)[0] for k in range(5)]] = 1  # one member each of five families
+    fold = _folds(y, families)
+    assert all(len(set(fold[families == k])) == 1 for k in range(40))
+    assert all(set(y[fold == k]) == {0, 1} for k in range(5))
 
 
 def adaptation(scheme: str = "network", study: StudySettings | None = None, cohorts: StudyCohorts = COHORTS) -> FitPlan:

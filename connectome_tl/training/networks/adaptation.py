@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool
-from connectome_tl.training.networks.probe import probe
+from connectome_tl.training.networks.probe import Probed, probe
 from connectome_tl.training.networks.setting import (
     Setting,
+    families_of,
     goal_of,
     outcomes_of,
     result_of,
@@ -43,23 +43,25 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
     ages = setting.cohort.age[setting.cohort.positions(plan.train.ids)].astype(float)
     pools = {TRAIN: Pool(setting.batch, _scaled_ages(ages) if plan.objective.needs_age else None)}
-    probed = [("pool", setting.batch, {"age": ages})]
+    probed = [Probed("pool", setting.batch, {"age": ages}, setting.families)]
     for role, rows in plan.others if setting.parent is not None else ():
         if role in (SOURCE, PROBE):
-            probed.append(("source", *_for_probe(setting, rows, context)))
+            probed.append(_source(setting, rows, context))
         if role != PROBE:
             pools[role] = _other_pool(setting, role, rows, context)
     modality = plan.objective.modality
-    before = [probe(model, batch, outcomes, modality) for _, batch, outcomes in probed]
+    before = [probe(model, rows, modality) for rows in probed]
     curve = trained(setting, model, objective, carried, pools, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": state_of(model)}
     result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
     if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
-    for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
-        for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
-            result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})
+    for whose, scores in zip(probed, before, strict=True):
+        for when, found in (("before", scores), ("after", probe(model, whose, modality))):
+            result.facts.update(
+                {f"probe {when}, {whose.cohort}, {name}, {metric}": v for (name, metric), v in found.items()}
+            )
     return result
 
 
@@ -82,12 +84,13 @@ def _other_pool(setting: Setting, role: str, rows: RowSet, context: Context) -> 
     return Pool(batch, goal_of(other, labels, setting.tasks, setting.scaler) if role == SOURCE else None)
 
 
-def _for_probe(setting: Setting, rows: RowSet, context: Context) -> tuple[Batch, dict[str, np.ndarray]]:
-    """Features of the source in the previous stage, and its outcomes, without multiclass ones."""
+def _source(setting: Setting, rows: RowSet, context: Context) -> Probed:
+    """The source with features of the previous stage, and its outcomes, without multiclass ones."""
     if setting.parent is None:
         raise InternalError("only a stage with a previous stage can be probed")
     other = context.cohort(rows.cohort)
     known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
     outcomes = outcomes_of(other, rows.labels or rows.ids, setting.tasks)
     named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.kind != "multiclass"}
-    return to_batch(known.features.rows(other, rows.ids)).prepared(), named
+    batch = to_batch(known.features.rows(other, rows.ids)).prepared()
+    return Probed("source", batch, named, families_of(other, rows.ids))

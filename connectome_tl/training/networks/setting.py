@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import kinship_groups
 from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
@@ -54,6 +55,11 @@ class Setting:
     @property
     def outcomes(self) -> Outcomes:
         return Outcomes({task.name: task.kind for task in self.tasks}, self.heads)
+
+    @property
+    def families(self) -> np.ndarray:
+        """(n_rows,) family codes of the training rows."""
+        return families_of(self.cohort, self.plan.train.ids)
 
     @property
     def model(self) -> ModelSettings:
@@ -118,6 +124,10 @@ def set_up(plan: FitPlan, context: Context) -> Setting:
 
 def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np.ndarray:
     return cohort.targets[[task.name for task in tasks]].to_numpy(dtype=float)[cohort.positions(ids)]
+
+
+def families_of(cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+    return kinship_groups(cohort.family[cohort.positions(ids)])
 
 
 def goal_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], scaler: TargetScaler) -> Tensor | None:
