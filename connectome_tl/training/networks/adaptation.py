@@ -1,6 +1,8 @@
-"""Stage 2: adaptation on the pool without outcomes, and a linear probe of its effect."""
+"""Stage 2: adaptation on the pool without outcomes, and linear probes of its effect."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
@@ -13,7 +15,7 @@ from connectome_tl.training.context import Context
 from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool
-from connectome_tl.training.networks.probe import Probed, probe
+from connectome_tl.training.networks.probe import Probed, Watch
 from connectome_tl.training.networks.setting import (
     Setting,
     families_of,
@@ -33,7 +35,7 @@ from connectome_tl.training.plans import FitPlan, RowSet
 def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     """Stage 2: an unsupervised objective on the pool; heads are trained only with source replay.
 
-    A linear probe before and after scores the embedding for the pool's ages and the source's outcomes.
+    Linear probes after shares of the steps score the embedding for the pool's ages and the source's outcomes.
     """
     setting = set_up(plan, context)
     if plan.objective is None:
@@ -49,19 +51,15 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
             probed.append(_source(setting, rows, context))
         if role != PROBE:
             pools[role] = _other_pool(setting, role, rows, context)
-    modality = plan.objective.modality
-    before = [probe(model, rows, modality) for rows in probed]
-    curve = trained(setting, model, objective, carried, pools, context)
     step = setting.training.steps_for(len(setting.batch))
+    probes = Watch(probed, plan.objective.modality, step)
+    watched, watch = probes.steps.values(), partial(probes.look, model)
+    curve = trained(setting, model, objective, carried, pools, context, watched=watched, watch=watch)
     states = {f"0/{step}": state_of(model)}
     result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
     if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
-    for whose, scores in zip(probed, before, strict=True):
-        for when, found in (("before", scores), ("after", probe(model, whose, modality))):
-            result.facts.update(
-                {f"probe {when}, {whose.cohort}, {name}, {metric}": v for (name, metric), v in found.items()}
-            )
+    result.facts.update(probes.facts)
     return result
 
 

@@ -1,4 +1,4 @@
-"""Linear probe of embeddings before and after adaptation.
+"""Linear probe of embeddings during adaptation.
 
 A probe is a ridge regression on the embedding, scored on held-out rows. It does not change the network. It shows
 whether adaptation helps (better prediction of the pool's age) or forgets (worse prediction of the source's outcomes).
@@ -6,18 +6,20 @@ whether adaptation helps (better prediction of the pool's age) or forgets (worse
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
-import torch
 
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.closed_form.ridge import fit_few_columns
+from connectome_tl.training.fitted import in_chunks
 
 _FOLDS, _FEWEST = 5, 10
 _PENALTIES = np.logspace(-2, 4, 13)
+_SHARES = (0.0, 1 / 8, 1 / 4, 1 / 2, 1.0)
+_SHARES_OF_IMAGES = (0.0, 1 / 2, 1.0)  # embedding all volumes takes about as long as some epochs
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,8 +39,50 @@ class Probed:
     families: np.ndarray
 
 
+@dataclass(eq=False)
+class Watch:
+    """Probes after shares of the steps of an adaptation.
+
+    Attributes:
+        probed: rows that are probed. modality: whose embedding. n_steps: number of all steps.
+        scores: by step, then by name: `cohort, outcome, metric`.
+    """
+
+    probed: Sequence[Probed]
+    modality: str
+    n_steps: int
+    scores: dict[int, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def steps(self) -> dict[float, int]:
+        """Probed steps by share of all steps."""
+        shares = _SHARES_OF_IMAGES if self.modality == "image" else _SHARES
+        return {share: round(share * self.n_steps) for share in shares}
+
+    def look(self, model: OutcomeModel, step: int) -> bool:
+        """Probe the model after a step; training goes on."""
+        self.scores[step] = {
+            f"{rows.cohort}, {name}, {metric}": score
+            for rows in self.probed
+            for (name, metric), score in probe(model, rows, self.modality).items()
+        }
+        return False
+
+    @property
+    def facts(self) -> dict[str, float]:
+        """Scores by `probe SHARE, COHORT, OUTCOME, METRIC`."""
+        return {
+            f"probe {share:g}, {name}": score
+            for share, step in self.steps.items()
+            for name, score in self.scores[step].items()
+        }
+
+
 def probe(model: OutcomeModel, rows: Probed, modality: str = "connectome") -> dict[tuple[str, str], float]:
     """Score of each outcome, predicted from the embedding of one modality in 5-fold cross-validation.
+
+    Args:
+        model: in evaluation mode.
 
     Returns:
         By outcome and metric: R2, or AUC for classes. Outcomes known in fewer than 10 families, or a class of 5 of
@@ -46,7 +90,7 @@ def probe(model: OutcomeModel, rows: Probed, modality: str = "connectome") -> di
     """
     if modality not in rows.batch.modalities:
         return {}
-    embedding = _embedding(model, rows.batch, modality)
+    embedding = in_chunks(model, lambda part: model.branches[modality](part.modalities[modality]).embedding, rows.batch)
     found = {}
     for name, values in rows.outcomes.items():
         known = np.isfinite(values)
@@ -58,18 +102,6 @@ def probe(model: OutcomeModel, rows: Probed, modality: str = "connectome") -> di
             continue
         found[name, "AUC" if binary else "R2"] = _score(embedding[known], y, groups, binary=binary)
     return found
-
-
-def _embedding(model: OutcomeModel, batch: Batch, modality: str) -> np.ndarray:
-    was_training = model.training
-    model.eval()
-    with torch.no_grad():
-        parts = [
-            model.branches[modality](batch.rows(index).modalities[modality]).embedding
-            for index in torch.arange(len(batch)).split(8 if modality == "image" else 256)
-        ]
-    model.train(was_training)
-    return torch.cat(parts).double().numpy()
 
 
 def _score(x: np.ndarray, y: np.ndarray, families: np.ndarray, *, binary: bool) -> float:

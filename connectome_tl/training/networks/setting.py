@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -145,11 +145,23 @@ def trained(
     carried: frozenset[str],
     pools: dict[str, Pool],
     context: Context,
+    *,
+    watched: Iterable[int] = (),
+    watch: Callable[[int], bool] | None = None,
 ) -> np.ndarray:
     torch.manual_seed(seed_of(setting.plan, "noise", 0))
-    rng = np.random.default_rng(seed_of(setting.plan, "batches", 0))
-    work = work_of(setting.plan, 0)
-    return train(model, objective, pools, setting.training, rng, carried=carried, work=work, hook=context.hook)
+    return train(
+        model,
+        objective,
+        pools,
+        setting.training,
+        np.random.default_rng(seed_of(setting.plan, "batches", 0)),
+        carried=carried,
+        work=work_of(setting.plan, 0),
+        watched=watched,
+        watch=watch,
+        hook=context.hook,
+    )
 
 
 def work_of(plan: FitPlan, number: int) -> Work:
