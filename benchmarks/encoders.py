@@ -12,7 +12,7 @@ Simulated cohorts with new subjects as test rows. Design seeds are 9000 and abov
              this; a linear model of edges and measures cannot (`connectome_tl/simulation/spread.py`). Ridge on the
              propagated loads is the upper bound.
 `objectives`: 33 infants, 150 older subjects and 80 neonates of 24 regions: three stages with each objective against
-  no stage 2, and the scores of a probe before and after it.
+  no stage 2, and the scores of a probe during it.
 `atlases`: 33 infants on 90 regions and 200 older subjects on 90 or on 116: an encoder that represents regions by their
   coordinates, pretrained on the same atlas, on the other one, and not at all.
 
@@ -220,11 +220,11 @@ def report(rows: list[Row]) -> None:
         mean = probes.groupby(["part", "model"], sort=False)["value"].mean()
         print("\nprobes, mean over cohorts, before -> after stage 2\n")
         facts = mean.index.get_level_values(1).unique()
-        what = [fact.removeprefix("before, ") for fact in facts if fact.startswith("before")]
+        what = [fact.removeprefix("0, ") for fact in facts if fact.startswith("0, ")]
         print(f"| objective | {' | '.join(what)} |")
         print("|---|" + "---|" * len(what))
         for part in mean.index.get_level_values(0).unique():
-            cells = [f"{mean[part][f'before, {w}']:.2f} -> {mean[part][f'after, {w}']:.2f}" for w in what]
+            cells = [f"{mean[part][f'0, {w}']:.2f} -> {mean[part][f'1, {w}']:.2f}" for w in what]
             print(f"| {part.removeprefix('probe ')} | {' | '.join(cells)} |")
     print(f"\nCPU time {table['cpu'].sum() / 60:.1f} min")
 

@@ -15,30 +15,49 @@ RowLoss = Callable[[Tensor, Tensor], Tensor]
 """Outputs and known targets to the loss of each row: (n, n_outputs) and (n,) to (n,), or column by column."""
 
 
-_COLUMNWISE: dict[str, RowLoss] = {
-    "binary": lambda outputs, targets: (
-        2.0 * functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
-    ),
-    "regression": lambda outputs, targets: (outputs - targets) ** 2,
-}
-"""Losses of outcomes with one output each, (n, n_tasks) at once; the factor makes a cross-entropy about as steep as
-a squared error in units of the standard deviation."""
+@dataclass(frozen=True)
+class KindLoss:
+    """Losses of one kind of outcome. A cross-entropy has the factor 2, so that it is about as steep as a squared error
+    in units of the standard deviation.
+
+    Attributes:
+        rows: loss of each row.
+        soft: mean loss of outputs with respect to those of a teacher, () scalar.
+        columnwise: whether outcomes have one output each and `rows` takes several of them at once, (n, n_tasks).
+    """
+
+    rows: RowLoss
+    soft: Callable[[Tensor, Tensor], Tensor]
+    columnwise: bool = False
+
+
+def _binary(outputs: Tensor, targets: Tensor) -> Tensor:
+    return 2.0 * functional.binary_cross_entropy_with_logits(outputs, targets, reduction="none")
+
+
+def _soft_binary(outputs: Tensor, taught: Tensor) -> Tensor:
+    return 2.0 * functional.binary_cross_entropy_with_logits(outputs, torch.sigmoid(taught))
 
 
 def _ordinal(outputs: Tensor, targets: Tensor) -> Tensor:
     """Cross-entropy of "above level k" for every k (Frank and Hall 2001, doi:10.1007/3-540-44795-4_13)."""
     levels = torch.arange(outputs.shape[1], device=outputs.device)
     above = (targets[:, None] > levels).to(outputs.dtype)
-    return 2.0 * functional.binary_cross_entropy_with_logits(outputs, above, reduction="none").mean(dim=1)
+    return _binary(outputs, above).mean(dim=1)
 
 
-def _multiclass(outputs: Tensor, targets: Tensor) -> Tensor:
-    return 2.0 * functional.cross_entropy(outputs, targets.long(), reduction="none")
-
-
-LOSSES: dict[str, RowLoss] = {
-    "ordinal": _ordinal,
-    "multiclass": _multiclass,
+LOSSES: dict[str, KindLoss] = {
+    "binary": KindLoss(_binary, _soft_binary, columnwise=True),
+    "regression": KindLoss(
+        lambda outputs, targets: (outputs - targets) ** 2,
+        lambda outputs, taught: (outputs - taught).square().mean(),
+        columnwise=True,
+    ),
+    "ordinal": KindLoss(_ordinal, _soft_binary),
+    "multiclass": KindLoss(
+        lambda outputs, targets: 2.0 * functional.cross_entropy(outputs, targets.long(), reduction="none"),
+        lambda outputs, taught: 2.0 * functional.cross_entropy(outputs, torch.softmax(taught, dim=1)),
+    ),
 }
 
 
@@ -61,11 +80,11 @@ class Outcomes:
 
     @cached_property
     def alike(self) -> list[tuple[str, list[int], list[int]]]:
-        """Groups (kind, numbers of the outcomes, columns of their outputs) for one call each: outcomes of one kind with
-        one output are grouped, others are separate."""
+        """Groups (kind, numbers of the outcomes, columns of their outputs) for one call each: outcomes of a columnwise
+        kind are grouped, others are separate."""
         groups: dict[tuple[str, int], tuple[list[int], list[int]]] = {}
         for t, (task, kind) in enumerate(self.kinds.items()):
-            tasks, columns = groups.setdefault((kind, -1 if self.sizes[task] == 1 else t), ([], []))
+            tasks, columns = groups.setdefault((kind, -1 if LOSSES[kind].columnwise else t), ([], []))
             tasks.append(t)
             columns.extend(range(self.places[task].start, self.places[task].stop))
         return [(kind, *found) for (kind, _), found in groups.items()]
@@ -78,16 +97,17 @@ def row_losses(outputs: Tensor, targets: Tensor, outcomes: Outcomes) -> Tensor:
         outputs: (batch, n_outputs). targets: (batch, n_tasks) scaled, NaN where missing.
     """
     known = torch.nan_to_num(targets, nan=0.0)
-    if len(outcomes.alike) == 1 and outcomes.alike[0][0] in _COLUMNWISE:
-        return _COLUMNWISE[outcomes.alike[0][0]](outputs, known)
     parts: list[Tensor] = [outputs.new_zeros(0)] * targets.shape[1]
     for kind, tasks, columns in outcomes.alike:
-        if len(columns) == len(tasks) and kind in _COLUMNWISE:
-            found = _COLUMNWISE[kind](outputs[:, columns], known[:, tasks])
+        loss = LOSSES[kind]
+        if not loss.columnwise:
+            parts[tasks[0]] = loss.rows(outputs[:, columns], known[:, tasks[0]])
+        elif len(outcomes.alike) == 1:
+            return loss.rows(outputs, known)
+        else:
+            found = loss.rows(outputs[:, columns], known[:, tasks])
             for i, t in enumerate(tasks):
                 parts[t] = found[:, i]
-        else:
-            parts[tasks[0]] = LOSSES[kind](outputs[:, columns], known[:, tasks[0]])
     return torch.stack(parts, dim=1)
 
 
@@ -135,13 +155,8 @@ def soft_loss(outputs: Tensor, taught: Tensor, outcomes: Outcomes) -> Tensor:
     Args:
         outputs, taught: (batch, n_outputs).
     """
-    parts = []
-    for task, kind in outcomes.kinds.items():
-        own, goal = outputs[:, outcomes.places[task]], taught[:, outcomes.places[task]]
-        if kind == "regression":
-            parts.append((own - goal).square().mean())
-        elif kind == "multiclass":
-            parts.append(2.0 * functional.cross_entropy(own, torch.softmax(goal, dim=1)))
-        else:
-            parts.append(2.0 * functional.binary_cross_entropy_with_logits(own, torch.sigmoid(goal)))
+    parts = [
+        LOSSES[kind].soft(outputs[:, outcomes.places[task]], taught[:, outcomes.places[task]])
+        for task, kind in outcomes.kinds.items()
+    ]
     return torch.stack(parts).mean() if parts else outputs.sum() * 0.0

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from connectome_tl.report import labels
 from connectome_tl.report.explanations import explanation_views, file_rows, withheld_rows
-from connectome_tl.report.figures.fits import training_figure
+from connectome_tl.report.figures.fits import probe_figure, training_figure
 from connectome_tl.report.figures.flow import flow_figure
 from connectome_tl.report.figures.out_of_fold import group_predictions
 from connectome_tl.report.figures.sheet import Export, Figure, Sheet
@@ -79,7 +79,12 @@ def _training_figures(record: RunRecord, sheet: Sheet) -> list[Figure]:
             labels.stage_label(stage),
             "Training loss: median over fits, band: quartiles. It describes training, not predictive performance.",
         )
-    return found
+    return found + sheet.draw(
+        lambda name: probe_figure(record.probes, name, stamp=sheet.stamp),
+        "Linear probes of stage 2",
+        "Mean score, on held-out rows, of a ridge regression from the network's embedding. A rising line: stage 2 "
+        "teaches the outcome; a falling line of the source: it forgets stage 1.",
+    )
 
 
 def _flow(record: RunRecord, sheet: Sheet) -> list[Figure]:

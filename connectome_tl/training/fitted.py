@@ -90,7 +90,7 @@ class NetworkModel:
         check_regions(self, cohort)
         batch = to_batch(self.features.rows(cohort, ids))
         with torch.no_grad():
-            return np.concatenate([_chunked(network, network.embed, batch) for network in self.networks()], axis=1)
+            return np.concatenate([in_chunks(network, network.embed, batch) for network in self.networks()], axis=1)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
         arrays, features = self.features.state()
@@ -228,15 +228,15 @@ def to_batch(rows: Rows) -> Batch:
 
 def outputs_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
     """(n, n_outputs) of all heads."""
-    return _chunked(model, model, batch)
+    return in_chunks(model, model, batch)
 
 
 def embeddings_of(model: OutcomeModel, batch: Batch) -> np.ndarray:
     """(n, fused_width) fused embeddings."""
-    return _chunked(model, model.embed, batch)
+    return in_chunks(model, model.embed, batch)
 
 
-def _chunked(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch: Batch) -> np.ndarray:
+def in_chunks(model: OutcomeModel, apply: Callable[[Batch], torch.Tensor], batch: Batch) -> np.ndarray:
     """Apply the model to a batch in parts, on the device of its weights."""
     size = _VOLUMES if "image" in batch.modalities else _CHUNK
     device = device_of_network(model)

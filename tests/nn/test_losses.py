@@ -61,6 +61,18 @@ def test_losses_of_all_kinds_are_those_worked_by_hand() -> None:
     np.testing.assert_allclose(found[:, 3], -2 * of_class)
 
 
+@pytest.mark.parametrize("n_levels", [2, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_losses_of_two_outcomes_of_a_kind_are_those_of_each_alone(kind: str, n_levels: int) -> None:
+    size, rng = KINDS[kind].n_outputs(n_levels), np.random.default_rng(2)
+    targets = torch.from_numpy(rng.integers(0, 2 if kind == "binary" else n_levels, size=(9, 2)).astype(float))
+    outputs = torch.from_numpy(rng.normal(size=(9, 2 * size)))
+    together = row_losses(outputs, targets, Outcomes({"one": kind, "two": kind}, {"one": size, "two": size}))
+    one = Outcomes({"y": kind}, {"y": size})
+    alone = [row_losses(outputs[:, k * size : (k + 1) * size], targets[:, [k]], one) for k in range(2)]
+    torch.testing.assert_close(together, torch.cat(alone, dim=1))
+
+
 def test_every_kind_of_task_has_a_loss() -> None:
     for kind in KINDS.values():
         n_outputs = kind.n_outputs(3)

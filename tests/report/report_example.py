@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from report_parts import example_cohorts, example_curves, example_extras
+from report_parts import example_cohorts, example_curves, example_extras, example_probes
 
 from connectome_tl.settings.records.results import (
     Comparison,
@@ -243,6 +243,7 @@ def example_record(
         comparisons=tuple(comparisons),
         permutations=tuple(permutations),
         curves=tuple(example_curves(rng)),
+        probes=example_probes(),
         predictions=tuple(predictions),
         methods="Connectomes of 90 AAL regions were log-transformed and scaled on training rows only.\n\n"
         "A graph encoder was pretrained on age and sex of 300 older subjects, adapted to 180 neonates by "

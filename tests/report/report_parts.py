@@ -18,6 +18,7 @@ from connectome_tl.settings.records.results import (
 )
 from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.records.statistics import (
+    AdaptationProbe,
     CalibrationCurve,
     ConformalCheck,
     DecisionCurve,
@@ -119,6 +120,16 @@ def example_cohorts(tasks: tuple[Task, ...]) -> tuple[CohortRecord, ...]:
         missing_regions=(("Olfactory_L", 3), ("Heschl_R", 1), ("Amygdala_L", 1)),
     )
     return older, neonates, infants
+
+
+def example_probes() -> tuple[AdaptationProbe, ...]:
+    shares = (0.0, 0.125, 0.25, 0.5, 1.0)
+    return (
+        AdaptationProbe(cohort="pool", outcome="age", metric="R2", shares=shares, values=(0.31, 0.36, 0.4, 0.44, 0.45),
+                        n_fits=5),
+        AdaptationProbe(cohort="source", outcome="sex", metric="AUC", shares=shares,
+                        values=(0.71, 0.7, 0.68, 0.66, 0.63), n_fits=5),
+    )  # fmt: skip
 
 
 def example_curves(rng: np.random.Generator) -> list[TrainingCurve]:

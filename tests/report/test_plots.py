@@ -26,7 +26,8 @@ COHORT = simulate_study(n_source=4, n_pool=4, n_target=6).target
 
 
 @pytest.mark.parametrize(
-    "name", ["roc", "risks", "calibration", "net_benefit", "permutations", "training", "scores", "differences"]
+    "name",
+    ["roc", "risks", "calibration", "net_benefit", "permutations", "training", "probes", "scores", "differences"],
 )
 def test_every_plot_of_a_run_is_a_figure_with_something_in_it(name: str) -> None:
     figure = getattr(PLOTS, name)()

@@ -19,7 +19,7 @@ from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.provenance import canonical_json
 from connectome_tl.report.render import render_report
 from connectome_tl.report.tables.tuned_settings import optimism_sentences
-from connectome_tl.report.text.methods import probes_text
+from connectome_tl.report.text.probes import probes_text, probes_verdict
 from connectome_tl.report.text.verdict import task_verdicts
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord
@@ -114,8 +114,11 @@ def test_sentences_about_tests_probes_and_tuning_have_words_for_what_is_undefine
     task, score = whole.tasks[0], whole.scores[0]
     (said,) = task_verdicts([task], [score], [], [test.model_copy(update={"task": task.name})])
     assert "p = not estimable, not estimable corrected" in said.how_well
-    probe = AdaptationProbe(cohort="pool", outcome="age", metric="R2", before=math.nan, after=math.inf, n_fits=2)
+    probe = AdaptationProbe(
+        cohort="pool", outcome="age", metric="R2", shares=(0, 1), values=(math.nan, math.inf), n_fits=2
+    )
     assert "R2 n/a before and n/a after" in probes_text([probe])[0]
+    assert probes_verdict([probe]) == ()
     one = Optimism(
         task=task.name, model="full", metric="auc", inner=math.nan, outer=0.5, low=math.nan, high=math.nan,
         difference=math.nan,

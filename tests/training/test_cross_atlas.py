@@ -102,7 +102,7 @@ def test_stage_two_works_between_atlases_with_source_rows_in_their_own_features(
     results = fit([plan], small.by_name())
     assert all(np.isfinite(values).all() for values in results[plan.key].predictions.values())
     adapted = results[dict(plan.parents)["stage"].key]
-    assert np.isfinite(adapted.facts["probe after, source, age, R2"])
+    assert np.isfinite(adapted.facts["probe 1, source, age, R2"])
 
 
 def on_disk(home: Path, asked: StudySettings) -> Path:

@@ -16,6 +16,7 @@ from connectome_tl.settings.study import CohortUse
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import NetworkModel
+from connectome_tl.training.networks.heads import _combined
 from connectome_tl.training.plans import FitPlan
 
 COHORTS = small_cohorts()
@@ -53,6 +54,16 @@ def test_it_is_the_ridge_regression_on_the_outputs_of_the_old_heads(task: str) -
         expected = logit(mean) + 4 * (expected - mean)
     found = embedded @ child[f"heads.{task}.weight"][0] + child[f"heads.{task}.bias"][0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_its_penalty_is_chosen_without_the_relatives_of_a_row() -> None:
+    """Every infant is there twice, with equal scores and outcome: errors that leave out one row would be too small."""
+    rng = np.random.default_rng(0)
+    scores, noise = rng.normal(size=(20, 15)), rng.normal(size=20)
+    twice = [np.repeat(values, 2, axis=0) for values in (scores, noise)]
+    by_row, _ = _combined(*twice, np.arange(40))
+    by_family, _ = _combined(*twice, np.repeat(np.arange(20), 2))
+    assert np.abs(by_family).max() < 0.1 * np.abs(by_row).max()
 
 
 def test_a_network_without_earlier_stages_keeps_its_random_heads() -> None:

@@ -17,12 +17,15 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.branch import Encoded
-from connectome_tl.report.text.methods import probes_text
+from connectome_tl.report.text.probes import probes_text, probes_verdict
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
-from connectome_tl.training.networks.probe import _PENALTIES, _ridge, probe
+from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.networks.probe import _PENALTIES, Probed, _folds, _ridge, probe
+from connectome_tl.training.networks.setting import families_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
@@ -46,6 +49,11 @@ def batch_of(x: Tensor) -> Batch:
     return Batch({"connectome": ConnectomeRows(edges, *none)}, {"connectome": torch.ones(n, dtype=torch.bool)})
 
 
+def scores(x: np.ndarray, outcomes: dict[str, np.ndarray], families: np.ndarray) -> dict[tuple[str, str], float]:
+    rows = Probed("pool", batch_of(torch.from_numpy(x).float()), outcomes, families)
+    return probe(Fixed(), rows)  # type: ignore[arg-type]
+
+
 def test_it_finds_what_is_linear_and_nothing_else() -> None:
     rng = np.random.default_rng(0)
     x = rng.normal(size=(400, 6))
@@ -60,7 +68,7 @@ def test_it_finds_what_is_linear_and_nothing_else() -> None:
         "few": np.where(np.arange(400) < 8, x[:, 0], np.nan),
         "half": np.where(np.arange(400) % 2, x[:, 0], np.nan),
     }
-    found = probe(Fixed(), batch_of(torch.from_numpy(x).float()), outcomes)  # type: ignore[arg-type]
+    found = scores(x, outcomes, np.arange(400))
     assert set(found) == {
         ("linear", "R2"), ("class", "AUC"), ("noise", "R2"), ("square", "R2"), ("half", "R2")
     }  # fmt: skip
@@ -79,14 +87,41 @@ def test_its_ridge_is_that_of_scikit_learn() -> None:
         y = x @ rng.normal(size=x.shape[1]) + rng.choice([0.1, 1, 10]) * rng.normal(size=len(x))
         test = rng.normal(size=(7, x.shape[1]))
         theirs = make_pipeline(StandardScaler(), RidgeCV(_PENALTIES)).fit(x, y).predict(test)
-        np.testing.assert_allclose(_ridge(x, y, test), theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())
+        ours = _ridge(x, y, np.arange(len(y)), test)
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=1e-6 * np.abs(theirs).max())
+
+
+def test_a_family_that_shares_embedding_and_outcome_teaches_nothing_about_itself() -> None:
+    """Two scans of each subject, near copies of each other, and an outcome that no embedding predicts."""
+    rng = np.random.default_rng(0)
+    x, outcome = rng.normal(size=(200, 120)), rng.normal(size=200)
+    scans = np.repeat(x, 2, axis=0) + 0.01 * rng.normal(size=(400, 120))
+    values = {"age": np.repeat(outcome, 2), "low": np.repeat((outcome < 0).astype(float), 2)}
+    by_row, by_family = scores(scans, values, np.arange(400)), scores(scans, values, np.repeat(np.arange(200), 2))
+    assert by_row["age", "R2"] > 0.2
+    assert by_row["low", "AUC"] > 0.7
+    assert by_family["age", "R2"] < 0.02
+    assert by_family["low", "AUC"] < 0.6
+
+
+def test_folds_keep_families_together_and_hold_both_classes() -> None:
+    rng = np.random.default_rng(1)
+    families = rng.permutation(np.repeat(np.arange(40), 2))
+    y = np.zeros(80)
+    y[[np.flatnonzero(families == k)[0] for k in range(5)]] = 1  # one member each of five families
+    fold = _folds(y, families)
+    assert all(len(set(fold[families == k])) == 1 for k in range(40))
+    assert all(set(y[fold == k]) == {0, 1} for k in range(5))
 
 
 def adaptation(scheme: str = "network", study: StudySettings | None = None, cohorts: StudyCohorts = COHORTS) -> FitPlan:
     return dict(plan_of(FOLD, study, cohorts=cohorts, scheme=scheme).parents)["stage"]
 
 
-def test_stage_two_is_probed_before_and_after_on_pool_and_source() -> None:
+SHARES = ("0", "0.125", "0.25", "0.5", "1")
+
+
+def test_stage_two_is_probed_at_shares_of_its_steps_on_pool_and_source() -> None:
     plan, control = adaptation(), adaptation("network_no_pretrain")
     assert [role for role, _ in plan.others] == ["probe"]
     assert control.others == ()
@@ -94,10 +129,16 @@ def test_stage_two_is_probed_before_and_after_on_pool_and_source() -> None:
     facts = results[plan.key].facts
     what = {"pool, age, R2", "source, age, R2", "source, sex, AUC"}
     assert {name for name in facts if name.startswith("probe")} == {
-        f"probe {w}, {x}" for w in ("before", "after") for x in what
+        f"probe {share}, {x}" for share in SHARES for x in what
     }
-    assert set(results[control.key].facts) == {"probe before, pool, age, R2", "probe after, pool, age, R2"}
-    assert facts["probe before, source, age, R2"] != facts["probe after, source, age, R2"]
+    assert set(results[control.key].facts) == {f"probe {share}, pool, age, R2" for share in SHARES}
+    assert len({facts[f"probe {share}, source, age, R2"] for share in ("0", "0.5", "1")}) == 3
+    # The last probe is that of the fitted network.
+    model, pool = NetworkModel.of(results[plan.key].arrays, results[plan.key].plain), COHORTS.roles["pool"]
+    ids = plan.train.ids
+    ages, families = {"age": pool.age[pool.positions(ids)]}, families_of(pool, ids)
+    rows = Probed("pool", to_batch(model.features.rows(pool, ids)).prepared(), ages, families)
+    assert probe(model.networks()[0], rows)["age", "R2"] == pytest.approx(facts["probe 1, pool, age, R2"])
     # The source was seen by stage 1 already; the control has not seen it.
     source = COHORTS.roles["source"]
     assert set(source.ids) <= results[plan.key].rows
@@ -113,7 +154,7 @@ def test_ages_of_the_pool_move_the_probe_and_the_age_objective_alone() -> None:
         study = small_settings(stages=stages)
         one, two = adaptation(study=study), adaptation(study=study, cohorts=other)
         first, second = fit([one], COHORTS.by_name())[one.key], fit([two], other.by_name())[two.key]
-        assert first.facts["probe after, pool, age, R2"] != second.facts["probe after, pool, age, R2"]
+        assert first.facts["probe 1, pool, age, R2"] != second.facts["probe 1, pool, age, R2"]
         states = [{k: v for k, v in r.arrays.items() if k.startswith("state/")} for r in (first, second)]
         assert any(not np.array_equal(states[0][k], states[1][k]) for k in states[0]) == moves
         again = fit([one], COHORTS.by_name())[one.key]
@@ -131,12 +172,25 @@ def test_a_pool_without_ages_is_refused_where_they_are_learnt() -> None:
     check_names(small_settings(), nameless)
 
 
-def test_the_probe_is_a_sentence_of_the_methods() -> None:
+def test_probes_do_not_change_the_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = adaptation()
+    first = fit([plan], COHORTS.by_name())[plan.key]
+    monkeypatch.setattr("connectome_tl.training.networks.probe._SHARES", (0.0, 1.0))
+    again = fit([plan], COHORTS.by_name())[plan.key]
+    assert len(again.facts) < len(first.facts)
+    assert tensor_bytes(again.arrays) == tensor_bytes(first.arrays)
+
+
+def test_the_probe_is_a_sentence_of_the_methods_and_of_the_verdict() -> None:
     probes = (
-        AdaptationProbe(cohort="pool", outcome="age", metric="R2", before=0.125, after=0.5, n_fits=3),
-        AdaptationProbe(cohort="source", outcome="sex", metric="AUC", before=0.8, after=0.7, n_fits=3),
+        AdaptationProbe(cohort="pool", outcome="age", metric="R2", shares=(0, 1), values=(0.125, 0.5), n_fits=3),
+        AdaptationProbe(cohort="source", outcome="sex", metric="AUC", shares=(0, 1), values=(0.8, 0.7), n_fits=3),
     )
     (said,) = probes_text(probes)
     assert "age of the pool with R2 0.12 before and 0.50 after it and sex of the source with AUC 0.80" in said
     assert "mean over 3 fits" in said
     assert probes_text(()) == []
+    (line,) = probes_verdict(probes)
+    assert "age of the pool better (R2 0.12 to 0.50)" in line
+    assert "sex of the source worse, which is forgetting (AUC 0.80 to 0.70)" in line
+    assert probes_verdict(()) == ()

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 INK, MUTED, GRID, ACCENT = "#1F2A37", "#5F6B7A", "#E5E9EF", "#0072B2"
+LINES = (ACCENT, "#D55E00", "#009E73", "#CC79A7")  # colours of lines, in order
 _STYLE: dict[str, Any] = {
     "font.family": ["DejaVu Sans"],  # comes with matplotlib, so that the layout is the same on every machine
     "font.size": 8.0,

@@ -1,4 +1,4 @@
-"""Figures of tests and training: permutation distributions and training curves."""
+"""Figures of tests and training: permutation distributions, training curves and probes."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectome_tl.report.figures.drawing import ACCENT, INK, clean, panel, style, to_svg
+from connectome_tl.report.figures.drawing import ACCENT, INK, LINES, clean, panel, style, to_svg
 from connectome_tl.report.labels import metric_label, model_label, number
 from connectome_tl.settings.models import model_order
 from connectome_tl.settings.records.results import PermutationResult, TrainingCurve
+from connectome_tl.settings.records.statistics import AdaptationProbe
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,6 +90,35 @@ def training_figure(curves: Sequence[TrainingCurve], name: str, *, stamp: str = 
         handles, names = axes.get_legend_handles_labels()
         figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0.02, 0.0), handlelength=1.8, labelcolor=INK)
         return to_svg(figure, name, description="Training loss", stamp=stamp)
+
+
+def probe_figure(probes: Sequence[AdaptationProbe], name: str, *, stamp: str = "") -> str | None:
+    """Scores of linear probes after shares of the steps of stage 2, one line per outcome; None without scores."""
+    shown = [probe for probe in probes if np.isfinite(probe.values).any()]
+    if not shown:
+        return None
+    from matplotlib.ticker import PercentFormatter
+
+    below = 0.2 + 0.16 * len(shown)  # inches for the legend
+    with style():
+        figure, axes = panel(3.6, 2.6 + below, left=0.6, bottom=0.43 + below)
+        for k, probe in enumerate(shown):
+            fits = f"{probe.n_fits} fit{'' if probe.n_fits == 1 else 's'}"
+            axes.plot(
+                probe.shares,
+                probe.values,
+                color=LINES[k % len(LINES)],
+                ls="-" if probe.cohort == "pool" else "--",
+                marker="o",
+                ms=3,
+                lw=1.5,
+                label=f"{clean(probe.outcome)} of the {probe.cohort}, {probe.metric} ({fits})",
+            )
+        axes.xaxis.set_major_formatter(PercentFormatter(1.0))
+        axes.set(xlabel="Steps of stage 2", ylabel=" or ".join(dict.fromkeys(probe.metric for probe in shown)))
+        handles, names = axes.get_legend_handles_labels()
+        figure.legend(handles, names, loc="lower left", bbox_to_anchor=(0.02, 0.0), handlelength=2.4, labelcolor=INK)
+        return to_svg(figure, name, description="Linear probes during stage 2", stamp=stamp)
 
 
 def _loss_axis(axes: Axes, values: np.ndarray) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 
 from connectome_tl.errors import UsageError
 from connectome_tl.report.figures.drawing import GRID, INK, clean, exporting, panel, style
-from connectome_tl.report.figures.fits import permutation_figure, training_figure
+from connectome_tl.report.figures.fits import permutation_figure, probe_figure, training_figure
 from connectome_tl.report.figures.out_of_fold import OutOfFold, group_predictions
 from connectome_tl.report.figures.predictions import (
     calibration_figure,
@@ -93,6 +93,16 @@ class RunPlots:
             )
         curves = [curve for curve in self._record.curves if curve.stage == wanted]
         return _drawn(lambda: training_figure(curves, "training"))
+
+    def probes(self) -> Figure:
+        """Scores of linear probes of the embedding during stage 2.
+
+        Raises:
+            UsageError: the run has no stage 2.
+        """
+        if not self._record.probes:
+            raise UsageError("the run has no probes of stage 2", remedy="Give the study a pool.")
+        return _drawn(lambda: probe_figure(self._record.probes, "probes"))
 
     def scores(self, task: str | None = None) -> Figure:
         """The primary score of every model with its interval."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from connectome_tl.report.figures.drawing import GRID, INK, MUTED, style, to_svg
+from connectome_tl.report.figures.drawing import GRID, INK, LINES, MUTED, style, to_svg
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.labels import metric_label
 from connectome_tl.settings.metrics import METRICS
@@ -140,7 +140,6 @@ def _quietly() -> Iterator[None]:
 
 
 _LABELS = {"Hyperparameter": "", "Hyperparameter Importance": "Importance"}
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7")
 
 
 def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **options: Any) -> str | None:
@@ -229,7 +228,7 @@ def _recolour(axes: Axes) -> None:
     if len(folds) > _FEW or not all(" of repeat " in name for name in names):
         return
     for handle, name in zip(handles, names, strict=True):
-        handle.set(color=_COLOURS[folds.index(name.rpartition(" of ")[2])])
+        handle.set(color=LINES[folds.index(name.rpartition(" of ")[2])])
         if hasattr(handle, "set_sizes"):
             handle.set_sizes([9.0])
     legend = axes.get_legend()

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectome_tl.plurals import counted
-from connectome_tl.report.labels import listed, number
+from connectome_tl.report.labels import listed
+from connectome_tl.report.text.probes import probes_text
 from connectome_tl.report.text.training import training_text
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
@@ -35,7 +36,7 @@ class StudyFacts:
         regressions: whether an outcome of any stage is a regression.
         baselines: names of the fitted baselines. permuted: names of those also fitted to permuted outcomes.
         origins: one sentence per cohort on how its connectomes were made.
-        probes: scores of a probe of the embedding before and after stage 2.
+        probes: scores of linear probes of the embedding during stage 2.
     """
 
     version: str
@@ -241,22 +242,6 @@ def _baselines(settings: StudySettings, facts: StudyFacts) -> list[str]:
             "outcomes (first repeat)."
         )
     return [text]
-
-
-def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
-    """One sentence on a linear probe of the embedding before and after stage 2; no sentence without probes."""
-    if not probes:
-        return []
-    parts = [
-        f"{probe.outcome} of the {probe.cohort} with {probe.metric} {number(probe.before)} before and "
-        f"{number(probe.after)} after it"
-        for probe in probes
-    ]
-    fits = probes[0].n_fits
-    return [
-        f"A ridge probe of the network's embedding predicted, on held-out subjects, {listed(parts)} "
-        f"(mean over {fits} {'fit' if fits == 1 else 'fits'} of stage 2)."
-    ]
 
 
 def _sees_volumes(settings: StudySettings, facts: StudyFacts) -> bool:

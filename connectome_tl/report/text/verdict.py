@@ -10,10 +10,12 @@ import math
 from collections.abc import Sequence
 
 from connectome_tl.plurals import counted
+from connectome_tl.report.text.probes import probes_verdict
 from connectome_tl.settings.metrics import SECOND, metric_named
 from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
 from connectome_tl.settings.records.scores import NOT_ESTIMABLE
+from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
 
 _FEW = 10  # subjects of a class; a ranking score of fewer is hardly informative
@@ -28,12 +30,14 @@ def task_verdicts(
     model: str = FULL,
     noun: str = "subjects",
     weights: Sequence[NetworkWeight] = (),
+    probes: Sequence[AdaptationProbe] = (),
 ) -> list[TaskVerdict]:
     """One verdict per task that `model` was scored on, in the order of the tasks.
 
     Args:
         noun: name of the subjects: infants, children, adults.
         weights: weights of the network in the full model.
+        probes: linear probes of stage 2.
     """
     found = []
     for task in tasks:
@@ -58,6 +62,7 @@ def task_verdicts(
                 transfer=(
                     *(_weight(w) for w in weights if w.task == task.name),
                     *(_stage(c) for c in all_of_it if model_named(c.control).subject),
+                    *probes_verdict(probes),
                 ),
                 caution=tuple(_cautions(task, main, ours, noun)),
             )

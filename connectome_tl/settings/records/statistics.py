@@ -219,14 +219,24 @@ class MissingOutcomes(Record):
 
 
 class AdaptationProbe(Record):
-    """Score of a linear probe of an outcome on the network's embedding before and after stage 2.
+    """Score of a linear probe of an outcome on the network's embedding during stage 2.
 
-    `before` and `after` are mean scores, over `n_fits` fits, on held-out rows of the probe.
+    `values` are mean scores, over `n_fits` fits, on held-out rows of the probe, after `shares` of the steps.
     """
 
     cohort: Literal["pool", "source"]
     outcome: str
     metric: str
-    before: Number
-    after: Number
+    shares: tuple[Number, ...]
+    values: tuple[Number, ...]
     n_fits: int
+
+    @property
+    def before(self) -> float:
+        """The score before stage 2."""
+        return self.values[0]
+
+    @property
+    def after(self) -> float:
+        """The score after stage 2."""
+        return self.values[-1]

@@ -1,22 +1,24 @@
-"""Stage 2: adaptation on the pool without outcomes, and a linear probe of its effect."""
+"""Stage 2: adaptation on the pool without outcomes, and linear probes of its effect."""
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.branch import Branch
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool
-from connectome_tl.training.networks.probe import probe
+from connectome_tl.training.networks.probe import Probed, Watch
 from connectome_tl.training.networks.setting import (
     Setting,
+    families_of,
     goal_of,
     outcomes_of,
     result_of,
@@ -33,7 +35,7 @@ from connectome_tl.training.plans import FitPlan, RowSet
 def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     """Stage 2: an unsupervised objective on the pool; heads are trained only with source replay.
 
-    A linear probe before and after scores the embedding for the pool's ages and the source's outcomes.
+    Linear probes after shares of the steps score the embedding for the pool's ages and the source's outcomes.
     """
     setting = set_up(plan, context)
     if plan.objective is None:
@@ -43,23 +45,21 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
     ages = setting.cohort.age[setting.cohort.positions(plan.train.ids)].astype(float)
     pools = {TRAIN: Pool(setting.batch, _scaled_ages(ages) if plan.objective.needs_age else None)}
-    probed = [("pool", setting.batch, {"age": ages})]
+    probed = [Probed("pool", setting.batch, {"age": ages}, setting.families)]
     for role, rows in plan.others if setting.parent is not None else ():
         if role in (SOURCE, PROBE):
-            probed.append(("source", *_for_probe(setting, rows, context)))
+            probed.append(_source(setting, rows, context))
         if role != PROBE:
             pools[role] = _other_pool(setting, role, rows, context)
-    modality = plan.objective.modality
-    before = [probe(model, batch, outcomes, modality) for _, batch, outcomes in probed]
-    curve = trained(setting, model, objective, carried, pools, context)
     step = setting.training.steps_for(len(setting.batch))
+    probes = Watch(probed, plan.objective.modality, step)
+    watched, watch = probes.steps.values(), partial(probes.look, model)
+    curve = trained(setting, model, objective, carried, pools, context, watched=watched, watch=watch)
     states = {f"0/{step}": state_of(model)}
     result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
     if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
-    for (whose, batch, outcomes), scores in zip(probed, before, strict=True):
-        for when, found in (("before", scores), ("after", probe(model, batch, outcomes, modality))):
-            result.facts.update({f"probe {when}, {whose}, {name}, {metric}": v for (name, metric), v in found.items()})
+    result.facts.update(probes.facts)
     return result
 
 
@@ -82,12 +82,13 @@ def _other_pool(setting: Setting, role: str, rows: RowSet, context: Context) -> 
     return Pool(batch, goal_of(other, labels, setting.tasks, setting.scaler) if role == SOURCE else None)
 
 
-def _for_probe(setting: Setting, rows: RowSet, context: Context) -> tuple[Batch, dict[str, np.ndarray]]:
-    """Features of the source in the previous stage, and its outcomes, without multiclass ones."""
+def _source(setting: Setting, rows: RowSet, context: Context) -> Probed:
+    """The source with features of the previous stage, and its outcomes, without multiclass ones."""
     if setting.parent is None:
         raise InternalError("only a stage with a previous stage can be probed")
     other = context.cohort(rows.cohort)
     known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
     outcomes = outcomes_of(other, rows.labels or rows.ids, setting.tasks)
     named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.kind != "multiclass"}
-    return to_batch(known.features.rows(other, rows.ids)).prepared(), named
+    batch = to_batch(known.features.rows(other, rows.ids)).prepared()
+    return Probed("source", batch, named, families_of(other, rows.ids))

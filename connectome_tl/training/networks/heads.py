@@ -9,11 +9,12 @@ from torch import Tensor
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.closed_form.ridge import fit_few_columns
 from connectome_tl.training.fitted import NetworkModel, embeddings_of
 from connectome_tl.training.networks.setting import Setting
 
 _PENALTIES = np.logspace(-3, 3, 25)  # per row
-_FEWEST = 5  # rows with a known outcome
+_FEWEST = 5  # families with a known outcome
 _LOGIT_SLOPE = 4.0  # of the logit where the risk is one half, per unit of risk
 
 
@@ -21,9 +22,9 @@ def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried
     """Initialise each new head from the heads of the previous stage, in place.
 
     Older subjects rarely have the outcomes of the infants. A new linear head is set to the linear combination of the
-    parent's heads that predicts the training rows best (ridge regression, the penalty by leave-one-out errors), as
-    meta-matching combines predictions (He et al. 2022, doi:10.1038/s41593-022-01059-9). Training goes on from there.
-    Heads that were carried over, heads with distributions, classes and levels stay as they are.
+    parent's heads that predicts the training rows best (ridge regression, the penalty by errors that leave out the
+    family), as meta-matching combines predictions (He et al. 2022, doi:10.1038/s41593-022-01059-9). Training goes on
+    from there. Heads that were carried over, heads with distributions, classes and levels stay as they are.
 
     Args:
         rows: numbers of the training rows of this network.
@@ -42,13 +43,13 @@ def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried
     if not new or not len(weight):
         return
     at = torch.from_numpy(rows)
-    scores = _scores(model, setting.batch.rows(at), weight, bias)
+    scores, families = _scores(model, setting.batch.rows(at), weight, bias), setting.families[rows]
     for t, task in new:
         goal = setting.goal[at, t].double().numpy()
         known = np.isfinite(goal)
-        if known.sum() < _FEWEST or np.ptp(goal[known]) == 0:
+        if len(np.unique(families[known])) < _FEWEST or np.ptp(goal[known]) == 0:
             continue
-        slopes, intercept = _combined(scores[known], goal[known])
+        slopes, intercept = _combined(scores[known], goal[known], families[known])
         if task.is_binary:
             mean = goal[known].mean()
             slopes, intercept = _LOGIT_SLOPE * slopes, _LOGIT_SLOPE * (intercept - mean) + np.log(mean / (1 - mean))
@@ -79,14 +80,12 @@ def _scores(model: OutcomeModel, batch: Batch, weight: np.ndarray, bias: np.ndar
     return np.asarray(found)
 
 
-def _combined(scores: np.ndarray, goal: np.ndarray) -> tuple[np.ndarray, float]:
+def _combined(scores: np.ndarray, goal: np.ndarray, families: np.ndarray) -> tuple[np.ndarray, float]:
     """Slopes (n_outputs,) and intercept of the ridge regression of a goal (n_rows,) on standardised scores."""
-    from sklearn.linear_model import RidgeCV
-
     spread = scores.std(axis=0)
     spread = np.where(spread > 0, spread, 1.0)
-    found = RidgeCV(_PENALTIES * len(goal)).fit(scores / spread, goal)
-    return found.coef_ / spread, float(found.intercept_)
+    slopes, intercept = fit_few_columns(scores / spread, goal, families, _PENALTIES * len(goal))
+    return slopes / spread, intercept
 
 
 def _set(model: OutcomeModel, task: str, weight: np.ndarray, bias: float) -> None:

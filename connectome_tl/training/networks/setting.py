@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.splits import kinship_groups
 from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
@@ -54,6 +55,11 @@ class Setting:
     @property
     def outcomes(self) -> Outcomes:
         return Outcomes({task.name: task.kind for task in self.tasks}, self.heads)
+
+    @property
+    def families(self) -> np.ndarray:
+        """(n_rows,) family codes of the training rows."""
+        return families_of(self.cohort, self.plan.train.ids)
 
     @property
     def model(self) -> ModelSettings:
@@ -120,6 +126,10 @@ def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np
     return cohort.targets[[task.name for task in tasks]].to_numpy(dtype=float)[cohort.positions(ids)]
 
 
+def families_of(cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+    return kinship_groups(cohort.family[cohort.positions(ids)])
+
+
 def goal_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], scaler: TargetScaler) -> Tensor | None:
     """Scaled outcomes of other rows, if their cohort has the outcomes."""
     known = {task.name for task in cohort.tasks}
@@ -135,11 +145,23 @@ def trained(
     carried: frozenset[str],
     pools: dict[str, Pool],
     context: Context,
+    *,
+    watched: Iterable[int] = (),
+    watch: Callable[[int], bool] | None = None,
 ) -> np.ndarray:
     torch.manual_seed(seed_of(setting.plan, "noise", 0))
-    rng = np.random.default_rng(seed_of(setting.plan, "batches", 0))
-    work = work_of(setting.plan, 0)
-    return train(model, objective, pools, setting.training, rng, carried=carried, work=work, hook=context.hook)
+    return train(
+        model,
+        objective,
+        pools,
+        setting.training,
+        np.random.default_rng(seed_of(setting.plan, "batches", 0)),
+        carried=carried,
+        work=work_of(setting.plan, 0),
+        watched=watched,
+        watch=watch,
+        hook=context.hook,
+    )
 
 
 def work_of(plan: FitPlan, number: int) -> Work:

@@ -126,7 +126,13 @@ def judge(
     facts = replace(_facts(settings, cohorts, splits, found), probes=record.probes)
     tasks, tests = record.tasks, record.permutations
     verdicts = task_verdicts(
-        tasks, record.scores, record.comparisons, tests, noun=facts.noun, weights=record.network_weights
+        tasks,
+        record.scores,
+        record.comparisons,
+        tests,
+        noun=facts.noun,
+        weights=record.network_weights,
+        probes=record.probes,
     )
     sentences = {
         "verdicts": tuple(verdicts),

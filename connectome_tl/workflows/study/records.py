@@ -88,24 +88,25 @@ def network_rows(validation: CrossValidation, stage: str) -> tuple[int, int] | N
 
 
 def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...]:
-    """Mean probe scores for pool and source before and after stage 2 of the full model."""
-    found: dict[tuple[str, str, str], dict[str, dict[str, float]]] = {}
+    """Mean probe scores for pool and source during stage 2 of the full model."""
+    found: dict[tuple[str, str, str], dict[float, dict[str, float]]] = {}
     for item in validation.planned:
         for plan in item.plans if item.model == FULL else ():
             for member in plan.lineage():
                 for name, value in validation.results[member.key].facts.items():
                     if name.startswith("probe "):
-                        when, cohort, *outcome, metric = name.removeprefix("probe ").split(", ")
+                        share, cohort, *outcome, metric = name.removeprefix("probe ").split(", ")
                         scores = found.setdefault((cohort, ", ".join(outcome), metric), {})
-                        scores.setdefault(when, {})[member.key] = value  # folds may share the fit
+                        scores.setdefault(float(share), {})[member.key] = value  # folds may share the fit
     return tuple(
         AdaptationProbe.model_validate(
             {
                 "cohort": cohort,
                 "outcome": outcome,
                 "metric": metric,
-                "n_fits": len(scores["before"]),
-                **{when: float(np.mean(list(by_key.values()))) for when, by_key in scores.items()},
+                "shares": sorted(scores),
+                "values": [float(np.mean(list(scores[share].values()))) for share in sorted(scores)],
+                "n_fits": len(scores[0.0]),
             }
         )
         for (cohort, outcome, metric), scores in found.items()
