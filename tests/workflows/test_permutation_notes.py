@@ -26,7 +26,14 @@ def with_sites(n_sites):
 def test_a_study_without_exchangeable_subjects_is_fitted_and_judged_without_permutation_tests(tmp_path):
     target = with_sites(TARGET.n_subjects)
     cohorts = StudyCohorts({"target": target})
-    alone = {"source": None, "pool": None, "stages": {"finetune": FINETUNE}, "controls": (), "baselines": (), "refits": {"linear": 0}}
+    alone = {
+        "source": None,
+        "pool": None,
+        "stages": {"finetune": FINETUNE},
+        "controls": (),
+        "baselines": (),
+        "refits": {"linear": 0},
+    }
     settings = small_settings(permutations=19, baseline_permutations=19, network_permutations=2, **alone)
     splits = make_split_plan(target, settings.splits)
     found = fit_study(tmp_path, settings, cohorts, splits, TASKS, Steps(shown=False))
