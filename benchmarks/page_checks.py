@@ -122,7 +122,7 @@ def _tests(page: Node, one: Outcome) -> list[str]:
             if task == one.label and model == MODELS["full"].label and "chance" in question and p != "n/a":
                 rejected = number(p) <= 0.05
                 clash = "ot distinguishable from" in line if rejected else (
-                    "redicted better than" in line and "not confirmed by the permutation test" not in line
+                    "redicted better than" in line and "onfirmed by the permutation test" not in line
                 )  # fmt: skip
                 found += [f"{one.title}: permutation test p = {p}, headline {line!r}"] if clash else []
     return found

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 from page_reader import Node, cells_of, rows_of, section
 
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.models import MODELS, words_of
+from connectome_tl.tasks import KindName
 
 BETTER, WORSE, NOTHING, UNCLEAR, UNUSED = "better", "worse", "no benefit", "cannot tell", "not applicable"
 NOT_BETTER = frozenset({WORSE, NOTHING, UNCLEAR, UNUSED})
@@ -111,10 +112,12 @@ def of_headline(line: str, one: Outcome, where: str) -> Iterator[Claim]:
 def _of_rival(clause: str, one: Outcome, where: str) -> Iterator[Claim]:
     """`worse than ridge (AUC .70 against .60)`, `a lower score than ridge (...), possibly by chance`."""
     rest = clause.partition(" than ")[2]
-    found = [spec for spec in MODELS.values() if spec.words and rest.startswith(spec.words)]
+    kinds: tuple[KindName, ...] = ("binary", "regression")
+    names = {words_of(name, kind): name for name in MODELS for kind in kinds}
+    found = [words for words in names if words and rest.startswith(words)]
     if not found:
         raise ValueError(f"no model is named in {clause!r}")
-    name = max(found, key=lambda spec: len(spec.words)).name
+    name = names[max(found, key=len)]
     words = frozenset({WORSE}) if clause.startswith("worse") else NOT_BETTER - {WORSE}
     yield Claim((one.title, name), where, words)
     values = re.search(rf" ({NUMBER}) against ({NUMBER})\)", rest)
@@ -164,6 +167,8 @@ def _of_details(item: Node, one: Outcome) -> Iterator[Claim]:
             control = "site_only" if caution.text.startswith("The site") else "nuisance_only"
             yield Claim((one.title, control), "caution", NOT_BETTER)
             yield Claim((one.title, ""), "caution", frozenset({BETTER}))
+        elif caution.text.endswith("the data are inconclusive."):
+            yield Claim((one.title, ""), "caution", frozenset({UNCLEAR}))
     for note in item.all("p", "harm"):
         label = note.text.split('"')[1]
         yield Claim((one.title, named(label)), "negative transfer", frozenset({WORSE}))

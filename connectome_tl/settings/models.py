@@ -6,9 +6,11 @@ from dataclasses import dataclass
 from typing import Literal
 
 from connectome_tl.errors import UsageError
+from connectome_tl.tasks import KindName
 
 Role = Literal["full", "control", "baseline"]
 FULL = "full"
+CORE = "core"
 UNINFORMED = "prevalence"  # predicts the share or the mean of the training rows
 
 
@@ -137,6 +139,13 @@ def model_named(name: str) -> ModelSpec:
     return ModelSpec(
         name, words[:1].upper() + words[1:], "#44546A", "baseline", f"Is it better than {words}?", words=words
     )
+
+
+def words_of(name: str, kind: KindName) -> str:
+    """Name of a model in a sentence after "better than", for outcomes of this kind."""
+    if name == UNINFORMED and kind == "regression":
+        return "the mean alone"
+    return model_named(name).words
 
 
 def model_order(name: str) -> int:

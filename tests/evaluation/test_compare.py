@@ -166,6 +166,92 @@ def test_a_headline_tells_a_signal_from_its_size():
         assert "not distinguishable" in task_verdicts([MOTOR], [wide], [], [other])[0].headline
 
 
+@pytest.mark.parametrize(
+    ("score", "words"),
+    [
+        ((0.9, 0.55, 1.0), "how well the model predicts is uncertain"),
+        ((0.2, 0.05, 0.45), "how well the model predicts is uncertain"),
+        ((0.6, 0.4, 0.8), "the data are inconclusive"),
+        ((0.6, 0.51, 0.7), None),
+    ],
+)
+def test_a_wide_interval_is_inconclusive_only_if_it_includes_chance(score, words):
+    (said,) = task_verdicts([MOTOR], [auc(*score)], [])
+    assert [c.split(": ")[1] for c in said.caution if "wide" in c] == ([f"{words}."] if words else [])
+
+
+@pytest.mark.parametrize(
+    ("n_positive", "words"),
+    [
+        (0, ["Nobody is positive: this cannot be learned or tested."]),
+        (1, ["Only 1 child in the smaller class: a single subject can change the result."]),
+        (32, ["Only 1 child in the smaller class: a single subject can change the result."]),
+        (15, []),
+    ],
+)
+def test_small_and_empty_classes_are_named(n_positive, words):
+    score = auc(0.7, 0.6, 0.8).model_copy(update={"n_positive": n_positive})
+    (said,) = task_verdicts([MOTOR], [score], [], noun="children")
+    assert list(said.caution) == words
+
+
+def test_an_empty_level_does_not_hide_the_smallest_one():
+    task = Task(name="motor", kind="ordinal", column="m", levels=("none", "mild", "moderate", "severe"))
+    score = auc(0.7, 0.6, 0.8).model_copy(
+        update={"metric": "c_index", "n_positive": None, "per_level": (20, 10, 0, 3), "n": 33}
+    )
+    (said,) = task_verdicts([task], [score], [], noun="infants")
+    assert list(said.caution) == [
+        "Nobody is at level 'moderate': this cannot be learned or tested.",
+        "Only 3 infants at level 'severe': a single subject can change the result.",
+    ]
+
+
+def test_the_test_of_the_core_counts_if_the_full_model_has_none():
+    core = PermutationResult(
+        task="motor", model="core", metric="auc", question="Does the model predict better than chance?",
+        observed=0.7, null=(0.5,), p_value=0.4, p_value_max=0.4, n_permutations=199,
+    )  # fmt: skip
+    high, wide = auc(0.72, 0.53, 0.88), auc(0.6, 0.45, 0.8)
+    (said,) = task_verdicts([MOTOR], [high], [], [core])
+    assert "but not confirmed by the permutation test of its closed-form core" in said.headline
+    sure = core.model_copy(update={"p_value_max": 0.01})
+    (said,) = task_verdicts([MOTOR], [wide], [], [sure])
+    assert "some signal (permutation test of its closed-form core)" in said.headline
+    own = sure.model_copy(update={"model": "full"})
+    (said,) = task_verdicts([MOTOR], [high], [], [core, own])
+    assert said.headline.endswith("predicted better than chance.")
+
+
+@pytest.mark.parametrize(
+    ("n_permutations", "n_tasks", "words"),
+    [
+        (19, 1, "but not confirmed"),
+        (10, 1, "with too few permutations to be confirmed"),
+        (19, 2, "with too few permutations to be confirmed"),
+        (39, 2, "but not confirmed"),
+    ],
+)
+def test_a_test_that_cannot_reject_is_no_evidence_against_a_signal(n_permutations, n_tasks, words):
+    test = PermutationResult(
+        task="motor", model="full", metric="auc", question="Does the model predict better than chance?",
+        observed=0.7, null=(0.5,), p_value=0.09, p_value_max=0.09, n_permutations=n_permutations,
+    )  # fmt: skip
+    tasks = [MOTOR, *(MOTOR.model_copy(update={"name": f"other{i}"}) for i in range(1, n_tasks))]
+    (said,) = task_verdicts(tasks, [auc(0.72, 0.53, 0.88)], [], [test])
+    assert f"{words} by the permutation test" in said.headline
+
+
+def test_the_baseline_of_a_regression_predicts_the_mean():
+    task = Task(name="motor", kind="regression", column="m")
+    low, base = (
+        auc(*values).model_copy(update={"metric": "r2", "n_positive": None, "model": model})
+        for model, values in (("full", (-0.5, -0.9, -0.1)), ("prevalence", (0.0, 0.0, 0.0)))
+    )
+    (said,) = task_verdicts([task], [low, base], [])
+    assert "than the mean alone (R2 .00 against -.50)" in said.headline
+
+
 def test_a_task_without_scores_has_no_verdict():
     assert task_verdicts([Task(name="other", kind="binary", column="o")], [auc(0.7, 0.6, 0.8)], []) == []
 

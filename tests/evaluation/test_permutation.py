@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import factorial, prod
+
 import numpy as np
 import pytest
 import statsmodels.api as sm
@@ -17,6 +19,7 @@ from connectome_tl.evaluation.permutation.tests import (
     FoldRows,
     exchangeable_permutations,
     linear_statistics,
+    n_arrangements,
     permutation_results,
 )
 from connectome_tl.tasks import Task
@@ -52,16 +55,24 @@ def test_families_move_as_blocks_of_equal_size_and_sites_stay():
 
 
 def test_a_family_that_spans_sites_swaps_only_with_families_like_it():
-    subjects = list("abcdef")
+    subjects = list("abcdefghij")
     families = {"a": "1", "b": "1", "c": "2", "d": "2", "e": "3", "f": "3"}
-    sites = dict(zip(subjects, ("x", "y", "y", "x", "x", "x")))
+    sites = dict(zip(subjects, "xyyxxxzzzz"))
     moves = exchangeable_permutations(subjects, 100, 1, families, sites)
     assert {tuple(row) for row in moves[:, :4]} == {(0, 1, 2, 3), (3, 2, 1, 0)}
 
 
-def test_nothing_to_exchange_is_refused():
-    with pytest.raises(DataError, match="exchangeable"):
-        exchangeable_permutations(["a", "b", "c"], 10, 0, sites={"a": "1", "b": "2", "c": "3"})
+@pytest.mark.parametrize("sizes", [(1,) * 6, (3, 2, 2), (4, 1)])
+def test_fewer_arrangements_than_a_p_value_of_05_needs_are_refused(sizes):
+    subjects = [f"s{i}" for i in range(sum(sizes))]
+    sites = dict(zip(subjects, np.repeat([f"site{k}" for k in range(len(sizes))], sizes)))
+    possible = n_arrangements(subjects, sites=sites)
+    assert possible == prod(map(factorial, sizes))
+    if possible >= 20:
+        assert len(np.unique(exchangeable_permutations(subjects, 400, 0, sites=sites), axis=0)) == possible
+    else:
+        with pytest.raises(DataError, match="exchangeable"):
+            exchangeable_permutations(subjects, 10, 0, sites=sites)
 
 
 def test_statistics_are_those_of_scikit_learn_refitted_on_every_permutation():

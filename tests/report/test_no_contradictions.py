@@ -23,6 +23,7 @@ from connectome_tl.report.text.verdict import level, reconciled, task_verdicts
 from connectome_tl.report.views import task_views
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.models import words_of as words_of_model
 from connectome_tl.settings.records.results import PermutationResult, RunRecord
 from connectome_tl.tasks import Task
 
@@ -110,6 +111,7 @@ def check(record: RunRecord) -> set[str]:
         assert "not distinguishable" not in headline
     elif record.permutations and above:
         assert "but not confirmed" in headline
+    assert not (any("inconclusive" in line for line in said.caution) and "not distinguishable" not in headline)
     # The tables of subgroups and of the learning curve: if they show the same quantity, they have the same interval.
     row = next(row for row in view.forest if row.model.name == "full")
     curve = dict(one[:2] for one in curve_table(record, task.name)[1])
@@ -147,7 +149,7 @@ def check(record: RunRecord) -> set[str]:
         top = max(ahead, key=lambda s: s.value)
         assert top.value == next(s.value for s in ahead if s.model == said.better_baseline)
         first = headline.removeprefix(f"{task.label}: ").split(";")[0]
-        assert MODELS[said.better_baseline].words in first
+        assert words_of_model(said.better_baseline, task.kind) in first
         assert words[said.better_baseline] != "helps"
     return {words[name] for name in words}
 

@@ -22,7 +22,7 @@ from connectome_tl.evaluation.explain.refitted_null import n_refits, refitted_nu
 from connectome_tl.evaluation.explain.summary import FullMap, agreements, summaries
 from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
-from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, families_and_sites
 from connectome_tl.features.steps import Features
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
@@ -136,10 +136,8 @@ def _nulls(
     notes: list[str],
 ) -> NullMaps:
     target = cohorts.target
-    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
-    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
     try:
-        moves = exchangeable_permutations(target.ids, n_permutations, study.seed, families, sites)
+        moves = exchangeable_permutations(target.ids, n_permutations, study.seed, *families_and_sites(target))
     except DataError as error:
         notes.append(f"No null: {error}")
         return {}

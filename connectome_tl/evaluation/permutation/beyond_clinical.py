@@ -12,7 +12,11 @@ from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.errors import ConnectomeTLError, DataError
 from connectome_tl.evaluation.permutation.added_value import FoldEdges, ResidualEdges, added_value_statistics
 from connectome_tl.evaluation.permutation.covariate_effects import CovariateEffects, covariate_effects
-from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, permutation_results
+from connectome_tl.evaluation.permutation.tests import (
+    exchangeable_permutations,
+    families_and_sites,
+    permutation_results,
+)
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.plurals import counted
@@ -76,8 +80,7 @@ def _tested(
     if not folds:
         raise DataError("no fold has training and test subjects with every clinical covariate")
     kept = [some.ids[i] for i in folds[0].split.kept]
-    families = dict(zip(some.ids, (str(name) for name in some.family), strict=True))
-    sites = dict(zip(some.ids, (str(site) for site in some.site), strict=True)) if any(some.site) else None
+    families, sites = families_and_sites(some)
     moves = exchangeable_permutations(kept, study.permutations, study.seed, families, sites)
     targets = some.targets[[task.name for task in tasks]].to_numpy(float)
     statistics = added_value_statistics(folds, effects.columns, targets, tasks, moves)

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import factorial, prod
 
 import numpy as np
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.evaluation.baselines.engines.linear import LinearFit, fit_ridge
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.tasks import Task
+
+FEWEST_ARRANGEMENTS = 20  # of fewer, no p value is .05 or less
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,22 +56,42 @@ def exchangeable_permutations(
         (n_permutations, n_subjects) positions: subject i receives the outcome row of `result[k, i]`.
 
     Raises:
-        DataError: nothing can be exchanged (every block differs in size or site).
+        DataError: there are fewer than `FEWEST_ARRANGEMENTS` (most blocks differ in size or site).
     """
     rng = np.random.default_rng(seed)
-    groups = _blocks(subjects, families or {}, sites or {})
-    if all(len(group) == 1 and (len(group[0]) == 1 or not shuffled) for group, shuffled in groups):
+    possible = n_arrangements(subjects, families, sites)
+    if possible < FEWEST_ARRANGEMENTS:
         raise DataError(
-            "no two subjects are exchangeable",
-            expected="families of equal size in the same site",
-            remedy="Leave the sites out of the permutation test.",
+            "hardly any subjects are exchangeable",
+            expected=f"{FEWEST_ARRANGEMENTS} or more arrangements of the outcomes, between families of equal size"
+            + (" in the same site" if sites else ""),
+            got=str(possible),
+            remedy="Set `permutations: 0`" + (", or drop `site:` from cohort.yaml." if sites else "."),
         )
+    groups = _blocks(subjects, families or {}, sites or {})
     result = np.empty((n_permutations, len(subjects)), dtype=int)
     for k in range(n_permutations):
         for group, shuffled in groups:
             for place, source in zip(group, rng.permutation(len(group))):
                 result[k, place] = rng.permutation(group[source]) if shuffled else group[source]
     return result
+
+
+def n_arrangements(
+    subjects: Sequence[str], families: Mapping[str, str] | None = None, sites: Mapping[str, str] | None = None
+) -> int:
+    """Number of different arrangements that `exchangeable_permutations` draws from."""
+    return prod(
+        factorial(len(group)) * (prod(factorial(len(block)) for block in group) if shuffled else 1)
+        for group, shuffled in _blocks(subjects, families or {}, sites or {})
+    )
+
+
+def families_and_sites(cohort: Cohort) -> tuple[dict[str, str], dict[str, str] | None]:
+    """Family and site of each subject, for `exchangeable_permutations`; None if no site is known."""
+    families = dict(zip(cohort.ids, (str(name) for name in cohort.family), strict=True))
+    sites = dict(zip(cohort.ids, (str(site) for site in cohort.site), strict=True)) if any(cohort.site) else None
+    return families, sites
 
 
 def _blocks(

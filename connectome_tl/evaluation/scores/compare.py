@@ -23,7 +23,7 @@ from connectome_tl.evaluation.scores.losses import (
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, ranking
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
-from connectome_tl.settings.models import FULL, MODELS, in_order, model_named
+from connectome_tl.settings.models import FULL, MODELS, in_order, model_named, words_of
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, VerdictWord
 from connectome_tl.tasks import Task
 
@@ -116,13 +116,16 @@ def compare_rows(
         )
     difference = paired_difference(rows, other, task, metric, matching(models.get(BASE_MODEL), rows))
     spec = model_named(control)
+    question = spec.question if spec.of == model else ""
+    if control == BASE_MODEL:
+        question = f"Is it better than {words_of(control, task.kind)}?"
     margin = record.margin * (float(rows.y_true.std()) if record.margin_in_sd else 1.0)
     return Comparison(
         task=task.name,
         metric=metric,
         model=model,
         control=control,
-        question=spec.question if spec.of == model and spec.question else f"Is {model} better than {control}?",
+        question=question or f"Is {model} better than {control}?",
         difference=difference.value,
         low=difference.low,
         high=difference.high,

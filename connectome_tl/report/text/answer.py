@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from connectome_tl.report.labels import listed, task_title
 from connectome_tl.report.text.verdict import reconciled
-from connectome_tl.settings.models import FULL, model_named
+from connectome_tl.settings.models import FULL, words_of
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.tasks import Task
 
@@ -26,7 +26,7 @@ def answer(record: RunRecord) -> str:
         return "No score of the full model: there is no answer."
     parts = [
         *_grouped(_beaten(record)),
-        *_grouped((reconciled(main, _tests(task, record)), task) for task, main in mains),
+        *_grouped((reconciled(main, _tests(task, record), len(record.tasks)), task) for task, main in mains),
     ]
     parts += _grouped(_transfer(record))
     return f"{'; '.join(parts)}."
@@ -42,11 +42,12 @@ def _tests(task: Task, record: RunRecord) -> list:  # type: ignore[type-arg]
 
 
 def _beaten(record: RunRecord) -> list[tuple[str, Task]]:
-    better = {
-        verdict.task: model_named(verdict.better_baseline) for verdict in record.verdicts if verdict.better_baseline
-    }
-    beaten = [(better[task.name], task) for task in record.tasks if task.name in better]
-    return [(f"the full model scores lower than {baseline.words}", task) for baseline, task in beaten]
+    better = {verdict.task: verdict.better_baseline for verdict in record.verdicts if verdict.better_baseline}
+    return [
+        (f"the full model scores lower than {words_of(better[task.name], task.kind)}", task)
+        for task in record.tasks
+        if task.name in better
+    ]
 
 
 def _transfer(record: RunRecord) -> list[tuple[str, Task]]:

@@ -10,9 +10,10 @@ import math
 from collections.abc import Sequence
 
 from connectome_tl.plurals import counted
+from connectome_tl.report.labels import one
 from connectome_tl.report.text.probes import probes_verdict
 from connectome_tl.settings.metrics import SECOND, metric_named
-from connectome_tl.settings.models import FULL, model_named
+from connectome_tl.settings.models import CORE, FULL, model_named, words_of
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
 from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.settings.records.statistics import AdaptationProbe
@@ -50,10 +51,11 @@ def task_verdicts(
         # Chance tests of baselines are listed in the table of permutation tests; the sentence is about the model.
         tests = [p for p in permutations if p.task == task.name and not is_of_baseline(p)]
         best = better_baseline(main, mine)
+        said = reconciled(main, tests, len(tasks))
         found.append(
             TaskVerdict(
                 task=task.name,
-                headline=f"{task.label}: {_headline(main, best, ours, tests)}.",
+                headline=f"{task.label}: {_headline(task, said, main, best, ours)}.",
                 how_well=_how_well(task, main, mine, tests, noun),
                 against_nuisance=_against(ours.get("nuisance_only"), "nuisance variables alone"),
                 against_clinical=_against(ours.get("clinical_only"), "clinical covariates alone"),
@@ -64,7 +66,7 @@ def task_verdicts(
                     *(_stage(c) for c in all_of_it if model_named(c.control).subject),
                     *probes_verdict(probes),
                 ),
-                caution=tuple(_cautions(task, main, ours, noun)),
+                caution=tuple(_cautions(task, said, main, _score(mine, model, SECOND[task.kind]), ours, noun)),
             )
         )
     return found
@@ -138,31 +140,39 @@ def level(main: Score) -> str:
     return f"not distinguishable from {metric.uninformed}"
 
 
-def reconciled(main: Score, tests: Sequence[PermutationResult]) -> str:
+def reconciled(main: Score, tests: Sequence[PermutationResult], n_tasks: int = 1) -> str:
     """The score's interval and the permutation test in one phrase.
 
     The test asks whether there is any signal; the interval quantifies it. A test can therefore detect a signal
-    whose interval still includes chance.
+    whose interval still includes chance. Without a test of the full model, that of its closed-form core counts.
+
+    Args:
+        n_tasks: number of outcomes of the study, over which p values are corrected.
     """
     said, words = level(main), metric_named(main.metric).uninformed
-    chance = [t for t in tests if t.model == main.model and "chance" in t.question and t.p_value_max == t.p_value_max]
-    if not chance:
+    chance = [t for t in tests if "chance" in t.question and math.isfinite(t.p_value_max)]
+    own = [t for t in chance if t.model == main.model]
+    core = [t for t in chance if t.model == CORE and main.model == FULL]
+    used, whose = (own, "") if own else (core, " of its closed-form core")
+    if not used:
         return said
-    signal = any(t.p_value_max <= _ALPHA for t in chance)
+    signal = any(t.p_value_max <= _ALPHA for t in used)
     if signal and said.startswith("not distinguishable"):
-        return f"some signal (permutation test), but how much better than {words} remains unclear"
+        return f"some signal (permutation test{whose}), but how much better than {words} remains unclear"
     if not signal and said.startswith("predicted better"):
-        return f"{said} according to its interval, but not confirmed by the permutation test"
+        enough = any(n_tasks / (t.n_permutations + 1) <= _ALPHA for t in used)
+        not_confirmed = "but not confirmed by the" if enough else "with too few permutations to be confirmed by the"
+        return f"{said} according to its interval, {not_confirmed} permutation test{whose}"
     return said
 
 
-def _headline(main: Score, best: Score | None, ours: dict[str, Comparison], tests: Sequence[PermutationResult]) -> str:
-    parts = [reconciled(main, tests)]
+def _headline(task: Task, said: str, main: Score, best: Score | None, ours: dict[str, Comparison]) -> str:
+    parts = [said]
     worse = [c for c in ours.values() if c.verdict == "harms" and model_named(c.control).role == "baseline"]
     if best is not None:
-        parts.insert(0, _beaten(main, best, ours.get(best.model)))
+        parts.insert(0, _beaten(task, main, best, ours.get(best.model)))
     parts[1:1] = [
-        f"worse than {model_named(c.control).words}" for c in worse if best is None or c.control != best.model
+        f"worse than {words_of(c.control, task.kind)}" for c in worse if best is None or c.control != best.model
     ]
     known = (
         ("clinical_only", "clinical covariates"),
@@ -197,13 +207,13 @@ def _listed(names: Sequence[str], word: str) -> str:
     return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} {word} {names[-1]}"
 
 
-def _beaten(main: Score, best: Score, comparison: Comparison | None) -> str:
+def _beaten(task: Task, main: Score, best: Score, comparison: Comparison | None) -> str:
     """A baseline with a better score, and whether its interval excludes 0."""
     values = f"{number(best.value)} against {number(main.value)}"
     if number(best.value) == number(main.value):
         values = f"{number(main.value)} for both, rounded"
     values = f"{metric_named(main.metric).words} {values}"
-    what = model_named(best.model).words
+    what = words_of(best.model, task.kind)
     if comparison is not None and comparison.verdict == "harms":
         return f"worse than {what} ({values})"
     return f"a lower score than {what} ({values}), possibly by chance"
@@ -284,24 +294,30 @@ def _stage(comparison: Comparison) -> str:
     return f"{what}: {words[comparison.verdict]} ({_difference(comparison)})."
 
 
-def _cautions(task: Task, main: Score, ours: dict[str, Comparison], noun: str) -> list[str]:
-    found = []
-    fewest, where = _smallest(task, main)
-    if fewest is not None and fewest < _FEW:
-        found.append(f"Only {fewest} {noun} {where}: a single subject can change the result.")
+def _cautions(
+    task: Task, said: str, main: Score, second: Score | None, ours: dict[str, Comparison], noun: str
+) -> list[str]:
+    found = _few(task, main, noun)
+    if second is not None and second.value == 0:
+        found.append("Every prediction equals its outcome: check for leakage.")
     if math.isfinite(main.value) and not math.isfinite(main.high - main.low):
         found.append("The interval is not estimable (too few families, or no variation): no conclusion is possible.")
     if main.low == main.high:
         found.append("The model predicts the same value for everyone in a test fold: its score has no interval.")
     if main.high - main.low > 0.3:
-        found.append(f"The interval is {number(main.high - main.low)} wide: the data are inconclusive.")
+        what = (
+            "the data are inconclusive"
+            if said.startswith("not distinguishable")
+            else "how well the model predicts is uncertain"
+        )
+        found.append(f"The interval is {number(main.high - main.low)} wide: {what}.")
     telling = [c for c in ours.values() if c.verdict in ("helps", "harms")]
     if len(ours) > 1 and telling:
         found.append(
             f"{len(ours)} comparisons were made for this outcome, each at the 95 % level, without correction: one in "
             "twenty is expected to be wrong by chance."
         )
-    if level(main).startswith("predicted better"):
+    if said.startswith("predicted better"):
         for name, words in (
             ("nuisance_only", "Nuisance variables (age at scan, sex, site, motion)"),
             ("site_only", "The site alone"),
@@ -311,11 +327,14 @@ def _cautions(task: Task, main: Score, ours: dict[str, Comparison], noun: str) -
     return found
 
 
-def _smallest(task: Task, main: Score) -> tuple[int | None, str]:
-    """Size of the smallest class or level, and its name."""
+def _few(task: Task, main: Score, noun: str) -> list[str]:
+    """Classes or levels that are empty, and the size of the smallest of the others if it is small."""
+    sizes = dict(zip((f"at level {name!r}" for name in task.levels), main.per_level))
     if main.n_positive is not None:
-        return min(main.n_positive, main.n - main.n_positive), "in the smaller class"
-    if not main.per_level:
-        return None, ""
-    fewest = min(main.per_level)
-    return fewest, f"at level {task.levels[main.per_level.index(fewest)]!r}"
+        sizes = {"positive": main.n_positive, "negative": main.n - main.n_positive}
+    found = [f"Nobody is {where}: this cannot be learned or tested." for where, n in sizes.items() if n == 0]
+    fewest, where = min(((n, where) for where, n in sizes.items() if n), default=(_FEW, ""))
+    if fewest < _FEW and not (main.n_positive is not None and found):
+        where = "in the smaller class" if main.n_positive is not None else where
+        found.append(f"Only {counted(fewest, one(noun), noun)} {where}: a single subject can change the result.")
+    return found

@@ -23,7 +23,13 @@ from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate
 from connectome_tl.evaluation.permutation.baselines import baseline_statistics
 from connectome_tl.evaluation.permutation.beyond_clinical import BeyondClinical, beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
-from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.evaluation.permutation.tests import (
+    FEWEST_ARRANGEMENTS,
+    exchangeable_permutations,
+    families_and_sites,
+    n_arrangements,
+)
+from connectome_tl.plurals import counted as plural
 from connectome_tl.settings.records.results import LearningPoint
 from connectome_tl.settings.records.statistics import Instability
 from connectome_tl.settings.study import StudySettings
@@ -116,8 +122,10 @@ def _permute(
     counted: Callable[[str], AbstractContextManager[Progress]],
     store_of: Callable[[Path], FitStore],
 ) -> dict[str, np.ndarray]:
-    """Statistics of observed and permuted outcomes by model; empty without permutations."""
-    found = {}
+    """Statistics of observed and permuted outcomes by model; empty without permutations or exchangeable subjects."""
+    found: dict[str, np.ndarray] = {}
+    if not can_be_permuted(cohorts.target):
+        return found
     asked = {
         "core": (settings.permutations, core_statistics),
         "full": (settings.network_permutations, network_statistics),
@@ -138,7 +146,7 @@ def _permute_baselines(
     tasks: Sequence[Task],
     counted: Callable[[str], AbstractContextManager[Progress]],
 ) -> dict[str, tuple[tuple[Task, ...], np.ndarray]]:
-    if not settings.baseline_permutations:
+    if not settings.baseline_permutations or not can_be_permuted(cohorts.target):
         return {}
     moves = label_moves(settings, cohorts.target, settings.baseline_permutations)
     with counted("permutations of the baselines") as progress:
@@ -147,6 +155,35 @@ def _permute_baselines(
 
 def label_moves(settings: StudySettings, target: Cohort, n_permutations: int) -> np.ndarray:
     """Permutations of outcome rows within families and sites, (n_permutations, n_subjects)."""
-    families = dict(zip(target.ids, (str(name) for name in target.family), strict=True))
-    sites = dict(zip(target.ids, (str(site) for site in target.site), strict=True)) if any(target.site) else None
-    return exchangeable_permutations(target.ids, n_permutations, settings.seed, families, sites)
+    return exchangeable_permutations(target.ids, n_permutations, settings.seed, *families_and_sites(target))
+
+
+def can_be_permuted(target: Cohort) -> bool:
+    """Whether enough arrangements of the outcomes are possible for a permutation test."""
+    return n_arrangements(target.ids, *families_and_sites(target)) >= FEWEST_ARRANGEMENTS
+
+
+def permutation_notes(settings: StudySettings, target: Cohort, tasks: Sequence[Task]) -> tuple[str, ...]:
+    """Requested permutation tests that are left out, or that are too coarse to reach p = .05 for a single outcome."""
+    names = ("permutations", "baseline_permutations", "network_permutations")
+    asked = {name: getattr(settings, name) for name in names if getattr(settings, name)}
+    if not asked:
+        return ()
+    possible = n_arrangements(target.ids, *families_and_sites(target))
+    among = "families of equal size" + (" in the same site" if any(target.site) else "")
+    if possible < FEWEST_ARRANGEMENTS:
+        drop = ", or drop `site:` from cohort.yaml" if any(target.site) else ""
+        return (
+            f"No permutation tests: outcomes are exchanged between {among}, which leaves "
+            f"{plural(possible, 'arrangement')}; {FEWEST_ARRANGEMENTS} are needed. Set `{next(iter(asked))}: 0`{drop}.",
+        )
+    needed = FEWEST_ARRANGEMENTS * len(tasks)
+    over = f", corrected over {plural(len(tasks), 'outcome')}" if len(tasks) > 1 else ""
+    notes = [
+        f"{name}: {n} cannot give p = .05 for one outcome{over}; {needed - 1} or more can."
+        for name, n in asked.items()
+        if n + 1 < needed
+    ]
+    if possible < needed:
+        notes.append(f"{possible} arrangements of the outcomes between {among} cannot give p = .05{over}.")
+    return tuple(notes)

@@ -55,6 +55,7 @@ class Forecast(Record):
         fits: fits by model and stage; shared fits are listed under the first model. steps: CPU seconds of other steps.
         n_jobs: number of processes. memory: peak memory of all processes, in bytes. savings: largest first.
         scans: lines on scans to be processed first; if there are any, the rest is not predicted.
+        notes: permutation tests that will be left out, or that have too few permutations.
     """
 
     fits: tuple[FitCount, ...] = ()
@@ -63,6 +64,7 @@ class Forecast(Record):
     memory: float = 0.0
     savings: tuple[Saving, ...] = ()
     scans: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -142,6 +144,7 @@ def forecast(
     from connectome_tl.evaluation.cost import measured, predicted
     from connectome_tl.evaluation.nested_cv import plan_folds
     from connectome_tl.training.fit import unique_plans
+    from connectome_tl.workflows.study.fitting import permutation_notes
 
     planned = plan_folds(settings, cohorts, splits, tasks)
     unique = unique_plans(plan for item in planned for plan in item.plans)
@@ -157,6 +160,7 @@ def forecast(
         steps=tuple(cost.steps.items()),
         n_jobs=n_jobs,
         memory=peak * (1 + n_jobs if n_jobs > 1 and len(left) > 1 else 1),
+        notes=permutation_notes(settings, cohorts.target, tasks),
         savings=() if brief else _savings(settings, cohorts, tasks, known, cost, done),
     )
 
@@ -249,6 +253,8 @@ def print_forecast(found: Forecast, console: Console | None = None) -> None:
     screen.print(table)
     for name, seconds in found.steps:
         screen.print(Text(f"{name}: {_time(seconds)}"))
+    for note in found.notes:
+        screen.print(Text(f"warning: {note}"))
     if found.savings:
         screen.print(Text("Each of these changes alone reduces the cost:"))
     for saving in found.savings:

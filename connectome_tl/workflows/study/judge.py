@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from connectome_tl import __version__
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.findings import is_benign
 from connectome_tl.cohort.people import people_of
@@ -19,7 +20,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.clinical.recalibration import recalibration_results
 from connectome_tl.evaluation.learning_curve import points
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.evaluation.permutation.tests import permutation_results
+from connectome_tl.evaluation.permutation.tests import families_and_sites, n_arrangements, permutation_results
 from connectome_tl.evaluation.scores.compare import comparisons, without_network
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.features.modalities import both_are_many
@@ -33,7 +34,7 @@ from connectome_tl.settings.records.results import LearningPoint, PermutationRes
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task, regressions_of
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
-from connectome_tl.workflows.study.fitting import Found
+from connectome_tl.workflows.study.fitting import Found, permutation_notes
 from connectome_tl.workflows.study.records import (
     adaptation_probes,
     clinical_record,
@@ -68,7 +69,12 @@ def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, f
     # With network weight 0, a stage can still have an effect through source scores in the core.
     network_only = ["core", "no_adapt"] + ([] if _has_source_scores(settings, cohorts) else ["no_pretrain", "scratch"])
     differences = without_network(differences, mixed, network_only)
-    tests = [*_tests(found.permuted, tasks), *found.beyond_clinical.results, *_baseline_tests(found)]
+    possible = _arrangements(target)
+    tests = [
+        *_tests(found.permuted, tasks, possible),
+        *found.beyond_clinical.results,
+        *_baseline_tests(found, possible),
+    ]
     described = {role: describe(cohort, role) for role, cohort in cohorts.roles.items()}  # type: ignore[arg-type]
     hashes = {name: cohort.rows_hash(cohort.ids) for name, cohort in cohorts.by_name().items()}
     provenance = {
@@ -137,7 +143,12 @@ def judge(
     sentences = {
         "verdicts": tuple(verdicts),
         "methods": methods_paragraph(settings, facts, tasks),
-        "warnings": (*_warnings(settings, cohorts, tasks), *found.beyond_clinical.notes, *unsettled(found.validation)),
+        "warnings": (
+            *_warnings(settings, cohorts, tasks),
+            *permutation_notes(settings, cohorts.target, tasks),
+            *found.beyond_clinical.notes,
+            *unsettled(found.validation),
+        ),
         "notes": _notes(cohorts, benign=True),
     }
     sources = {name: cohort.sources for name, cohort in cohorts.by_name().items()}
@@ -161,25 +172,33 @@ def _curve(
     return (*smaller, *(point for point in points(scored, tasks, whole) if point.model in drawn))
 
 
+_FEW_ARRANGEMENTS = 10_000
 _TESTED = {
     "core": "outcome rows moved between exchangeable subjects, the core fitted again each time, first repeat",
     "full": "outcome rows moved between exchangeable subjects, core and network fitted again each time, first repeat",
 }
 
 
-def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task]) -> list[PermutationResult]:
+def _arrangements(target: Cohort) -> str:
+    """The number of possible arrangements, where it is small."""
+    possible = n_arrangements(target.ids, *families_and_sites(target))
+    return f", {possible} possible arrangements" if possible < _FEW_ARRANGEMENTS else ""
+
+
+def _tests(permuted: dict[str, np.ndarray], tasks: Sequence[Task], possible: str) -> list[PermutationResult]:
     question = "Does the model predict better than chance?"
     return [
         result
         for model, statistics in permuted.items()
-        for result in permutation_results(statistics, tasks, model, question, _TESTED[model])
+        for result in permutation_results(statistics, tasks, model, question, f"{_TESTED[model]}{possible}")
     ]
 
 
-def _baseline_tests(found: Found) -> list[PermutationResult]:
+def _baseline_tests(found: Found, possible: str) -> list[PermutationResult]:
     """Permutation tests of the baselines, each corrected over its outcomes."""
     question = "Does the model predict better than chance?"
     method = "outcome rows moved between exchangeable subjects, everything chosen and fitted again, first repeat"
+    method += possible
     return [
         result
         for model, (tasks, statistics) in found.permuted_baselines.items()

@@ -102,7 +102,7 @@ def run_study(
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
-        from connectome_tl.workflows.study.fitting import fit_study
+        from connectome_tl.workflows.study.fitting import fit_study, permutation_notes
         from connectome_tl.workflows.study.judge import judge, measure
 
         tasks = tasks_of(settings, cohorts)
@@ -117,6 +117,10 @@ def run_study(
         settings = seen_from_there
         splits = _settle(folder, settings, cohorts.target)
         log.info("split plan %s", splits.hash)
+        for note in permutation_notes(settings, cohorts.target, tasks):
+            log.warning(note)
+            if tell is not None:
+                tell(note)
         if tell is not None:
             _tell_cost(tell, settings, cohorts, splits, tasks, folder)
         with on_scheduler(scheduler):
