@@ -41,7 +41,7 @@ def read_filters(path: Path) -> Filters:
             continue
         if kind not in _KINDS or not isinstance(query, dict):
             raise UsageError("an unknown query", expected=f"{{...}} of {', '.join(_KINDS)}", got=kind, file=path)
-        short = {_SHORT.get(key, key): value for key, value in query.items() if key not in _ASIDE}
+        short = {_SHORT.get(str(key), str(key)): value for key, value in query.items() if key not in _ASIDE}
         unknown = sorted(short.keys() - _ENTITIES)
         if unknown:
             known = ", ".join(sorted({*_SHORT, *_ENTITIES} - {*_SHORT.values()}))

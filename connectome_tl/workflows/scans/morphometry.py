@@ -178,7 +178,7 @@ def morphometry_files(
         inputs={Path(source).name: file_hash(source) for source in sources},
         settings={"network": network},
         units="1",
-        notes=notes,
+        notes=tuple(notes),
         fields={"EdgeWeight": made.measures[0]},
     )
     measures = write_table(
