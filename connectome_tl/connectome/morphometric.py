@@ -16,6 +16,9 @@ from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 
+_MANY_EQUAL = 0.25  # share of voxels whose value occurs repeatedly
+_OFF_GRID = 0.05  # of a step
+
 FEATURES = ("volume_mm3", "mean", "sd", "p10", "p50", "p90")
 
 
@@ -166,22 +169,40 @@ def _moved(cloud: np.ndarray, draw: np.ndarray, cells: Sequence[tuple[np.ndarray
 def _cells(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Distinct values, and the distances to the next lower and higher values where they are rounded; else 0.
 
-    Values are rounded if all are on one grid and some are equal, or if most occur repeatedly, as for integers that
-    were scaled and rounded again (steps of 11 and 12, for example) or mapped through a table.
+    Values are rounded if all are on one grid and some are equal. If many are equal, only these show how values were
+    rounded: integers may have been scaled and rounded again (steps of 11 and 12, for example), mapped through a table,
+    or interpolated in a part of the image. The two most common values may be the bounds of a range and do not count.
     """
     distinct, counts = np.unique(values, return_counts=True)
-    nothing = np.zeros(len(distinct))
+    below, above = np.zeros(len(distinct)), np.zeros(len(distinct))
     if len(distinct) in (1, len(values)):
-        return distinct, nothing, nothing
+        return distinct, below, above
+    rest = np.sort(counts)[:-2]
+    often = counts > 1
+    if rest[rest > 1].sum() <= _MANY_EQUAL * rest.sum():
+        often[:] = True
+        if not _on_one_grid(distinct):
+            return distinct, below, above
+    known, n_voxels = distinct[often], counts[often]
+    gaps = np.diff(known)
+    if _on_one_grid(known):
+        near = known[np.searchsorted(known, distinct).clip(max=len(known) - 1)]
+        often = _whole((distinct - near) / gaps.min())
+        gaps = np.full(np.count_nonzero(often) - 1, gaps.min())
+    else:
+        # Absent values leave wide gaps, mostly in the tails: a cell is at most as wide as the gap of most voxels.
+        gaps = np.minimum(gaps, np.quantile(np.repeat(gaps, np.minimum(n_voxels[1:], n_voxels[:-1])), 0.9))
+    below[often], above[often] = np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
+    return distinct, below, above
+
+
+def _on_one_grid(distinct: np.ndarray) -> bool:
     gaps = np.diff(distinct)
-    steps = gaps / gaps.min()
-    if np.abs(steps - np.rint(steps)).max() < 0.05:  # one grid
-        return distinct, nothing + gaps.min(), nothing + gaps.min()
-    if np.median(counts) < 2:
-        return distinct, nothing, nothing
-    # Absent values leave wide gaps, mostly in the tails: the width of a cell is limited to the gap of most voxels.
-    gaps = np.minimum(gaps, np.quantile(np.repeat(gaps, np.minimum(counts[1:], counts[:-1])), 0.9))
-    return distinct, np.append(gaps[0], gaps), np.append(gaps, gaps[-1])
+    return bool(_whole(gaps / gaps.min()).all())
+
+
+def _whole(steps: np.ndarray) -> np.ndarray:
+    return np.abs(steps - np.rint(steps)) < _OFF_GRID
 
 
 def _divergence(cloud: np.ndarray, own: np.ndarray, other: object) -> float:

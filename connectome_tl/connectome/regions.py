@@ -41,13 +41,14 @@ def regions_of_table(table: LabelTable, *, file: str | None = None) -> RegionTab
     Raises:
         DataError: the table has no numbers, so that the labels of the image cannot be assigned.
     """
-    if table.numbers is None:
+    numbers = table.in_image or table.numbers
+    if numbers is None:
         raise DataError(
             "the label table has no numbers",
-            expected="a column `index` with each region's label in the image",
+            expected="a column `index` (or `label`) with each region's label in the image",
             file=file,
         )
-    return RegionTable(table.names, table.numbers)
+    return RegionTable(table.names, numbers)
 
 
 def regions_of_atlas(atlas: Atlas) -> RegionTable:

@@ -34,6 +34,26 @@ KINDS = {
         ("left precentral", "right precentral"),
         (1, 2),
     ),
+    "quoted names": (
+        "m.txt",
+        '0 "Unknown" 0 0 0 0\n1 "Left Thalamus" 0 118 14 255\n2 "Region 2" 1 2 3 255\n',
+        ("Left Thalamus", "Region 2"),
+        (1, 2),
+    ),
+    "blanks in names": (
+        "f.txt",
+        "1 Left Thalamus 0 118 14 0\n2 Left Thalamus Proper 0 118 14 0\n",
+        ("Left Thalamus", "Left Thalamus Proper"),
+        (1, 2),
+    ),
+    "number in names": ("f.txt", "3 Region 3 1 2 3 255\n1 Region 1 1 2 3 255\n", ("Region 3", "Region 1"), (3, 1)),
+    "colours without opacity": ("f.txt", "3 a 1 2 3\n1 b 4 5 6\n", ("a", "b"), (3, 1)),
+    "decimal numbers of pandas": ("t.tsv", "index\tname\n3.0\ta\n1.0\tb\n", ("a", "b"), (3, 1)),
+    "numbers as labels": ("t.tsv", "label\tname\n3\ta\n1\tb\n", ("a", "b"), (3, 1)),
+    "numbers as labels of regions": ("t.csv", "label,region\n3,a\n1,b\n", ("a", "b"), (3, 1)),
+    "abbreviations as labels": ("t.tsv", "label\tname\nA\ta\nB\tb\n", ("a", "b"), None),
+    "a measure as value": ("t.tsv", "name\tvalue\na\t1\nb\t0.53\n", ("a", "b"), None),
+    "a negative background": ("t.tsv", "label\tname\n-1\tUnknown\n3\ta\n1\tb\n", ("a", "b"), (3, 1)),
     "no header": ("a.csv", "5,a\n9,b\n", ("a", "b"), (5, 9)),
     "Connectome Workbench": ("w.txt", "L_V1\n1 255 0 0 255\nR_V1\n2 0 255 0 255\n", ("L_V1", "R_V1"), (1, 2)),
     "counted from 0": ("t.csv", "id,name\n0,a\n1,b\n", ("a", "b"), None),
@@ -61,6 +81,19 @@ def test_tables_of_other_tools(tmp_path: Path, kind: str) -> None:
     (tmp_path / file).write_text(content)
     table = read_labels(tmp_path / file)
     assert (table.names, table.numbers) == (names, numbers)
+
+
+@pytest.mark.parametrize("cell", ["n/a", "", "0x4", "4.5e1x"])
+@pytest.mark.parametrize("column", ["index", "label"])
+def test_a_number_that_cannot_be_read_is_named_and_never_drops_the_others(
+    tmp_path: Path, cell: str, column: str
+) -> None:
+    (tmp_path / "t.tsv").write_text(f"{column}\tname\n3\ta\n{cell}\tb\n1\tc\n")
+    with pytest.raises(DataError, match=f"{column}.*{cell}.* in line 3"):
+        read_labels(tmp_path / "t.tsv")
+    (tmp_path / "t.tsv").write_text(f"{column}\tname\n3\ta\n-1\tb\n")
+    with pytest.raises(DataError, match=r"negative.*-1"):
+        read_labels(tmp_path / "t.tsv")
 
 
 def test_second_names_are_aliases_only_where_the_table_shows_it(tmp_path: Path) -> None:

@@ -75,10 +75,23 @@ def test_whole_numbers_give_the_divergence_of_what_was_rounded(sd: float, slope:
         lambda whole: np.round(100 * np.maximum(whole, 0) ** 1.3) / 100,
         lambda whole: np.where(np.arange(len(whole)) % 200 == 0, np.rint(whole * 11.7) + 3, np.rint(whole * 11.7)),
         lambda whole: np.where(np.arange(len(whole)) % 200 == 0, np.rint(whole * 11.7) + 1, np.rint(whole * 11.7)),
+        lambda whole: np.where(
+            np.arange(len(whole)) % 2, whole, whole + np.random.default_rng(0).random(len(whole)) - 0.5
+        ),
+        lambda whole: (whole * np.float32(0.05)).astype(np.float32),
     ],
-    ids=["times 11.7", "times 4.3", "window", "gamma", "a few voxels between", "a few voxels beside"],
+    ids=[
+        "times 11.7",
+        "times 4.3",
+        "window",
+        "gamma",
+        "a few voxels between",
+        "a few voxels beside",
+        "half",
+        "float32",
+    ],
 )
-def test_whole_numbers_that_were_scaled_and_rounded_once_more_keep_their_divergence(
+def test_whole_numbers_that_were_changed_afterwards_keep_their_divergence(
     changed: Callable[[np.ndarray], np.ndarray],
 ) -> None:
     rng = np.random.default_rng(5)

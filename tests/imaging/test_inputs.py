@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 
@@ -102,13 +103,45 @@ def test_what_is_no_diffusion_data_of_its_own_is_not_taken_for_it(tmp_path: Path
     assert scan.dwi == tmp_path / f"{place}_dir-AP_part-mag_dwi.nii.gz"
 
 
+@pytest.mark.parametrize("join", [False, True])
+@pytest.mark.parametrize(("entity", "used"), [("acq-b2600_", True), ("", True), ("acq-b1000_", False)])
+def test_an_only_image_with_another_entity_than_meant_is_not_used(
+    tmp_path: Path, entity: str, used: bool, join: bool
+) -> None:
+    lay(tmp_path, *(f"sub-01/dwi/sub-01_{entity}dwi.{e}" for e in ("nii.gz", "bval", "bvec")))
+    (scan,) = take_inventory(tmp_path, meant={"acq": "b2600"}, join=join).scans
+    assert (scan.dwi is not None) == used
+    assert used or "matches `dwi`; expected acq-b2600; got sub-01_acq-b1000" in str(scan.problems[0])
+
+
+@pytest.mark.parametrize(
+    ("said", "given"),
+    [
+        ({}, True),
+        ({"IntendedFor": "dwi/sub-01_dwi.nii"}, True),  # stored as .nii.gz
+        ({"IntendedFor": "func/sub-01_task-rest_bold.nii.gz"}, False),
+        ({"B0FieldIdentifier": ["p1", "p0"], "IntendedFor": "func/sub-01_task-rest_bold.nii.gz"}, True),
+        ({"B0FieldIdentifier": "p1", "IntendedFor": "dwi/sub-01_dwi.nii.gz"}, False),
+    ],
+)
+def test_field_maps_belong_to_the_images_of_their_field(tmp_path: Path, said: dict[str, object], given: bool) -> None:
+    place = tmp_path / "sub-01"
+    lay(tmp_path, *(f"sub-01/dwi/sub-01_dwi.{e}" for e in ("nii.gz", "bval", "bvec")))
+    lay(tmp_path, "sub-01/fmap/sub-01_dir-PA_epi.nii.gz")
+    (place / "dwi/sub-01_dwi.json").write_text('{"PhaseEncodingDirection": "j-", "B0FieldSource": "p0"}')
+    (place / "fmap/sub-01_dir-PA_epi.json").write_text(json.dumps({"PhaseEncodingDirection": "j", **said}))
+    (scan,) = take_inventory(tmp_path).scans
+    assert bool(scan.opposite) == given
+
+
 def test_of_several_diffusion_images_the_one_that_is_meant_is_taken_with_its_mask(tmp_path: Path) -> None:
     for entities in ("acq-x_run-01", "acq-y_run-01", "acq-y_run-02"):
         lay(tmp_path, *(f"sub-01/dwi/sub-01_{entities}_dwi.{e}" for e in ("nii.gz", "bval", "bvec")))
         lay(tmp_path, f"sub-01/dwi/sub-01_{entities}_desc-brain_mask.nii.gz")
     assert "Select one by dwi:" in said(take_inventory(tmp_path))
     assert "more than one" in said(take_inventory(tmp_path, meant={"acq": "y"}))
-    assert "more than one" in said(take_inventory(tmp_path, meant={"acq": "z"}))
+    told = said(take_inventory(tmp_path, meant={"acq": "z"}))
+    assert "no diffusion image matches `dwi`; expected acq-z; got sub-01_acq-x_run-01" in told
     (scan,) = take_inventory(tmp_path, meant={"acq": "y", "run": 1}).scans
     assert scan.problems == ()
     assert scan.dwi == tmp_path / "sub-01/dwi/sub-01_acq-y_run-01_dwi.nii.gz"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +82,28 @@ def test_a_dropout_is_named_by_volume_and_slice_in_every_shell(clean: Dwi) -> No
     assert said(changed(clean, drop)) == (
         "signal dropout in volume 3 (slice 9), volume 21 (slice 11, 12), volume 61 (slice 13)",
     )
+
+
+@pytest.mark.parametrize(
+    ("volumes", "z", "factor", "kind"),
+    [
+        (range(20, 24), 9, 0.3, "signal dropout"),
+        (range(20, 24), 9, 0.0, "signal dropout"),
+        ((3, 9, 20, 31, 45, 60), 9, 0.3, "signal dropout"),
+        ((20,), slice(None), 100.0, "too bright"),
+    ],
+)
+def test_outliers_make_no_others(clean: Dwi, volumes: Sequence[int], z: int | slice, factor: float, kind: str) -> None:
+    data = clean.data.copy()
+    data[:, :, z, list(volumes)] *= factor
+    where = "" if factor == 100.0 else " (slice 10)"
+    assert said(replace(clean, data=data)) == (f"{kind} in " + ", ".join(f"volume {v + 1}{where}" for v in volumes),)
+
+
+def test_a_voxel_far_too_bright_makes_no_outlier_of_another_volume(clean: Dwi) -> None:
+    data = clean.data.copy()
+    data[12, 12, 11, 20] = 100 * data.max()
+    assert said(replace(clean, data=data)) == ("too bright in volume 21 (slice 12)",)
 
 
 def test_stripes_of_a_spike_are_named(clean: Dwi) -> None:

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, UsageError
-from connectome_tl.imaging.read.images import write_volume
+from connectome_tl.imaging.read.images import read_labels, write_volume
 from connectome_tl.imaging.track.streamlines import write_tck
 from connectome_tl.settings.imaging import AssemblySettings
 from connectome_tl.workflows.data.assemble import assemble_files, read_weights
@@ -57,6 +57,20 @@ def test_rows_are_the_tables_and_what_is_absent_is_not_zero(files: Path) -> None
     rows = table(done.regions)
     assert rows["label"].tolist() == [2035, 7, 3, 9]
     assert rows["present"].tolist() == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("numbers", [(3, 1, 2), (7, 3, 2035)])
+def test_the_written_table_of_regions_gives_the_same_matrix(files: Path, numbers: tuple[int, ...]) -> None:
+    parcels = read_labels(files / "parc.nii.gz")
+    data = np.zeros_like(parcels.data)
+    for old, new in zip((7, 3, 2035), numbers, strict=True):
+        data[parcels.data == old] = new
+    write_volume(files / "p.nii.gz", data, parcels.affine)
+    (files / "labels.tsv").write_text("index\tname\n" + "".join(f"{n}\tR{n}\n" for n in numbers))
+    done = assemble_files(files / "t.tck", files / "p.nii.gz", files / "c.tsv", labels=files / "labels.tsv")
+    again = assemble_files(files / "t.tck", files / "p.nii.gz", files / "d.tsv", labels=done.regions)
+    assert again.regions.read_bytes() == done.regions.read_bytes()
+    assert again.file.read_bytes() == done.file.read_bytes()
 
 
 @pytest.mark.parametrize(("measure", "expected"), [("length", 8.0), ("invnodevol", 2 * 2 / 80), ("mean", 0.25)])

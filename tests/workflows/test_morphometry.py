@@ -11,8 +11,8 @@ from scipy.stats import zscore
 
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.errors import DataError
-from connectome_tl.imaging.read.images import write_volume
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
 from connectome_tl.workflows.scans.morphometry import morphometry_files
 
 AFFINE = np.diag([2.0, 2.0, 2.0, 1.0])
@@ -63,6 +63,31 @@ def test_similarity_is_that_of_the_measures_written(tmp_path: Path) -> None:
     expected = np.corrcoef(zscore(np.array(rows, dtype=float), axis=0))
     np.fill_diagonal(expected, 0)
     np.testing.assert_allclose(np.loadtxt(made.network, skiprows=1, delimiter="\t"), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("network", ["divergence", "similarity"])
+def test_a_voxel_without_a_number_in_one_image_has_no_part_in_any(tmp_path: Path, network: str) -> None:
+    labels, *images = subject(tmp_path, 1)
+    lacking = np.asarray(read_volume(images[0]).data).copy()
+    lacking[0, :5, 0] = np.nan, np.inf, np.nan, -np.inf, np.nan
+    first = write_volume(tmp_path / "lacking_T1w.nii.gz", lacking, AFFINE)
+    made = morphometry_files([first, images[1]], labels, tmp_path / "a_relmat.tsv", network=network)
+    parcels = np.where(np.isfinite(lacking), read_labels(labels).data, 0).astype(np.int16)
+    fewer = write_volume(tmp_path / "fewer_dseg.nii.gz", parcels, AFFINE)
+    expected = morphometry_files(images, fewer, tmp_path / "b_relmat.tsv", network=network)
+    assert made.network.read_bytes() == expected.network.read_bytes()
+    assert made.measures.read_bytes() == expected.measures.read_bytes()
+    assert "5 labelled voxels are not a number" in made.network.with_suffix(".json").read_text()
+
+
+def test_images_of_one_suffix_keep_the_measures_of_both(tmp_path: Path) -> None:
+    labels, *images = subject(tmp_path, 1)
+    runs = [image.rename(tmp_path / f"sub-01_run-{k}_T2w.nii.gz") for k, image in enumerate(images, 1)]
+    made = morphometry_files(runs, labels, tmp_path / "c_relmat.tsv", network="similarity")
+    header = made.measures.read_text().splitlines()[0].split("\t")
+    assert header[2::5] == ["run-1_T2w_mean", "run-2_T2w_mean"]
+    with pytest.raises(UsageError, match="same name"):
+        morphometry_files([runs[0], runs[0]], labels, tmp_path / "c_relmat.tsv")
 
 
 def test_images_on_another_grid_and_wrong_words_are_refused(tmp_path: Path) -> None:

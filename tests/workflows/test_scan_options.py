@@ -36,6 +36,7 @@ def folder(tmp_path: Path) -> Path:
         ({"acquisition": "a", "run": 2}, "acq-a_run-02"),
         ({"acquisition": "b"}, "acq-b_run-01"),
         ({"acq": ["b", "c"], "direction": None, "suffix": "dwi"}, "acq-b_run-01"),
+        ({"acquisition": "*", "run": 2}, "acq-a_run-02"),
     ],
 )
 def test_a_filter_file_says_which_image_is_meant(query: dict[str, object], taken: str, folder: Path) -> None:
@@ -47,10 +48,19 @@ def test_a_filter_file_says_which_image_is_meant(query: dict[str, object], taken
     assert take_inventory(folder).scans[0].problems  # three images without a selection
 
 
-def test_an_unknown_kind_of_image_is_refused(folder: Path) -> None:
-    (folder / "filter.json").write_text('{"bold": {"task": "rest"}}')
-    with pytest.raises(UsageError, match="dwi, t1w, t2w"):
-        read_filters(folder / "filter.json")
+def test_a_filter_file_of_other_programs_is_read_and_its_mistakes_are_named(folder: Path) -> None:
+    file = folder / "filter.json"
+    file.write_text('{"bold": {"task": "rest"}, "fmap": {"datatype": "fmap", "direction": "PA"}, "roi": {}}')
+    assert read_filters(file) == {"epi": {"dir": "PA"}}
+    file.write_text('{"T1W": {"run": 1}}')
+    with pytest.raises(UsageError, match="dwi, fmap, t1w, t2w"):
+        read_filters(file)
+    file.write_text('{"dwi": {"acqusition": "a"}}')
+    with pytest.raises(UsageError, match=r"acquisition, .*; got acqusition"):
+        read_filters(file)
+    file.write_text('{"dwi": {"acquisition": "c"}}')
+    found = take_inventory(folder, filters=read_filters(file))
+    assert 'leaves out all of 3 dwi images; expected acq: "c"' in "; ".join(map(str, found.problems))
 
 
 def test_a_dry_run_tells_files_and_choices_and_writes_nothing(

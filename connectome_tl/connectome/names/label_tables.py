@@ -21,9 +21,13 @@ from connectome_tl.plurals import counted
 _NAME_COLUMNS = ("name", "label", "region", "roi", "structure", "labelname", "label_name", "region_name", "roi_name")
 _NUMBER_COLUMNS = ("index", "id", "no.", "node", "number", "value", "labelid", "intensity", "voxel_value")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_CELL = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # pandas writes 3.0 where the column had an empty cell
+_DECIMAL = re.compile(r"-?[0-9]*\.[0-9]*[1-9][0-9]*(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 _ITK = re.compile(r'\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){3}\s+[0-9.]{1,9}\s+[01]\s+[01]\s+"([^"]*)"\s*')
-_COLOURS = re.compile(r"\s*([0-9]{1,9})\s+(\S+)\s+([0-9]+\s+[0-9]+\s+[0-9]+(?:\s+[0-9]+)?)\s*")
-_MRTRIX = re.compile(r"\s*([0-9]{1,9})\s+(\S+)\s+(\S+)\s+[0-9]+\s+[0-9]+\s+[0-9]+\s+[0-9]+\s*")
+_WORD = r'("[^"]*"|[^\s"]\S*)'
+_COLOURS = re.compile(rf"\s*([0-9]{{1,9}})\s+{_WORD}(?:\s+[0-9]{{1,3}}){{3,4}}\s*")
+_SPACED = re.compile(r"\s*([0-9]{1,9})\s+(\S.*?)(?:\s+[0-9]{1,3}){4}\s*")
+_MRTRIX = re.compile(rf"\s*([0-9]{{1,9}})\s+{_WORD}\s+{_WORD}(?:\s+[0-9]{{1,3}}){{4}}\s*")
 _WORKBENCH = re.compile(r"\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){4}\s*")
 _PAIR = re.compile(r"\s*([0-9]{1,9})[ \t,;:]+([^\s,;].*?)")
 _FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
@@ -31,11 +35,15 @@ _LONGEST = 2_000  # characters per line; longer lines do not belong to a table
 
 
 class LabelRow(NamedTuple):
-    """One line: name, number if any, and a mark (short name or colour) that identifies aliases."""
+    """One line: name, number if any, a mark (short name or colour) that identifies aliases.
+
+    `label` is the number in the image where `number` is the position of the row.
+    """
 
     name: str
     number: int | None = None
     mark: str = ""
+    label: int | None = None
 
 
 def label_rows(text: str, path: str | Path) -> list[LabelRow]:
@@ -124,11 +132,17 @@ def _itk(lines: list[str]) -> list[LabelRow] | None:
 
 
 def _mrtrix(lines: list[str]) -> list[LabelRow] | None:
-    return _matched(lines, _MRTRIX, lambda m: LabelRow(m[3], int(m[1]), m[2]))
+    """Number, short name, name, colour; two words are one name where a first word belongs to several numbers."""
+    rows = _matched(lines, _MRTRIX, lambda m: LabelRow(m[3].strip('"'), int(m[1]), m[2].strip('"')))
+    shared = rows is not None and len({row.mark for row in rows}) < len({row.number for row in rows})
+    return None if shared else rows
 
 
 def _colours(lines: list[str]) -> list[LabelRow] | None:
-    return _matched(lines, _COLOURS, lambda m: LabelRow(m[2], int(m[1])))
+    return next(
+        filter(None, (_matched(lines, p, lambda m: LabelRow(m[2].strip('"'), int(m[1]))) for p in (_COLOURS, _SPACED))),
+        None,
+    )
 
 
 def _matched(
@@ -173,16 +187,40 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     except csv.Error as error:
         raise DataError(f"cannot be read as a table: {error}", file=path) from error
     header = [cell.lower() for cell in rows[0]] if rows else []
-    name_at = next((header.index(column) for column in _NAME_COLUMNS if column in header), None)
-    if name_at is None:
+    columns = {name: [row[i] for row in rows[1:] if i < len(row)] for i, name in enumerate(header)}
+    named = [column for column in _NAME_COLUMNS if column in columns]
+    if not named:
         return _bare_rows(rows, path)
     _same_width(rows, path)
-    columns = {name: [row[i] for row in rows[1:]] for i, name in enumerate(header)}
-    names = _sided([row[name_at] for row in rows[1:]], columns.get("hemisphere", []))
-    cells = next((columns[column] for column in _NUMBER_COLUMNS if column in columns), [])
-    if cells and all(_NUMBER.fullmatch(cell) for cell in cells):
-        return [LabelRow(name, int(cell)) for name, cell in zip(names, cells, strict=True)]
-    return [LabelRow(name) for name in names]
+    name = next((column for column in named if not all(map(_CELL.fullmatch, columns[column]))), named[0])
+    names = _sided(columns[name], columns.get("hemisphere", []))
+    numbered = [c for c in (*_NUMBER_COLUMNS, "label") if c != name and _counts(columns.get(c, []))]
+    if not numbered:
+        return [LabelRow(one) for one in names]
+    numbers = _numbers(columns[numbered[0]], numbered[0], path)
+    labels: list[int] | list[None] = [None] * len(names)
+    if "label" in numbered[1:] and numbers == list(range(1, len(numbers) + 1)):  # the tables of this package
+        labels = _numbers(columns["label"], "label", path)
+    return [LabelRow(one, n, label=k) for one, n, k in zip(names, numbers, labels, strict=True)]
+
+
+def _counts(cells: list[str]) -> bool:
+    """Whether a column has whole numbers, as opposed to words or decimal numbers."""
+    return any(map(_CELL.fullmatch, cells)) and not any(map(_DECIMAL.fullmatch, cells))
+
+
+def _numbers(cells: list[str], column: str, path: str | Path) -> list[int]:
+    matches = [_CELL.fullmatch(cell) for cell in cells]
+    wrong = [(line, cell) for line, (cell, m) in enumerate(zip(cells, matches, strict=True), 2) if m is None]
+    if wrong:
+        raise DataError(
+            f"the `{column}` of a name cannot be read",
+            expected="a whole number of at most 9 digits",
+            got=f"{wrong[0][1]!r} in line {wrong[0][0]}" + (f", {len(wrong)} in all" if len(wrong) > 1 else ""),
+            file=path,
+            remedy="Correct the number, or remove the line.",
+        )
+    return [int(m[1]) for m in matches if m is not None]
 
 
 def _sided(names: list[str], sides: list[str]) -> list[str]:

@@ -32,12 +32,14 @@ _T = TypeVar("_T")
 class LabelTable:
     """Names in row order, and their numbers in the label image where the table has them.
 
-    `aliases` maps other names of the same region to the name in `names`.
+    `aliases` maps other names of the same region to the name in `names`. `in_image` has the numbers in the image where
+    `numbers` are the positions of the rows, as in the tables that this package writes beside a connectome.
     """
 
     names: tuple[str, ...]
     numbers: tuple[int, ...] | None = None
     aliases: dict[str, str] = field(default_factory=dict)
+    in_image: tuple[int, ...] | None = None
 
     def by_number(self) -> tuple[str, ...]:
         """Names sorted by label number, or in row order without numbers."""
@@ -47,7 +49,7 @@ class LabelTable:
 
 
 def read_labels(path: str | Path) -> LabelTable:
-    """Read a label table of any known format; number 0 (background) is left out.
+    """Read a label table of any known format; background (number 0, or a negative one with such a name) is left out.
 
     Numbers 0 to n - 1 whose first name is not the background are positions and not label numbers.
 
@@ -61,19 +63,27 @@ def read_labels(path: str | Path) -> LabelTable:
     counted = bool(rows) and [row.number for row in rows] == list(range(len(rows)))
     if counted and not _BACKGROUND.search(rows[0].name):
         rows = [row._replace(number=None) for row in rows]  # positions as written by pandas: no row is background
-    rows = [row for row in rows if row.number != 0]
+    rows = [row for row in rows if row.number is None or row.number > 0 or not _is_background(row)]
     if not rows:
         raise DataError("holds no region names", file=path)
     if len(rows) > _MOST_ROWS:
         raise DataError("too many lines for a label table", file=path, got=str(len(rows)))
     kept, aliases = _without_aliases(rows)
     numbers = tuple(row.number for row in kept if row.number is not None)
+    in_image = tuple(row.label for row in kept if row.label is not None)
     problems = twice_problems([row.name for row in kept], "region", path)
-    problems += twice_problems(numbers, "label number", path)
+    problems += twice_problems(in_image or numbers, "label number", path)
+    problems += [Problem("a label number is negative", got=f"{n}", file=path) for n in (*numbers, *in_image) if n < 0][
+        :1
+    ]
     problems += name_problems([row.name for row in kept], file=path)
     raise_all("the label table is wrong", problems)
     names = tuple(row.name for row in kept)
-    return LabelTable(names, numbers if len(numbers) == len(names) else None, aliases)
+    return LabelTable(names, numbers if len(numbers) == len(names) else None, aliases, in_image or None)
+
+
+def _is_background(row: LabelRow) -> bool:
+    return row.number == 0 or _BACKGROUND.search(row.name) is not None
 
 
 def _without_aliases(rows: Sequence[LabelRow]) -> tuple[list[LabelRow], dict[str, str]]:

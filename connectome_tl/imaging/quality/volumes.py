@@ -10,7 +10,7 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 
 from connectome_tl.imaging.preprocess.alignment import points_of, voxels_of
-from connectome_tl.imaging.preprocess.prediction import left_one_out
+from connectome_tl.imaging.preprocess.prediction import components, left_one_out
 from connectome_tl.imaging.read.dwi import Dwi
 
 _LOST, _GAINED = 0.80, 1.25  # of the predicted mean of a slice
@@ -19,7 +19,9 @@ _UNUSUAL = 6.0  # robust standard deviations of a shell's slices, beside
 _LEAST_VOXELS = 120  # voxels of the mask per slice; fewer are uninformative
 _LEAST_SHARE = 0.15  # of the largest slice: at the edge of the head a small move is a large change
 _WHOLE = 0.5  # of the slices: then it is the volume
-_ROUNDS = 2
+_WORST = 0.5  # times the largest distance among the outliers of a slice position: left out of predictions together
+_ROUNDS = 6
+_FILLS = 10
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,19 +69,17 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
         poses: (n_volumes, 4, 4) poses of the head, as in `Motion`; default: at rest.
     """
     here = np.tile(np.eye(4), (dwi.n_volumes, 1, 1)) if poses is None else poses
-    data = dwi.data.astype(np.float32)
-    bad = np.zeros((dwi.n_volumes, dwi.data.shape[2]), dtype=bool)
-    bad |= empty_volumes(dwi)[:, None]
-    masks = _masks(dwi, here)
+    empty = np.broadcast_to(empty_volumes(dwi)[:, None], (dwi.n_volumes, dwi.data.shape[2]))
+    bad, masks, prediction = empty, _masks(dwi, here), _Prediction(dwi, here)
     for _ in range(_ROUNDS):
-        predicted = _predicted(data, dwi, here)
-        found = _judged(dwi, predicted, masks)
-        again = bad | found.lost | found.gained | found.rough
+        found, distance = _judged(dwi, prediction.without(bad), masks)
+        marked = found.lost | found.gained | found.rough
+        # Outliers that are still part of the predictions make others differ, but less than themselves.
+        worst = np.where(marked & ~bad, distance, 0).max(axis=0)
+        again = empty | (marked & (bad | (distance >= _WORST * worst)))
         if (again == bad).all():
             break
         bad = again
-        for volume, z in np.argwhere(bad):  # exclude outliers from the prediction of others
-            data[:, :, z, volume] = predicted[:, :, z, volume]
     return found
 
 
@@ -92,33 +92,68 @@ def _masks(dwi: Dwi, poses: np.ndarray) -> np.ndarray:
     return np.stack(moved).reshape(-1, *dwi.mask.shape)
 
 
-def _predicted(data: np.ndarray, dwi: Dwi, poses: np.ndarray) -> np.ndarray:
-    """Prediction of each volume from the others, in its own pose, (x, y, z, n_volumes)."""
-    points, shape = points_of(dwi), data.shape[:3]
-    still = np.allclose(poses, np.eye(4))
+class _Prediction:
+    """Predictions of each volume from the others, in its own pose."""
 
-    def moved(image: np.ndarray, pose: np.ndarray) -> np.ndarray:
-        return map_coordinates(image, voxels_of(points, pose, dwi.affine), order=1, mode="nearest", output=np.float32)
+    def __init__(self, dwi: Dwi, poses: np.ndarray) -> None:
+        self._shape, self._affine, self._points = dwi.data.shape[:3], dwi.affine, points_of(dwi)
+        self._poses = None if np.allclose(poses, np.eye(4)) else poses
+        directions = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
+        self._basis = components(dwi.bvals, directions).astype(np.float32)
+        self._others = left_one_out(dwi.bvals, directions).astype(np.float32)
+        _, self._shell = np.unique(np.where(dwi.is_b0, 0, np.round(dwi.bvals, -2)), return_inverse=True)
+        data = dwi.data.astype(np.float32, copy=False)
+        self._flat = data.reshape(-1, dwi.n_volumes).T
+        if self._poses is not None:
+            self._flat = np.stack([self._moved(data[..., v], pose) for v, pose in enumerate(self._poses)])
 
-    n = data.shape[3]
-    flat = data.reshape(-1, n).T if still else np.stack([moved(data[..., v], poses[v]) for v in range(n)])
-    directions = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
-    targets = left_one_out(dwi.bvals, directions).astype(np.float32) @ flat
-    if not still:
-        back = np.linalg.inv(poses)
-        targets = np.stack([moved(targets[v].reshape(shape), back[v]) for v in range(n)])
-    return np.asarray(targets.T.reshape(*shape, n))
+    def without(self, bad: np.ndarray) -> np.ndarray:
+        """Predictions that do not use these slices, (x, y, z, n_volumes).
+
+        Args:
+            bad: (n_volumes, n_slices) bool.
+        """
+        n = len(bad)
+        targets = self._others @ self._flat
+        if bad.any():
+            gone = np.broadcast_to(bad[:, None, None], (n, *self._shape)).reshape(n, -1)
+            if self._poses is not None:
+                whole = [part.reshape(self._shape).astype(np.float32) for part in gone]
+                gone = np.stack([self._moved(one, pose) > 0.01 for one, pose in zip(whole, self._poses, strict=True)])
+            at = gone.any(axis=0)
+            targets[:, at] = self._others @ self._filled(self._flat[:, at], gone[:, at])
+        if self._poses is not None:
+            back = np.linalg.inv(self._poses)
+            targets = np.stack([self._moved(targets[v].reshape(self._shape), back[v]) for v in range(n)])
+        return np.asarray(targets.T.reshape(*self._shape, n))
+
+    def _filled(self, values: np.ndarray, gone: np.ndarray) -> np.ndarray:
+        """The values, (n_volumes, n_points), where they are gone with those of a fit to the others."""
+        for shell in range(self._shell.max() + 1):
+            own = np.flatnonzero(self._shell == shell)
+            kept = ~gone[own]
+            mean = (values[own] * kept).sum(axis=0) / np.maximum(kept.sum(axis=0), 1)
+            values[own] = np.where(kept, values[own], mean)
+        for _ in range(_FILLS):
+            values = np.where(gone, self._basis @ (self._basis.T @ values), values)
+        return values
+
+    def _moved(self, image: np.ndarray, pose: np.ndarray) -> np.ndarray:
+        at = voxels_of(self._points, pose, self._affine)
+        return np.asarray(map_coordinates(image, at, order=1, mode="nearest", output=np.float32))
 
 
-def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> Slices:
+def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> tuple[Slices, np.ndarray]:
+    """The comparison, and the distance of each slice from its prediction, (n_volumes, n_slices)."""
     n, n_slices = dwi.n_volumes, dwi.data.shape[2]
     ratio, rough = np.full((n, n_slices), np.nan), np.full((n, n_slices), np.nan)
-    correlation = np.full(n, np.nan)
+    correlation, distance = np.full(n, np.nan), np.zeros((n, n_slices))
     for v in range(n):
         counts = masks[v].sum(axis=(0, 1))
         for z in np.flatnonzero(counts >= max(_LEAST_VOXELS, _LEAST_SHARE * counts.max(initial=0))):
             inside = masks[v][:, :, z]
             seen, wanted = dwi.data[:, :, z, v][inside].astype(float), predicted[:, :, z, v][inside].astype(float)
+            distance[v, z] = np.sqrt(np.mean((seen - wanted) ** 2))
             scale = max(float(wanted.mean()), 1e-12)
             ratio[v, z] = seen.mean() / scale
             # Stripes are residuals within a slice after correction of its brightness.
@@ -133,7 +168,7 @@ def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> Slices:
         high[group] = (own > _GAINED) & (own > 1 + _UNUSUAL * spread)
         usual = uneven - _middle(uneven, by_slice=len(group) > 2)
         wild[group] = (usual > np.log(_ROUGH)) & (usual > _UNUSUAL * _spread(usual))
-    return Slices(ratio, low, high, wild & ~low & ~high, correlation)
+    return Slices(ratio, low, high, wild & ~low & ~high, correlation), distance
 
 
 def _middle(values: np.ndarray, *, by_slice: bool) -> np.ndarray:

@@ -1,24 +1,30 @@
 """BIDS filter files (`--bids-filter-file`), as fMRIPrep and QSIPrep read them.
 
 A JSON object of queries, `{"dwi": {"acquisition": "b2600", "run": 1}, "t2w": {"reconstruction": null}}`. A file is kept
-if every entity matches the query of its kind; null matches an absent entity, and a list any of its values.
+if every entity matches the query of its kind; null matches an absent entity, "*" any value, and a list any of its
+values. Queries of images that are not used here (functional MRI, for example) are ignored.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import Problem, UsageError
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.read.names import IMAGES, FoundFile
+from connectome_tl.plurals import counted
 
 _SHORT = {
-    "acquisition": "acq", "ceagent": "ce", "direction": "dir", "reconstruction": "rec", "session": "ses",
-    "subject": "sub",
+    "acquisition": "acq", "ceagent": "ce", "description": "desc", "direction": "dir", "hemisphere": "hemi",
+    "inversion": "inv", "modality": "mod", "processing": "proc", "reconstruction": "rec", "resolution": "res",
+    "session": "ses", "subject": "sub",
 }  # fmt: skip
-_KINDS = {"dwi": "dwi", "t1w": "T1w", "t2w": "T2w"}
+_ENTITIES = {*_SHORT.values(), "atlas", "echo", "flip", "label", "mt", "part", "run", "space", "split", "task"}
+_KINDS = {"dwi": "dwi", "fmap": "epi", "t1w": "T1w", "t2w": "T2w"}
+_OTHERS = ("asl", "bold", "flair", "m0scan", "meg", "pet", "roi", "sbref")
 _ASIDE = ("datatype", "suffix", "extension")
 Filters = Mapping[str, Mapping[str, Any]]
 
@@ -31,12 +37,30 @@ def read_filters(path: Path) -> Filters:
     """
     found: dict[str, dict[str, Any]] = {}
     for kind, query in read_json_object(path).items():
+        if kind in _OTHERS:
+            continue
         if kind not in _KINDS or not isinstance(query, dict):
             raise UsageError("an unknown query", expected=f"{{...}} of {', '.join(_KINDS)}", got=kind, file=path)
-        found[_KINDS[kind]] = {
-            _SHORT.get(str(key), str(key)): value for key, value in query.items() if key not in _ASIDE
-        }
+        short = {_SHORT.get(str(key), str(key)): value for key, value in query.items() if key not in _ASIDE}
+        unknown = sorted(short.keys() - _ENTITIES)
+        if unknown:
+            known = ", ".join(sorted({*_SHORT, *_ENTITIES} - {*_SHORT.values()}))
+            what = f"an unknown entity in the query of {kind}"
+            raise UsageError(what, expected=known, got=", ".join(unknown), file=path)
+        found[_KINDS[kind]] = short
     return found
+
+
+def select(files: Sequence[FoundFile], filters: Filters, problems: list[Problem]) -> list[FoundFile]:
+    """Files that match; adds a problem for a query without any."""
+    kept = [found for found in files if is_meant(found, filters)]
+    for suffix, query in filters.items():
+        there, taken = ([f for f in some if f.suffix == suffix and f.ending in IMAGES] for some in (files, kept))
+        if there and not taken:
+            what = f"the filter file leaves out all of {counted(len(there), f'{suffix} image')}"
+            wanted = ", ".join(f"{key}: {json.dumps(value)}" for key, value in query.items())
+            problems.append(Problem(what, expected=wanted, got=there[0].path.name))
+    return kept
 
 
 def is_meant(found: FoundFile, filters: Filters) -> bool:
@@ -50,6 +74,8 @@ def is_meant(found: FoundFile, filters: Filters) -> bool:
 def _fits(entity: str | None, wanted: Any) -> bool:
     if isinstance(wanted, list):
         return any(_fits(entity, one) for one in wanted)
+    if wanted == "*":
+        return entity is not None
     if wanted is None or entity is None:
         return wanted is None and entity is None
     return entity == str(wanted) or (entity.isdigit() and entity.lstrip("0") == str(wanted).lstrip("0"))

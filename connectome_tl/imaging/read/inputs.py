@@ -14,7 +14,7 @@ from pathlib import Path
 from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.files import read_bytes
 from connectome_tl.imaging.read.choice import repeated_anatomy
-from connectome_tl.imaging.read.filters import Filters, is_meant
+from connectome_tl.imaging.read.filters import Filters, select
 from connectome_tl.imaging.read.gradients import B0_MAX
 from connectome_tl.imaging.read.names import (
     IMAGES,
@@ -88,7 +88,7 @@ def take_inventory(
         here = list(walk(place, problems))
         problems += [*doubled_tables(here), *miscalled_folders(place)]
         files += here
-    files = [found for found in files if is_meant(found, filters or {})]
+    files = select(files, filters or {}, problems)
     by_scan = _by_scan([found for found in files if "sub" in found.entities])
     pictured = {subject for (subject, _), found in by_scan.items() if _has_images(found)}
     problems += subjects_without(places[0], pictured)

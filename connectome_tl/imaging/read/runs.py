@@ -124,13 +124,19 @@ def find_runs(
 def _as_meant(
     candidates: list[FoundFile], wanted: Wanted, name: str, problems: list[Problem]
 ) -> list[FoundFile] | None:
-    """Of several images those that match the selection, or all if none does; None if joined runs need a match."""
-    if len(candidates) < 2:
-        return candidates
+    """Images that match the selection, with a problem and None if there is none.
+
+    A single image may lack an entity, as preprocessed data do; with another value of it, it is not used.
+    """
     asked = wanted.entities.items()
-    as_meant = [f for f in candidates if all(f.entities.get(key, "").lstrip("0") == value for key, value in asked)]
-    if as_meant or not (wanted.join and asked):
-        return as_meant or candidates
+
+    def matches(found: FoundFile, absent: bool) -> bool:
+        given = found.entities
+        return all(given[key].lstrip("0") == value if key in given else absent for key, value in asked)
+
+    as_meant = [found for found in candidates if matches(found, absent=len(candidates) == 1)]
+    if as_meant or not candidates:
+        return as_meant
     expected = ", ".join(f"{key}-{value}" for key, value in asked)
     got = ", ".join(found.path.name for found in candidates)
     problems.append(Problem("no diffusion image matches `dwi`", expected=expected, got=got, subject=name))
@@ -191,11 +197,19 @@ def _in_order(found: FoundFile) -> tuple[int, str]:
 
 
 def _goes_with(found: FoundFile, chosen: Sequence[FoundFile], offered: Sequence[FoundFile]) -> bool:
-    """Whether unweighted volumes apply to these images, by `IntendedFor` and another phase direction."""
+    """Whether unweighted volumes apply to these images.
+
+    This needs another phase direction; `B0FieldIdentifier` and, where the images state no field, `IntendedFor` are
+    followed where they are given.
+    """
     said = _said(found, offered)
-    intended = said.get("IntendedFor")
-    names = [str(one) for one in intended] if isinstance(intended, list) else [intended] if intended else []
-    if names and not any(str(name).endswith(image.path.name) for name in names for image in chosen):
+    own_fields = _texts(said.get("B0FieldIdentifier"))
+    fields = {field for image in chosen for field in _texts(_said(image, offered).get("B0FieldSource"))}
+    intended = {_stem(name.rsplit("/", 1)[-1]) for name in _texts(said.get("IntendedFor"))}
+    if own_fields and fields:
+        if not fields.intersection(own_fields):
+            return False
+    elif intended and not any(_stem(image.path.name) in intended for image in chosen):
         return False
     for image in chosen:
         other = _said(image, offered)
@@ -205,6 +219,14 @@ def _goes_with(found: FoundFile, chosen: Sequence[FoundFile], offered: Sequence[
         if None in own or own[0] != own[1]:
             return True
     return False
+
+
+def _texts(value: Any) -> list[str]:
+    return [str(one) for one in value] if isinstance(value, list) else [str(value)] if value else []
+
+
+def _stem(name: str) -> str:
+    return name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _said(found: FoundFile, offered: Sequence[FoundFile]) -> dict[str, Any]:

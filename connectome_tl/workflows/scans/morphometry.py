@@ -5,6 +5,7 @@ A whole BIDS folder with one page and one `cohort.yaml`, or one subject's files.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,10 +21,12 @@ from connectome_tl.connectome.morphometric import (
     similarity_network,
     values_by_region,
 )
+from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.imaging.read.filters import read_filters
-from connectome_tl.imaging.read.images import grid_problem, read_labels, read_volume, same_grid
+from connectome_tl.imaging.read.images import Volume, grid_problem, read_labels, read_volume, same_grid
 from connectome_tl.imaging.read.inputs import Scan, take_inventory
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, write_table
 from connectome_tl.settings.imaging import MorphometrySettings
 from connectome_tl.workflows.data.assemble import region_table
@@ -33,6 +36,7 @@ from connectome_tl.workflows.scans.planning import folder_settings, plan_folder
 from connectome_tl.workflows.scans.prefix import with_prefix
 from connectome_tl.workflows.scans.template import contrast_of
 
+_OWNER = re.compile(r"^sub-[^_]+_(ses-[^_]+_)?")
 NETWORKS = ("divergence", "similarity")
 
 
@@ -145,11 +149,16 @@ def morphometry_files(
         DataError,
     )
     regions = region_table(parcels, labels, atlas)
+    # A voxel that is not a number in one image has no part in any measure or distribution.
+    known = np.logical_and.reduce([np.isfinite(volume.data) for volume in volumes])
+    lost = int(np.count_nonzero(~known & (parcels.data > 0)))
+    notes = [f"{counted(lost, 'labelled voxel is', 'labelled voxels are')} not a number in an image"] if lost else []
+    parcels = Volume(np.where(known, parcels.data, 0), parcels.affine, parcels.subject, parcels.file)
+    stems = _stems(images)
     table: dict[str, np.ndarray] = {}
     with Steps(shown=show_progress, lines=False) as steps:
         with steps.counted("measures of the regions") as progress:
-            for done, (path, volume) in enumerate(zip(images, volumes, strict=True), 1):
-                stem = Path(path).name.split(".")[0].rsplit("_", 1)[-1] if len(images) > 1 else ""
+            for done, (stem, volume) in enumerate(zip(stems, volumes, strict=True), 1):
                 found = regional_features(volume, parcels, regions.numbers)
                 for k, name in enumerate(FEATURES):
                     table.setdefault(name if name == "volume_mm3" or not stem else f"{stem}_{name}", found[:, k])
@@ -169,9 +178,25 @@ def morphometry_files(
         inputs={Path(source).name: file_hash(source) for source in sources},
         settings={"network": network},
         units="1",
+        notes=tuple(notes),
         fields={"EdgeWeight": made.measures[0]},
     )
     measures = write_table(
         file.with_name(f"{file.stem}_measures.tsv"), pd.DataFrame({"name": list(regions.names), **table})
     )
     return MorphometryFiles(file, measures)
+
+
+def _stems(images: Sequence[str | Path]) -> list[str]:
+    """Names for the measures of each image: none for one image, else suffixes, or all but the subject if they repeat.
+
+    Raises:
+        UsageError: two images of the same name.
+    """
+    names = [_OWNER.sub("", Path(image).name.split(".")[0]) for image in images]
+    if len(names) == 1:
+        return [""]
+    if twice := doubled(names):
+        raise UsageError("two images have the same name, as their measures would", got=twice[0])
+    suffixes = [name.rsplit("_", 1)[-1] for name in names]
+    return names if doubled(suffixes) else suffixes
