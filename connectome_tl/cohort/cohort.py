@@ -162,6 +162,11 @@ class Cohort:
     def n_measures(self) -> int:
         return len(self.measures)
 
+    @property
+    def edge_transforms(self) -> tuple[str, ...]:
+        """The transform of each measure, (n_measures,)."""
+        return self.transforms or ("none",) * self.n_measures
+
     def is_age(self, outcome: str) -> bool:
         """Whether an outcome equals the age at scan."""
         values = self.targets[outcome].to_numpy(dtype=float)
@@ -231,6 +236,13 @@ class Cohort:
             moved[:, at] = features
             features = moved
         return replace(self, regions=tuple(names), weights=weights, node_mask=node_mask, region_features=features)
+
+    def with_region_features(self, names: Sequence[str]) -> Cohort:
+        """The cohort with its regional measures in the order of `names`; unchanged if it has others."""
+        if self.region_features is None or sorted(names) != sorted(self.region_feature_names):
+            return self
+        at = [self.region_feature_names.index(name) for name in names]
+        return replace(self, region_features=self.region_features[:, :, at], region_feature_names=tuple(names))
 
     def task(self, name: str) -> Task:
         """The task of that name.
