@@ -8,6 +8,8 @@ import numpy as np
 
 from connectome_tl.audit.likeness import Pair, alike_by_edges
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.findings import listed
+from connectome_tl.cohort.relatives import relatives
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.plurals import counted
@@ -43,16 +45,17 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
         check = f"target subjects in the {name} cohort"
         if cohort is None:
             continue
-        shared = sorted(tested & set(cohort.ids))
-        if name == "source" and shared:
-            same = [Pair(i, i, 1.0) for i in shared]
-            findings.append(_found(check, same, "by their ids: of the target, also in the source cohort"))
+        shared = relatives(target, tested, cohort) if name == "source" else ()
+        if shared:
+            rows = counted(len(shared), "row is", "rows are")
+            findings.append(_failed(check, f"{rows} of tested subjects or their relatives: {listed(shared)}"))
             continue
         if cohort.regions != target.regions or cohort.measures != target.measures:
             findings.append(Finding(check=check, status="skipped", what="the cohorts have different regions"))
             continue
-        # Equal ids in the pool are handled: such subjects are excluded from adaptation in their test fold.
-        others = cohort.take([i for i in cohort.ids if i not in set(target.ids)])
+        # Known relatives in the pool are handled: they are excluded from adaptation in the test fold.
+        known = set(relatives(target, target.ids, cohort))
+        others = cohort.take([i for i in cohort.ids if i not in known])
         findings.append(_found(check, _across(target, others, tested), f"of the target are also in the {name} cohort"))
     return findings
 
@@ -85,11 +88,12 @@ def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
 def _found(check: str, pairs: Sequence[Pair], what: str) -> Finding:
     if not pairs:
         return Finding(check=check, status="passed", what="no two connectomes are too similar")
+    return _failed(check, f"{counted(len(pairs), 'pair')} {what}: {_named(pairs)}")
+
+
+def _failed(check: str, what: str) -> Finding:
     return Finding(
-        check=check,
-        status="failed",
-        what=f"{counted(len(pairs), 'pair')} {what}: {_named(pairs)}",
-        remedy="Give both rows one id (or one family), or leave one out.",
+        check=check, status="failed", what=what, remedy="Give both rows one id (or one family), or leave one out."
     )
 
 

@@ -17,6 +17,7 @@ from connectome_tl.audit.compared import compared, unknown_models
 from connectome_tl.audit.rounding import NEAR, TIMES, TOO_NOISY, near, noise_between, repeats_exactly, same_state
 from connectome_tl.audit.stored import Apply
 from connectome_tl.audit.wrecking import other_outcomes, wrecked
+from connectome_tl.cohort.relatives import relatives
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
@@ -69,7 +70,9 @@ class Replay:
         cohorts = self.cohorts
         for role in ("target", "pool"):
             if role in cohorts.roles:
-                cohorts = cohorts.with_role(role, wrecked(cohorts.roles[role], self.fold.test))
+                cohort, test = cohorts.roles[role], self.fold.test
+                known = test if role == "target" else relatives(self.cohorts.target, test, cohort)
+                cohorts = cohorts.with_role(role, wrecked(cohort, known))
         return cohorts
 
     @property
@@ -298,12 +301,13 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
         return Finding(check=check, status="skipped", what="the study has no adaptation")
     if replay.is_transductive:
         return Finding(check=check, status="skipped", what="the study is transductive, as declared")
-    test = set(replay.fold.test)
+    test = set(relatives(replay.cohorts.target, replay.fold.test, pool))
     without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]
     if keys[0] != keys[1]:
         return Finding(check=check, status="failed", what="test subjects in the pool change the fits of their own fold")
-    n_shared = len(test & set(pool.ids))
     return Finding(
-        check=check, status="passed", what=f"the fits are the same without the {n_shared} test subjects in it"
+        check=check,
+        status="passed",
+        what=f"the fits are the same without the {len(test)} rows of test subjects and their relatives in it",
     )

@@ -86,11 +86,6 @@ def _edges(cohort: Cohort) -> tuple[np.ndarray, np.ndarray]:
     return cohort.node_mask[:, first] & cohort.node_mask[:, second], cohort.weights[:, :, first, second] != 0
 
 
-def transforms_of(cohort: Cohort) -> tuple[str, ...]:
-    """Transform of the edges on reading, by measure."""
-    return cohort.transforms or ("none",) * cohort.n_measures
-
-
 def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
     """The cohort with its regions in the model's order.
 
@@ -138,7 +133,7 @@ def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
     found = []
     for what, expected, got in (
         ("edges are another measure", inputs.measures, cohort.measures),
-        ("edges were transformed in another way", inputs.transforms, transforms_of(cohort)),
+        ("edges were transformed in another way", inputs.transforms, cohort.edge_transforms),
         ("regional measures are others", inputs.region_features, cohort.region_feature_names),
     ):
         if tuple(expected) != tuple(got):

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import order_of
+from connectome_tl.cohort.columns.ids import names_of
 from connectome_tl.cohort.places import region_places
 from connectome_tl.cohort.tables.records import records_of
 from connectome_tl.errors import DataError, InternalError
@@ -62,7 +63,7 @@ class Cohort:
         grids: grids in memory, by image, for simulated subjects without files.
         embeddings: embeddings of the images by fits of another study, or None.
         notes: automatic decisions of the reader (codes read as missing, masked regions).
-        children: (n_subjects,) participant of each row, if rows are scans; empty if rows are subjects.
+        children: (n_subjects,) participant of each row, if rows are scans (several id columns); empty otherwise.
         as_read: index `ids`, measures of the matrices in their files; None if they were not read from files.
         simulated: whether the data are simulated, which every report states.
         transforms: transform of each measure's edges on reading (none, log1p, fisher_z), by measure.
@@ -162,6 +163,11 @@ class Cohort:
     def n_measures(self) -> int:
         return len(self.measures)
 
+    @property
+    def edge_transforms(self) -> tuple[str, ...]:
+        """The transform of each measure, (n_measures,)."""
+        return self.transforms or ("none",) * self.n_measures
+
     def is_age(self, outcome: str) -> bool:
         """Whether an outcome equals the age at scan."""
         values = self.targets[outcome].to_numpy(dtype=float)
@@ -230,6 +236,13 @@ class Cohort:
             features = moved
         return replace(self, regions=tuple(names), weights=weights, node_mask=node_mask, region_features=features)
 
+    def with_region_features(self, names: Sequence[str]) -> Cohort:
+        """The cohort with its regional measures in the order of `names`; unchanged if it has others."""
+        if self.region_features is None or sorted(names) != sorted(self.region_feature_names):
+            return self
+        at = [self.region_feature_names.index(name) for name in names]
+        return replace(self, region_features=self.region_features[:, :, at], region_feature_names=tuple(names))
+
     def task(self, name: str) -> Task:
         """The task of that name.
 
@@ -258,6 +271,12 @@ class Cohort:
     def places(self) -> np.ndarray | None:
         """Location of the regions, (n_regions, n_place_columns), see `region_places`; None if the atlas has none."""
         return region_places(self.atlas, self.regions)
+
+    @cached_property
+    def names(self) -> tuple[frozenset[str], ...]:
+        """Names of each row for comparisons with other cohorts, see `names_of`."""
+        children = self.children or self.ids
+        return tuple(map(names_of, self.ids, children, map(str, self.family)))
 
     @cached_property
     def input_hashes(self) -> tuple[str, ...]:

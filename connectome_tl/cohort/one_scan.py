@@ -19,7 +19,7 @@ def one_scan_of_each(cohort: Cohort, settings: OneScan) -> Cohort:
     Raises:
         DataError: the age of one of several scans of a subject is unknown.
     """
-    if not cohort.children:
+    if len(set(cohort.children)) == len(cohort.children):
         return cohort
     subjects = np.array(cohort.children, dtype=object)
     several = [subject for subject in dict.fromkeys(cohort.children) if (subjects == subject).sum() > 1]

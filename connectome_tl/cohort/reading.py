@@ -18,7 +18,13 @@ from connectome_tl.cohort.arrays.transforms import transformed
 from connectome_tl.cohort.arrays.volumes import contrast_of, volume_files
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ids import subject_ids, whole_ids
-from connectome_tl.cohort.columns.participants import SubjectColumns, column_problems, marks_of, with_columns_of
+from connectome_tl.cohort.columns.participants import (
+    SubjectColumns,
+    column_problems,
+    marks_of,
+    participants_of,
+    with_columns_of,
+)
 from connectome_tl.cohort.findings import Findings, grouped, listed
 from connectome_tl.cohort.one_scan import one_scan_of_each
 from connectome_tl.cohort.tables.cells import texts
@@ -114,7 +120,8 @@ def assemble_cohort(settings: CohortSettings, folder: Path, *, track: Track | No
         flow = [FlowStep(label=flow[0].label, n_left=len(table))]  # a table of sessions changes the number of rows
         table = selected_rows(settings, table, file, findings, flow)
     table = without_excluded(settings, table, file, findings, flow)
-    ids = subject_ids(pd.Series(whole_ids(table, settings.ids), dtype="str"), file, findings, table=table)
+    named, participants = pd.Series(whole_ids(table, settings.ids), dtype="str"), participants_of(settings, table)
+    ids = subject_ids(named, file, findings, table=table, participants=participants)
     columns = SubjectColumns(settings, table, ids, file, findings, dictionary)
     unmatched = "refuse" if settings.connectomes is None else settings.connectomes.unmatched
     reasons = _reasons(settings, table, ids)

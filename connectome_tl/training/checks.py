@@ -116,7 +116,7 @@ def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Probl
             for cohort in used
             if cohort.places is None
         ]
-    if len({cohort.region_features.shape[2] if cohort.region_features is not None else 0 for cohort in used}) > 1:
+    if len({cohort.region_feature_names for cohort in used}) > 1:
         have = ", ".join(f"{c.name}: {', '.join(c.region_feature_names) or 'none'}" for c in used)
         problems.append(
             Problem(

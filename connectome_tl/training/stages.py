@@ -9,11 +9,14 @@ from functools import cached_property
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold, kinship_groups, parts_of, split_groups
+from connectome_tl.cohort.columns.ids import names_of, names_of_family
+from connectome_tl.cohort.relatives import are_related, relatives
+from connectome_tl.cohort.splits import Fold, parts_of, split_groups
 from connectome_tl.errors import InternalError, LeakageError
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.images.embedding import EmbeddedFit
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.objectives.objective import PROBE, SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, Transfer
@@ -261,8 +264,7 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     made = target.embeddings
     if made is None:
         raise InternalError(f"cohort {target.name!r} has no embeddings")
-    families = (str(target.family[i]) for i in target.positions(fold.test))
-    found = made.unseen_by(frozenset(fold.test), frozenset(name for name in families if name))
+    found = next((one for one in made.fits if not are_related(target, fold.test, _names_seen(one)).any()), None)
     if found is None:
         seen = sorted(set(fold.test) & set(made.fits[0].seen))
         raise LeakageError(
@@ -276,6 +278,10 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     return found.fit
 
 
+def _names_seen(fit: EmbeddedFit) -> list[frozenset[str]]:
+    return [*map(names_of, (*fit.seen, *fit.participants)), *map(names_of_family, fit.families)]
+
+
 def _other_outcomes(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:
     if cohorts.source is None or parent is None:
         return ()
@@ -286,16 +292,13 @@ def _other_outcomes(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan
 def adaptation_rows(pool: Cohort, target: Cohort, fold: Fold, *, transductive: bool) -> tuple[str, ...]:
     """Pool subjects for stage 2 in this fold, excluding the test fold and relatives.
 
-    Equal ids in both cohorts denote the same subject. With `transductive`, images (not outcomes) of the test fold
-    are included, and every table and figure is marked.
+    See `relatives` for when rows of both cohorts are of one subject. With `transductive`, images (not outcomes) of the
+    test fold are included, and every table and figure is marked.
     """
     if transductive:
         return pool.ids
-    tested = set(fold.test)
-    families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
-    groups = kinship_groups(pool.family)
-    kin = {g for g, i, name in zip(groups, pool.ids, pool.family, strict=True) if i in tested or name in families}
-    return tuple(i for i, g in zip(pool.ids, groups, strict=True) if g not in kin)
+    related = are_related(target, fold.test, pool.names)
+    return tuple(i for i, is_relative in zip(pool.ids, related, strict=True) if not is_relative)
 
 
 def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
@@ -304,11 +307,7 @@ def refuse_known(source: Cohort, target: Cohort, fold: Fold) -> None:
     Raises:
         LeakageError: a source subject is tested or a relative; the message names the subject.
     """
-    tested = set(fold.test)
-    families = {str(name) for name, i in zip(target.family, target.ids, strict=True) if name and i in tested}
-    # A family may have the id of a subject as its name, for example for volumes generated from its label map.
-    kin = families | tested
-    shared = [i for i, name in zip(source.ids, source.family, strict=True) if i in tested or str(name) in kin]
+    shared = relatives(target, fold.test, source)
     if shared:
         raise LeakageError(
             f"the source cohort {source.name!r} has {counted(len(shared), 'subject')} of a test fold, or "

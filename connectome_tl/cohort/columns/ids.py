@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -25,12 +25,15 @@ _LONGEST = 200
 _EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
 
 
-def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, table: pd.DataFrame) -> tuple[str, ...]:
+def subject_ids(
+    column: pd.Series, file: str | Path, findings: Findings, *, table: pd.DataFrame, participants: Iterable[str] = ()
+) -> tuple[str, ...]:
     """Ids of the rows; reports ids that are empty, duplicated, damaged by a spreadsheet, or unsafe as file names.
 
     Args:
         table: the rows that the ids are of; its columns are used to suggest how to select one of several rows of a
         subject.
+        participants: ids of the participants, if rows are scans.
     """
     ids = tuple(str(value) for value in column)
     without = [str(i + 1) for i, subject in enumerate(ids) if is_missing(subject)]
@@ -54,7 +57,7 @@ def subject_ids(column: pd.Series, file: str | Path, findings: Findings, *, tabl
         [(one, counted(count[one], "row")) for one in twice], "the subject id occurs twice", file, _one_row_each(table)
     )
     padded: dict[str, list[str]] = {}
-    for subject in known:
+    for subject in dict.fromkeys((*known, *participants)):
         padded.setdefault(bare(subject), []).append(subject)
     alike = [" and ".join(names) for names in padded.values() if len(names) > 1]
     findings.several(
@@ -99,9 +102,30 @@ def bare(subject: str) -> str:
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", fold(subject).removeprefix("sub-"))
 
 
+def names_of(subject: str, participant: str = "", family: str = "") -> frozenset[str]:
+    """Names of a row, in one spelling: the id, the participant, the family. Rows that share a name are relatives.
+
+    The participant of a BIDS id is the part before `_ses-`.
+    """
+    own = frozenset({bare(subject), bare(participant or subject).split("_ses-")[0]})
+    return own | names_of_family(family) if family else own
+
+
+def names_of_family(family: str) -> frozenset[str]:
+    """Names of a family: its own, and that of the member it may be named after, unless it is a number."""
+    name = bare(family)
+    return frozenset({family_called(name)} if name.isdigit() else {family_called(name), name})
+
+
+def family_called(name: str) -> str:
+    """The name of a family, different from the names of all subjects."""
+    return f"family {name}"
+
+
 def joined(columns: Sequence[Sequence[str]]) -> list[str]:
     """One family label per row (n_rows,): rows that share a value in any column belong together,
-    also through others (twins of a repeated scan). "" where a row shares nothing and has no value."""
+    also through others (twins of a repeated scan). The label is a value of the first column that has one.
+    "" where a row shares nothing and has no value."""
     n_rows = len(columns[0])
     parent = list(range(n_rows))
 
@@ -117,8 +141,8 @@ def joined(columns: Sequence[Sequence[str]]) -> list[str]:
             if value:
                 parent[root(i)] = root(first.setdefault(value, i))
     label: dict[int, str] = {}
-    for i in range(n_rows):
-        value = next((column[i] for column in columns if column[i]), "")
-        if value:
-            label.setdefault(root(i), value)
+    for column in columns:
+        for i, value in enumerate(column):
+            if value:
+                label.setdefault(root(i), value)
     return [label.get(root(i), "") for i in range(n_rows)]

@@ -56,7 +56,8 @@ class SubjectColumns:
     ) -> None:
         marks = marks_of(settings)
         self.ids = ids
-        self.children = tuple(_children(settings, table, ids))
+        self.of_scans = len(settings.ids) > 1
+        self.children = participants_of(settings, table) if self.of_scans else ids
         repeated = len(set(self.children)) < len(ids)
         self.age = np.full(len(ids), np.nan)
         if settings.age is not None:
@@ -107,7 +108,6 @@ class SubjectColumns:
         status = {name: [one.status[i] for i in at] for name, one in outcomes.items()}
         scores = {one.column: one.scores[at] for one in reversed(outcomes.values())}
         order = dict.fromkeys(one.column for one in outcomes.values())
-        several = len(set(self.children)) < len(self.children)
         return SubjectRows(
             covariates=self.covariates.iloc[at],
             targets=pd.DataFrame({name: one.targets[at] for name, one in outcomes.items()}, index=index),
@@ -116,7 +116,7 @@ class SubjectColumns:
             age=self.age[at],
             site=self.site[at],
             family=self.family[at],
-            children=tuple(self.children[i] for i in at) if several else (),
+            children=tuple(self.children[i] for i in at) if self.of_scans else (),
         )
 
 
@@ -205,9 +205,9 @@ def _kin(settings: CohortSettings) -> tuple[str, ...]:
     return (settings.family,) if isinstance(settings.family, str) else settings.family or ()
 
 
-def _children(settings: CohortSettings, table: pd.DataFrame, ids: Sequence[str]) -> list[str]:
-    """Participant of each row if rows are scans (several id columns), else the row's id."""
-    return list(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else list(ids)
+def participants_of(settings: CohortSettings, table: pd.DataFrame) -> tuple[str, ...]:
+    """Participant of each row if rows are scans (several id columns), else empty."""
+    return tuple(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else ()
 
 
 def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:

@@ -64,7 +64,8 @@ class EmbeddedFit(Record):
 
     Attributes:
         fit: its key. stage: finetune or pretrain.
-        seen, families: training subjects of the fit and of earlier fits, and their families.
+        seen, families, participants: training subjects of the fit and of earlier fits, their families, and their
+            participants if they are scans.
         age_unit: unit of the gap; empty if the fit does not predict age.
         embedding: (width,) by subject. gap: predicted minus true age by subject, if known.
     """
@@ -73,6 +74,7 @@ class EmbeddedFit(Record):
     stage: str
     seen: tuple[str, ...]
     families: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
     age_unit: str = ""
     embedding: dict[str, tuple[Number, ...]]
     gap: dict[str, Number] = Field(default_factory=dict)
@@ -102,14 +104,6 @@ class ImageEmbeddings(Record):
     def of(self, fit: str) -> EmbeddedFit | None:
         """The record of one fit."""
         return next((one for one in self.fits if one.fit == fit), None)
-
-    def unseen_by(self, ids: frozenset[str], families: frozenset[str]) -> EmbeddedFit | None:
-        """The first fit that was trained without these subjects and their families.
-
-        A family may have the id of a subject as its name, for example for volumes generated from its label map.
-        """
-        kin = families | ids
-        return next((one for one in self.fits if not ids & set(one.seen) and not kin & set(one.families)), None)
 
     def renamed(self, ids: Sequence[str], names: Sequence[str]) -> ImageEmbeddings:
         """The embeddings of `ids` under new names; a subject may get several names."""

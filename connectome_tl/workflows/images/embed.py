@@ -128,7 +128,9 @@ def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[F
 def _embedded(
     fit: FitResult, parts: Parts, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]
 ) -> EmbeddedFit:
-    families = {i: str(name) for one in known for i, name in zip(one.ids, one.family, strict=True) if name}
+    cohorts = tuple(known)
+    families = {i: str(name) for one in cohorts for i, name in zip(one.ids, one.family, strict=True) if name}
+    participants = dict(pair for one in cohorts for pair in zip(one.ids, one.children, strict=False))
     rows = image_embedding(fit, cohort, ids, parts)
     gaps, unit = age_gap(fit, cohort, ids)
     return EmbeddedFit(
@@ -136,6 +138,7 @@ def _embedded(
         stage=fit.stage,
         seen=tuple(sorted(fit.rows)),
         families=tuple(sorted({families[i] for i in fit.rows if i in families})),
+        participants=tuple(sorted({participants[i] for i in fit.rows if i in participants})),
         age_unit=unit,
         embedding={i: tuple(map(float, row)) for i, row in zip(ids, rows, strict=True)},
         gap={i: float(gap) for i, gap in zip(ids, gaps, strict=True) if np.isfinite(gap)},

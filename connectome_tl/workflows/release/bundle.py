@@ -13,7 +13,7 @@ from connectome_tl.bundle.bundle import files_of, open_bundle
 from connectome_tl.bundle.evidence import bundled_tasks
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, write_folder
 from connectome_tl.bundle.images import image_input
-from connectome_tl.bundle.limits import limits_of, transforms_of
+from connectome_tl.bundle.limits import limits_of
 from connectome_tl.bundle.members import Members
 from connectome_tl.bundle.needs import needed_covariates
 from connectome_tl.bundle.release import Release
@@ -122,7 +122,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         atlas=target.atlas if sees_brain else "",
         atlas_sha256=_atlas_hash(target) if sees_brain else "",
         measures=target.measures if sees_brain else (),
-        transforms=transforms_of(target) if sees_brain else (),
+        transforms=target.edge_transforms if sees_brain else (),
         region_features=target.region_feature_names if sees_brain and target.region_features is not None else (),
         modalities=modalities,
         image=image_input(members, target),

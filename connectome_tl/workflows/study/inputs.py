@@ -20,7 +20,7 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
     """The study's cohorts, aligned by region name to the target's order.
 
     Raises:
-        DataError: a cohort is invalid, or its regions or measures differ from the target's.
+        DataError: a cohort is invalid, or its regions, measures or transforms differ from the target's.
     """
     read: dict[Path, Cohort] = {}
 
@@ -45,7 +45,7 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
 
 
 def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
-    """The cohort with aligned regions; unchanged without connectomes."""
+    """The cohort with regions and regional measures in the order of the target's; unchanged without connectomes."""
     if not cohort.regions or not target.regions:
         return cohort
     if cohort.measures != target.measures:
@@ -55,6 +55,14 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
             got=", ".join(cohort.measures),
             remedy="Weights of different kinds (counts, FBC, correlations) cannot share an encoder.",
         )
+    if cohort.edge_transforms != target.edge_transforms:
+        raise DataError(
+            f"the edges of cohorts {cohort.name!r} and {target.name!r} are transformed differently",
+            expected=", ".join(target.edge_transforms),
+            got=", ".join(cohort.edge_transforms),
+            remedy="Give the same connectomes.transform in both cohort.yaml.",
+        )
+    cohort = cohort.with_region_features(target.region_feature_names)
     if not atlas_bound and set(cohort.regions) != set(target.regions):
         return cohort
     try:

@@ -1,0 +1,61 @@
+"""Source and pool have the edges and regional measures of the target, in its order, or are refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_study import small_cohorts, small_settings
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.training.checks import check_names
+from connectome_tl.workflows.study.inputs import read_cohorts
+
+MEASURES = ("thickness", "volume")
+FOLDERS = {"target": "target", "source": "older", "pool": "pool"}
+
+
+def measured(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
+    """The cohort with a regional measure per name, whose values depend on the name."""
+    values = [np.full((cohort.n_subjects, cohort.n_regions), len(name), np.float32) for name in names]
+    return replace(cohort, region_features=np.stack(values, axis=2), region_feature_names=names)
+
+
+def written(home: Path, source: tuple[str, ...] = MEASURES) -> None:
+    small = small_cohorts(n_source=12, n_pool=10, n_target=12)
+    for role, folder in FOLDERS.items():
+        names = source if role == "source" else MEASURES
+        write_cohort(measured(small.roles[role], names), home / folder)
+
+
+def test_regional_measures_take_the_order_of_the_target(tmp_path: Path) -> None:
+    written(tmp_path, source=MEASURES[::-1])
+    cohorts = read_cohorts(small_settings(), tmp_path)
+    check_names(small_settings(), cohorts)
+    for cohort in cohorts.roles.values():
+        assert cohort.region_feature_names == MEASURES
+        assert np.nanmax(np.abs(cohort.region_features - [9, 6])) == 0
+
+
+def test_other_regional_measures_of_the_same_number_are_refused(tmp_path: Path) -> None:
+    written(tmp_path, source=("thickness", "area"))
+    with pytest.raises(UsageError, match="different regional measures") as refused:
+        check_names(small_settings(), read_cohorts(small_settings(), tmp_path))
+    assert "thickness, area" in str(refused.value)
+
+
+@pytest.mark.parametrize("role", ["source", "pool"])
+def test_edges_that_are_transformed_differently_are_refused_and_the_remedy_serves(tmp_path: Path, role: str) -> None:
+    written(tmp_path)
+    read_cohorts(small_settings(), tmp_path)
+    file = tmp_path / FOLDERS[role] / "cohort.yaml"
+    plain = file.read_text()
+    file.write_text(plain.replace("transform: none", "transform: log1p"))
+    with pytest.raises(DataError, match=r"(?s)transformed differently.*none.*log1p.*connectomes\.transform"):
+        read_cohorts(small_settings(), tmp_path)
+    file.write_text(plain)
+    read_cohorts(small_settings(), tmp_path)
