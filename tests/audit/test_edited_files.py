@@ -133,13 +133,25 @@ def test_a_pdf_of_another_version_of_the_library_is_not_accused(finished_run, tm
         ("<section>", "<section hidden>"),
         ("<title>A</title>", "<title>B</title>"),
         ("</p>", "</p><script>document.body.remove()</script>"),
-        ('aria-label="a curve"', 'aria-label="a perfect curve"'),
+        ('aria-label="a curve 0.71"', 'aria-label="a curve 0.74"'),
+        ("</svg>", "<style>p{display:none}</style></svg>"),
+        ("</svg>", "<script>document.body.remove()</script></svg>"),
+        ("<svg", "<svg onload='document.body.remove()'"),
+        ("<path", '<path opacity="0"'),
+        ("</svg>", '<image href="data:image/png;base64,AAAA"/></svg>'),
+        ("</svg>", "<foreignObject><b></b></foreignObject></svg>"),
+        ("</p>", "</p><!--><script>document.body.remove()</script><!-- -->"),
     ],
-    ids=["style", "hidden", "title", "script", "label"],
+    ids=[
+        *("style", "hidden", "title", "script", "label", "svg style", "svg script", "svg handler", "svg opacity"),
+        *("svg image", "svg page", "comment"),
+    ],
 )
 def test_how_a_page_is_shown_counts_as_much_as_its_text(change):
-    page = '<title>A</title><style>p{}</style><section><p aria-label="a curve">text</p></section>'
-    assert page_finding(page, [page]).status == "passed"
+    page = '<title>A</title><style>p{}</style><section><p aria-label="a curve 0.71">text</p></section>'
+    page += '<svg><clipPath id="f-p0123456789"/><path clip-path="url(#f-p0123456789)" d="M 1.04 2.0"/></svg>'
+    rounded = page.replace("p0123456789", "p9876543210").replace("1.04", "1.03")
+    assert page_finding(page, [rounded]).status == "passed"
     assert page.replace(*change) != page
     assert page_finding(page.replace(*change), [page]).status == "failed"
 

@@ -110,13 +110,17 @@ def test_figures_count_by_their_texts_and_a_long_changed_page_is_still_refused()
     assert "0.5" in page_finding(moved, [page]).what
 
 
-def test_round_off_is_no_edit_and_another_method_is_a_warning(finished_run):
+def test_round_off_is_no_edit_and_the_method_of_another_version_is_a_warning(finished_run):
     record = read_record(finished_run / "run")
     value = record.scores[0].value
     assert not failed(results_findings(record, changed(record, "scores", value=value + 1e-9)))
     assert failed(results_findings(record, changed(record, "scores", value=value + 1e-4)))
-    older = results_findings(changed(record, "scores", method="an older one", low=0.0), record)
-    assert [finding.status for finding in older] == ["passed", "warning"]
+    edited = changed(record, "scores", method="an older one", low=0.0)
+    (found,) = results_findings(edited, record)
+    assert found.status == "failed"
+    assert found.what.startswith("2 values differ")
+    older = edited.model_copy(update={"versions": {**record.versions, "connectome-tl": "0.0.1"}})
+    assert [finding.status for finding in results_findings(older, record)] == ["passed", "warning"]
     other = record.model_copy(update={"versions": {"numpy": "1"}})
     (found,) = results_findings(changed(other, "scores", value=value + 0.1), record)
     assert "numpy 1 (now" in found.remedy
