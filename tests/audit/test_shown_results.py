@@ -94,10 +94,16 @@ def test_a_page_drawn_again_when_the_ledger_knows_more_is_honest_and_a_word_adde
     ledger = run_copy / "test_scores.jsonl"
     look = json.loads(ledger.read_text().splitlines()[0])
     ledger.write_text(ledger.read_text() + json.dumps(look | {"configuration": "f" * 64}) + "\n")
-    page = draw_report(run_copy / "run")
+    page = draw_report(run_copy / "run", tables=True, dated=True)
+    for k in range(9):  # further configurations, and a log
+        ledger.write_text(ledger.read_text() + json.dumps(look | {"configuration": f"{k}" * 64, "key": f"{k}"}) + "\n")
+    (run_copy / "run" / "log" / "2999.txt").write_text("2999-01-01 00:00:00 INFO done\n")
     assert "other than this one" in page.read_text("utf-8")
     assert not shown(run_copy)
-    page.write_text(page.read_text("utf-8").replace("</body>", "<p>significant</p></body>"), "utf-8")
+    text = page.read_text("utf-8")
+    page.write_text(text.replace("ffffffffffff</td>", "eeeeeeeeeeee</td>"), "utf-8")
+    assert set(shown(run_copy)) == {"report.html shows results.json"}
+    page.write_text(text.replace("</body>", "<p>significant</p></body>"), "utf-8")
     assert "'significant', expected ''" in shown(run_copy)["report.html shows results.json"]
 
 
