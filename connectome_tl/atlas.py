@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError, MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.files import is_there, variable
 
 _PACKAGE = Path(__file__).parent
 TABLE_COLUMNS = ("index", "name", "hemisphere", "lobe", "x", "y", "z")
@@ -190,7 +190,7 @@ def load_atlas(name: str) -> Atlas:
 def _placed(atlas: Atlas) -> Atlas:
     """Add centroids computed by `atlas install` from the user's image to an atlas without centroids."""
     file = image_folder() / atlas.name / CENTROIDS
-    if atlas.has_centroids or not file.is_file():
+    if atlas.has_centroids or not is_there(file):
         return atlas
     table = pd.read_csv(file, sep="\t", index_col="index")
     if sorted(table.index) != sorted(region.index for region in atlas.regions):
@@ -240,10 +240,10 @@ def read_atlas(folder: Path) -> Atlas:
 
 def image_folder() -> Path:
     """Folder of the label images of `atlas install`: CONNECTOME_TL_ATLASES, else the user's data folder."""
-    named = os.environ.get("CONNECTOME_TL_ATLASES")
+    named = variable("CONNECTOME_TL_ATLASES")
     if named:
         return Path(named)
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+    home = variable("XDG_DATA_HOME") or Path.home() / ".local" / "share"
     return Path(home) / "connectome_tl" / "atlases"
 
 
@@ -259,7 +259,7 @@ def find_image(name: str) -> Path | None:
     installed = sorted((image_folder() / name).glob("labels.nii*"))
     if installed:
         return installed[0]
-    home = Path(os.environ.get("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
+    home = Path(variable("TEMPLATEFLOW_HOME") or Path.home() / ".cache" / "templateflow")
     found = sorted(home.glob(atlas.templateflow)) if atlas.templateflow and home.is_dir() else []
     return found[0] if found else None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
@@ -16,7 +15,7 @@ from pydantic_core import ErrorDetails
 from yaml.constructor import SafeConstructor
 
 from connectome_tl.errors import Problem, UsageError, raise_all
-from connectome_tl.files import read_bytes, regular_file
+from connectome_tl.files import read_bytes, regular_file, variable
 from connectome_tl.settings.base import Settings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -185,7 +184,14 @@ def _plain(text: str, where: str, file: str | Path | None, line: int | None = No
 
 def _expanded(text: str) -> str:
     """Replace `${NAME}` by that environment variable, for example for data folders."""
-    return re.sub(r"\$\{(\w+)\}", lambda match: os.environ[match.group(1)], text)
+
+    def value(match: re.Match[str]) -> str:
+        found = variable(match.group(1))
+        if found is None:
+            raise KeyError(match.group(1))
+        return found
+
+    return re.sub(r"\$\{(\w+)\}", value, text)
 
 
 def _override(value: dict[str, Any], text: str) -> Path_:

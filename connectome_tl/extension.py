@@ -5,9 +5,12 @@ A settings file names only a registered `kind` or `format`, never a class or a p
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
+
+from connectome_tl.provenance import code_hash
 
 if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.connectome.formats.table import Format
@@ -16,6 +19,7 @@ if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.settings.base import Settings
 
 GROUP = "connectome_tl"
+_IMPORTERS: dict[str, str] = {}
 
 
 def extend(
@@ -44,10 +48,20 @@ def extend(
         from connectome_tl.connectome.formats.table import register_format
 
         register_format(importer)
+        parts = (importer.read, importer.recognises, importer.choices)
+        _IMPORTERS[importer.name] = "".join(code_hash(part) for part in parts if part is not None)
     if settings is not None or modality is not None:
         from connectome_tl.training.extension import extend_learning
 
         extend_learning(settings=settings, encoder=encoder, objective=objective, modality=modality, records=records)
+
+
+def extension_code() -> list[str]:
+    """Hashes of the code of all extensions; torch is not imported for it."""
+    learning = sys.modules.get("connectome_tl.training.extension")
+    return [f"importer {name} {code}" for name, code in sorted(_IMPORTERS.items())] + (
+        [] if learning is None else learning.sources()
+    )
 
 
 def load_extensions() -> None:

@@ -13,6 +13,7 @@ import re
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -55,18 +56,54 @@ _RUN_OF_LETTERS = re.compile(b"[\xc0-\xff]{3}")  # as in Cyrillic and Greek word
 _UTF8_PAIR = re.compile(b"[\xc2-\xdf][\x80-\xbf]")  # of a damaged UTF-8 file
 _SHOWN_WORDS = 3
 
-_traces: list[set[Path]] = []
+
+@dataclass(eq=False)
+class Trace:
+    """What was looked at: files, whether they exist or not, folders with a pattern (absolute), and variables."""
+
+    files: set[Path] = field(default_factory=set)
+    listings: set[tuple[Path, str]] = field(default_factory=set)
+    variables: set[str] = field(default_factory=set)
+
+
+_traces: list[Trace] = []
 
 
 @contextmanager
-def traced() -> Iterator[set[Path]]:
-    """Collect the absolute paths of all inputs that are opened within the context."""
-    found: set[Path] = set()
+def traced(found: Trace | None = None) -> Iterator[Trace]:
+    """Collect (or add to `found`) everything outside of the code that is looked at within the context."""
+    found = found or Trace()
     _traces.append(found)
     try:
         yield found
     finally:
         _traces.remove(found)
+
+
+def is_there(path: str | Path) -> bool:
+    """`Path.is_file` for an optional input, whose absence decides on a result, too."""
+    for trace in _traces:
+        trace.files.add(Path(path).absolute())
+    return Path(path).is_file()
+
+
+def matching(folder: str | Path, pattern: str) -> list[Path]:
+    """The sorted files and folders of a folder of inputs that match a glob pattern."""
+    listed_in(folder, pattern)
+    return sorted(Path(folder).glob(pattern))
+
+
+def listed_in(folder: str | Path, pattern: str) -> None:
+    """Note that the names in a folder that match a glob pattern decide on a result."""
+    for trace in _traces:
+        trace.listings.add((Path(folder).absolute(), pattern))
+
+
+def variable(name: str) -> str | None:
+    """Value of an environment variable, None if it is not set."""
+    for trace in _traces:
+        trace.variables.add(name)
+    return os.environ.get(name)
 
 
 def regular_file(path: str | Path, *, what: str = "file", subject: str | None = None) -> Path:
@@ -80,6 +117,8 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
         DataError: a pipe, a device or a socket, or an invalid name.
     """
     file = Path(path)
+    for trace in _traces:
+        trace.files.add(file.absolute())
     try:
         mode = os.stat(file).st_mode
     except (OSError, ValueError) as error:
@@ -105,8 +144,6 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
             file=file,
             remedy="Save its content as a file first.",
         )
-    for trace in _traces:
-        trace.add(file.absolute())
     return file
 
 

@@ -7,6 +7,7 @@ Files contain no time, host or run id, so that the same inputs give the same byt
 from __future__ import annotations
 
 import hashlib
+import inspect
 import io
 import json
 import math
@@ -14,6 +15,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -127,6 +129,20 @@ def file_hash(path: str | Path) -> str:
             remedy=remedy if isinstance(error, PermissionError) else None,
         ) from error
     return digest.hexdigest()
+
+
+def code_hash(thing: Any) -> str:
+    """Hash of a function or class of an extension: its own source, and all code of its package or file."""
+    module = sys.modules.get(getattr(thing, "__module__", ""))
+    package = sys.modules.get(module.__name__.partition(".")[0], module) if module is not None else None
+    own = f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', repr(thing))}"
+    with suppress(OSError, TypeError):  # raised in an interactive session
+        own += inspect.getsource(thing)
+    folders = list(getattr(package, "__path__", ()))
+    files = [file for folder in folders for file in sorted(Path(folder).rglob("*.py"))]
+    if not folders and getattr(module, "__file__", None):
+        files = [Path(str(getattr(module, "__file__", "")))]
+    return content_hash(own, [(file.name, content_hash(file.read_bytes())) for file in files if file.is_file()])
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:

@@ -20,6 +20,7 @@ from connectome_tl.settings.records.results import RunRecord
 # Results of float32 fits, which differ slightly between processors; all others are nearly exact.
 _TOLERANCES = {"curves": 0.02, "network_weights": 0.02, "probes": 0.02, "null": 2e-4}
 _EXACT = 1e-6
+_PACKAGE = "connectome-tl"
 _REMEDY = "These numbers do not come from the study's settings and data. Run the study again."
 # Attributes with positions and sizes of drawings, or with the data of a link.
 _SHOWN = re.compile(
@@ -27,16 +28,20 @@ _SHOWN = re.compile(
     r'|href="data:text/[^"]*;base64,(?P<file>[^"]+)")'
 )
 _NUMBER = re.compile(r"-?\d+\.\d+")
+_MADE_ID = re.compile(r'(?<=[#"-])[a-zA-Z]+[0-9a-f]{10}(?=[")])')  # Matplotlib's, hashes of the positions of marks
+# A comment that a browser cannot end earlier; others are compared.
+_REMOVED = re.compile(r"<(style|script|title)\b.*?</\1>|<!--(?!-?>)[^<>]*-->", re.DOTALL | re.IGNORECASE)
 _MANY = 4000  # text pieces beyond which a changed page is not compared piece by piece
 
 
 def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
     """Compare every value of `results.json` with the recomputed one.
 
-    A different interval by the method of another version is a warning; any other difference is a failure.
+    A different interval by another method is a warning if the run is of another version of this package; any other
+    difference is a failure.
     """
     check = "results.json follows from predictions and data"
-    older: list[str] = []
+    older: list[str] | None = [] if of_other_version(recorded, again.versions) else None
     wrong: list[str] = []
     for name in RunRecord.model_fields:
         if name == "versions":
@@ -47,6 +52,11 @@ def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
         text = f"{len(older)} intervals were made by another version's method: {', '.join(older[:3])}"
         findings.append(Finding(check="intervals of this version (results.json)", status="warning", what=text))
     return findings
+
+
+def of_other_version(recorded: RunRecord, installed: Mapping[str, str]) -> bool:
+    """Whether a run was made with another version of this package."""
+    return recorded.versions.get(_PACKAGE) != installed.get(_PACKAGE)
 
 
 def table_finding(name: str, recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
@@ -98,17 +108,18 @@ def page_finding(page: str, candidates: Iterable[str]) -> Finding:
 
 
 def same_drawing(one: bytes, two: bytes) -> bool:
-    """Whether two SVG files show the same texts and marks."""
+    """Whether two SVG files show the same texts and marks in the same way."""
     first, second = (data.decode("utf-8", "replace") for data in (one, two))
-    return _pieces(first) == _pieces(second) and _marks(first) == _marks(second)
+    return all(parts(first) == parts(second) for parts in (_pieces, _marks, _frame))
 
 
-def _differences(where: str, one: object, two: object, tolerance: float, older: list[str]) -> Iterator[str]:
+def _differences(where: str, one: object, two: object, tolerance: float, older: list[str] | None) -> Iterator[str]:
     """Lines `where: recorded, again` for every value that differs."""
     if isinstance(one, Record) and isinstance(two, Record) and type(one) is type(two):
         named = _named(where, one)
         skipped = set()
-        if "low" in type(one).model_fields and getattr(one, "method", "") != getattr(two, "method", ""):
+        other_method = "low" in type(one).model_fields and getattr(one, "method", "") != getattr(two, "method", "")
+        if older is not None and other_method:
             older.append(named)
             skipped = {"low", "high", "fitted_low", "fitted_high", "method"}
         for field in type(one).model_fields:
@@ -163,7 +174,7 @@ def _same_number(one: str, two: str) -> bool:
 
 
 def _bare(page: str) -> str:
-    return re.sub(r"<(style|script|title)\b.*?</\1>|<!--.*?-->", " ", page, flags=re.DOTALL | re.IGNORECASE)
+    return _REMOVED.sub(" ", page)
 
 
 def _pieces(page: str) -> list[str]:
@@ -181,11 +192,16 @@ def _marks(page: str) -> list[str]:
 
 
 def _frame(page: str) -> list[str]:
-    """What decides how a page is shown, outside of its figures: title, styles, scripts, tags and their attributes."""
-    own = re.sub(r"<svg\b.*?</svg>", " ", page, flags=re.DOTALL)
-    held = re.findall(r"<(?:style|script|title)\b.*?</(?:style|script|title)>", own, flags=re.DOTALL | re.IGNORECASE)
-    tags = (re.sub(r'base64,[^"]*', "base64", tag) for tag in re.findall(r"<[a-zA-Z!][^>]*>", _bare(own)))
-    return [" ".join(piece.split()) for piece in (*held, *tags)]
+    """What decides how a page and its figures are shown: title, styles, scripts, tags and their attributes."""
+    held = [match.group() for match in _REMOVED.finditer(page) if match.group(1)]
+    tags = re.findall(r"<[a-zA-Z/!?][^>]*>", _bare(page))
+    made: dict[str, str] = {}
+
+    def without_round_off(tag: str) -> str:
+        tag = _SHOWN.sub(lambda one: f' {one["name"]}="{_rounded(one["value"])}"' if one["name"] else " href", tag)
+        return _MADE_ID.sub(lambda one: made.setdefault(one.group(), f"id{len(made)}"), tag)
+
+    return [" ".join(piece.split()) for piece in (*held, *map(without_round_off, tags))]
 
 
 def _rounded(value: str) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable
 from typing import Annotated, Any, Union
 
 from pydantic import Field
@@ -12,7 +10,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.features.steps import Fitter, register_modality
 from connectome_tl.nn.batch import Modality, register_rows
 from connectome_tl.nn.branch import BranchFactory, register_branch
-from connectome_tl.provenance import content_hash
+from connectome_tl.provenance import code_hash
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.model import ModelSettings
@@ -52,7 +50,7 @@ def extend_learning(
         name, fitter, rows = modality
         register_modality(name, fitter, *records)
         register_rows(name, rows)
-        _SOURCES[f"modality {name}"] = _source(fitter)
+        _SOURCES[f"modality {name}"] = code_hash(fitter)
     if settings is None:
         return
     kind = settings.model_fields["kind"].default if "kind" in settings.model_fields else None
@@ -63,12 +61,12 @@ def extend_learning(
         register_branch(settings, encoder)  # type: ignore[arg-type]
         field = "encoder" if settings.modality == "connectome" else "others"  # type: ignore[attr-defined]
         _admit(ModelSettings, field, settings)
-        _SOURCES[f"encoder {kind}"] = _source(encoder) + _source(settings)
+        _SOURCES[f"encoder {kind}"] = code_hash(encoder) + code_hash(settings)
     if objective is not None:
         _check(settings, ObjectiveSettings)
         register_objective(settings, objective)  # type: ignore[arg-type]
         _admit(Adapt, "objective", settings)
-        _SOURCES[f"objective {kind}"] = _source(objective) + _source(settings)
+        _SOURCES[f"objective {kind}"] = code_hash(objective) + code_hash(settings)
 
 
 def calls() -> list[dict[str, Any]]:
@@ -78,7 +76,7 @@ def calls() -> list[dict[str, Any]]:
 
 def sources() -> list[str]:
     """Hashes of the code of all extensions, so that fits of a changed extension are not reused."""
-    return [f"{name} {content_hash(text)}" for name, text in sorted(_SOURCES.items())]
+    return [f"{name} {code}" for name, code in sorted(_SOURCES.items())]
 
 
 def _check(settings: type[Settings], base: type[Settings]) -> None:
@@ -106,10 +104,3 @@ def _members(annotation: Any) -> list[type[Settings]]:
     if isinstance(annotation, type) and issubclass(annotation, Settings):
         return [annotation] if "kind" in annotation.model_fields else []
     return [found for inner in getattr(annotation, "__args__", ()) for found in _members(inner)]
-
-
-def _source(thing: Callable[..., Any] | type) -> str:
-    try:
-        return inspect.getsource(thing)
-    except (OSError, TypeError):  # defined in an interactive session
-        return f"{getattr(thing, '__module__', '')}.{getattr(thing, '__qualname__', repr(thing))}"

@@ -21,7 +21,7 @@ from connectome_tl.training.checkpoint import FitResult, FitStore, tensor_bytes
 from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.drawn_again import Drawn, drawings, paper_findings
-from connectome_tl.workflows.study.ledger import LEDGER, doubts
+from connectome_tl.workflows.study.ledger import LEDGER, doubts, reveal
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.results import read_record
 from connectome_tl.workflows.study.stored_fits import SpotCheckedFits
@@ -133,13 +133,25 @@ def test_a_pdf_of_another_version_of_the_library_is_not_accused(finished_run, tm
         ("<section>", "<section hidden>"),
         ("<title>A</title>", "<title>B</title>"),
         ("</p>", "</p><script>document.body.remove()</script>"),
-        ('aria-label="a curve"', 'aria-label="a perfect curve"'),
+        ('aria-label="a curve 0.71"', 'aria-label="a curve 0.74"'),
+        ("</svg>", "<style>p{display:none}</style></svg>"),
+        ("</svg>", "<script>document.body.remove()</script></svg>"),
+        ("<svg", "<svg onload='document.body.remove()'"),
+        ("<path", '<path opacity="0"'),
+        ("</svg>", '<image href="data:image/png;base64,AAAA"/></svg>'),
+        ("</svg>", "<foreignObject><b></b></foreignObject></svg>"),
+        ("</p>", "</p><!--><script>document.body.remove()</script><!-- -->"),
     ],
-    ids=["style", "hidden", "title", "script", "label"],
+    ids=[
+        *("style", "hidden", "title", "script", "label", "svg style", "svg script", "svg handler", "svg opacity"),
+        *("svg image", "svg page", "comment"),
+    ],
 )
 def test_how_a_page_is_shown_counts_as_much_as_its_text(change):
-    page = '<title>A</title><style>p{}</style><section><p aria-label="a curve">text</p></section>'
-    assert page_finding(page, [page]).status == "passed"
+    page = '<title>A</title><style>p{}</style><section><p aria-label="a curve 0.71">text</p></section>'
+    page += '<svg><clipPath id="f-p0123456789"/><path clip-path="url(#f-p0123456789)" d="M 1.04 2.0"/></svg>'
+    rounded = page.replace("p0123456789", "p9876543210").replace("1.04", "1.03")
+    assert page_finding(page, [rounded]).status == "passed"
     assert page.replace(*change) != page
     assert page_finding(page.replace(*change), [page]).status == "failed"
 
@@ -149,8 +161,10 @@ def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
     beside, inside = run_copy / LEDGER, run / "log" / LEDGER
     honest = beside.read_text()
     look = json.loads(honest.splitlines()[0])
-    later = json.dumps({**look, "how": "report", "time": "2999-01-01T00:00:00.000000+00:00", "key": "b"}) + "\n"
-    inside.write_text(inside.read_text() + later)
+    for _ in range(2):
+        reveal(run, "report", read_record(run))
+    known, later = (line + "\n" for line in beside.read_text().splitlines()[-2:])
+    beside.write_text(honest + known)
     assert doubts(run) == ("1 evaluation in log/ is not in the ledger next to the folder",)
     beside.write_text(later)  # a moved folder has lost its first evaluations
     assert doubts(run) == ()
@@ -158,7 +172,7 @@ def test_lines_of_the_ledger_that_were_edited_or_removed_are_said(run_copy):
     assert "1 evaluation differs between log/ and the ledger next to the folder" in doubts(run)
     beside.write_text(honest[:50] + "\n" + honest + later)
     assert doubts(run) == ("1 line cannot be read",)
-    beside.write_text(honest + later)
+    beside.write_text(honest + known + later)
     inside.write_text(later)
     assert doubts(run) == ("the evaluation of the run is not in log/",)
 

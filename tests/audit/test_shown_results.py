@@ -94,10 +94,16 @@ def test_a_page_drawn_again_when_the_ledger_knows_more_is_honest_and_a_word_adde
     ledger = run_copy / "test_scores.jsonl"
     look = json.loads(ledger.read_text().splitlines()[0])
     ledger.write_text(ledger.read_text() + json.dumps(look | {"configuration": "f" * 64}) + "\n")
-    page = draw_report(run_copy / "run")
+    page = draw_report(run_copy / "run", tables=True, dated=True)
+    for k in range(9):  # further configurations, and a log
+        ledger.write_text(ledger.read_text() + json.dumps(look | {"configuration": f"{k}" * 64, "key": f"{k}"}) + "\n")
+    (run_copy / "run" / "log" / "2999.txt").write_text("2999-01-01 00:00:00 INFO done\n")
     assert "other than this one" in page.read_text("utf-8")
     assert not shown(run_copy)
-    page.write_text(page.read_text("utf-8").replace("</body>", "<p>significant</p></body>"), "utf-8")
+    text = page.read_text("utf-8")
+    page.write_text(text.replace("ffffffffffff</td>", "eeeeeeeeeeee</td>"), "utf-8")
+    assert set(shown(run_copy)) == {"report.html shows results.json"}
+    page.write_text(text.replace("</body>", "<p>significant</p></body>"), "utf-8")
     assert "'significant', expected ''" in shown(run_copy)["report.html shows results.json"]
 
 
@@ -110,13 +116,17 @@ def test_figures_count_by_their_texts_and_a_long_changed_page_is_still_refused()
     assert "0.5" in page_finding(moved, [page]).what
 
 
-def test_round_off_is_no_edit_and_another_method_is_a_warning(finished_run):
+def test_round_off_is_no_edit_and_the_method_of_another_version_is_a_warning(finished_run):
     record = read_record(finished_run / "run")
     value = record.scores[0].value
     assert not failed(results_findings(record, changed(record, "scores", value=value + 1e-9)))
     assert failed(results_findings(record, changed(record, "scores", value=value + 1e-4)))
-    older = results_findings(changed(record, "scores", method="an older one", low=0.0), record)
-    assert [finding.status for finding in older] == ["passed", "warning"]
+    edited = changed(record, "scores", method="an older one", low=0.0)
+    (found,) = results_findings(edited, record)
+    assert found.status == "failed"
+    assert found.what.startswith("2 values differ")
+    older = edited.model_copy(update={"versions": {**record.versions, "connectome-tl": "0.0.1"}})
+    assert [finding.status for finding in results_findings(older, record)] == ["passed", "warning"]
     other = record.model_copy(update={"versions": {"numpy": "1"}})
     (found,) = results_findings(changed(other, "scores", value=value + 0.1), record)
     assert "numpy 1 (now" in found.remedy

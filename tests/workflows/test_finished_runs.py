@@ -3,27 +3,32 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from small_study import small_cohorts, small_settings
 
-from connectome_tl import run_study
+import connectome_tl
+from connectome_tl import extend, extension, run_study
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
+from connectome_tl.connectome.formats import table as formats
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Stages
 from connectome_tl.workflows.study import judge as judge_module
+from connectome_tl.workflows.study.finished import is_finished
 
 NUMBERS = ("predictions.tsv", "predictions.json", "scores.json", "scores.tsv", "comparisons.tsv")
 AGAIN = """
 import json, sys, time
-from connectome_tl import run_study
+import connectome_tl
+from connectome_tl import extend, extension, run_study
 start = time.process_time()
 run = run_study("study.yaml", "out")
 cpu_seconds = time.process_time() - start
@@ -31,11 +36,21 @@ print(json.dumps([cpu_seconds, "torch" in sys.modules, len(run.scores)]))
 """
 
 
+@pytest.fixture(scope="module", autouse=True)
+def tables() -> Iterator[None]:
+    """The variable that leads to the table of the cohort."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("TABLES", ".")
+        yield
+
+
 @pytest.fixture(scope="module")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of 200 subjects without earlier stages."""
     place = tmp_path_factory.mktemp("begun") / "here"
     write_cohort(small_cohorts(n_target=200).target, place / "target")
+    cohort = place / "target" / "cohort.yaml"
+    cohort.write_text(cohort.read_text().replace("participants: ", "participants: ${TABLES}/"))
     settings = small_settings(
         steps=1,
         source=None,
@@ -132,3 +147,62 @@ def test_new_scores_never_lie_beside_the_sentences_of_an_earlier_run(
         run_study(there / "study.yaml", there / "out", check=True)
     assert not any(path.exists() for path in said)
     assert (there / "out" / "scores.json").is_file()
+
+
+def _is_finished(place: Path) -> bool:
+    settings = json.loads((place / "out" / "log" / "finished.json").read_text())["settings"]
+    return is_finished(place / "out", settings)
+
+
+def _add_line(file: str) -> Callable[[Path, pytest.MonkeyPatch], object]:
+    def change(place: Path, _: pytest.MonkeyPatch) -> object:
+        (found,) = sorted(place.glob(file))[:1]
+        return found.write_text(found.read_text() + "\n")
+
+    return change
+
+
+def _extend(_: Path, patched: pytest.MonkeyPatch) -> None:
+    patched.setattr(formats, "FORMATS", list(formats.FORMATS))
+    patched.setattr(extension, "_IMPORTERS", {})
+    extend(importer=formats.FORMATS[0])
+
+
+CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
+    "a table": _add_line("target/participants.tsv"),
+    "a dictionary beside the table": lambda place, _: (place / "target" / "participants.json").write_text("{}"),
+    "a matrix more": lambda place, _: shutil.copy(
+        sorted((place / "target").rglob("*.npz"))[0],
+        sorted((place / "target").rglob("*.npz"))[0].with_name("sub-new.npz"),
+    ),
+    "a variable": lambda _, patched: patched.setenv("TABLES", "elsewhere"),
+    "an extension": _extend,
+    "a sidecar": _add_line("out/predictions.json"),
+    "the record of a fit": _add_line("out/models/*.json"),
+    "a fit that was deleted": lambda place, _: sorted(place.glob("out/models/*.json"))[0].unlink(),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_a_copy_of_a_finished_run_is_finished_until_anything_it_looked_at_changes(
+    what: str,
+    moved: tuple[Path, dict[str, bytes], dict[str, int]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    there, *_ = moved
+    if not (there / "out" / "log" / "finished.json").is_file():
+        _again(there)
+    place = Path(shutil.copytree(there, tmp_path / "copy"))
+    assert _is_finished(place)
+    CHANGES[what](place, monkeypatch)
+    assert not _is_finished(place)
+    assert what in ("a variable", "an extension") or _is_finished(there)
+
+
+@pytest.mark.parametrize("part", ["cohort", "connectome/formats"])
+def test_readers_of_cohorts_look_for_optional_files_in_a_way_that_is_traced(part: str) -> None:
+    bare = re.compile(r"\.(is_file|exists|r?glob)\(|os\.environ")
+    files = sorted((Path(connectome_tl.__file__).parent / part).rglob("*.py"))
+    assert files
+    assert [file.name for file in files if bare.search(file.read_text())] == []

@@ -14,7 +14,7 @@ from connectome_tl.provenance import content_hash
 from connectome_tl.settings.records.results import Prediction, RunRecord, Score
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.ledger import LEDGER, Reveal, looks, reveal, with_ledger
+from connectome_tl.workflows.study.ledger import LEDGER, Reveal, doubts, looks, may_show, reveal, row_of, with_ledger
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.run import run_study
 
@@ -99,6 +99,39 @@ def test_no_id_and_no_hash_that_two_lines_share_stands_in_the_ledger(tmp_path: P
     one, two = (Reveal.model_validate_json(line) for line in text.splitlines())
     assert len(one.hashes) == len(two.hashes) == 33
     assert not one.hashes & two.hashes
+
+
+def test_a_folder_that_was_elsewhere_for_a_while_is_not_accused(tmp_path: Path) -> None:
+    here, there = tmp_path / "here" / "a", tmp_path / "there" / "a"
+    for place, how in ((here, "run"), (there, "audit"), (here, "audit")):
+        if not place.exists() and how != "run":
+            place.parent.mkdir(exist_ok=True)
+            (here if place == there else there).rename(place)
+        reveal(place, how, record("a"))
+    assert len((here / "log" / LEDGER).read_text().splitlines()) == 3
+    assert len((here.parent / LEDGER).read_text().splitlines()) == 2
+    assert doubts(here) == ()
+    (here.parent / LEDGER).write_text((here.parent / LEDGER).read_text().splitlines(keepends=True)[0])
+    assert doubts(here) == ("1 evaluation in log/ is not in the ledger next to the folder",)
+
+
+def test_a_page_may_show_fewer_configurations_than_the_ledger_but_not_hide_one_from_before_the_run(
+    tmp_path: Path,
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    reveal(here / "x", "run", record("x"))
+    reveal(there / "y", "run", record("y"))
+    reveal(here / "z", "run", record("z"))
+    (there / "y").rename(here / "y")  # results of two folders are collected in one
+    reveal(here / "y", "audit", record("y"))
+    (own,) = (row_of(look, record("y")) for look in looks(here / "y", record("y")) if look.how == "audit")
+    other = row_of(looks(here / "x", record("x"))[0], record("y"))
+    assert own[0] == "y (this run)"
+    assert may_show(here / "y", record("y"), [own])
+    assert may_show(here / "y", record("y"), [other, own])
+    assert not may_show(here / "y", record("y"), [("never", *own[1:]), own])
+    last = row_of(looks(here / "z", record("z"))[-1], record("z"))
+    assert not may_show(here / "z", record("z"), [("z (this run)", *last[1:])])
 
 
 def test_a_place_that_cannot_be_written_loses_no_result(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

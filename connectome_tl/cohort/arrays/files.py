@@ -13,6 +13,7 @@ from typing import Literal
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.errors import MissingInputError, Problem, UsageError
+from connectome_tl.files import is_there, matching
 from connectome_tl.plurals import counted
 
 
@@ -43,10 +44,10 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     wildcard = re.sub(r"\*{2,}", "*", wildcard)
     tables = {os.path.realpath(folder / name) for name in other}
     found: dict[str, Path] = {}
-    for path in sorted(root.glob(wildcard)):
+    for path in matching(root, wildcard):
         match = name.fullmatch(path.relative_to(root).as_posix())
         hidden = path.name.startswith(".") and not tail.rpartition("/")[2].startswith(".")
-        if match is None or hidden or not path.is_file() or os.path.realpath(path) in tables:
+        if match is None or hidden or not is_there(path) or os.path.realpath(path) in tables:
             continue
         subject = unicodedata.normalize("NFC", match.group("id"))
         if not subject.isprintable():
@@ -224,7 +225,7 @@ class Search:
         names = [pattern.replace("{id}", one) if "{id}" in pattern else repr(one) for one in lying]
         if not names and "{id}" in pattern:
             folder = (self.folder / pattern.split("{id}")[0]).parent if pattern[0] != "{" else self.folder
-            names = sorted(path.name for path in folder.iterdir() if path.is_file()) if folder.is_dir() else []
+            names = [path.name for path in matching(folder, "*") if is_there(path)]
         return Problem(
             f"in the table but without {what}: {len(without)} of {len(self.ids)} rows ({listed(without)})",
             expected=looked,

@@ -22,6 +22,7 @@ from connectome_tl.connectome.morphometric import similarity_network
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.connectome.names.naming import RowNames
 from connectome_tl.errors import ConnectomeTLError, DataError, Problem
+from connectome_tl.files import is_there
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash
 from connectome_tl.settings.cohort import ConnectomeFiles, RegionFeatureFiles
@@ -146,7 +147,7 @@ def _check_sides(spec: RegionFeatureFiles, known: RowNames, tables: Mapping[str,
     for one, other in (("lh", "rh"), ("rh", "lh")):
         for name in spec.tables:
             beside = name.replace(one, other, 1)
-            there = (search.folder / beside.replace("{name}", spec.names[0])).is_file()
+            there = is_there(search.folder / beside.replace("{name}", spec.names[0]))
             if beside != name and beside not in spec.tables and there and sides == {one[0].upper()}:
                 search.findings.problems.append(
                     Problem(

@@ -8,6 +8,7 @@ from dataclasses import replace
 from connectome_tl.cohort.arrays.files import Search, found_files
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import ConnectomeTLError, Problem
+from connectome_tl.files import is_there
 from connectome_tl.imaging.volume_checks import check_contrast, named_contrast
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import VolumeFiles
@@ -55,7 +56,7 @@ def _by_pattern(spec: VolumeFiles, search: Search) -> dict[str, str]:
 def _by_column(spec: VolumeFiles, search: Search, cells: Mapping[str, str]) -> dict[str, str]:
     found = {i: str(search.folder / cells[i]) for i in search.ids if i in cells}
     for subject, file in found.items():
-        if not (search.folder / cells[subject]).is_file():
+        if not is_there(search.folder / cells[subject]):
             search.findings.problems.append(
                 Problem("the image named in the table was not found", subject=subject, file=file)
             )

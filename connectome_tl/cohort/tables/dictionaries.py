@@ -15,7 +15,7 @@ from connectome_tl.cohort.columns.numeric import unit_word
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import NO_VALUE, clean, fold, whole
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.files import read_json_object
+from connectome_tl.files import is_there, read_json_object
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import sidecar_path
 from connectome_tl.settings.columns import AgeColumn
@@ -38,7 +38,7 @@ class Dictionary:
         An unreadable dictionary does not make the table unusable, but is reported.
         """
         sidecar = sidecar_path(path)
-        if sidecar == path or not sidecar.is_file():
+        if sidecar == path or not is_there(sidecar):
             return table
         try:
             said = read_json_object(sidecar, limit=_MAX_BYTES)

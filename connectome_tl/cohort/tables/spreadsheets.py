@@ -12,6 +12,7 @@ from typing import Any
 from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.cohort.tables.merged import Merged, plain_header
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.files import is_there
 from connectome_tl.plurals import counted
 
 _ZIP, _OLD = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
@@ -27,7 +28,7 @@ def is_spreadsheet(path: str | Path) -> bool:
         DataError: a spreadsheet of another kind (.xls, .ods, .numbers).
     """
     try:
-        if not Path(path).is_file():
+        if not is_there(path):
             return False  # the text reader reports the problem
         with Path(path).open("rb") as file:
             start = file.read(4)

@@ -14,7 +14,7 @@ from connectome_tl.connectome.formats.identity import row_lists
 from connectome_tl.connectome.matrix_file import RowList
 from connectome_tl.connectome.names.labels import read_labels
 from connectome_tl.errors import ConnectomeTLError, DataError
-from connectome_tl.files import read_json_object
+from connectome_tl.files import is_there, listed_in, read_json_object
 
 _WORDS = frozenset(
     {"label", "labels", "name", "names", "region", "regions", "roi", "rois", "nodes", "parcels", "parcellation", "lut"}
@@ -46,6 +46,7 @@ def _candidates(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
     folder, stem = path.parent, re.escape(path.stem.casefold())
     of_this = re.compile(rf"{stem}[_\-. ](?P<after>[a-z_]+)|(?P<before>[a-z_]+)[_\-. ]{stem}")
     own, same_stem, shared = [], [], []
+    listed_in(folder, "*.*")
     for name in _listing(str(folder), os.stat(folder).st_mtime_ns):
         base, _, ending = name.casefold().rpartition(".")
         match = of_this.fullmatch(base)
@@ -70,7 +71,7 @@ def _listing(folder: str, changed: int) -> tuple[str, ...]:
 
 def _read(file: Path, counts: tuple[int, ...], *, shared: bool, strict: bool) -> list[RowList]:
     """Lists of regions in the file; none if the file contains something else."""
-    if not file.is_file():
+    if not is_there(file):
         return []
     try:
         if file.suffix.lower() == ".json":

@@ -11,7 +11,7 @@ import numpy as np
 from connectome_tl.connectome.formats.matlab import names_of, read_mat, square_of, variable_names, whole_or_none
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError
-from connectome_tl.files import read_text
+from connectome_tl.files import matching, read_text
 from connectome_tl.plurals import counted
 
 _LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
@@ -108,7 +108,7 @@ def _rows_of(matrix: np.ndarray, ids: Any, names: tuple[str, ...], by_label: boo
 
 def _mu_beside(path: Path) -> float | None:
     stem = path.name.removesuffix("_connectivity.mat")
-    found = sorted(f for f in path.parent.glob("*_model-sift2_mu.txt") if f.name.startswith(stem.split("_space-")[0]))
+    found = [f for f in matching(path.parent, "*_model-sift2_mu.txt") if f.name.startswith(stem.split("_space-")[0])]
     if not found:
         return None
     if len(found) > 1:

@@ -13,7 +13,7 @@ from connectome_tl.connectome.formats.text import read_text_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile, RowOrder
 from connectome_tl.connectome.names.labels import listed, read_labels
 from connectome_tl.errors import DataError
-from connectome_tl.files import read_json_object
+from connectome_tl.files import is_there, matching, read_json_object
 from connectome_tl.provenance import sidecar_path
 
 _MEASURE = re.compile(r"_(?:meas|stat|measure)-([A-Za-z0-9+]+)")
@@ -34,7 +34,7 @@ def read_relmat(path: Path) -> MatrixFile:
     """
     matrix = read_text_matrix(path)
     sidecar = sidecar_path(path)
-    said = read_json_object(sidecar, limit=_MAX_BYTES) if sidecar.is_file() else {}
+    said = read_json_object(sidecar, limit=_MAX_BYTES) if is_there(sidecar) else {}
     if said.get("Directed") is True:
         raise DataError("a directed matrix; only undirected connectomes are supported", file=path)
     entity = _MEASURE.search(path.name)
@@ -44,7 +44,7 @@ def read_relmat(path: Path) -> MatrixFile:
 
 
 def is_qsiparc(path: Path) -> bool:
-    if not path.name.endswith("_connmatrix.csv") or not sidecar_path(path).is_file():
+    if not path.name.endswith("_connmatrix.csv") or not is_there(sidecar_path(path)):
         return False
     return "region_labels" in read_json_object(sidecar_path(path), limit=_MAX_BYTES)
 
@@ -132,7 +132,7 @@ def _bare(matrix: MatrixFile, path: Path) -> None:
 
 
 def has_label_list(path: Path) -> bool:
-    return path.with_name(f"{path.stem}_labels.txt").is_file()
+    return is_there(path.with_name(f"{path.stem}_labels.txt"))
 
 
 def read_scilpy(path: Path) -> MatrixFile:
@@ -144,7 +144,7 @@ def read_scilpy(path: Path) -> MatrixFile:
         DataError: no list, several lists, or a list of another length.
     """
     own = path.with_name(f"{path.stem}_labels.txt")
-    lists = [own] if own.is_file() else sorted(path.parent.glob("*labels*.txt"))
+    lists = [own] if is_there(own) else matching(path.parent, "*labels*.txt")
     if len(lists) != 1:
         raise DataError(
             "no list of labels in its folder" if not lists else "several lists of labels in its folder",

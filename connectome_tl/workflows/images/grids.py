@@ -13,6 +13,7 @@ import yaml
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
+from connectome_tl.files import is_there
 from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
 from connectome_tl.provenance import file_hash, read_json, write_json
@@ -156,7 +157,7 @@ def _with_weights(study: StudySettings, home: Path, folder: Path) -> ModelSettin
 def _check_card(weights: Path, used: ImageSettings) -> str:
     """Check the study's volumes against the card beside a weight file, if there is one; returns its source."""
     card = weights.with_suffix(CARD)
-    if not card.is_file():
+    if not is_there(card):
         return ""
     known = load_settings(card, WeightsCard)
     found = known.differences(used)

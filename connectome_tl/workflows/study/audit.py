@@ -8,6 +8,7 @@ from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
+from connectome_tl.audit.results import of_other_version
 from connectome_tl.audit.same_rows import same_row_findings
 from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
@@ -15,7 +16,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import file_hash, read_json, read_own_json_object, write_json
+from connectome_tl.provenance import file_hash, read_json, read_own_json_object, versions, write_json
 from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
@@ -80,7 +81,14 @@ def audit_run(
         findings += [*_tuned(settings, cohorts, splits), _leaks(settings)]
         placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += placed
-        findings += score_findings(predictions, recorded, tasks, families, settings.splits.n_labelled)
+        findings += score_findings(
+            predictions,
+            recorded,
+            tasks,
+            families,
+            settings.splits.n_labelled,
+            other_version=of_other_version(results, versions()),
+        )
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
         findings += alone_findings(target, tasks)
         findings += null_findings(results.permutations)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from html import unescape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,21 +17,22 @@ from connectome_tl.provenance import file_hash, read_own_json_object, sidecar_pa
 from connectome_tl.report.explanations import render_explanations
 from connectome_tl.report.figures.drawing import drawing_bytes
 from connectome_tl.report.render import render_report
-from connectome_tl.report.tables.downloads import collected
+from connectome_tl.report.tables.downloads import collected, slug
 from connectome_tl.report.text.references import bibliography, references_of
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapFile
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, item_table, item_tables, read_explanations
-from connectome_tl.workflows.study.ledger import looks, with_ledger
-from connectome_tl.workflows.study.report import FIGURES, TABLES, FigureKind, paper_tables, timing_of
+from connectome_tl.workflows.study.ledger import TITLE, Row, looks, may_show, with_ledger, with_rows
+from connectome_tl.workflows.study.report import FIGURES, TABLES, FigureKind, paper_tables
 from connectome_tl.workflows.study.results import table_cells, table_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _LIBRARY = "matplotlib"
-_MOST_PAGES = 8  # states of the ledger with which the page is drawn to compare it
+_TIME = re.compile(r"<span>(Finished|Duration): <b>([\d :hmins-]+)</b></span>")
+State = tuple[tuple[Row, ...], tuple[tuple[str, str], ...]]
 _REMEDY = "Write them again from the results: connectome-tl report RUN_DIR --tables --figures svg."
 
 
@@ -46,23 +48,43 @@ class Drawn:
 def drawings(folder: Path, record: RunRecord) -> Iterator[Drawn]:
     """The page as drawn by `run`, then as `report` may have drawn it later.
 
-    The later page has the ledger of its time, the times of the log, and the maps of `explain`, if any; figures only if
-    the folder contains some.
+    The later page has the ledger of its time, perhaps times of the log, and the maps of `explain`, if any; figures only
+    if the folder contains some. Rows of the ledger and times are taken from the page or from the folder of tables, if
+    they are possible.
     """
-    seen = looks(folder, record)
-    first = _drawn(folder, with_ledger(record, seen, until_first=True), None, ())
+    first = _drawn(folder, with_ledger(record, looks(folder, record), until_first=True), None, ())
     yield first
     figures = {False: first.figures}  # no figure shows the ledger or a time
-    found, timing = read_explanations(folder, record.provenance.get("configuration", "")), timing_of(folder)
-    done: list[RunRecord] = []
-    for k in range(len(seen), 0, -1):
-        shown = with_ledger(record, seen[:k], until_first=False)
-        if shown not in done and len(done) < _MOST_PAGES:
-            done.append(shown)
-            for explained, times in product(dict.fromkeys([found is not None, False]), ((), timing)):
+    found = read_explanations(folder, record.provenance.get("configuration", ""))
+    for rows, times in dict.fromkeys([_of_page(folder / "report.html"), *map(_of_table, _ledger_tables(folder))]):
+        if rows and may_show(folder, record, rows):
+            shown = with_rows(record, rows)
+            for explained in dict.fromkeys([found is not None, False]):
                 one = _drawn(folder, shown, found if explained else None, times, figures.get(explained))
                 figures[explained] = one.figures
                 yield one
+
+
+def _of_page(page: Path) -> State:
+    """Rows of the ledger on a page, and its date and duration."""
+    text = page.read_text("utf-8", "replace") if page.is_file() else ""
+    table = re.search(rf"<caption>{TITLE} .*?<tbody>(.*?)</tbody>", text, re.DOTALL)
+    lines = re.findall(r"<tr>(.*?)</tr>", table[1] if table else "", re.DOTALL)
+    cells = [re.findall(r"<t[dh]\b[^>]*>(.*?)</t[dh]>", line, re.DOTALL) for line in lines]
+    return _rows(cells), tuple(_TIME.findall(text))
+
+
+def _of_table(table: Path) -> State:
+    return _rows([line.split("\t") for line in table.read_text("utf-8", "replace").splitlines()[1:]]), ()
+
+
+def _rows(lines: Iterable[Sequence[str]]) -> tuple[Row, ...]:
+    found = [tuple(map(unescape, cells[1:])) for cells in lines]
+    return tuple((cells[0], cells[1], cells[2], cells[3]) for cells in found if len(cells) == 4)
+
+
+def _ledger_tables(folder: Path) -> list[Path]:
+    return sorted((folder / TABLES).glob(f"*-{slug(TITLE)}-*.tsv"))
 
 
 def _drawn(

@@ -1,30 +1,23 @@
 """Decide whether a run is finished and unchanged, without reading its data.
 
-Files are compared by size and time stamp. `--check` reads and hashes everything.
+Files are compared by size and time stamp, places without a file by being still empty, folders by the names in them.
+`--check` reads and hashes everything.
 """
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
 
 import connectome_tl
+from connectome_tl.extension import extension_code
+from connectome_tl.files import Trace
 from connectome_tl.provenance import content_hash, versions, write_json
 
-RESULTS = (
-    "study.yaml",
-    "split_plan.json",
-    "predictions.tsv",
-    "scores.json",
-    "scores.tsv",
-    "comparisons.tsv",
-    "results.json",
-    "report.html",
-    "provenance.json",
-)
+_OTHERS = ("log", "explanations", "tables", "figures", "audit.json")  # no results of the run itself
 _MARK = Path("log") / "finished.json"
 _SENTENCES = (Path("results.json"), Path("report.html"), Path("provenance.json"))
 Stamp = list[int]
@@ -36,42 +29,69 @@ def forget_results(folder: Path) -> None:
         (folder / path).unlink(missing_ok=True)
 
 
-def mark_finished(folder: Path, settings: str, inputs: Iterable[Path]) -> None:
+def mark_finished(folder: Path, settings: str, inputs: Trace) -> None:
     """Record that the run is finished, with its inputs and outputs."""
-    write_json(folder / _MARK, {**_state(folder, settings), "inputs": _stamps(sorted(inputs))})
+    home = folder.resolve()
+    read = {_seen_from(home, path) for path in inputs.files}
+    files = {name for name in read if name.partition("/")[0] not in _OTHERS} | set(_results(home))
+    listings = {(_seen_from(home, place), pattern) for place, pattern in inputs.listings}
+    write_json(home / _MARK, _state(home, settings, files, listings, inputs.variables))
 
 
 def is_finished(folder: Path, settings: str) -> bool:
     """Whether the folder contains a finished run of these settings and this code with unchanged files."""
+    home = folder.resolve()
     try:
-        noted = json.loads((folder / _MARK).read_text("utf-8"))
-        inputs = [Path(name) for name in noted.pop("inputs")]
-        state = json.loads((folder / _MARK).read_text("utf-8"))
+        noted = json.loads((home / _MARK).read_text("utf-8"))
+        listings = [(place, pattern) for place, pattern, _ in noted["listings"]]
+        return bool(noted == _state(home, settings, noted["files"], listings, noted["variables"]))
     except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
         return False
-    return state == {**_state(folder, settings), "inputs": _stamps(inputs)}
 
 
-def _state(folder: Path, settings: str) -> dict[str, object]:
+def _state(
+    home: Path, settings: str, files: Iterable[str], listings: Iterable[tuple[str, str]], variables: Iterable[str]
+) -> dict[str, object]:
+    names, patterns = sorted(files), sorted(listings)
+    places = [*names, *(place for place, _ in patterns)]
     return {
         "settings": settings,
         "code": package_code(),
+        "extensions": extension_code(),
         "versions": versions(),
-        "results": _stamps([folder / name for name in RESULTS], relative_to=folder),
+        # Absolute paths of a copied run lead to the data of the original.
+        "place": str(home) if any(map(os.path.isabs, places)) else "",
+        "files": {name: _stamp(home / name) for name in names},
+        "listings": [[place, pattern, _names(home / place, pattern)] for place, pattern in patterns],
+        "variables": {name: content_hash(os.environ.get(name)) for name in sorted(variables)},
     }
 
 
-def _stamps(paths: Iterable[Path], relative_to: Path | None = None) -> dict[str, Stamp | None]:
-    """Size and time stamp of each file, None where there is none."""
-    found: dict[str, Stamp | None] = {}
-    for path in paths:
-        name = str(path if relative_to is None else path.relative_to(relative_to))
-        try:
-            status = os.stat(path)
-            found[name] = [status.st_size, status.st_mtime_ns]
-        except OSError:
-            found[name] = None
-    return found
+def _results(home: Path) -> Iterator[str]:
+    """Paths of all files of the run, relative to its folder."""
+    for place, folders, files in os.walk(home):
+        if Path(place) == home:
+            folders[:], files = ([name for name in names if name not in _OTHERS] for names in (folders, files))
+        yield from (Path(place, name).relative_to(home).as_posix() for name in files)
+
+
+def _seen_from(home: Path, path: Path) -> str:
+    """A path relative to the run folder, so that a copied run reads the copied data, or absolute behind links."""
+    name = os.path.relpath(path, home)
+    return Path(name).as_posix() if (home / name).resolve() == path.resolve() else str(path)
+
+
+def _stamp(path: Path) -> Stamp | None:
+    """Size and time stamp of a file, None where there is none."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _names(place: Path, pattern: str) -> str:
+    return content_hash(sorted(path.relative_to(place).as_posix() for path in place.glob(pattern)))
 
 
 @cache

@@ -34,7 +34,7 @@ _MAY_DIFFER = 0.02  # in AUC or R2: differences of float32 on another processor
 def shown_findings(folder: Path, record: RunRecord, scores: list[Score]) -> list[Finding]:
     """Compare `scores.json`, the tables and the page with `results.json`."""
     again = RunRecord.model_construct(**{**vars(record), "scores": tuple(scores)})
-    (listed, *_) = results_findings(again, record)
+    (listed,) = results_findings(again, record)
     findings = [listed.model_copy(update={"check": "scores.json is that of results.json"})]
     tables: dict[str, Sequence[Record]] = {"scores.tsv": record.scores, "comparisons.tsv": record.comparisons}
     if record.learning_curve:

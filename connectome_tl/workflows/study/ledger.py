@@ -15,6 +15,7 @@ import json
 import logging
 import secrets
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -27,6 +28,9 @@ from connectome_tl.settings.records.results import ResultTable, RunRecord
 
 LEDGER = "test_scores.jsonl"
 SAME_SUBJECTS = 0.5  # smallest overlap, relative to the smaller set, of two entries on the same subjects
+_DIGITS, _THIS_RUN = 12, " (this run)"  # of a configuration in the table of the report
+TITLE = "Test scores of these subjects were evaluated with"
+Row = tuple[str, str, str, str]
 _LENGTH = 10  # hexadecimal digits of a subject's hash
 
 
@@ -35,7 +39,7 @@ class Reveal(Record):
 
     `infants` is the hash of the target's ids; `subjects` is the concatenation of hashes of the tested ids under `key`,
     so that a subset of the cohort is recognised; `configuration` is the hash of all settings and data that affect
-    results.
+    results; `place` is the hash, under `key`, of the folder whose ledger has the same line, "" for none.
     """
 
     time: str
@@ -47,6 +51,7 @@ class Reveal(Record):
     models: tuple[str, ...]
     key: str = ""
     subjects: str = ""
+    place: str = ""
 
     @property
     def hashes(self) -> frozenset[str]:
@@ -55,6 +60,10 @@ class Reveal(Record):
     def shared(self, record: RunRecord) -> int:
         """Number of the record's tested subjects in this entry."""
         return len(self.hashes & _hashes(tested(record), self.key)) if self.key else 0
+
+    def is_from(self, parent: Path) -> bool:
+        """Whether this entry was also written to the ledger of this folder."""
+        return bool(self.place) and self.place == _place(parent, self.key)
 
     def is_at(self, record: RunRecord) -> bool:
         """Whether this entry concerns the record's subjects: equal ids, or an overlap of half of the smaller set."""
@@ -84,14 +93,28 @@ def reveal(folder: Path, how: str, record: RunRecord) -> None:
         key=key,
         subjects="".join(sorted(_hashes(tested(record), key))),
     )
-    line = canonical_json(look) + "\n"
-    for path in _files(folder):
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "a", encoding="utf-8") as stream:
-                stream.write(line)  # a single short write in append mode, so that lines of two runs are not mixed
-        except OSError as error:
-            logging.getLogger("connectome_tl").warning("no entry in the ledger %s: %s", path.name, error.strerror)
+    inside, beside = _files(folder)
+    with suppress(OSError):
+        beside.parent.mkdir(parents=True, exist_ok=True)
+    placed = look.model_copy(update={"place": _place(beside.parent, key)})
+    _append(inside, placed if _append(beside, placed) else look)
+
+
+def _append(path: Path, look: Reveal) -> bool:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(path, "a", encoding="utf-8") as stream:
+            stream.write(canonical_json(look) + "\n")  # a single short write, so that lines of two runs are not mixed
+    except OSError as error:
+        logging.getLogger("connectome_tl").warning("no entry in the ledger %s: %s", path.name, error.strerror)
+        return False
+    return True
+
+
+def _place(parent: Path, key: str) -> str:
+    """Keyed hash of a folder, which is another one after a move or on another machine."""
+    number = parent.stat().st_ino if parent.is_dir() else 0
+    return hmac.digest(key.encode(), f"{parent} {number}".encode(), "sha256").hex()
 
 
 def looks(folder: Path, record: RunRecord) -> tuple[Reveal, ...]:
@@ -119,10 +142,12 @@ def doubts(folder: Path) -> tuple[str, ...]:
         found.append(f"{differ} between log/ and the ledger next to the folder")
     if not any(look.how == "run" for look in looks_inside):
         found.append("the evaluation of the run is not in log/")
-    # A moved folder has lost its first evaluations; all evaluations after an existing one must exist.
+    # Evaluations in another place are in the ledger of that place; of this one, all after an existing one must exist.
     known = {look.time for look in looks_beside}
-    shared = [look.time for look in looks_inside if look.time in known]
-    gone = [look for look in looks_inside if shared and look.time > min(shared) and look.time not in known]
+    parent = folder.resolve().parent
+    here = [look for look in looks_inside if look.is_from(parent)]
+    shared = [look.time for look in here if look.time in known]
+    gone = [look for look in here if shared and look.time > min(shared) and look.time not in known]
     if gone:
         found.append(
             f"{counted(len(gone), 'evaluation in log/ is', 'evaluations in log/ are')} "
@@ -158,25 +183,36 @@ def with_ledger(record: RunRecord, seen: Sequence[Reveal], *, until_first: bool)
     if until_first and own in order:
         order = order[: order.index(own) + 1]
     last = {one.configuration: one for one in seen}
-    rows = tuple(
-        (
-            str(number),
-            name[:12] + (" (this run)" if name == own else ""),
-            _in_common(last[name], record),
-            last[name].split_plan[:12],
-            ", ".join(last[name].models),
-        )
-        for number, name in enumerate(order, start=1)
-    )
+    return with_rows(record, [row_of(last[name], record) for name in order])
+
+
+def row_of(look: Reveal, record: RunRecord) -> Row:
+    """A row of the table of configurations, without its number."""
+    own = _THIS_RUN if look.configuration == record.provenance.get("configuration", "") else ""
+    in_common = _in_common(look, record)
+    return look.configuration[:_DIGITS] + own, in_common, look.split_plan[:_DIGITS], ", ".join(look.models)
+
+
+def may_show(folder: Path, record: RunRecord, rows: Sequence[Row]) -> bool:
+    """Whether a page may have these rows: all are in the ledger, and what was there before the run is among them."""
+    seen, parent = looks(folder, record), folder.resolve().parent
+    first = next((look for look in seen if row_of(look, record)[0].endswith(_THIS_RUN)), None)
+    before = [look for look in seen if first and first.is_from(parent) and look.time < first.time]
+    needed = {row_of(look, record)[0] for look in before if look.is_from(parent)}
+    return {row_of(look, record) for look in seen} >= set(rows) and {row[0] for row in rows} >= needed
+
+
+def with_rows(record: RunRecord, rows: Sequence[Row]) -> RunRecord:
+    """`with_ledger` with these rows."""
     table = ResultTable(
         section="audit",
-        title=f"Test scores of these subjects were evaluated with {_configurations(len(order))}",
+        title=f"{TITLE} {_configurations(len(rows))}",
         columns=("", "Configuration", "Subjects in common", "Split plan", "Models scored"),
-        rows=rows,
+        rows=tuple((str(number), *row) for number, row in enumerate(rows, start=1)),
         note="In the order of their first evaluation, from the ledgers in this run's log/ and next to its "
         f"folder ({LEDGER}), which also contain times and users. The best of several is optimistic.",
     )
-    others = len(order) - (own in order)
+    others = sum(not row[0].endswith(_THIS_RUN) for row in rows)
     warning = (
         f"Test scores of these subjects were also evaluated with {_configurations(others)} other than this one. If "
         "this one was chosen by them, its scores are too good.",

@@ -77,8 +77,9 @@ def run_study(
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     if tuned is not None:
         settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
-    from_scans = scan_cohorts(settings, home, folder)
-    settings = settled(with_connectomes(settings, home, from_scans), home, folder)
+    with traced() as inputs:
+        from_scans = scan_cohorts(settings, home, folder)
+        settings = settled(with_connectomes(settings, home, from_scans), home, folder)
     seen_from_there = seen_from(folder, settings, home)
     if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
         found_run = read_run(folder)
@@ -88,12 +89,12 @@ def run_study(
         Steps(shown=show_progress) as steps,
         claim(folder),
         open_log(folder, settings.title) as log,
-        traced() as inputs,
+        traced(inputs),
     ):
         for one in from_scans:
             with steps.counted(f"connectomes of {one.settings.name}") as progress:
                 made_from, made = make_cohort(one, settings.n_jobs, progress=progress)
-                inputs |= made_from
+                inputs.files |= made_from
             for scan, problem, _ in made.failed:
                 log.warning("scan %s: %s", scan, problem)
         with steps.step("reading cohorts"):
