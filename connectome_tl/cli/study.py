@@ -219,8 +219,13 @@ def explain(
     ] = None,
     permutations: Annotated[int, typer.Option(min=0, help="Permutations of the outcomes for the core's maps.")] = 199,
     refitted: Annotated[
-        int, typer.Option(min=0, help="Permutations that refit the other models in every fold; 49 are enough.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            min=0,
+            help="Permutations that refit the other models in every fold. Default: 49, 19 or 0, as many as take a few "
+            "minutes.",
+        ),
+    ] = None,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,

@@ -28,7 +28,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_maps_of_every_model_have_the_volumes_as_a_modality(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "not_above_chance", lambda *_: "")
-    found = explain_run(run, models=("full", "core", "network"), n_permutations=9)
+    found = explain_run(run, models=("full", "core", "network"), n_permutations=9, n_refitted=0)
     occlusions = {one.model: one for one in found.maps if one.method == "occlusion"}
     assert set(occlusions) == {"full", "core", "network"}
     for one in occlusions.values():

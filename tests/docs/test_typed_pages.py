@@ -81,7 +81,8 @@ def test_a_run_is_explained_drawn_and_shared_as_the_pages_print(
     answer = json.loads(capfd.readouterr().out)
     assert answer["exit_code"] == 0
     run = {"RUN_DIR": "results"}
-    typed("howto/explain.md", run, {"--permutations 999 --refitted 49": "--permutations 19 --refitted 1"})
+    fewer = {"explain results\n": "explain results --refitted 0\n", "999 --refitted 49": "19 --refitted 1"}
+    typed("howto/explain.md", run, fewer)
     assert (home / "results" / "explanations" / "explanations.html").is_file()
     typed("howto/paper.md", run, {"--figures pdf": "--figures svg"})  # fonts of a PDF take half a second per figure
     assert list((home / "results" / "figures").glob("*.svg"))

@@ -6,6 +6,7 @@ import json
 import shutil
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,15 @@ from page import Page
 from connectome_tl import run_study
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.evaluation.explain import refitted_null
 from connectome_tl.evaluation.explain import study as explaining
 from connectome_tl.provenance import canonical_json, file_hash, sidecar_path, write_table
+from connectome_tl.settings.records.explanations import NullResult
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Stages
+from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.fitted import MixtureModel, stored_model
+from connectome_tl.training.interface import FittedModel
 from connectome_tl.workflows.study.drawn_again import explanation_findings
 from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, read_explanations
@@ -50,6 +56,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
 
 def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
+    monkeypatch.setattr(explaining, "is_core", lambda _, planned, __: planned[0].model == "core")
     before = {file: file.read_bytes() for file in (run.folder / "models").iterdir()}
     found = run.explain(n_permutations=9, n_refitted=2)
     assert {file: file.read_bytes() for file in (run.folder / "models").iterdir()} == before  # nothing was fitted
@@ -136,6 +143,34 @@ def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monk
     assert len(found.withheld) == 4
     assert found.notes == ()
     assert {file.name for file in (run.folder / FOLDER).iterdir()} == {SUMMARY, PAGE}
+
+
+def test_a_full_model_without_its_network_is_tested_as_the_core_and_another_as_time_allows(
+    run: StudyRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default there are 19 permutations if their three folds take five minutes by the forecast, and none if more."""
+    monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
+    monkeypatch.setattr(refitted_null, "measure", lambda *_, **__: {})
+    refits: list[int] = []
+    monkeypatch.setattr(explaining, "refitted_null_maps", lambda *given: refits.append(len(given[6])) or {})
+
+    def found(seconds: float, weight: float) -> dict[tuple[str, str], tuple[NullResult, ...]]:
+        def stored(store: FitStore, key: str) -> FittedModel:
+            fit = stored_model(store, key)
+            changed = isinstance(fit, MixtureModel)
+            return replace(fit, weights=dict.fromkeys(fit.weights, weight)) if changed else fit  # type: ignore[union-attr]
+
+        monkeypatch.setattr(explaining, "stored_model", stored)
+        monkeypatch.setattr(refitted_null, "cost_of", lambda *_: seconds)
+        return {(one.model, one.method): one.null for one in explain_run(run.folder, n_permutations=9).maps}
+
+    alone = found(1.0, 0.0)
+    assert refits == []
+    for method in ("pattern", "integrated gradients", "occlusion"):
+        assert alone["full", method] == alone["core", method] != ()
+    for seconds in (1.0, 5.0, 5.3):
+        assert found(seconds, 0.5)["full", "pattern"] == ()
+    assert refits == [49, 19]
 
 
 def test_what_is_not_there_is_said(run: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,7 +16,7 @@ from scipy.sparse import csr_array
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import InternalError
 from connectome_tl.evaluation.explain.items import Items, Places
-from connectome_tl.evaluation.explain.radial import radial_gradients, radial_occluded
+from connectome_tl.evaluation.explain.radial import RadialPath, radial_gradients, radial_occluded
 from connectome_tl.features.steps import Features
 from connectome_tl.training.closed_form.blocks import Block
 from connectome_tl.training.closed_form.fitted import CoreFit
@@ -140,6 +140,16 @@ class CoreView:
                 found[:, start : start + part.rows.shape[1]] += radial_gradients(
                     fit.radial[part.name], part.rows, part.mean, column
                 )
+            start += part.rows.shape[1]
+        return found
+
+    def radial_paths(self, fit: CoreFit) -> list[tuple[slice, RadialPath]]:
+        """Columns of each part with a radial kernel, and its integrals."""
+        found, start = [], 0
+        for part in self.parts:
+            if part.name in fit.radial:
+                path = RadialPath.of(fit.radial[part.name], part.rows, part.mean)
+                found.append((slice(start, start + part.rows.shape[1]), path))
             start += part.rows.shape[1]
         return found
 

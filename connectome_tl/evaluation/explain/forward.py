@@ -15,7 +15,6 @@ from functools import cached_property
 import numpy as np
 
 LARGEST = 20_000  # with more columns residual correlations are ignored, since time is quadratic in their number
-_RIDGE = 0.01  # relative to the mean squared singular value, for the linear weights of the prediction
 _FLOOR = 0.05  # smallest residual fraction of a column's variance
 _BLOCK = 512  # columns whose correlations are in memory at once
 _ROUNDS = 10
@@ -23,7 +22,7 @@ _ROUNDS = 10
 
 @dataclass(frozen=True, eq=False)
 class ForwardModel:
-    """Columns of some rows, ready for any number of predictions of these rows.
+    """Columns of some rows, ready for any number of linear predictions.
 
     Attributes:
         values: (n_rows, n_columns) standardised; a constant column is 0.
@@ -39,14 +38,9 @@ class ForwardModel:
         spread = np.sqrt((centred**2).sum(axis=0) / max(len(columns) - 1, 1))
         return ForwardModel(centred / np.where(spread > 0, spread, 1.0), spread)
 
-    def patterns(self, explained: np.ndarray) -> np.ndarray:
-        """(n_columns, n_outcomes) covariance of every column with explained numbers (n_rows, n_outcomes)."""
-        vectors, squares = self._axes
-        if not squares.size:
-            return np.zeros((self.values.shape[1], explained.shape[1]))
-        along = self.values.T @ (explained - explained.mean(axis=0))
-        weights = vectors @ ((vectors.T @ along) / (squares + _RIDGE * squares.mean())[:, None])
-        return self.spread[:, None] * self._covariance_times(weights)
+    def patterns(self, weights: np.ndarray) -> np.ndarray:
+        """(n_columns, n_outcomes) covariance of every column with linear predictions of these weights."""
+        return self.spread[:, None] * self._covariance_times(self.spread[:, None] * weights)
 
     @cached_property
     def _axes(self) -> tuple[np.ndarray, np.ndarray]:

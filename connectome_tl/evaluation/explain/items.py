@@ -173,7 +173,7 @@ def split_sets(values: np.ndarray, items: Items) -> Values:
 
 
 def by_item(edges: np.ndarray, own: np.ndarray, covariates: np.ndarray) -> Values:
-    """Signed values of edges and covariates and magnitudes of the regions' own measures, (n_items, ...) each.
+    """Signed values of edges and covariates (n_items, ...), and values of the regions' own measures, region by region.
 
     They are averaged over folds first; then `with_regions` makes the regions' values.
     """
@@ -189,5 +189,7 @@ def with_regions(values: Values, items: Items) -> Values:
         return values
     found = {kind: one for kind, one in values.items() if kind != "own"}
     edges, own = values["edge"], values["own"]
-    summed = (items.incidence @ np.abs(edges).reshape(len(edges), -1)).reshape(own.shape) if items.n_edges else 0.0
-    return {**found, "region": 0.5 * summed + np.abs(own)}
+    rest = edges.shape[1:]
+    summed = (items.incidence @ np.abs(edges).reshape(len(edges), -1)).reshape(-1, *rest) if items.n_edges else 0.0
+    per_region = len(own) // max(items.n_regions, 1)
+    return {**found, "region": 0.5 * summed + np.abs(own).reshape(items.n_regions, per_region, *rest).sum(axis=1)}

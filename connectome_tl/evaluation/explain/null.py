@@ -17,7 +17,7 @@ from connectome_tl.evaluation.explain.core_view import CoreView
 from connectome_tl.evaluation.explain.items import Items, Values, by_item, split_sets, with_regions
 from connectome_tl.evaluation.explain.plain import PlainColumns
 from connectome_tl.evaluation.explain.targets import Target, slope_of, targets_of
-from connectome_tl.evaluation.explain.units import rows_of, weight_of
+from connectome_tl.evaluation.explain.units import METHODS, by_repeat
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.settings.records.explanations import Method
 from connectome_tl.tasks import Task
@@ -35,49 +35,55 @@ standard deviations of that labeling's predictions; NaN for a labeling that coul
 
 
 def core_values(
-    view: CoreView, seen: CoreView, plain: PlainColumns, fit: CoreFit, target: Target, columns: np.ndarray
-) -> dict[Method, tuple[Values, np.ndarray]]:
-    """Maps of many outcomes of one core, one per column of the fit, and the squared deviations of each
-    explained number from its mean over the rows of the map.
+    view: CoreView, plain: PlainColumns, fit: CoreFit, target: Target, columns: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, dict[Method, Values]]:
+    """Explained numbers (n_rows, n_outcomes), linear weights (n_columns, n_outcomes) and maps of many outcomes of one
+    core, one per column of the fit.
 
-    Integrated gradients are omitted if the core has radial parts, which need one pass per outcome.
-
-    Args:
-        view: of the held-out rows. seen: of the training rows.
+    Patterns, whose covariance is that of several folds, are not among the maps.
     """
     slopes = np.array([slope_of(fit, int(column), is_risk=target.is_risk) for column in columns])
-    explained = view.score(fit)[:, columns] * slopes
-    whole = np.concatenate([seen.score(fit)[:, columns] * slopes, explained])
     lost = view.occlusions(fit)[:, :, columns] * slopes
-    squares = ((explained - explained.mean(axis=0)) ** 2).sum(axis=0)
-    found: dict[Method, tuple[Values, np.ndarray]] = {
-        "pattern": (plain.patterns(whole), ((whole - whole.mean(axis=0)) ** 2).sum(axis=0)),
-        "occlusion": (split_sets(np.abs(lost).mean(axis=1), view.items), squares),
-    }
-    if not fit.radial:
-        found["integrated gradients"] = _linear_gradients(view, plain, fit, columns, slopes), squares
-    return found
+    gradients, weights = _gradients(view, plain, fit, columns, slopes)
+    occluded = split_sets(np.abs(lost).mean(axis=1), view.items)
+    return (
+        view.score(fit)[:, columns] * slopes,
+        weights,
+        {"occlusion": occluded, "integrated gradients": gradients},
+    )
 
 
-def _linear_gradients(
+def _gradients(
     view: CoreView, plain: PlainColumns, fit: CoreFit, columns: np.ndarray, slopes: np.ndarray
-) -> Values:
-    """`PlainColumns.signed` of the attributions of each outcome, without computing the attributions."""
+) -> tuple[Values, np.ndarray]:
+    """`PlainColumns.signed` and `weights` of the attributions of each outcome, without computing the attributions."""
     items, edges = view.items, view.items.n_edges
-    signs = view.onto.T @ plain.signs.T  # (n_columns, n_rows): the sign of each column's item
-    mean = (view.delta * np.asarray(signs).T).mean(axis=0)
     alone = np.flatnonzero(view.places.region >= 0)
     onto_regions = view.onto[edges : edges + items.n_regions][:, alone]
-    parts = []
+    curved = view.radial_paths(fit)
+    factors = [np.asarray(view.onto.T @ one.T).T for one in (plain.signs / view.n_rows, *plain.levers)]
+    straight = [(view.delta * one).sum(axis=0)[:, None] for one in factors]
+    parts, found = [], []
     for start in range(0, len(columns), _AT_ONCE):
         cut = slice(start, start + _AT_ONCE)
-        weights = view.weights(fit, columns[cut]) * slopes[cut]
-        summed = view.onto @ (mean[:, None] * weights)
+        weights = view.weights(fit, columns[cut])
+        sums = []
+        for factor, linear in zip(factors, straight, strict=True):
+            summed = linear * weights
+            for at, path in curved:
+                summed[at] += path.summed_gradients(factor[:, at], columns[cut])
+            sums.append(np.asarray(view.onto @ (summed * slopes[cut])))
         own = np.zeros((items.n_regions, weights.shape[1]))
-        for row in view.delta[:, alone]:
-            own += np.abs(onto_regions @ (row[:, None] * weights[alone])) / len(view.delta)
-        parts.append(by_item(summed[:edges], own, summed[edges + items.n_regions :]))
-    return {kind: np.concatenate([part[kind] for part in parts], axis=1) for kind in parts[0]}
+        for r, row in enumerate(view.delta if alone.size else ()):
+            gradients = row[:, None] * weights
+            for at, path in curved:
+                gradients[at] += path.gradients_of_row(r, columns[cut])
+            own += np.abs(onto_regions @ (gradients[alone] * slopes[cut])) / view.n_rows
+        signed, *levered = sums
+        parts.append(by_item(signed[:edges], own, signed[edges + items.n_regions :]))
+        found.append(plain.weights(levered))
+    whole = {kind: np.concatenate([part[kind] for part in parts], axis=1) for kind in parts[0]}
+    return whole, np.concatenate(found, axis=1)
 
 
 def null_maps(
@@ -100,48 +106,57 @@ def null_maps(
     target_cohort = cohorts.target
     every = np.vstack([np.arange(target_cohort.n_subjects), permutations])
     first = [item for item in planned if item.repeat == 0]
-    sums: NullMaps = {}
-    squares: dict[tuple[str, str, Method], np.ndarray] = {}
-    folds = [item.fold for item in first]
-    for f, item in enumerate(first):
-        plan = item.plans[0]
-        model = stored_model(store, plan.key)
-        if not isinstance(model, CoreModel):
-            raise InternalError("only the closed-form core is fitted again by algebra")
-        view = CoreView.of(model, target_cohort, item.fold.test, items)
-        seen = CoreView.of(model, target_cohort, item.fold.train, items)
-        plain = PlainColumns.of(model.features, target_cohort, item.fold.test, item.fold.train, items)
-        outcomes = target_cohort.targets[list(plan.tasks)].to_numpy(float)[
-            every[:, target_cohort.positions(plan.train.ids)]
-        ]
-        done = {parent.key: _parent(store, parent.key) for _, parent in plan.parents}
-        for refit in refitted_cores(plan, cohorts.by_name(), done, outcomes, [t.name for t in item.tasks if shown(t)]):
-            for target in (one for one in targets_of(item.tasks) if one.task.name == refit.task.name):
-                columns = np.arange(len(refit.usable)) * refit.n_scores + target.which
-                for method, (values, square) in core_values(view, seen, plain, refit.fit, target, columns).items():
-                    where = target.task.name, target.level, method
-                    squares[where] = squares.get(where, 0.0) + _spread_out(square[None], refit.usable, len(every))[0]
-                    _add(sums, where, values, refit.usable, len(every), rows_of(method, item.fold))
-        if progress is not None:
-            progress(f + 1, len(first))
     found: NullMaps = {}
-    for (task, level, method), by_kind in sums.items():
-        rows = [rows_of(method, fold) for fold in folds]
-        total = sum(weight_of(method, n) for n in rows)
-        scale = np.sqrt(squares[task, level, method] / max(sum(n - 1 for n in rows), 1))
-        factor = np.where(scale > 0, 1.0 / np.where(scale > 0, scale, 1.0), np.where(np.isnan(scale), np.nan, 0.0))
-        scaled = {kind: values / total * factor for kind, values in by_kind.items()}
-        found[task, level, method] = with_regions(scaled, items)
+    done = 0
+    for folds in by_repeat(first):
+        sums: NullMaps = {}
+        plains: list[PlainColumns] = []
+        squares: dict[tuple[str, str], np.ndarray] = {}
+        linear: dict[tuple[str, str], np.ndarray] = {}
+        for item in folds:
+            plan = item.plans[0]
+            model = stored_model(store, plan.key)
+            if not isinstance(model, CoreModel):
+                raise InternalError("only the closed-form core is fitted again by algebra")
+            view = CoreView.of(model, target_cohort, item.fold.test, items)
+            plain = PlainColumns.of(model.features, target_cohort, item.fold.test, item.fold.train, items)
+            plains.append(plain)
+            outcomes = target_cohort.targets[list(plan.tasks)].to_numpy(float)[
+                every[:, target_cohort.positions(plan.train.ids)]
+            ]
+            parents = {parent.key: _parent(store, parent.key) for _, parent in plan.parents}
+            names = [task.name for task in item.tasks if shown(task)]
+            for refit in refitted_cores(plan, cohorts.by_name(), parents, outcomes, names):
+                for target in (one for one in targets_of(item.tasks) if one.task.name == refit.task.name):
+                    columns = np.arange(len(refit.usable)) * refit.n_scores + target.which
+                    value, weights, maps = core_values(view, plain, refit.fit, target, columns)
+                    where = target.task.name, target.level
+
+                    def spread(one: np.ndarray, usable: Sequence[int] = refit.usable) -> np.ndarray:
+                        return _spread_out(one, usable, len(every))
+
+                    square = spread(((value - value.mean(axis=0)) ** 2).sum(axis=0)[None])[0]
+                    squares[where] = squares.get(where, 0.0) + square
+                    linear[where] = linear.get(where, 0.0) + len(value) * spread(weights)
+                    for method, values in maps.items():
+                        own = sums.setdefault((*where, method), {})
+                        for kind, one in values.items():
+                            own[kind] = own.get(kind, 0.0) + len(value) * spread(one)
+            done += 1
+            if progress is not None:
+                progress(done, len(first))
+        whole = PlainColumns.joined(plains)
+        n_rows = sum(len(item.fold.test) for item in folds)
+        for where, square in squares.items():
+            unusable = np.isnan(square)
+            patterns = whole.patterns(np.where(unusable, 0.0, linear[where]))
+            sums[*where, "pattern"] = {kind: np.where(unusable, np.nan, one) for kind, one in patterns.items()}
+            scale = np.sqrt(square / max(n_rows - len(folds), 1))
+            factor = np.where(unusable, np.nan, np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0))
+            for method in METHODS:
+                scaled = {kind: one / n_rows * factor for kind, one in sums[*where, method].items()}
+                found[*where, method] = with_regions(scaled, items)
     return found
-
-
-def _add(
-    sums: NullMaps, key: tuple[str, str, Method], values: Values, usable: Sequence[int], n_labelings: int, n_rows: int
-) -> None:
-    """Add one fold."""
-    own = sums.setdefault(key, {kind: np.zeros((len(one), n_labelings)) for kind, one in values.items()})
-    for kind, one in values.items():
-        own[kind] = own[kind] + _spread_out(one * weight_of(key[2], n_rows), usable, n_labelings)
 
 
 def _spread_out(values: np.ndarray, usable: Sequence[int], n_labelings: int) -> np.ndarray:

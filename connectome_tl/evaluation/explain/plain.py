@@ -22,21 +22,24 @@ class PlainColumns:
 
     Attributes:
         delta: (n_rows, n_columns) distance from the mean of the training rows, in the steps' units (standard
-            deviations over the training rows). train: (n_train, n_columns) the same of the training rows.
-        places: of the columns.
+            deviations over the training rows).
+        places: of the columns, the same for all folds of a study.
     """
 
     items: Items
     delta: np.ndarray
-    train: np.ndarray
     places: Places
 
     @staticmethod
     def of(features: Features, cohort: Cohort, ids: Sequence[str], train: Sequence[str], items: Items) -> PlainColumns:
         rows, places = _columns(features, cohort, ids, items)
         reference, _ = _columns(features, cohort, train, items)
-        mean = reference.mean(axis=0)
-        return PlainColumns(items, rows - mean, reference - mean, places)
+        return PlainColumns(items, rows - reference.mean(axis=0), places)
+
+    @staticmethod
+    def joined(parts: Sequence[PlainColumns]) -> PlainColumns:
+        """The rows of several folds, each after the steps of its own fold."""
+        return PlainColumns(parts[0].items, np.concatenate([part.delta for part in parts]), parts[0].places)
 
     @cached_property
     def _onto(self) -> csr_array:
@@ -50,26 +53,57 @@ class PlainColumns:
         return np.asarray(found)
 
     @cached_property
+    def _columns(self) -> list[np.ndarray]:
+        """Columns of each item (n_items,), -1 for none: the first one of each, the second one, ..."""
+        item, column = self._onto.tocoo().coords
+        order = np.lexsort((column, item))
+        rank = np.arange(item.size) - np.searchsorted(item[order], item[order])
+        found = []
+        for k in range(int(rank.max(initial=0)) + 1):
+            own = np.full(self._onto.shape[0], -1)
+            own[item[order][rank == k]] = column[order][rank == k]
+            found.append(own)
+        return found
+
+    @cached_property
+    def levers(self) -> list[np.ndarray]:
+        """For each of `_columns`: (n_rows, n_items) factors whose sum with attributions over rows is the weight.
+
+        The weights of a prediction that is linear in its columns are found by least squares from the attributions of
+        each item: one column per edge and covariate, several per region.
+        """
+        squares = (self.delta**2).sum(axis=0)
+        each = np.divide(self.delta, squares, out=np.zeros_like(self.delta), where=squares > 0)
+        region = self.places.region
+        for r in np.unique(region[region >= 0]) if len(self._columns) > 1 else ():
+            each[:, region == r] = np.linalg.pinv(self.delta[:, region == r]).T
+        each = np.column_stack([each, np.zeros(len(each))])  # the last column is that of -1
+        return [each[:, own] for own in self._columns]
+
+    def weights(self, sums: Sequence[np.ndarray]) -> np.ndarray:
+        """Linear weights (n_columns, ...) from the sums (n_items, ...) of levers times attributions."""
+        found = np.zeros((self.places.n_columns, *sums[0].shape[1:]))
+        for own, summed in zip(self._columns, sums, strict=True):
+            found[own[own >= 0]] = summed[own >= 0]
+        return found
+
+    @cached_property
     def _forward(self) -> ForwardModel:
-        return ForwardModel.of(np.concatenate([self.train, self.delta]))
+        return ForwardModel.of(self.delta)
 
-    def patterns(self, explained: np.ndarray) -> Values:
-        """Covariance of every column with explained numbers over training rows and these rows, by kind of item.
+    def patterns(self, weights: np.ndarray) -> Values:
+        """Regularised covariance of every column with linear predictions, by kind of item.
 
-        For one number this is, up to its variance, the pattern of Haufe et al. 2014
-        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights. Since a fold has few held-out
-        rows, training rows are included, and the covariance is regularised (`forward`).
+        For one prediction this is, up to its variance, the pattern of Haufe et al. 2014
+        (doi:10.1016/j.neuroimage.2013.10.067): the forward model, not the weights.
 
         Args:
-            explained: (n_train + n_rows, n_outcomes), training rows first.
+            weights: (n_columns, n_outcomes).
         """
-        found = self._forward.patterns(explained)
+        found = self._forward.patterns(weights)
         items, edges = self.items, self.items.n_edges
-        alone = self.places.region >= 0
-        own = np.zeros((items.n_regions, explained.shape[1]))
-        np.add.at(own, self.places.region[alone], np.abs(found[alone]))
         summed = self._onto @ found
-        return by_item(summed[:edges], own, summed[edges + items.n_regions :])
+        return by_item(summed[:edges], found[self.places.region >= 0], summed[edges + items.n_regions :])
 
     def signed(self, attributions: np.ndarray) -> Values:
         """Mean over rows of attributions (n_rows, n_items); positive if larger values of the item raise the number.
@@ -95,7 +129,9 @@ def _columns(features: Features, cohort: Cohort, ids: Sequence[str], items: Item
             region = np.repeat(np.arange(items.n_regions), regional.shape[2])
             places.append(Places.of(region.size, items.modalities.index("regional measures"), region=region))
     if "clinical" in arrays:
-        values.append(arrays["clinical"].rows["values"].astype(float))
-        own = items.covariate_positions(features)
+        every = np.zeros((len(ids), len(items.covariates)))  # a fold may encode fewer of them
+        every[:, items.covariate_positions(features)] = arrays["clinical"].rows["values"]
+        values.append(every)
+        own = np.arange(len(items.covariates))
         places.append(Places.of(own.size, items.modalities.index("clinical"), covariate=own))
     return np.concatenate(values, axis=1), Places.joined(places)

@@ -7,17 +7,17 @@ interrupted command resumes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DivergedError
 from connectome_tl.evaluation.explain.items import Items, Values
 from connectome_tl.evaluation.explain.null import NullMaps
-from connectome_tl.evaluation.explain.targets import Target, targets_of
-from connectome_tl.evaluation.explain.units import UnitMap, maps_of_fit, pooled, standardised
+from connectome_tl.evaluation.explain.targets import Target
+from connectome_tl.evaluation.explain.units import UnitMap, by_repeat, maps_of_folds, pooled, standardised
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.relabelled import relabelled_plan
 from connectome_tl.settings.records.explanations import Method
@@ -29,6 +29,10 @@ from connectome_tl.training.fitted import fitted_model, stored_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.training.timing import cost_of, measure
+
+FEWEST_REFITTED, FEWEST_AT_ALL = 49, 19  # permutations with which a corrected p of .02, of .05 can be seen
+LONGEST = 300.0  # seconds of permuted fits and their maps that are spent without being asked for
 
 
 def refitted_null_maps(
@@ -57,28 +61,27 @@ def refitted_null_maps(
     """
     target = cohorts.target
     first = [item for item in planned if item.repeat == 0]
-    observed = [_maps(stored_model(store, item.plans[0].key), item, target, items, shown) for item in first]
-    labelings = [_pooled([unit for units in observed for unit in units], items)]
+
+    def maps(model_of: Callable[[str], FittedModel]) -> dict[tuple[str, str, Method], Values]:
+        folds = ([(item, model_of(item.plans[0].key)) for item in members] for members in by_repeat(first))
+        return _pooled([unit for fits in folds for unit in maps_of_folds(fits, 0, target, items, shown)], items)
+
+    labelings = [maps(partial(stored_model, store))]
     kept = LayeredStore(scratch, store)
     total = len(first) * len(permutations)
     for done, row in enumerate(permutations):
-        plans = [
-            relabelled_plan(
+        plans = {
+            item.plans[0].key: relabelled_plan(
                 study.of(item.repeat, item.fold_number), cohorts, item.model, item.fold, item.tasks, row, keep=True
             )
             for item in first
-        ]
+        }
         try:
-            results = fit(plans, cohorts.by_name(), store=kept, n_jobs=study.n_jobs)
+            results = fit(list(plans.values()), cohorts.by_name(), store=kept, n_jobs=study.n_jobs)
         except DivergedError:
             labelings.append({})
         else:
-            units = [
-                unit
-                for item, plan in zip(first, plans, strict=True)
-                for unit in _maps(_of(results, plan), item, target, items, shown)
-            ]
-            labelings.append(_pooled(units, items))
+            labelings.append(maps(partial(_refitted, plans, results)))
         if progress is not None:
             progress((done + 1) * len(first), total)
     return {
@@ -90,20 +93,25 @@ def refitted_null_maps(
     }
 
 
+def affordable(planned: Sequence[PlannedFold], cohorts: StudyCohorts, map_seconds: float, n_jobs: int) -> int:
+    """The number of permutations that take at most `LONGEST` by a forecast: 49, 19, or 0 if even 19 take longer.
+
+    Args:
+        planned: folds of the model. map_seconds: time of the maps of one fit.
+    """
+    plans = [item.plans[0] for item in planned if item.repeat == 0]
+    costs = measure(plans[:1], cohorts.by_name(), brief=True)
+    each = len(plans) * map_seconds + sum(cost_of(plan, costs) for plan in plans) / n_jobs
+    return next((n for n in (FEWEST_REFITTED, FEWEST_AT_ALL) if n * each <= LONGEST), 0)
+
+
 def n_refits(planned: Sequence[PlannedFold], n_permutations: int) -> int:
     """Fits of the last stage that the null of a model takes."""
     return n_permutations * sum(item.repeat == 0 for item in planned)
 
 
-def _of(results: dict[str, FitResult], plan: FitPlan) -> FittedModel:
-    return fitted_model(results[plan.key], lambda key: results[key])
-
-
-def _maps(
-    model: FittedModel, item: PlannedFold, cohort: Cohort, items: Items, shown: Callable[[Task], bool]
-) -> list[UnitMap]:
-    wanted = [one for one in targets_of(item.tasks) if shown(one.task)]
-    return list(maps_of_fit(model, item, 0, cohort, items, wanted))
+def _refitted(plans: Mapping[str, FitPlan], results: dict[str, FitResult], key: str) -> FittedModel:
+    return fitted_model(results[plans[key].key], lambda key: results[key])
 
 
 def _pooled(units: Sequence[UnitMap], items: Items) -> dict[tuple[str, str, Method], Values]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
@@ -18,7 +19,7 @@ from connectome_tl.evaluation.explain.forward import LARGEST
 from connectome_tl.evaluation.explain.items import Items, encoded_names
 from connectome_tl.evaluation.explain.models import features_of
 from connectome_tl.evaluation.explain.null import NullMaps, null_maps
-from connectome_tl.evaluation.explain.refitted_null import n_refits, refitted_null_maps
+from connectome_tl.evaluation.explain.refitted_null import FEWEST_REFITTED, affordable, n_refits, refitted_null_maps
 from connectome_tl.evaluation.explain.summary import FullMap, agreements, summaries
 from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
@@ -31,11 +32,11 @@ from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import Progress
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted import MixtureModel, stored_model
 from connectome_tl.training.schemes import StudyCohorts
 
-FEWEST_REFITTED = 49  # permutations with which a corrected p of .02 can be seen
 _NETWORK = re.compile(r"^\d+Networks_[LR]H_([A-Za-z]+)")
 Counted = Callable[[str], AbstractContextManager[Progress]]
 
@@ -60,7 +61,7 @@ def explain_study(
     *,
     models: Sequence[str],
     n_permutations: int,
-    n_refitted: int,
+    n_refitted: int | None,
     configuration: str,
     counted: Counted,
 ) -> Explanation:
@@ -70,7 +71,8 @@ def explain_study(
         scores: of the run; its intervals decide what is withheld.
         scratch: folder for fits under permuted outcomes, reused after an interruption.
         n_permutations: permutations for the null of the core's maps, in closed form; 0 for none.
-        n_refitted: permutations for the null of the other models, each with refits; 0 for none.
+        n_refitted: permutations for the null of the other models, each with refits; 0 for none, None for as many as
+            take a few minutes (`refitted_null.affordable`).
 
     Raises:
         UsageError: the study has no such model.
@@ -94,13 +96,21 @@ def explain_study(
         def shown(task: Task, refused: dict[str, str] = refused) -> bool:
             return task.name not in refused
 
+        start = time.perf_counter()
         with counted(f"maps of the {model} model") as progress:
             units = list(unit_maps(planned, target, store, items, shown, progress))
-        wanted = n_permutations if model == "core" else n_refitted
-        nulls = _nulls(study, cohorts, planned, store, scratch, items, wanted, shown, counted, notes) if wanted else {}
+        each = (time.perf_counter() - start) / sum(len(item.plans) for item in planned)
+        core = [task for task in tasks if shown(task) and is_core(task, planned, store)]
+        rest = [task for task in tasks if shown(task) and task not in core]
+        null = Nulls(study, cohorts, store, scratch, items, counted, notes)
+        nulls = null.of_core(planned_folds(study, cohorts, splits, tasks, "core"), n_permutations, core) if core else {}
+        if rest:
+            n_used = affordable(planned, cohorts, each, study.n_jobs) if n_refitted is None else n_refitted
+            nulls |= null.of_refits(planned, n_used, rest)
+            notes.append(_how_tested(model, planned, n_used))
+        if core and model != "core":
+            notes.append(_same_as_core(model, core))
         found += summaries(units, items, model, nulls)
-        if model != "core":
-            notes.append(_how_tested(model, planned, n_refitted))
     if items is not None and items.n_edges > LARGEST:
         notes.append(
             f"Patterns: with more than {LARGEST:,} edges, only correlations along principal components are used."
@@ -123,29 +133,68 @@ def explain_study(
     return Explanation(record, tuple(found), items or Items((), (), ()))
 
 
-def _nulls(
-    study: StudySettings,
-    cohorts: StudyCohorts,
-    planned: Sequence[PlannedFold],
-    store: FitStore,
-    scratch: Path,
-    items: Items,
-    n_permutations: int,
-    shown: Callable[[Task], bool],
-    counted: Counted,
-    notes: list[str],
-) -> NullMaps:
-    target = cohorts.target
-    try:
-        moves = exchangeable_permutations(target.ids, n_permutations, study.seed, *families_and_sites(target))
-    except DataError as error:
-        notes.append(f"No null: {error}")
-        return {}
-    model = planned[0].model
-    with counted(f"maps of the {model} model under permuted outcomes") as progress:
-        if model == "core":
-            return null_maps(planned, cohorts, store, items, moves, shown, progress)
-        return refitted_null_maps(study, cohorts, planned, store, scratch, items, moves, shown, progress)
+@dataclass(frozen=True, eq=False)
+class Nulls:
+    """Maps under permuted outcomes; a note says where there are none."""
+
+    study: StudySettings
+    cohorts: StudyCohorts
+    store: FitStore
+    scratch: Path
+    items: Items
+    counted: Counted
+    notes: list[str]
+
+    def of_core(self, planned: Sequence[PlannedFold], n_permutations: int, tasks: Sequence[Task]) -> NullMaps:
+        """In closed form."""
+        moves = self._permutations(n_permutations)
+        if moves is None:
+            return {}
+        with self.counted("maps of the core model under permuted outcomes") as progress:
+            return null_maps(planned, self.cohorts, self.store, self.items, moves, tasks.__contains__, progress)
+
+    def of_refits(self, planned: Sequence[PlannedFold], n_permutations: int, tasks: Sequence[Task]) -> NullMaps:
+        """Refitted for each permutation."""
+        moves = self._permutations(n_permutations)
+        if moves is None:
+            return {}
+        with self.counted(f"maps of the {planned[0].model} model under permuted outcomes") as progress:
+            return refitted_null_maps(
+                self.study,
+                self.cohorts,
+                planned,
+                self.store,
+                self.scratch,
+                self.items,
+                moves,
+                tasks.__contains__,
+                progress,
+            )
+
+    def _permutations(self, n_permutations: int) -> np.ndarray | None:
+        target, seed = self.cohorts.target, self.study.seed
+        if not n_permutations:
+            return None
+        try:
+            return exchangeable_permutations(target.ids, n_permutations, seed, *families_and_sites(target))
+        except DataError as error:
+            self.notes.append(f"No null: {error}")
+            return None
+
+
+def is_core(task: Task, planned: Sequence[PlannedFold], store: FitStore) -> bool:
+    """Whether a model is the core for this outcome: the core itself, or a mixture in which the network has no weight
+    in any fold of the first repeat, whose fits are compared with those of permuted outcomes.
+    """
+    fits = (stored_model(store, item.plans[0].key) for item in planned if item.repeat == 0 and task in item.tasks)
+    return all(
+        isinstance(fit, CoreModel) or (isinstance(fit, MixtureModel) and fit.weights[task.name] == 0) for fit in fits
+    )
+
+
+def _same_as_core(model: str, tasks: Sequence[Task]) -> str:
+    names = ", ".join(task.name for task in tasks)
+    return f"p values of the {model} model for {names} are those of the core: the network has no weight in these folds."
 
 
 def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> str:

@@ -27,8 +27,8 @@ _UNITS: dict[Method, str] = {
 }
 _NOTES: dict[Method, str] = {
     "pattern": "Positive: the item is larger where the prediction is higher. A pattern shows what is associated "
-    "with the prediction, whether or not the model uses it. It is taken over the training and the held-out subjects of "
-    "each fold, since the held-out ones alone are too few for a covariance.",
+    "with the prediction, whether or not the model uses it. It is the covariance of the held-out subjects of all folds "
+    "times the weights of each fit.",
     "integrated gradients": "What the model uses. Values of regions are half the sum of the magnitudes of their "
     "edges, plus that of their own measures.",
     "occlusion": "All edges of a region are occluded with it. `drop` is the decrease of the metric over all folds.",

@@ -1,8 +1,13 @@
-"""Maps of single fits (fold, repeat, seed), each on rows that the fit has not seen."""
+"""Maps of single fits (fold, repeat, seed), each on rows that the fit has not seen.
+
+A pattern is a covariance times linear weights. The weights are those of the attributions of held-out rows. The
+covariance, which uses no outcomes, is that of the held-out rows of all folds of a repeat, since those of one fold are
+too few.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -31,8 +36,7 @@ class UnitMap:
     """One map of one fit.
 
     Attributes:
-        n_rows: held-out rows. over: rows that the values are taken over: the held-out ones, and the training rows
-            too for a pattern. weight: what it counts for in a mean, see `weight_of`.
+        n_rows: held-out rows, the weight of the fold in a mean.
         square: squared deviations of the explained number from its mean over these rows.
         values: by kind of item, in the unit of the explained number.
         parts: of the outcome's metric, whole and for each occluded set (`statistic_parts`), for occlusion.
@@ -45,15 +49,10 @@ class UnitMap:
     fold: int
     seed: int
     n_rows: int
-    over: int
     square: float
     values: Values
     parts: np.ndarray | None = None
     gap: float = 0.0
-
-    @property
-    def weight(self) -> float:
-        return weight_of(self.method, self.over)
 
 
 def planned_folds(
@@ -81,60 +80,73 @@ def unit_maps(
         LeakageError: a fit has seen a row that it is explained on.
     """
     total, done = sum(len(item.plans) for item in planned), 0
-    for item in planned:
-        wanted = [target for target in targets_of(item.tasks) if shown(target.task)]
-        for seed, plan in enumerate(item.plans):
-            if wanted:
-                model = stored_model(store, plan.key)
-                item.fold.admit(f"explanation of {item.model}", features_of(model).ids)
-                yield from maps_of_fit(model, item, seed, cohort, items, wanted)
+
+    def loaded(folds: Sequence[PlannedFold], seed: int) -> Iterator[tuple[PlannedFold, FittedModel]]:
+        nonlocal done
+        for item in folds:
+            model = stored_model(store, item.plans[seed].key)
+            item.fold.admit(f"explanation of {item.model}", features_of(model).ids)
+            yield item, model
             done += 1
             if progress is not None:
                 progress(done, total)
 
+    for folds in by_repeat(planned):
+        if any(shown(task) for task in folds[0].tasks):
+            for seed in range(len(folds[0].plans)):
+                yield from maps_of_folds(loaded(folds, seed), seed, cohort, items, shown)
+        else:
+            done += sum(len(item.plans) for item in folds)
 
-def maps_of_fit(
-    model: FittedModel, item: PlannedFold, seed: int, cohort: Cohort, items: Items, wanted: Sequence[Target]
+
+def by_repeat(planned: Sequence[PlannedFold]) -> list[list[PlannedFold]]:
+    """The folds of each repeat and of each group of outcomes that are fitted together."""
+    found: dict[tuple[int, tuple[str, ...]], list[PlannedFold]] = {}
+    for item in planned:
+        found.setdefault((item.repeat, tuple(task.name for task in item.tasks)), []).append(item)
+    return list(found.values())
+
+
+def maps_of_folds(
+    fits: Iterable[tuple[PlannedFold, FittedModel]],
+    seed: int,
+    cohort: Cohort,
+    items: Items,
+    shown: Callable[[Task], bool],
 ) -> Iterator[UnitMap]:
-    """All maps of one fit of a fold, by outcome and method."""
-    ids, train = item.fold.test, item.fold.train
-    looked, seen = explained(model, cohort, ids, items), explained(model, cohort, train, items)
-    plain = PlainColumns.of(features_of(model), cohort, ids, train, items)
-    for target in wanted:
-        value = looked.value(target)
-        whole = np.concatenate([seen.value(target), value])
-        patterns = {kind: one[:, 0] for kind, one in plain.patterns(whole[:, None]).items()}
-        lost = looked.occlusions(target)
-        made: dict[Method, Values] = {
-            "pattern": patterns,
-            "integrated gradients": plain.signed(looked.attributions(target)),
-            "occlusion": split_sets(np.abs(lost).mean(axis=1), items),
-        }
-        for method, values in made.items():
-            over = whole[-rows_of(method, item.fold) :]
-            yield UnitMap(
+    """All maps of the fits of one repeat and seed, by fold, outcome and method."""
+    columns: list[PlainColumns] = []
+    held: dict[Target, list[tuple[UnitMap, np.ndarray]]] = {}  # units of the folds, and linear weights
+    for item, model in fits:
+        ids = item.fold.test
+        looked = explained(model, cohort, ids, items)
+        plain = PlainColumns.of(features_of(model), cohort, ids, item.fold.train, items)
+        columns.append(plain)
+        for target in (one for one in targets_of(item.tasks) if shown(one.task)):
+            value = looked.value(target)
+            lost = looked.occlusions(target)
+            occluded = UnitMap(
                 target,
-                method,
+                "occlusion",
                 item.repeat,
                 item.fold_number,
                 seed,
                 len(ids),
-                len(over),
-                float(((over - over.mean()) ** 2).sum()),
-                values,
-                _metric_parts(value, lost, target, cohort, item.fold) if method == "occlusion" else None,
-                looked.gap(target) if method == "integrated gradients" else 0.0,
+                float(((value - value.mean()) ** 2).sum()),
+                split_sets(np.abs(lost).mean(axis=1), items),
+                _metric_parts(value, lost, target, cohort, item.fold),
             )
-
-
-def rows_of(method: Method, fold: Fold) -> int:
-    """Number of rows of a map: the held-out rows and, for a pattern, also the training rows."""
-    return len(fold.test) + (len(fold.train) if method == "pattern" else 0)
-
-
-def weight_of(method: Method, n_rows: int) -> float:
-    """Weight of a fold in a mean over folds; a covariance has one degree of freedom less."""
-    return n_rows - 1.0 if method == "pattern" else float(n_rows)
+            unit = replace(occluded, parts=None)
+            attributed = looked.attributions(target)
+            weights = plain.weights([(one * attributed).sum(axis=0) for one in plain.levers])
+            yield occluded
+            yield replace(unit, method="integrated gradients", values=plain.signed(attributed), gap=looked.gap(target))
+            held.setdefault(target, []).append((unit, weights))
+    whole = PlainColumns.joined(columns)
+    for of_target in held.values():
+        values = whole.patterns(np.stack([weights for _, weights in of_target], axis=1))
+        for f, (unit, _) in enumerate(of_target):
+            yield replace(unit, method="pattern", values={kind: one[:, f] for kind, one in values.items()})
 
 
 def _metric_parts(value: np.ndarray, lost: np.ndarray, target: Target, cohort: Cohort, fold: Fold) -> np.ndarray | None:
@@ -152,7 +164,7 @@ def _metric_parts(value: np.ndarray, lost: np.ndarray, target: Target, cohort: C
 def standardised(units: Sequence[UnitMap]) -> list[UnitMap]:
     """Maps of one method and target in standard deviations of the explained number.
 
-    The standard deviation is computed within the folds of the same repeat and seed, over the rows of the map.
+    The standard deviation is computed within the folds of the same repeat and seed, over the held-out rows.
     Folds with one row have no standard deviation and no map.
     """
     squares: dict[tuple[int, int], float] = {}
@@ -160,7 +172,7 @@ def standardised(units: Sequence[UnitMap]) -> list[UnitMap]:
     for unit in units:
         key = unit.repeat, unit.seed
         squares[key] = squares.get(key, 0.0) + unit.square
-        freedom[key] = freedom.get(key, 0) + unit.over - 1
+        freedom[key] = freedom.get(key, 0) + unit.n_rows - 1
     found = []
     for unit in units:
         key = unit.repeat, unit.seed
@@ -184,7 +196,7 @@ def drops(units: Sequence[UnitMap], items: Items) -> Values:
 
 def pooled(units: Sequence[UnitMap], items: Items) -> Values:
     """The weighted mean of maps, regions summed from the mean edges."""
-    weights = np.array([unit.weight for unit in units])
+    weights = np.array([float(unit.n_rows) for unit in units])
     weights = weights / weights.sum() if weights.sum() > 0 else np.full(len(units), 1.0 / len(units))
     mean = {
         kind: np.tensordot(weights, np.stack([unit.values[kind] for unit in units]), axes=1) for kind in units[0].values

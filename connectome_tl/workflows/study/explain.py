@@ -40,7 +40,7 @@ def explain_run(
     *,
     models: Sequence[str] = MODELS,
     n_permutations: int = 199,
-    n_refitted: int = 0,
+    n_refitted: int | None = None,
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> ExplanationRecord:
@@ -51,7 +51,8 @@ def explain_run(
     Args:
         models: names of models of the run (full, core, network or a control).
         n_permutations: permutations for the null of the core's maps, in closed form; 0 for none.
-        n_refitted: permutations for the null of the other models, whose last stage is refitted; 0 for none.
+        n_refitted: permutations for the null of the other models, whose last stage is refitted; 0 for none, by default
+            as many as take a few minutes: 49, 19 or none.
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
     Raises:
@@ -134,9 +135,7 @@ def _table(
         units={"x, y, z": "mm (RAS+)"} if kind in ("edge", "region") else None,
         Unit=record.unit,
         Columns=COLUMNS,
-        Rows="training and held-out rows of every fold"
-        if record.method == "pattern"
-        else "held-out rows of every fold",
+        Rows="held-out rows of every fold",
         Space=whole.space,
     )
     return MapFile(name=name, n_rows=len(rows), n_bytes=path.stat().st_size)

@@ -85,14 +85,15 @@ class StudyRun:
         models: Sequence[str] = ("core", "full"),
         *,
         n_permutations: int = 199,
-        n_refitted: int = 0,
+        n_refitted: int | None = None,
         base: str | Path | None = None,
     ) -> ExplanationRecord:
         """Compute maps of models of the run, like `connectome-tl explain`, and write them to its folder.
 
         Args:
             n_permutations: permutations for the null of the core's maps; 0 for none.
-            n_refitted: permutations for the null of the other models, which are refitted; 0 for none.
+            n_refitted: permutations for the null of the other models, which are refitted; 0 for none, by default 49, 19
+                or none, as many as take a few minutes.
             base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
         Raises:

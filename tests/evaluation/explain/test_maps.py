@@ -15,15 +15,17 @@ from small_study import small_cohorts, small_settings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.errors import DivergedError, MissingInputError
 from connectome_tl.evaluation.explain import refitted_null
+from connectome_tl.evaluation.explain.core_view import CoreView
+from connectome_tl.evaluation.explain.forward import ForwardModel
 from connectome_tl.evaluation.explain.items import Items, Places, with_regions
-from connectome_tl.evaluation.explain.models import features_of
-from connectome_tl.evaluation.explain.null import beyond_largest, null_maps
+from connectome_tl.evaluation.explain.models import explained, features_of
+from connectome_tl.evaluation.explain.null import beyond_largest, core_values, null_maps
 from connectome_tl.evaluation.explain.plain import PlainColumns
 from connectome_tl.evaluation.explain.refitted_null import n_refits, refitted_null_maps
 from connectome_tl.evaluation.explain.stability import overlap, rank_correlation, stabilities, top_of
 from connectome_tl.evaluation.explain.study import items_of, not_above_chance
 from connectome_tl.evaluation.explain.summary import summaries
-from connectome_tl.evaluation.explain.targets import Target
+from connectome_tl.evaluation.explain.targets import Target, targets_of
 from connectome_tl.evaluation.explain.units import UnitMap, planned_folds, pooled, standardised, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
@@ -31,6 +33,8 @@ from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.closed_form.fitted import RadialPart
+from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import stored_model
 
@@ -91,6 +95,63 @@ def test_the_maps_of_the_observed_labeling_are_those_of_the_stored_fits(
         for kind, values in by_kind.items():
             np.testing.assert_allclose(values[:, 0], stored[kind], rtol=1e-6, atol=1e-9)
             assert values.shape[1] == 4
+
+
+def test_a_pattern_is_the_covariance_of_held_out_rows_times_the_weights_of_each_fold(
+    core: tuple[tuple[PlannedFold, ...], FitStore],
+) -> None:
+    """Written out: every subject once, after the steps of the fit that has not seen it; weights by least squares."""
+    planned, store = core
+    first = [item for item in planned if item.repeat == 0]
+    items = items_of_core(core)
+    assert sorted(i for item in first for i in item.fold.test) == sorted(TARGET.ids)
+    units = [
+        u
+        for u in unit_maps(first, TARGET, store, items, every)
+        if u.method == "pattern" and u.target.task.name == "motor_score"
+    ]
+    rows, weights = [], []
+    for item in first:
+        model = stored_model(store, item.plans[0].key)
+        plain = PlainColumns.of(features_of(model), TARGET, item.fold.test, item.fold.train, items)
+        attributed = explained(model, TARGET, item.fold.test, items).attributions(units[0].target)
+        owners = [*range(items.n_edges), *plain.places.region[plain.places.region >= 0] + items.n_edges]
+        owners += [items.n_edges + items.n_regions + i for i in range(len(items.covariates))]
+        found = np.zeros(len(owners))
+        for owner in set(owners):
+            mine = [i for i, one in enumerate(owners) if one == owner]
+            found[mine] = np.linalg.lstsq(plain.delta[:, mine], attributed[:, owner], rcond=None)[0]
+        rows.append(plain.delta)
+        weights.append(found)
+    whole = ForwardModel.of(np.concatenate(rows)).patterns(np.stack(weights, axis=1))
+    for unit_, own in zip(units, whole.T, strict=True):
+        np.testing.assert_allclose(unit_.values["edge"], own[: items.n_edges], rtol=1e-9, atol=1e-12)
+        np.testing.assert_allclose(unit_.values["covariate"], own[-len(items.covariates) :], rtol=1e-9, atol=1e-12)
+
+
+def test_maps_of_a_radial_kernel_for_many_labelings_are_those_of_captum(
+    core: tuple[tuple[PlannedFold, ...], FitStore],
+) -> None:
+    planned, store = core
+    item, items = planned[0], items_of_core(core)
+    model = stored_model(store, item.plans[0].key)
+    assert isinstance(model, CoreModel)
+    view = CoreView.of(model, TARGET, item.fold.test, items)
+    plain = PlainColumns.of(model.features, TARGET, item.fold.test, item.fold.train, items)
+    rng = np.random.default_rng(5)
+    radial = {
+        part.name: RadialPart(part.rows[:4].astype(np.float32), rng.normal(size=(4, 2)), 1.0 / part.rows.shape[1])
+        for part in view.parts
+    }
+    model = replace(model, fit=replace(model.fit, radial=radial))
+    looked = explained(model, TARGET, item.fold.test, items)
+    for target in targets_of(item.tasks):
+        _, weights, maps = core_values(view, plain, model.fit, target, np.array([target.column]))
+        attributed = looked.attributions(target)
+        for kind, values in plain.signed(attributed).items():
+            np.testing.assert_allclose(maps["integrated gradients"][kind][:, 0], values, rtol=1e-7, atol=1e-8)
+        wanted = plain.weights([(one * attributed).sum(axis=0) for one in plain.levers])
+        np.testing.assert_allclose(weights[:, 0], wanted, rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("model", ["network", "full"])
@@ -216,12 +277,12 @@ def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> No
     weights = np.linalg.lstsq(x, outcome[:, 0], rcond=None)[0]
     items = Items(tuple("abcde"), ("m",), ())
     assert items.n_edges == n_signal + n_noise
-    plain = PlainColumns(items, x[3000:], x[:3000], Places.of(10, 0, edge=np.arange(10)))
-    pattern = np.abs(plain.patterns((x @ weights)[:, None])["edge"][:, 0])
+    plain = PlainColumns(items, x, Places.of(10, 0, edge=np.arange(10)))
+    pattern = np.abs(plain.patterns(weights[:, None])["edge"][:, 0])
     assert np.abs(weights[n_signal:]).min() > 0.5 * np.abs(weights[:n_signal]).max()
     assert pattern[:n_signal].min() > 5 * pattern[n_signal:].max()
     # For one output, Haufe's covariance formula up to the variance of the prediction; many rows need no regularisation.
-    found = plain.patterns((x @ weights)[:, None])["edge"][:, 0]
+    found = plain.patterns(weights[:, None])["edge"][:, 0]
     np.testing.assert_allclose(found, np.cov(x.T) @ weights, atol=0.03 * np.abs(found).max())
 
 
@@ -257,7 +318,7 @@ BARE = Items((), (), ())
 
 
 def unit(values: np.ndarray, *, repeat: int = 0, fold: int = 0, seed: int = 0) -> UnitMap:
-    return UnitMap(Target(TASK, "", 0, 0), "pattern", repeat, fold, seed, 10, 10, 9.0, {"region": values})
+    return UnitMap(Target(TASK, "", 0, 0), "pattern", repeat, fold, seed, 10, 9.0, {"region": values})
 
 
 def test_stability_is_that_of_pairs_of_folds_of_one_repeat() -> None:

@@ -16,7 +16,7 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.explain.core_view import CoreView
 from connectome_tl.evaluation.explain.models import ExplainedCore, ExplainedMixture, explained, features_of
 from connectome_tl.evaluation.explain.network_view import NetworkView
-from connectome_tl.evaluation.explain.radial import radial_gradients, radial_occluded
+from connectome_tl.evaluation.explain.radial import RadialPath, radial_gradients, radial_occluded
 from connectome_tl.evaluation.explain.study import items_of
 from connectome_tl.evaluation.explain.targets import explained_of_predictions, targets_of
 from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder
@@ -147,6 +147,10 @@ def test_radial_parts_under_integrated_gradients_and_occlusion_are_those_of_the_
     for column in range(2):
         attributed = radial_gradients(part, rows, mean, column)
         np.testing.assert_allclose(attributed.sum(axis=1), value[:, column] - start[0, column], atol=1e-10)
+    path, signs = RadialPath.of(part, rows, mean), np.sign(rng.normal(size=rows.shape))
+    captum = np.stack([radial_gradients(part, rows, mean, column) for column in range(2)], axis=2)
+    np.testing.assert_allclose(path.summed_gradients(signs, np.arange(2)), (signs[:, :, None] * captum).sum(axis=0))
+    np.testing.assert_allclose(path.gradients_of_row(3, np.arange(2)), captum[3])
     sets = [np.array([0, 3]), np.array([], dtype=int), np.arange(6)]
     whole, occluded = radial_occluded(part, rows, mean, sets)
     np.testing.assert_allclose(whole, value)
