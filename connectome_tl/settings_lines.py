@@ -13,9 +13,11 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 import yaml
 
 from connectome_tl.errors import ConnectomeTLError, Problem, with_problems
+from connectome_tl.files import read_bytes, regular_file
 
 P = ParamSpec("P")
 R = TypeVar("R")
+_MAX_BYTES = 1_000_000
 _QUOTED = re.compile(r"'([^']+)'")
 _KEY = re.compile(r"\b[a-z_]+(?:\.[a-z_]+)+\b")
 _TITLES = ("name", "title")  # what a cohort or study is called occurs in messages on anything
@@ -53,8 +55,9 @@ def with_lines(error: ConnectomeTLError, file: Path) -> ConnectomeTLError:
     if all(one.line is not None or one.named_in or one.subject for one in error.problems):
         return error
     try:
-        values = tuple(_values(yaml.compose(file.read_text(encoding="utf-8-sig"), Loader=yaml.SafeLoader), ""))
-    except (OSError, ValueError, yaml.YAMLError, RecursionError):
+        text = read_bytes(regular_file(file), limit=_MAX_BYTES).decode("utf-8-sig")
+        values = tuple(_values(yaml.compose(text, Loader=yaml.SafeLoader), ""))
+    except (ConnectomeTLError, OSError, ValueError, yaml.YAMLError, RecursionError):
         return error
     problems = tuple(_with_line(one, values, file) for one in error.problems)
     return error if problems == error.problems else with_problems(error, problems)

@@ -321,12 +321,13 @@ def _check_codes(cells: Sequence[str], name: str, file: str | Path, findings: Fi
     said = sex or (bool(words) and words <= set(_ANSWERS))
     if said and codes and (len(known) > len(codes) or len(codes) > 2):
         example = ", ".join(f"{code}: ..." for code in codes)
+        names = "M and F or male and female" if sex else "yes and no"
         findings.problems.append(
             Problem(
                 f"column {name!r} has codes without an explanation",
                 file=file,
                 got=", ".join(sorted(known.values())),
-                remedy=f"Name them: levels: {{{example}}}, with {'male and female' if sex else 'yes and no'}; "
+                remedy=f"Name them: levels: {{{example}}}, with {names}; "
                 "a code for a missing value belongs to missing: [...].",
             )
         )
