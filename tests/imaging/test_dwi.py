@@ -160,6 +160,30 @@ def test_a_little_below_zero_is_said_and_voxels_without_numbers_are_left_out(tmp
     assert [("not numbers" in w, "negative" in w) for w in dwi.warnings] == [(True, False), (False, True)]
 
 
+def test_a_volume_without_numbers_is_empty_and_a_slice_without_them_names_its_volume(tmp_path: Path) -> None:
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    data = np.random.default_rng(0).random((4, 4, 4, 9)).astype(np.float32)
+    data[..., 4] = np.nan
+    data[:, :, 1, 6] = np.nan
+    data[0] = np.nan  # background of all volumes
+    write_volume(image, data, np.diag([-2.0, 2, 2, 1]))
+    dwi = read_dwi(image, bval, bvec)
+    assert not dwi.data[..., 4].any()
+    assert dwi.mask.sum() == 3 * 4 * 3
+    write_volume(image, np.where(np.arange(4)[:, None, None, None] == 0, 0, data), np.diag([-2.0, 2, 2, 1]))
+    (warning,) = read_dwi(image, bval, bvec).warnings
+    assert warning == "12 voxels contain values that are not numbers (volume 7) and are excluded"
+
+
+def test_b_values_may_be_wrapped_and_rounded_below_0(tmp_path: Path) -> None:
+    image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
+    bval.write_text("-1e-6 1000 1000 1000 1000\n1000 1000 1000\n1000\n")
+    assert read_dwi(image, bval, bvec).bvals.tolist() == [0.0] + 8 * [1000.0]
+    bval.write_text("-1 1000 1000 1000 1000 1000 1000 1000 1000\n")
+    with pytest.raises(DataError, match="-1 among 9"):
+        read_dwi(image, bval, bvec)
+
+
 def test_a_mask_on_another_grid_and_an_empty_one_are_refused(tmp_path: Path) -> None:
     image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
     mask = write_volume(tmp_path / "m.nii.gz", np.ones((5, 4, 4), dtype=np.uint8), np.diag([-2.0, 2, 2, 1]))

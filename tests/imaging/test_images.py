@@ -211,6 +211,32 @@ def test_an_sform_of_zeros_beside_a_whole_qform_is_no_sform(tmp_path: Path) -> N
         read_volume(path)
 
 
+def test_a_first_pixdim_of_0_means_1_and_an_invalid_qform_beside_an_sform_is_ignored(tmp_path: Path) -> None:
+    path = two_forms(tmp_path / "l.nii", AFFINE, AFFINE, (1, 1))
+    turned = AFFINE * np.array([[-1], [1], [1], [1]])
+    right_handed = two_forms(tmp_path / "r.nii", turned, turned, (1, 1)).read_bytes()
+    changes = {"qfac": (76, "<f", 0.0), "quaternion": (256, "<3f", 2.0, 2.0, 2.0), "sizes": (80, "<f", np.nan)}
+    raw = path.read_bytes()
+    for name, (offset, code, *values) in changes.items():
+        changed = bytearray(right_handed if name == "qfac" else raw)
+        struct.pack_into(code, changed, offset, *values)
+        path.write_bytes(changed)
+        assert read_volume(path).affine[1, 1] == 2.0, name
+    struct.pack_into("<h", changed, 254, 0)  # no sform
+    struct.pack_into("<3f", changed, 256, 2.0, 2.0, 2.0)
+    path.write_bytes(changed)
+    with pytest.raises(DataError):
+        read_volume(path)
+
+
+def test_labels_that_single_precision_cannot_tell_apart_are_refused(tmp_path: Path) -> None:
+    labels = np.array([0, 1, 2, 3, 4, 5, 6, 7]).reshape(2, 2, 2) * 2**22
+    assert read_labels(write_volume(tmp_path / "l.nii", labels[:1].astype(np.float32), AFFINE)).data.max() == 3 * 2**22
+    with pytest.raises(DataError, match="Save the original labels as integers"):
+        read_labels(write_volume(tmp_path / "l.nii", labels.astype(np.float32), AFFINE))
+    assert read_labels(write_volume(tmp_path / "l.nii", labels.astype(np.int32), AFFINE)).data.max() == 7 * 2**22
+
+
 def scaled(path: Path, stored: np.ndarray, slope: float, inter: float = 0.0) -> Path:
     image = nib.Nifti1Image(stored, AFFINE)
     image.header.set_slope_inter(slope, inter)

@@ -135,6 +135,19 @@ def test_volumes_that_hold_nothing_are_named_and_left_out(clean: Dwi) -> None:
         usable_volumes(changed(clean, lambda data: data.__imul__(0)))
 
 
+@pytest.mark.parametrize("shift", [-5, 3])
+def test_shifts_of_several_volumes_are_named_by_their_number(shift: int, clean: Dwi) -> None:
+    single = only(clean, np.flatnonzero(np.isin(clean.bvals, (0, 1000))))
+    interleaved = only(clean, np.r_[0, 6:20, 1, 20:40, 2, 40:60, 3, 60:N])
+    for dwi in (clean, single, interleaved):
+        with pytest.raises(DataError, match=f"table is shifted by {abs(shift)} volumes"):
+            usable_volumes(rolled(dwi, shift))
+    directions = clean.directions.copy()
+    directions[~clean.is_b0] = np.roll(directions[~clean.is_b0], shift, axis=0)
+    with pytest.raises(DataError, match=f"b-vectors are shifted by {abs(shift)} volumes"):
+        usable_volumes(replace(clean, directions=directions))
+
+
 @pytest.mark.parametrize("shift", [-2, -1, 1])
 def test_a_table_shifted_against_the_images_is_refused(shift: int, clean: Dwi) -> None:
     single = only(clean, np.flatnonzero(np.isin(clean.bvals, (0, 1000))))

@@ -288,7 +288,10 @@ def test_a_trk_cut_between_streamlines_is_refused_and_a_count_of_zero_means_unkn
     (tmp_path / "cut.trk").write_bytes(whole[:kept])
     with pytest.raises(DataError, match="expected 40; got 25"):
         read_streamlines(tmp_path / "cut.trk")
-    assert read_streamlines(changed_trk(path, "nb_streamlines", 0)).n_streamlines == 40
+    assert read_streamlines(path).notes == ()
+    uncounted = read_streamlines(changed_trk(path, "nb_streamlines", 0))
+    assert uncounted.n_streamlines == 40
+    assert "states no number of streamlines" in uncounted.notes[0]
 
 
 @pytest.mark.parametrize("order", ["LPS", "RAS", "PSR"])

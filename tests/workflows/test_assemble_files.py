@@ -59,6 +59,12 @@ def test_rows_are_the_tables_and_what_is_absent_is_not_zero(files: Path) -> None
     assert rows["present"].tolist() == [1, 1, 1, 0]
 
 
+def test_a_tractogram_without_streamlines_is_named(files: Path) -> None:
+    write_tck(files / "none.tck", [])
+    with pytest.raises(DataError, match=r"none\.tck: the tractogram contains no streamline"):
+        assemble_files(files / "none.tck", files / "parc.nii.gz", files / "c.tsv")
+
+
 @pytest.mark.parametrize("numbers", [(3, 1, 2), (7, 3, 2035)])
 def test_the_written_table_of_regions_gives_the_same_matrix(files: Path, numbers: tuple[int, ...]) -> None:
     parcels = read_labels(files / "parc.nii.gz")

@@ -74,3 +74,10 @@ def test_cells_that_differ_between_rows_of_a_subject_are_missing(root: Path) -> 
     table = said_of_subjects(take_inventory(root, diffusion=False), "x").set_index("subject")
     assert table.loc["sub-x01"].tolist() == ["F", None]
     assert table.loc["sub-x02"].tolist() == ["M", "A"]
+
+
+def test_own_columns_of_the_names_that_are_written_are_kept(root: Path) -> None:
+    lay(root, "participants.tsv", "participant_id\tsession\tsubject\nsub-01\tfirst\tA\nsub-02\tsecond\tB\n")
+    table = said_of_subjects(take_inventory(root, diffusion=False), "")
+    assert table["session_given"].tolist() == ["first", "second"]
+    assert table["subject_given"].tolist() == ["A", "B"]

@@ -12,7 +12,7 @@ from connectome_tl.imaging.preprocess.motion import Motion
 from connectome_tl.imaging.quality.noise import neighbour_correlation, noise_measures
 from connectome_tl.imaging.quality.signal_check import SignalCheck, check_signal
 from connectome_tl.imaging.quality.volumes import Slices, check_slices, copied_volumes, empty_volumes
-from connectome_tl.imaging.read.dwi import Dwi
+from connectome_tl.imaging.read.dwi import Dwi, numbered
 from connectome_tl.plurals import counted
 
 POSES = ("trans_x", "trans_y", "trans_z", "rot_x", "rot_y", "rot_z")  # as fMRIPrep and QSIPrep call them
@@ -75,7 +75,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
         raise DataError(
             "weighted volumes are copies of each other",
             expected="six that differ",
-            got=f"{_numbered(copied)} equal to earlier ones",
+            got=f"{numbered(copied)} equal to earlier ones",
             subject=dwi.subject,
             file=dwi.file,
             remedy="Convert the data again.",
@@ -83,18 +83,12 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
     check = check_signal(dwi, empty)
     if copied.any():
         said = f"{counted(int(copied.sum()), 'volume is a copy', 'volumes are copies')} of earlier ones"
-        check = replace(check, warnings=(f"{said}: {_numbered(copied)}", *check.warnings))
+        check = replace(check, warnings=(f"{said}: {numbered(copied)}", *check.warnings))
     if check.problem is not None and refuse:
         raise DataError("the gradient table must be wrong", problems=[check.problem])
     if not empty.any():
         return dwi, empty, check
     return dwi.part(left), empty, check
-
-
-def _numbered(volumes: np.ndarray, longest: int = 10) -> str:
-    """The first of some volumes, counted from 1, and the number of the others."""
-    rest = int(volumes.sum()) - longest
-    return ", ".join(str(v + 1) for v in np.flatnonzero(volumes)[:longest]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def scan_quality(dwi: Dwi, empty: np.ndarray, check: SignalCheck, motion: Motion | None) -> ScanQuality:
@@ -147,5 +141,5 @@ def _numbers(
 def _said(slices: Slices, empty: np.ndarray, check: SignalCheck) -> tuple[str, ...]:
     said = [] if check.problem is None else [f"the gradient table must be wrong: {check.problem.what}"]
     if empty.any():
-        said.append(f"{counted(int(empty.sum()), 'volume is', 'volumes are')} empty and left out: {_numbered(empty)}")
+        said.append(f"{counted(int(empty.sum()), 'volume is', 'volumes are')} empty and left out: {numbered(empty)}")
     return (*said, *slices.warnings(original=np.flatnonzero(~empty)), *check.warnings)

@@ -21,7 +21,9 @@ _TABLE_WRONG = 0.10  # the present table by this much, root mean square of the l
 _GROUP_GAP = 0.35  # between groups of volumes of one b-value, in log signal
 _IN_GROUP = 0.15  # standard deviation within such a group at most
 _GROUP_SIZE = 3
-_SHIFTS = (-2, -1, 1, 2)
+_SHIFTS = tuple(k for k in range(-10, 11) if k)
+_NEAR = (-2, -1, 1, 2)  # shifts of the directions that are noted if they are not certain
+_UNIQUE = 1.5  # times as much is left over by every other shift where one is named
 _OTHER_B = 100.0  # s/mm2 between b-values that differ
 _TENSOR_B = 1600.0  # up to here, or in the lowest shell, tensors are fitted to the directions
 _N_VOXELS = 2000
@@ -109,18 +111,20 @@ def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None
 
     Only volumes that have another b-value in a shifted table can tell, so that a long scan hides nothing.
     """
-    others = [np.abs(np.roll(dwi.bvals, shift) - dwi.bvals)[used] > _OTHER_B for shift in _SHIFTS]
+    shifts = [k for k in _SHIFTS if 2 * abs(k) < len(logs)]
+    others = [np.abs(np.roll(dwi.bvals, shift) - dwi.bvals)[used] > _OTHER_B for shift in shifts]
     telling = np.logical_or.reduce(others)
     if not telling.any():
         return None
-    found = {k: _left(logs, dwi, used, k, telling) for k in (0, *_SHIFTS)}
+    found = {k: _left(logs, dwi, used, k, telling) for k in (0, *shifts)}
     best = min(found, key=lambda k: (found[k], abs(k)))
     if best == 0 or found[0] < _TABLE_WRONG or found[best] * _SURE_TABLE > found[0]:
         return None
+    alone = min(left for k, left in found.items() if k != best) > _UNIQUE * found[best]
     return Problem(
-        f"the gradient table is shifted by {_volumes(best)} against the images",
+        f"the gradient table is shifted{f' by {_volumes(best)}' if alone else ''} against the images",
         expected="signals that fall as b-values rise",
-        got=f"log signals {found[0]:.2f} off with the present table, {found[best]:.2f} with it moved",
+        got=f"log signals {found[0]:.2f} off with the present table, {found[best]:.2f} with it moved by {best:+d}",
         subject=dwi.subject,
         file=dwi.file,
         remedy="Correct .bval and .bvec: a volume was added or removed in only one of the files.",
@@ -203,6 +207,8 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     tables = {shift: np.roll(dwi.directions[every], shift, axis=0)[low] for shift in (0, *_SHIFTS)}
     found = {shift: _misfit(signal[best], table) for shift, table in tables.items()}
     shift = min(found, key=lambda k: found[k])
+    if shift and found[shift] >= _DIRECTIONS_SURE * found[0]:
+        shift = min((0, *_NEAR), key=lambda k: found[k])
     ratio = found[shift] / max(found[0], 1e-30)
     by_chance = 5 / (len(weighted) - 1)  # of the variance, by directions that have nothing to do with the signal
     total = float((signal[best] ** 2).sum())

@@ -27,6 +27,7 @@ __all__ = [
     "fsl_to_world",
     "gradient_problems",
     "image_to_world",
+    "numbered",
     "read_bvals",
     "read_bvecs",
     "read_dwi",
@@ -155,12 +156,19 @@ def read_dwi(
     raise_all("the diffusion data cannot be used", problems)
     norms = np.linalg.norm(directions, axis=1, keepdims=True)
     directions = np.divide(directions, norms, out=np.zeros_like(directions), where=norms > 0.5)
-    bad = ~np.isfinite(volume.data).all(axis=3)
     warnings = [] if note is None else [note]
+    finite = np.isfinite(volume.data)
+    usual = region & (finite.mean(axis=3) > 0.5)
+    if usual.any():  # a volume without numbers is empty, and costs the others nothing
+        empty = finite[usual].mean(axis=0) < 0.5
+        volume.data[..., empty] = 0.0
+        finite[..., empty] = True
+    bad = ~finite.all(axis=3)
     if bad.any():
+        of = numbered(~finite.all(axis=(0, 1, 2)))
         volume.data[bad] = 0.0
         region &= ~bad
-        warnings.append(f"{int(bad.sum())} voxels contain values that are not numbers and are excluded")
+        warnings.append(f"{int(bad.sum())} voxels contain values that are not numbers (volume {of}) and are excluded")
     problem, warning = _signal_problem(volume.data[..., bvals <= b0_max].mean(axis=3), region)
     if problem is not None:
         raise DataError(
@@ -172,6 +180,12 @@ def read_dwi(
         )
     warnings += [warning] if warning else []
     return Dwi(volume.data, volume.affine, bvals, directions, region, subject, str(image), tuple(warnings), b0_max)
+
+
+def numbered(volumes: np.ndarray, longest: int = 10) -> str:
+    """The first of some volumes, counted from 1, and the number of the others."""
+    rest = int(volumes.sum()) - longest
+    return ", ".join(str(v + 1) for v in np.flatnonzero(volumes)[:longest]) + (f" and {rest} more" if rest > 0 else "")
 
 
 def _signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | None, str | None]:

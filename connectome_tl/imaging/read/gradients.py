@@ -14,6 +14,7 @@ from connectome_tl.settings.imaging import BvecLengths
 
 B0_MAX = 50.0  # default largest b-value of an unweighted volume, s/mm2
 _MAX_B = 20_000.0
+_ROUNDING = 0.01  # s/mm2; b-values this little below 0 are 0
 _MAX_LOW = 200.0  # s/mm2; larger b-values are not unweighted volumes
 _ALIKE = 0.05  # relative tolerance of equal lengths and b-values
 _SCALED = "b-values are scaled by the squared lengths of the b-vectors: shells at {} s/mm2"
@@ -26,8 +27,8 @@ def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
     Raises:
         MissingInputError, DataError: not there; not numbers; negative or beyond 20,000.
     """
-    rows = read_number_rows(path, subject=subject)
-    bvals = rows.ravel()
+    rows = read_number_rows(path, subject=subject, joined=True)
+    bvals = np.where((rows < 0) & (rows > -_ROUNDING), 0.0, rows).ravel()
     wrong = ~(np.isfinite(bvals) & (bvals >= 0) & (bvals <= _MAX_B))
     if bvals.size == 0 or wrong.any():
         three = rows.ndim == 2 and rows.shape[0] == 3

@@ -16,6 +16,7 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 from nibabel.arrayproxy import ArrayProxy
+from nibabel.spatialimages import HeaderDataError
 
 from connectome_tl.errors import DataError
 
@@ -220,6 +221,7 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
             remedy="Left and right cannot be distinguished; convert it again from the original.",
         )
     _make_sizes_positive(header, file)
+    _ignore_unusable_qform(header)
     _check_two_orientations(header, file)
 
 
@@ -239,6 +241,20 @@ def _make_sizes_positive(header: nib.Nifti1Header, file: Path) -> None:
             remedy="Which way its axes point is unknown; convert it again from the original.",
         )
     header["pixdim"][1:4] = np.abs(sizes)
+
+
+def _ignore_unusable_qform(header: nib.Nifti1Header) -> None:
+    """Handle a first pixdim of 0, which means 1, and a quaternion that is no rotation beside an sform."""
+    if header["pixdim"][0] == 0:
+        header["pixdim"][0] = 1
+    if int(header["sform_code"]) <= 0 or int(header["qform_code"]) <= 0:
+        return
+    try:
+        usable = np.isfinite(header["pixdim"][1:4]).all() and np.isfinite(header.get_qform()).all()
+    except (ValueError, HeaderDataError):
+        usable = False
+    if not usable:
+        header["qform_code"] = 0
 
 
 def _zeroed(header: nib.Nifti1Header) -> bool:

@@ -21,6 +21,7 @@ from connectome_tl.provenance import write_bytes
 
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
 _MAX_LABEL_BYTES = 1 << 30  # 0.25 mm voxels of a whole head
+_LARGEST_EXACT = 1 << 24  # whole number in float32
 _SIZES_MM = (0.009, 100.0)  # of voxels
 _WHOLE = 1e-4  # a label may be this far from a whole number: round-off of the arithmetic before it
 _MAX_STEP = 0.25  # with a coarser scale of stored integers, neighbouring labels cannot be distinguished
@@ -149,6 +150,15 @@ def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
                 remedy="If NaN is the background, set it to 0."
                 if unknown
                 else "Was it resampled with interpolation? Labels need nearest neighbours.",
+            )
+        if data.dtype == np.float32 and rounded.max(initial=0) > _LARGEST_EXACT:
+            raise DataError(
+                "neighbouring labels become equal in single precision",
+                expected=f"labels up to {_LARGEST_EXACT}, or integers",
+                got=f"{rounded.max():.0f} in floating point of 32 bits",
+                subject=subject,
+                file=path,
+                remedy="Save the original labels as integers.",
             )
         data = rounded
     low, high = data.min(initial=0), data.max(initial=0)

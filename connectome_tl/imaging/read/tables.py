@@ -84,7 +84,7 @@ def unfetched(file: Path, subject: str | None = None) -> Problem | None:
 def is_unweighted(bval: Path | None, b0_max: float) -> bool:
     """Whether no b-value of a file exceeds `b0_max` (s/mm2); False if it cannot be read."""
     try:
-        values = read_number_rows(bval).ravel() if bval is not None else np.zeros(0)
+        values = read_number_rows(bval, joined=True).ravel() if bval is not None else np.zeros(0)
     except ConnectomeTLError:
         return False
     return bool(values.size) and bool(values.max() <= b0_max)

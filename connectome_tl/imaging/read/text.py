@@ -12,8 +12,11 @@ from connectome_tl.files import read_bytes
 _MAX_BYTES = 10_000_000
 
 
-def read_number_rows(path: str | Path, *, subject: str | None = None) -> np.ndarray:
+def read_number_rows(path: str | Path, *, subject: str | None = None, joined: bool = False) -> np.ndarray:
     """Blank- or comma-separated numbers, (n_rows, n_columns); lines with `#` are comments.
+
+    Args:
+        joined: rows of unequal length are parts of one row.
 
     Raises:
         MissingInputError: no such file. DataError: text, or rows of unequal length.
@@ -24,6 +27,8 @@ def read_number_rows(path: str | Path, *, subject: str | None = None) -> np.ndar
     except UnicodeDecodeError as error:
         raise DataError("not a text file", subject=subject, file=file) from error
     rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]
+    if joined and len({len(row) for row in rows}) > 1:
+        rows = [[word for row in rows for word in row]]
     if len({len(row) for row in rows}) > 1:
         raise DataError(
             "rows of numbers differ in length",

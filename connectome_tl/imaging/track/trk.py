@@ -43,7 +43,11 @@ def read_trk(file: Path) -> Iterator[Streamlines]:
             moved = (flat @ affine[:3, :3].T + affine[:3, 3]).astype(np.float32)
             yield finite(packed(moved, n_points), file)
             found += len(points)
-    if promised and promised != found:  # 0: not recorded
+    if not promised:
+        note = f"the header of {file.name} states no number of streamlines: a file that was cut off cannot be told"
+        nothing = np.zeros(0, dtype=np.int64)
+        yield Streamlines(np.zeros((0, 3), dtype=np.float32), nothing, nothing, str(file), (note,))
+    elif promised != found:
         raise DataError(
             "the number of streamlines differs from the header",
             expected=str(promised),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -87,6 +87,7 @@ def assemble_files(
         with steps.counted("streamlines") as progress:
             blocks = _counted_blocks(tractogram, progress)
             ends = reduce_streamlines(blocks, lengths=name == "length", images=images, precise=precise)
+            ends = replace(ends, file=ends.file or str(tractogram))  # an empty one has no block that names it
         with steps.step("regions of their ends"):
             assembly = assemble(
                 ends,

@@ -32,7 +32,8 @@ from connectome_tl.workflows.scans.scan import Done, finished_scans
 
 _HEAD = """\
 # Overwritten by every run of the command: declare outcomes and covariates in a copy in the same folder.
-# participants.tsv contains the columns of the folder's own table for each subject.
+# participants.tsv contains the columns of the folder's own table for each subject; those whose name is also written
+# here (mean_fd, age_at_scan, session) are called NAME_given.
 """
 _MOTION = {"column": "mean_fd", "unit": "mm", "role": "nuisance"}
 _ENOUGH = 5  # smallest number of scans for the detection of outliers
@@ -108,7 +109,8 @@ def _write_cohort(inventory: Inventory, plan: Plan[AnyScanSettings], done: list[
     table = pd.DataFrame(rows)
     known = said_of_subjects(inventory, plan.settings.id_prefix)
     by = [key for key in ("subject", "session") if key in known]
-    known = known.drop(columns=[name for name in table.columns if name not in by], errors="ignore")
+    known = known.rename(columns={name: f"{name}_given" for name in table.columns if name not in by})
+    known = known.loc[:, ~known.columns.duplicated()]
     table = table.merge(known, how="left", on=by)
     write_table(plan.out / "participants.tsv", _as_said_before(table, plan, {scan.name for scan in inventory.scans}))
     connectomes, regional = result_files(plan, done[0].scan, plan.out, f"{depth_of(plan, done)}/{{id}}")
@@ -225,7 +227,7 @@ def said_of_subjects(inventory: Inventory, prefix: str) -> pd.DataFrame:
     if "participant_id" not in table:
         return pd.DataFrame({"subject": []}, dtype=str)
     subjects = [prefixed(str(name), prefix) for name in table["participant_id"]]
-    table = table.drop(columns=["participant_id", "subject", "session"], errors="ignore")
+    table = table.drop(columns="participant_id").rename(columns={n: f"{n}_given" for n in ("subject", "session")})
     if "session_id" in table and any(scan.session for scan in inventory.scans):
         sessions = [f"ses-{str(name).removeprefix('ses-')}" for name in table.pop("session_id")]
         table.insert(0, "session", sessions)

@@ -19,7 +19,8 @@ from connectome_tl.imaging.read.dwi import Dwi, fsl_to_world, gradient_problems,
 from connectome_tl.imaging.read.dwi_files import write_dwi
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
 from connectome_tl.imaging.read.inputs import Scan
-from connectome_tl.provenance import write_text
+from connectome_tl.imaging.read.runs import read_sidecars
+from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.hooks import BrainHook, DiffusionHooks, DistortionHook, Hook
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.scans.result import Plan
@@ -97,7 +98,7 @@ def without_distortion(dwi: Dwi, scan: Scan, plan: AnyPlan, hook: DistortionHook
         files = write_dwi(given, "data", dwi)
         values = {part: str(file) for part, file in zip(("dwi", "bval", "bvec"), files, strict=True)}
         values["mask"] = str(write_volume(given / "mask.nii.gz", dwi.mask, dwi.affine))
-        values |= {"json": str(scan.sidecars[-1])} if scan.sidecars else {}
+        values |= {"json": str(write_json(given / "data.json", read_sidecars(scan.sidecars)))} if scan.sidecars else {}
         values |= {"opposite": str(scan.opposite[0].image)} if scan.opposite else {}
         if hook.used & _PAIRED:
             values |= _paired(dwi, scan, given)
