@@ -55,6 +55,10 @@ class TaskKind:
             return 1
         return n_levels - 1 if self.ordered else n_levels
 
+    def score_kinds(self, n_levels: int) -> list[KindName]:
+        """What the closed-form core takes each of its scores for: classes without an order are one against the rest."""
+        return ["binary"] * n_levels if self.by_level and not self.ordered else [self.name]
+
 
 KINDS: dict[str, TaskKind] = {
     kind.name: kind
@@ -139,6 +143,16 @@ class Task(BaseModel):
     def n_outputs(self) -> int:
         """Number of outputs of a network's head, see `TaskKind.n_outputs`."""
         return self.spec.n_outputs(self.n_levels)
+
+    @property
+    def score_kinds(self) -> list[KindName]:
+        """Kinds of its scores in the closed-form core, see `TaskKind.score_kinds`."""
+        return self.spec.score_kinds(self.n_levels if self.spec.by_level else 0)
+
+    @property
+    def n_scores(self) -> int:
+        """Number of its scores in the closed-form core."""
+        return len(self.score_kinds)
 
     def alike(self, other: Task) -> bool:
         """Whether a model of one outcome also predicts the other: equal kinds and levels, cut-offs on the same side."""

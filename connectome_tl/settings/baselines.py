@@ -9,6 +9,7 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.images.baselines import SynthesisSettings, TwoStageSettings
+from connectome_tl.settings.models import model_named
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -165,25 +166,8 @@ class BaselineSettings(Settings):
     synthetic_volumes: SynthesisSettings = SynthesisSettings()
 
 
-_FIXED: dict[str, str] = {
-    "prevalence": "the mean or base rate of the training rows",
-    "nuisance_only": "nuisance variables (age at scan, site, covariates of that role)",
-    "clinical_only": "clinical covariates",
-    "site_only": "the site",
-    "ridge": "ridge regression on standardised edges",
-    "linear_all": "ridge regression on everything the full model sees",
-    "tangent_ridge": "ridge regression in tangent space (Varoquaux et al. 2010, doi:10.1007/978-3-642-15705-9_25)",
-    "random_encoder": "ridge regression on the pooled maps of a random 3D ResNet-10 that was not trained",
-    "volumes": "head and tissue volumes",
-    "quantiles": "the volume of the head and quantiles of its grey levels",
-    "volumes_quantiles": "head and tissue volumes with quantiles of the grey levels",
-    "real_volumes": "a network on volumes, trained as the one with synthetic volumes but without them",
-    "pca_gpr": "a Gaussian process on principal components of blocks of voxels",
-}
-
-
 def describe_baseline(name: str, settings: BaselineSettings) -> str:
     """Description of a baseline for the methods section, or its name if there is none."""
     block: object = getattr(settings, name, None)
     describe: Callable[[], str] | None = getattr(block, "describe", None)
-    return describe() if describe is not None else _FIXED.get(name, name.replace("_", " "))
+    return describe() if describe is not None else model_named(name).method or name.replace("_", " ")

@@ -18,7 +18,8 @@ class ObjectiveSettings(Settings):
     """Settings of an objective of adaptation.
 
     With `source_replay`, each batch of the pool is paired with a batch of the source cohort, except in a control
-    without stage 1. With `needs_age`, the ages of the pool are targets. `modality` is the input of the objective.
+    without stage 1. With `needs_age`, the ages of the pool are targets. With `needs_black_background`, voxels outside
+    the head have to be 0. `modality` is the input of the objective.
     """
 
     modality: ClassVar[str] = "connectome"
@@ -29,6 +30,10 @@ class ObjectiveSettings(Settings):
 
     @property
     def needs_age(self) -> bool:
+        return False
+
+    @property
+    def needs_black_background(self) -> bool:
         return False
 
     def describe(self) -> str:
@@ -219,6 +224,10 @@ class VolumeContrast(ObjectiveSettings):
     classes: Annotated[int, Field(ge=2, le=32)] = 4
     stage: Annotated[int, Field(ge=1, le=4)] = 2
     contrast: VoxelContrast = VoxelContrast()
+
+    @property
+    def needs_black_background(self) -> bool:
+        return True
 
     @model_validator(mode="after")
     def _is_the_only_term(self) -> VolumeContrast:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
 
 from connectome_tl.errors import UsageError
 from connectome_tl.settings.base import Settings, with_value
@@ -15,6 +15,7 @@ from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSett
 from connectome_tl.settings.images.age_gap import BrainAge
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.models import Role, listed_models
 from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 
@@ -77,58 +78,22 @@ class Refits(Settings):
     network: Annotated[int, Field(ge=0, le=10_000)] = 0
 
 
-Control = Literal[
-    "scratch",
-    "no_pretrain",
-    "no_adapt",
-    "network_scratch",
-    "network_no_pretrain",
-    "network_no_adapt",
-    "core_scratch",
-    "core_permuted_source",
-    "single_task",
-    "no_clinical",
-    "no_connectome",
-    "no_image",
-]
-Baseline = Literal[
-    "prevalence",
-    "nuisance_only",
-    "clinical_only",
-    "ridge",
-    "linear_all",
-    "tangent_ridge",
-    "random_encoder",
-    "volumes",
-    "quantiles",
-    "volumes_quantiles",
-    "pca_gpr",
-    "kernel_ridge",
-    "cpm",
-    "elastic_net",
-    "pca_logistic",
-    "linear_svm",
-    "linear_transfer",
-    "meta_matching",
-    "two_stage",
-    "synthetic_volumes",
-    "real_volumes",
-]
-ALL_CONTROLS: tuple[Control, ...] = (
-    "scratch",
-    "no_pretrain",
-    "no_adapt",
-    "network_scratch",
-    "network_no_pretrain",
-    "network_no_adapt",
-    "core_scratch",
-    "core_permuted_source",
-    "single_task",
-    "no_clinical",
-)
-# The elastic net is slower than all others together; the last three train networks.
-COSTLY_BASELINES = ("elastic_net", "two_stage", "synthetic_volumes", "real_volumes")
-DEFAULT_BASELINES: tuple[Baseline, ...] = tuple(name for name in get_args(Baseline) if name not in COSTLY_BASELINES)
+def _listed(role: Role) -> tuple[AfterValidator, WithJsonSchema]:
+    """Annotations of the name of a model that a study may list."""
+
+    def check(name: str) -> str:
+        known = listed_models(role, "default", "named")
+        if name not in known:
+            raise ValueError(f"no {role} is called {name!r}; known are {', '.join(known)}")
+        return name
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "enum": listed_models(role, "default", "named")})
+
+
+Control = Annotated[str, *_listed("control")]
+Baseline = Annotated[str, *_listed("baseline")]
+ALL_CONTROLS = listed_models("control", "default")
+DEFAULT_BASELINES = listed_models("baseline", "default")
 
 
 class StudySettings(Settings):
@@ -240,10 +205,10 @@ class StudySettings(Settings):
     @model_validator(mode="after")
     def _contrast_knows_the_head(self) -> StudySettings:
         adapt = self.stages.adapt
-        if adapt is not None and adapt.objective.kind == "voxel_contrast" and self.image.outside == "keep":
+        if adapt is not None and adapt.objective.needs_black_background and self.image.outside == "keep":
             raise ValueError(
-                "stages.adapt.objective: voxel_contrast finds the head by a background of 0: set image.outside: zero, "
-                "or choose another objective"
+                f"stages.adapt.objective: {adapt.objective.kind} finds the head by a background of 0: set "
+                "image.outside: zero, or choose another objective"
             )
         return self
 

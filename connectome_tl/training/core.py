@@ -94,7 +94,7 @@ class CoreModel:
         risks = self.fit.risks.apply(scores)
         columns, at = [], 0
         for task in self.tasks:
-            n = n_scores_of(task)
+            n = task.n_scores
             own = slice(at, at + n)
             at += n
             if task.kind == "binary":
@@ -179,7 +179,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     fitted = fit_core(
         blocks_of(features, in_tangent, cohort, ids, settings.unpenalised),
         np.concatenate([labels_of(raw[:, t], task) for t, task in enumerate(tasks)], axis=1),
-        [kind for task in tasks for kind in kinds_of(task)],
+        [kind for task in tasks for kind in task.score_kinds],
         families,
         settings,
         source=None if source is None else source.scores_for(tasks, cohort, ids),
@@ -296,28 +296,18 @@ def tangent_features(plan: FitPlan, context: Context, cohort: Cohort) -> Feature
     return context.features(replace(plan, modalities=("connectome",)), cohort, plan.features.in_tangent_space())
 
 
-def n_scores_of(task: Task) -> int:
-    """Columns of the core's scores that an outcome has."""
-    return task.n_levels if task.kind == "multiclass" else 1
-
-
-def kinds_of(task: Task) -> list[str]:
-    """What the core takes each of these columns for."""
-    return ["binary"] * task.n_levels if task.kind == "multiclass" else [task.kind]
-
-
 def labels_of(values: np.ndarray, task: Task) -> np.ndarray:
     """(n_rows, n_scores) outcomes as the core takes them."""
-    return one_vs_rest(values, task.n_levels) if task.kind == "multiclass" else values[:, None]
+    return one_vs_rest(values, task.n_levels) if task.n_scores > 1 else values[:, None]
 
 
 def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> tuple[int | None, ...]:
     """For every score of the target, the column of the source's scores with the same outcome, or None."""
-    starts = np.cumsum([0, *map(n_scores_of, source)])
+    starts = np.cumsum([0, *(task.n_scores for task in source)])
     found: list[int | None] = []
     for task in tasks:
         start = next((int(at) for at, other in zip(starts, source, strict=False) if task.same_as(other)), None)
-        found += [None if start is None else start + i for i in range(n_scores_of(task))]
+        found += [None if start is None else start + i for i in range(task.n_scores)]
     return tuple(found)
 
 
@@ -335,7 +325,7 @@ def _thresholds(
             scores = np.repeat(fitted.steady[:, [at]], levels.size, axis=1)
             sizes = np.repeat(fitted.sizes[at], levels.size)
             found[task.name] = fit_risks(scores, above, sizes, settings.risks_from, settings.least_slope)
-        at += n_scores_of(task)
+        at += task.n_scores
     return found
 
 
@@ -347,5 +337,5 @@ def _briers(tasks: Sequence[Task], fitted: CoreFit) -> dict[str, float]:
     for task in tasks:
         if task.is_binary:
             found |= {f"brier {task.name}": float(ours[at]), f"base-rate brier {task.name}": float(base[at])}
-        at += n_scores_of(task)
+        at += task.n_scores
     return found

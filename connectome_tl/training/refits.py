@@ -17,9 +17,7 @@ from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import (
     blocks_of,
-    kinds_of,
     labels_of,
-    n_scores_of,
     own_scores,
     source_core,
     tangent_features,
@@ -79,12 +77,12 @@ def _refits(
             fitted = fit_core(
                 blocks,
                 np.concatenate([labels[i] for i in usable], axis=1),
-                kinds_of(task) * len(usable),
+                task.score_kinds * len(usable),
                 families,
                 settings,
                 source=scores and replace(scores, own=own_scores([task], known) * len(usable)),
             )
-            yield RefittedCore(task, tuple(usable), n_scores_of(task), fitted)
+            yield RefittedCore(task, tuple(usable), task.n_scores, fitted)
 
 
 def refitted_scores(
@@ -109,7 +107,7 @@ def refitted_scores(
     if source is not None:
         blocks.append(source[0].scores(cohort, predict))
     found = {
-        task.name: np.full((n_scores_of(task), len(predict), len(outcomes)), np.nan)
+        task.name: np.full((task.n_scores, len(predict), len(outcomes)), np.nan)
         for task in (cohort.task(name) for name in plan.tasks)
     }
     for refit in _refits(plan, context, outcomes):

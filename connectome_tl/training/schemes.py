@@ -5,52 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.features.modalities import clinical_specs
+from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.models import Scheme as Scheme
 from connectome_tl.settings.study import StudySettings
 
-Engine = Literal["mixture", "core", "network"]
-
-
-@dataclass(frozen=True)
-class Scheme:
-    """Definition of one model of the study: engine, stages and inputs of the last stage.
-
-    Attributes:
-        permuted: the source's outcomes are permuted, so that stage 1 is uninformative.
-        without: omitted modalities. single_task: one fit per outcome.
-    """
-
-    name: str
-    engine: Engine = "mixture"
-    pretrain: bool = True
-    adapt: bool = True
-    permuted: bool = False
-    without: frozenset[str] = frozenset()
-    single_task: bool = False
-
-
-SCHEMES: tuple[Scheme, ...] = (
-    Scheme("full"),
-    Scheme("core", "core"),
-    Scheme("network", "network"),
-    Scheme("scratch", pretrain=False, adapt=False),
-    Scheme("no_pretrain", pretrain=False),
-    Scheme("no_adapt", adapt=False),
-    Scheme("network_scratch", "network", pretrain=False, adapt=False),
-    Scheme("network_no_pretrain", "network", pretrain=False),
-    Scheme("network_no_adapt", "network", adapt=False),
-    Scheme("core_scratch", "core", pretrain=False),
-    Scheme("core_permuted_source", "core", permuted=True),
-    Scheme("single_task", single_task=True),
-    Scheme("no_clinical", without=frozenset({"clinical"})),
-    Scheme("no_connectome", without=frozenset({"connectome"})),
-    Scheme("no_image", without=frozenset({"image"})),
-)
+SCHEMES = tuple(spec.scheme for spec in MODELS.values() if spec.scheme is not None)
 BY_NAME = {scheme.name: scheme for scheme in SCHEMES}
-ALWAYS = ("full", "core", "network")
+ALWAYS = tuple(name for name in BY_NAME if MODELS[name].listed == "always")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +88,8 @@ def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...
             return stage_one or stage_two
         return stage_one and stage_two
 
-    return tuple(s for s in SCHEMES if differs(s) and (s.name in ALWAYS or s.name in study.controls))
+    models = (spec.scheme for spec in MODELS.values() if spec.scheme is not None)  # those of extensions included
+    return tuple(s for s in models if differs(s) and (s.name in ALWAYS or s.name in study.controls))
 
 
 def scored_by_source(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:

@@ -27,8 +27,8 @@ CONTROLS = [
     "network_no_adapt", "core_scratch", "core_permuted_source", "single_task", "no_clinical",
 ]  # fmt: skip
 BASELINES = [
-    "prevalence", "nuisance_only", "clinical_only", "ridge", "linear_all", "kernel_ridge", "cpm", "pca_logistic",
-    "linear_svm", "linear_transfer", "meta_matching", "site_only",
+    "clinical_only", "nuisance_only", "ridge", "linear_all", "kernel_ridge", "cpm", "pca_logistic", "linear_svm",
+    "linear_transfer", "meta_matching", "prevalence", "site_only",
 ]  # fmt: skip
 COLUMNS = ["subject", "task", "model", "repeat", "fold", "y_true", "y_score", "y_pred"]
 

@@ -9,19 +9,19 @@ import pytest
 from small_study import small_cohorts, small_settings, with_correlations
 
 from connectome_tl.cohort.splits import Fold
-from connectome_tl.errors import LeakageError
+from connectome_tl.errors import LeakageError, UsageError
 from connectome_tl.evaluation.baselines.fixed import BASELINES
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.ridges import tangent_ridge
 from connectome_tl.settings.baselines import BaselineSettings, describe_baseline
 from connectome_tl.settings.features import Confounds, FeatureSettings
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.models import MODELS, Scheme, listed_models, register
 from connectome_tl.settings.study import DEFAULT_BASELINES, StudySettings
 from connectome_tl.settings.tangent import CORRELATIONS
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan, RowSet
-from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts, schemes_of
 
 COHORTS = StudyCohorts({role: with_correlations(cohort) for role, cohort in small_cohorts().roles.items()})
 TARGET = COHORTS.target
@@ -33,6 +33,7 @@ def test_every_baseline_is_a_model_with_its_own_words_and_its_source() -> None:
     assert all(MODELS[name].role == "baseline" for name in BASELINES)
     costly = {"elastic_net", "two_stage", "synthetic_volumes", "real_volumes"}
     assert set(DEFAULT_BASELINES) == set(BASELINES) - costly
+    assert set(BASELINES) == set(listed_models("baseline", "default", "named"))
     texts = {name: describe_baseline(name, BaselineSettings()) for name in BASELINES}
     assert len(set(texts.values())) == len(BASELINES)
     assert {name for name, text in texts.items() if "doi:" in text} == CITED
@@ -53,6 +54,25 @@ def test_the_sentence_follows_the_settings() -> None:
     assert "the sum of positively correlated edges (p < 0.05" in describe_baseline("cpm", settings)
     assert "a radial kernel between subjects' edges, penalty chosen" in describe_baseline("kernel_ridge", settings)
     assert "then ridge regression of the residuals on the edges" in describe_baseline("meta_matching", settings)
+
+
+@pytest.mark.parametrize(("block", "name"), [("controls", "ridge"), ("controls", "core"), ("baselines", "site_only")])
+def test_a_model_that_a_study_does_not_list_is_refused_with_the_names_of_the_others(block: str, name: str) -> None:
+    known = "scratch, no_pretrain" if block == "controls" else "clinical_only, nuisance_only"
+    with pytest.raises(ValueError, match=f"is called '{name}'; known are {known}"):
+        StudySettings.model_validate({"target": {"cohort": "t"}, block: [name]})
+
+
+def test_a_registered_control_is_a_model_of_the_studies_that_list_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    models = dict(MODELS)
+    for module in ("settings.models", "training.schemes"):
+        monkeypatch.setattr(f"connectome_tl.{module}.MODELS", models)
+    mine = replace(MODELS["single_task"], name="mine", scheme=Scheme("mine", single_task=True), listed="named")
+    register(mine)
+    names = [scheme.name for scheme in schemes_of(small_settings(controls=("mine",)), COHORTS)]
+    assert names == ["full", "core", "network", "mine"]
+    with pytest.raises(UsageError, match="has no function"):
+        register(replace(MODELS["ridge"], name="other"))
 
 
 @pytest.mark.parametrize("values", [{"cpm": {"threshold": 0}}, {"kernel_ridge": {"kernels": []}}, {"svm": {}}])

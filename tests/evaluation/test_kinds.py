@@ -71,6 +71,8 @@ def test_every_kind_has_a_primary_metric_of_its_own_and_an_unknown_one_raises():
 def test_sizes_follow_the_levels_and_levels_are_asked_for():
     assert [t.n_columns for t in TASKS] == [1, 1, 4, 3]
     assert [t.n_outputs for t in TASKS] == [1, 1, 3, 3]
+    assert [t.score_kinds for t in TASKS] == [["binary"], ["regression"], ["ordinal"], ["binary"] * 3]
+    assert [t.n_scores for t in TASKS] == [1, 1, 1, 3]
     bare = Task(name="gmfcs", kind="ordinal", column="gmfcs")
     with pytest.raises(UsageError, match="levels"):
         _ = bare.n_levels

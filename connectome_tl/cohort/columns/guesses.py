@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -116,9 +116,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
         unit = "weeks"
     counter = known == [str(i) for i in range(1, len(known) + 1)] or joined in _COUNTERS
     codes = not numeric or bool(np.equal(np.mod([v for v in values if np.isfinite(v)], 1), 0).all())
-    meaning, reference = _meaning(
-        words, joined, numeric=numeric, levels=levels, n_known=len(known), counter=counter, codes=codes
-    )
+    meaning, reference = _meaning(_Facts(frozenset(words), joined, numeric, levels, len(known), counter, codes))
     dated = bool(known) and len(dates) >= _MOSTLY * len(known)
     meaning, reference = ("other", None) if dated else (meaning, reference)
     return ColumnGuess(
@@ -136,48 +134,90 @@ def _guess(column: pd.Series) -> ColumnGuess:
     )
 
 
-def _meaning(
-    words: Sequence[str],
-    joined: str,
-    *,
-    numeric: bool,
-    levels: tuple[str, ...],
-    n_known: int,
-    counter: bool,
-    codes: bool,
-) -> tuple[Meaning, str | None]:
-    """The meaning, and the origin of an age if the name contains it.
+Meant = tuple[Meaning, str | None]  # the meaning, and the origin of an age if the name contains it
 
-    Args:
-        counter: the column numbers the rows of the sheet. codes: no cell is a number with decimals.
+
+@dataclass(frozen=True)
+class _Facts:
+    """What a rule sees of a column.
+
+    Attributes:
+        words: words of its name. joined: the same without gaps.
+        levels: distinct cells, if there are few. n_known: number of cells that are not empty.
+        counter: it numbers the rows of the sheet. codes: no cell is a number with decimals.
     """
-    given = set(words)
-    groups: tuple[tuple[set[str], Meaning], ...] = (
-        (_SITE, "site"),
-        (_FAMILY, "family"),
-        (_SESSION, "session"),
-        (_STATUS, "status"),
-    )
-    if _FOLLOW_UP.search(joined) and not {"status", *_AGE} & given:
-        return ("outcome", None) if numeric or levels else ("other", None)
-    of_parent, aged = bool(_PARENT & given), bool(_AGE & {*given, joined})
-    for spelled, meaning in groups:
-        if aged or not codes or not spelled & {*words, joined}:
+
+    words: frozenset[str]
+    joined: str
+    numeric: bool
+    levels: tuple[str, ...]
+    n_known: int
+    counter: bool
+    codes: bool
+
+    @property
+    def readable(self) -> bool:
+        return self.numeric or bool(self.levels)
+
+    @property
+    def aged(self) -> bool:
+        return bool(_AGE & {*self.words, self.joined})
+
+
+def _meaning(facts: _Facts) -> Meant:
+    """The meaning by the first rule that applies."""
+    return next((found for rule in _RULES if (found := rule(facts)) is not None), ("other", None))
+
+
+def _follow_up(facts: _Facts) -> Meant | None:
+    if not _FOLLOW_UP.search(facts.joined) or {"status", *_AGE} & facts.words:
+        return None
+    return ("outcome" if facts.readable else "other"), None
+
+
+def _group(facts: _Facts) -> Meant | None:
+    """Labels of groups: sites, families, sessions, reasons for missing outcomes."""
+    if facts.aged or not facts.codes:
+        return None
+    for spelled, meaning in _GROUPS:
+        if not spelled & {*facts.words, facts.joined}:
             continue
         # The mother's height is no family; her number is.
-        if meaning != "family" or (given - _FAMILY <= _CODE and not (levels and numeric)):
+        if meaning != "family" or (facts.words - _FAMILY <= _CODE and not (facts.levels and facts.numeric)):
             return meaning, None
-    if numeric and ({"pma"} & given or "postmenstrual" in joined):
+    return None
+
+
+def _age(facts: _Facts) -> Meant | None:
+    words, joined = facts.words, facts.joined
+    if not facts.numeric:
+        return None
+    if "pma" in words or "postmenstrual" in joined:
         return "age", "postmenstrual"
-    if numeric and ("ga" in given or "gestation" in joined or "birthage" in joined or ("ssw" in given and not aged)):
+    if "ga" in words or "gestation" in joined or "birthage" in joined or ("ssw" in words and not facts.aged):
         return "gestational_age", None
-    if numeric and aged and not of_parent:
-        return "age", "corrected" if {"corrected", "korrigiert", "korrigiertes", "corrige"} & given else None
-    if _FOLLOW_UP_WORDS & given and (numeric or levels):
+    if facts.aged and not _PARENT & words:
+        return "age", "corrected" if {"corrected", "korrigiert", "korrigiertes", "corrige"} & words else None
+    return None
+
+
+def _plain(facts: _Facts) -> Meant | None:
+    """Outcomes of a follow-up, and covariates."""
+    if not facts.readable:
+        return None
+    if _FOLLOW_UP_WORDS & facts.words:
         return "outcome", None
-    if n_known and (numeric or levels) and len(set(levels)) != 1 and not counter:
-        return "covariate", None
-    return "other", None
+    varies = len(set(facts.levels)) != 1 and not facts.counter
+    return ("covariate", None) if facts.n_known and varies else None
+
+
+_GROUPS: tuple[tuple[frozenset[str] | set[str], Meaning], ...] = (
+    (_SITE, "site"),
+    (_FAMILY, "family"),
+    (_SESSION, "session"),
+    (_STATUS, "status"),
+)
+_RULES: tuple[Callable[[_Facts], Meant | None], ...] = (_follow_up, _group, _age, _plain)
 
 
 def _words(name: str) -> list[str]:

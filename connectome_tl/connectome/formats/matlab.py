@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from connectome_tl.connectome.formats.mat4 import is_mat4, parse_mat4
 from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
-from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.connectome.matrix_file import MatrixFile, RowList
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_bytes
 from connectome_tl.plurals import counted
@@ -179,7 +179,18 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
         DataError: no such matrix, or several and none chosen.
     """
     variables = read_mat(path)
-    square = _squares(variables)
+    keys, parts = _chosen(_squares(variables), choice, path)
+    values = parts[0] if parts[0].ndim == 3 else np.stack(parts)
+    measures = variables.get("measures")
+    said = () if measures is None or len(parts) > 1 else texts_of(_cells(measures)) or ()
+    named = keys if len(parts) > 1 else said if len(said) == len(values) else ()
+    lists = row_lists(variables, (values.shape[-1],), (*keys, "measures"))
+    names = _row_names(variables, lists)
+    return MatrixFile(values, named, lists=lists) if names is None else MatrixFile(values, named, names=names)
+
+
+def _chosen(square: dict[str, np.ndarray], choice: str, path: Path) -> tuple[tuple[str, ...], list[np.ndarray]]:
+    """The chosen matrices, or the only one, with their names."""
     absent = [key for key in choice.split(",") if choice and key not in square]
     if absent:
         raise DataError(f"no square matrix is called {absent[0]!r}", file=path, expected=", ".join(square) or "one")
@@ -190,23 +201,21 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
             got=", ".join(square) or "none",
             remedy="Choose it: format: mat:NAME." if square else None,
         )
-    keys = choice.split(",") if choice else list(square)
+    keys = tuple(choice.split(",") if choice else square)
     parts = [square[key].astype(float) for key in keys]
     if len(parts) > 1 and any(part.ndim != 2 or part.shape != parts[0].shape for part in parts):
         raise DataError("the matrices differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))
-    values = parts[0] if parts[0].ndim == 3 else np.stack(parts)
-    measures = variables.get("measures")
-    said = () if measures is None or len(parts) > 1 else texts_of(_cells(measures)) or ()
-    named = tuple(keys) if len(parts) > 1 else said if len(said) == len(values) else ()
-    lists = row_lists(variables, (values.shape[-1],), (*keys, "measures"))
+    return keys, parts
+
+
+def _row_names(variables: dict[str, Any], lists: Sequence[RowList]) -> tuple[str, ...] | None:
+    """Names of the rows from a variable with one of the usual names; None without one."""
     clear = [one for name in _NAME_KEYS for one in lists if one.where.lower() == name and one.names is not None]
     if clear:
-        return MatrixFile(values, named, names=clear[0].names)
-    for name in variables:  # a list of names of another length is kept too: it shows a truncated or wrong list
-        names = texts_of(_cells(variables[name])) if name.lower() in _NAME_KEYS else None
-        if names is not None:
-            return MatrixFile(values, named, names=names)
-    return MatrixFile(values, named, lists=lists)
+        return clear[0].names
+    # A list of names of another length is kept too: it shows a truncated or wrong list.
+    found = (texts_of(_cells(value)) for name, value in variables.items() if name.lower() in _NAME_KEYS)
+    return next((names for names in found if names is not None), None)
 
 
 def _cells(value: Any) -> Any:

@@ -32,29 +32,31 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts
 
-BASELINES: dict[str, Maker] = {
-    "prevalence": prevalence,
-    "nuisance_only": nuisance_only,
-    "clinical_only": clinical_only,
-    "ridge": ridge,
-    "linear_all": linear_all,
-    "tangent_ridge": tangent_ridge,
-    "kernel_ridge": kernel_ridge,
-    "cpm": cpm,
-    "elastic_net": elastic_net,
-    "pca_logistic": pca_logistic,
-    "linear_svm": linear_svm,
-    "linear_transfer": linear_transfer,
-    "meta_matching": meta_matching,
-    "random_encoder": random_encoder,
-    "volumes": volumes,
-    "quantiles": quantiles,
-    "volumes_quantiles": volumes_quantiles,
-    "pca_gpr": pca_gpr,
-    "two_stage": two_stage,
-    "synthetic_volumes": synthetic_volumes,
-    "real_volumes": real_volumes,
-}
+_MAKERS: tuple[Maker, ...] = (
+    prevalence,
+    nuisance_only,
+    clinical_only,
+    ridge,
+    linear_all,
+    tangent_ridge,
+    kernel_ridge,
+    cpm,
+    elastic_net,
+    pca_logistic,
+    linear_svm,
+    linear_transfer,
+    meta_matching,
+    random_encoder,
+    volumes,
+    quantiles,
+    volumes_quantiles,
+    pca_gpr,
+    two_stage,
+    synthetic_volumes,
+    real_volumes,
+)
+BASELINES = {maker.__name__: maker for maker in _MAKERS}
+"""Functions by the name of the model, see `settings.models.MODELS`."""
 _WITHOUT_COLUMNS = "prevalence"
 
 

@@ -34,6 +34,7 @@ _DHCP = re.compile(
     r"(rel3_)?dhcp_(?P<what>anat|dmri|dmri_shard|dmri_eddy)_pipeline"
 )  # the release's folders under their several names
 _MAX_BYTES = 1_000_000
+_ByScan = dict[tuple[str, str | None], list[FoundFile]]  # files by subject and session
 
 
 @dataclass(frozen=True)
@@ -75,20 +76,9 @@ def take_inventory(
     Raises:
         MissingInputError: no such folder, no subjects in it, or a requested label does not exist.
     """
-    folder = Path(root)
-    if not folder.is_dir():
-        raise MissingInputError("folder not found", file=folder)
-    if not os.access(folder, os.R_OK | os.X_OK):
-        remedy = f"Ask its owner for the right to read it: chmod a+rx {folder.resolve().name}."
-        raise MissingInputError("the folder may not be opened", file=folder, remedy=remedy)
+    folder = _openable(Path(root))
     kind, places = _kind(folder)
-    problems: list[Problem] = []
-    files: list[FoundFile] = []
-    for place in places:
-        here = list(walk(place, problems))
-        problems += [*doubled_tables(here), *miscalled_folders(place)]
-        files += here
-    files = select(files, filters or {}, problems)
+    files, problems = _files_of(places, filters or {})
     by_scan = _by_scan([found for found in files if "sub" in found.entities])
     pictured = {subject for (subject, _), found in by_scan.items() if _has_images(found)}
     problems += subjects_without(places[0], pictured)
@@ -97,10 +87,7 @@ def take_inventory(
     wanted = _wanted(by_scan, participants, "sub-", 0, folder)
     visits = _wanted(by_scan, sessions, "ses-", 1, folder)
     shared = [found for place in places for found in shared_gradients(place)]
-    gradients: dict[str, list[FoundFile]] = {}
-    for found in files:
-        if found.suffix in ("dwi", "epi") and found.ending not in IMAGES:
-            gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
+    gradients = _gradients(files, shared)
     entities = {} if meant is None else {key: str(value).lstrip("0") for key, value in meant.items()}  # run 1 is run-01
     images = Wanted(entities, join, b0_max)
     scans = tuple(
@@ -118,15 +105,50 @@ def take_inventory(
         and (not visits or session in visits)
         and _has_images(by_scan[subject, session])
     )
+    problems += _problems(folder, kind, scans, by_scan)
+    if not scans:
+        raise MissingInputError(f"no scan in {folder}", problems=problems)
+    return Inventory(folder, kind, scans, tuple(problems))
+
+
+def _openable(folder: Path) -> Path:
+    if not folder.is_dir():
+        raise MissingInputError("folder not found", file=folder)
+    if not os.access(folder, os.R_OK | os.X_OK):
+        remedy = f"Ask its owner for the right to read it: chmod a+rx {folder.resolve().name}."
+        raise MissingInputError("the folder may not be opened", file=folder, remedy=remedy)
+    return folder
+
+
+def _files_of(places: Sequence[Path], filters: Filters) -> tuple[list[FoundFile], list[Problem]]:
+    """Selected files of these folders, and problems of their names."""
+    problems: list[Problem] = []
+    files: list[FoundFile] = []
+    for place in places:
+        here = list(walk(place, problems))
+        problems += [*doubled_tables(here), *miscalled_folders(place)]
+        files += here
+    return select(files, filters, problems), problems
+
+
+def _gradients(files: Sequence[FoundFile], shared: Sequence[FoundFile]) -> dict[str, list[FoundFile]]:
+    """Companion files of diffusion images by subject, after those of all subjects."""
+    gradients: dict[str, list[FoundFile]] = {}
+    for found in files:
+        if found.suffix in ("dwi", "epi") and found.ending not in IMAGES:
+            gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
+    return gradients
+
+
+def _problems(folder: Path, kind: str, scans: Sequence[Scan], by_scan: _ByScan) -> list[Problem]:
+    """Problems of tables, repeated images, sidecars and the description of the folder."""
     subjects = {subject for subject, _ in by_scan}
-    problems += [*table_problems(folder, subjects), *padding_problems(subjects)]
+    problems = [*table_problems(folder, subjects), *padding_problems(subjects)]
     problems += [p for scan in scans for p in repeated_anatomy(by_scan[scan.subject, scan.session], scan.name)]
     problems += sidecar_problems([run for scan in scans for run in (*scan.runs, *scan.opposite)])
     if kind == "bids" and not (folder / "dataset_description.json").is_file():
         problems.append(Problem("dataset_description.json is missing", file=folder))
-    if not scans:
-        raise MissingInputError(f"no scan in {folder}", problems=problems)
-    return Inventory(folder, kind, scans, tuple(problems))
+    return problems
 
 
 def _kind(folder: Path) -> tuple[str, list[Path]]:
@@ -148,12 +170,12 @@ def _kind(folder: Path) -> tuple[str, list[Path]]:
     return "bids", [folder]
 
 
-def _by_scan(files: list[FoundFile]) -> dict[tuple[str, str | None], list[FoundFile]]:
+def _by_scan(files: list[FoundFile]) -> _ByScan:
     """Files of each subject and session; files of a subject outside sessions belong to sessions without such files.
 
     QSIPrep writes one anatomical image for all sessions of a subject.
     """
-    by_scan: dict[tuple[str, str | None], list[FoundFile]] = {}
+    by_scan: _ByScan = {}
     for found in files:
         key = (f"sub-{found.entities['sub']}", f"ses-{found.entities['ses']}" if "ses" in found.entities else None)
         by_scan.setdefault(key, []).append(found)
@@ -173,9 +195,7 @@ def _has_images(files: list[FoundFile], place: str | None = None) -> bool:
     return any(found.ending in IMAGES and place in (None, found.path.parent.name) for found in files)
 
 
-def _wanted(
-    by_scan: dict[tuple[str, str | None], list[FoundFile]], asked: Sequence[str], prefix: str, at: int, folder: Path
-) -> set[str]:
+def _wanted(by_scan: _ByScan, asked: Sequence[str], prefix: str, at: int, folder: Path) -> set[str]:
     labels = {label if label.startswith(prefix) else prefix + label for label in asked}
     known = {key[at] for key in by_scan}
     absent = sorted(labels - {label for label in known if label is not None})

@@ -14,6 +14,7 @@ from connectome_tl.imaging.read.runs import RunFiles, Wanted, find_runs, with_fi
 _LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images that define regions
 _CONTRASTS = ("T2w", "T1w")
 _ANATOMICAL_SPACES = (None, "T2w", "T1w")
+_NO_RUN = RunFiles(Path())
 
 
 @dataclass(frozen=True)
@@ -117,39 +118,32 @@ def scan_of(
     name = subject if session is None else f"{subject}_{session}"
     found = find_runs(files, gradients, wanted, name, problems)
     runs = tuple(with_files(image, gradients, name, problems) for image in found.chosen)
-    chosen, first = (found.chosen[0], runs[0]) if runs else (None, None)
+    chosen, first = (found.chosen[0], runs[0]) if runs else (None, _NO_RUN)
     space = None if chosen is None else chosen.entities.get("space")
     anatomical = _anatomy(files, space)
-    masks = [*(f for f in _images(files, "mask") if f.entities.get("desc") == "brain"), *_images(files, "brainmask")]
-    masks = [f for f in masks if belongs(f, chosen)]
-    drawn_in = (None, "T2w") if not anatomical else (None, anatomical[0].entities.get("space", "T2w"))
+    mask, anatomical_mask = _masks(files, chosen, anatomical)
     parcel, own = _label_images(files, chosen, space, name, problems)
     tissues, tissues_in = tissues_of(files, space)
-    lesions = [
-        f for f in _images(files, "mask", "roi") if "lesion" in (f.entities.get("label"), f.entities.get("desc"))
-    ]
     return Scan(
         subject=subject,
         session=session,
-        dwi=None if first is None else first.image,
-        bval=None if first is None else first.bval,
-        bvec=None if first is None else first.bvec,
-        table=None if first is None else first.table,
+        dwi=first.image if runs else None,
+        bval=first.bval,
+        bvec=first.bvec,
+        table=first.table,
         bvec_axes="image" if space == "ACPC" or (space == "T1w" and kind == "qsiprep") else "fsl",
         preprocessed=bool(_prepared(files)),
-        mask=_first(f for f in masks if f.path.parent.name == "dwi"),
+        mask=mask,
         anatomical=_first(anatomical),
         other_anatomical=_first(anatomical[1:]),
-        anatomical_mask=_first(
-            f for f in masks if f.path.parent.name == "anat" and f.entities.get("space") in drawn_in
-        ),
+        anatomical_mask=anatomical_mask,
         parcellation=None if parcel is None else parcel.path,
         labels_in_anat=own,
         tissues=tissues,
         tissues_in=tissues_in,
-        lesion=_first(f for f in lesions if f.path.parent.name == "anat" and not f.entities.get("space")),
+        lesion=_lesion(files),
         further=runs[1:],
-        sidecars=() if first is None else first.sidecars,
+        sidecars=first.sidecars,
         opposite=tuple(RunFiles(f.path, sidecars=sidecars_of(f, gradients)) for f in found.opposite),
         problems=tuple(problems) if diffusion else (),
     )
@@ -174,6 +168,23 @@ def _anatomy(files: list[FoundFile], space: str | None) -> list[FoundFile]:
         anatomical_of([f for f in _images(files, kind) if f.entities.get("space") in native]) for kind in _CONTRASTS
     )
     return [f for f in found if f is not None]
+
+
+def _masks(
+    files: list[FoundFile], chosen: FoundFile | None, anatomical: Sequence[FoundFile]
+) -> tuple[Path | None, Path | None]:
+    """Brain masks of the diffusion data and of the anatomical image."""
+    masks = [*(f for f in _images(files, "mask") if f.entities.get("desc") == "brain"), *_images(files, "brainmask")]
+    masks = [f for f in masks if belongs(f, chosen)]
+    drawn_in = (None, "T2w") if not anatomical else (None, anatomical[0].entities.get("space", "T2w"))
+    of_anatomy = [f for f in masks if f.path.parent.name == "anat" and f.entities.get("space") in drawn_in]
+    return _first(f for f in masks if f.path.parent.name == "dwi"), _first(of_anatomy)
+
+
+def _lesion(files: list[FoundFile]) -> Path | None:
+    """The mask of a lesion on the grid of the anatomical image."""
+    masks = [f for f in _images(files, "mask", "roi") if f.path.parent.name == "anat" and not f.entities.get("space")]
+    return _first(f for f in masks if "lesion" in (f.entities.get("label"), f.entities.get("desc")))
 
 
 def _label_images(

@@ -17,6 +17,7 @@ from connectome_tl.imaging.register.templates import months_of
 from connectome_tl.settings.columns import AgeColumn
 
 _DHCP = AgeColumn(column="scan_age", unit="weeks", reference="postmenstrual")
+Cells = dict[tuple[str, str | None], float]  # ages by subject and session
 _PLACES = ("", "derivatives/*/", "*/")  # the last one for the pipelines of a dHCP release
 
 
@@ -57,23 +58,7 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
         MissingInputError: no table has the declared column. DataError: an age is not a number.
     """
     column = declared or _DHCP
-    found: dict[tuple[str, str | None], float] = {}
-    seen: set[str] = set()
-    findings, doubts = Findings(), Findings()
-    files = sorted(file for place in _PLACES for file in inventory.root.glob(f"{place}sub-*/sub-*_sessions.tsv"))
-    for file in files:
-        table = _table(file, "session_id", column, findings, doubts, seen)
-        rows = [(file.parent.name, session) for session in table.get("session_id", ())]
-        found |= _ages(table, rows, file, column, findings, doubts, inventory.root / "sessions.tsv")
-    shared = inventory.root / "participants.tsv"
-    if declared is not None and shared.is_file():
-        table = _table(shared, "participant_id", column, findings, doubts, seen)
-        names = [str(name) for name in table.get("participant_id", ())]
-        visits_of = table.get("session_id", [None] * len(names))  # several rows of a subject, as nf-pediatric has them
-        for key, age in _ages(
-            table, list(zip(names, visits_of, strict=True)), shared, column, findings, doubts
-        ).items():
-            found.setdefault(key, age)
+    found, seen, findings, doubts = _declared_cells(inventory, column, participants=declared is not None)
     if declared is not None:
         raise_all("ages cannot be read", findings.problems, DataError)
     raise_all("the unit or reference of the ages is not known", doubts.problems, DataError)
@@ -84,8 +69,36 @@ def read_ages(inventory: Inventory, declared: AgeColumn | None) -> ScanAges:
             got=", ".join(sorted(seen)) or "no table",
             file=inventory.root,
         )
-    if not found:
-        return ScanAges()
+    return _by_scan(found, inventory, column) if found else ScanAges()
+
+
+def _declared_cells(
+    inventory: Inventory, column: AgeColumn, *, participants: bool
+) -> tuple[Cells, set[str], Findings, Findings]:
+    """Ages of all tables, names of their columns, cells that are no ages, and what would give a wrong age.
+
+    Args:
+        participants: whether to read participants.tsv, too; sessions.tsv takes precedence.
+    """
+    found: Cells = {}
+    seen: set[str] = set()
+    findings, doubts = Findings(), Findings()
+    files = sorted(file for place in _PLACES for file in inventory.root.glob(f"{place}sub-*/sub-*_sessions.tsv"))
+    for file in files:
+        table = _table(file, "session_id", column, findings, doubts, seen)
+        rows = [(file.parent.name, session) for session in table.get("session_id", ())]
+        found |= _ages(table, rows, file, column, findings, doubts, inventory.root / "sessions.tsv")
+    shared = inventory.root / "participants.tsv"
+    if participants and shared.is_file():
+        table = _table(shared, "participant_id", column, findings, doubts, seen)
+        names = [str(name) for name in table.get("participant_id", ())]
+        visits_of = table.get("session_id", [None] * len(names))  # several rows of a subject, as nf-pediatric has them
+        found = _ages(table, list(zip(names, visits_of, strict=True)), shared, column, findings, doubts) | found
+    return found, seen, findings, doubts
+
+
+def _by_scan(found: Cells, inventory: Inventory, column: AgeColumn) -> ScanAges:
+    """Ages of all scans, and reasons for those that are missing."""
     values: dict[str, float] = {}
     problems: dict[str, Problem] = {}
     visits = {subject: _sessions(inventory.root, subject) for subject in {subject for subject, _ in found}}
@@ -133,7 +146,7 @@ def _ages(
     findings: Findings,
     doubts: Findings,
     inherited: Path | None = None,
-) -> dict[tuple[str, str | None], float]:
+) -> Cells:
     """Ages by subject and session; reports conflicting units in the JSON file and conflicting ages of a scan.
 
     Args:
@@ -150,7 +163,7 @@ def _ages(
     keys = [(_labelled(str(who), "sub-"), None if not ses else _labelled(str(ses), "ses-")) for who, ses in rows]
     names = ["_".join(filter(None, key)) for key in keys]
     values = numbers(table[column.column], names, file, findings, unit=column.unit)
-    found: dict[tuple[str, str | None], float] = {}
+    found: Cells = {}
     for key, name, age in zip(keys, names, values.tolist(), strict=True):
         before = found.get(key, np.nan)
         if np.isfinite(before) and np.isfinite(age) and before != age:
