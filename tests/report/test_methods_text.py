@@ -88,12 +88,10 @@ def test_the_direct_path_is_named_after_what_it_maps() -> None:
     assert GraphEncoder(node_features="measures").describe().endswith("a linear map of the regional measures")
 
 
-def test_settings_of_transferred_weights_are_named_where_there_is_an_earlier_stage() -> None:
+def test_settings_of_transferred_weights_are_named() -> None:
     stages = Stages(finetune=FineTune(training=Training(anchor=0.1)))
     assert "L2-SP" in text(stages=stages)
-    alone = small_settings(source=None, pool=None, stages=stages.model_copy(update={"pretrain": None, "adapt": None}))
-    facts = StudyFacts("1", "infants", {"target": 40}, (26, 27), 9, "aal90", ("count",), ("connectome",))
-    assert "L2-SP" not in methods_paragraph(alone, facts, ())
+    assert "L2-SP" not in text(stages=Stages(finetune=FineTune()))
 
 
 @pytest.mark.parametrize(("n", "batches", "steps"), [(33, "24 to 25", 320), (120, "90", 320), (700, "66", 320)])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from page import Page
@@ -22,7 +22,6 @@ from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.explain import study as explaining
 from connectome_tl.provenance import canonical_json, file_hash, sidecar_path, write_table
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.workflows.study.drawn_again import explanation_findings
 from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, read_explanations
@@ -40,7 +39,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings().stages.finetune),
+        stages=last_stage(small_settings().stages.finetune),
         splits=SplitSettings(repeats=1, outer=3, stratum="cognitive"),
         controls=(),
         refits={"linear": 0},

@@ -11,13 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 from connectome_tl import run_study
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.workflows.study import judge as judge_module
 
 NUMBERS = ("predictions.tsv", "predictions.json", "scores.json", "scores.tsv", "comparisons.tsv")
@@ -40,7 +39,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings(steps=1).stages.finetune),
+        stages=last_stage(small_settings(steps=1).stages.finetune),
         splits=SplitSettings(repeats=1, outer=2, stratum="cognitive"),
         controls=(),
         baselines=("prevalence",),
