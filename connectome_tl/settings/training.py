@@ -136,6 +136,13 @@ class Ensemble(Settings):
     checkpoints: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
     choose_on: Literal["held_out", "tested"] = "held_out"
 
+    def describe(self) -> str:
+        """A clause for the methods section."""
+        without = "each was trained without one part of the training rows"
+        if self.choose_on == "tested":
+            return f"{without}, and its number of steps was chosen on the tested rows (a leak, for demonstration)"
+        return f"{without}, which was used to choose the number of steps"
+
     def steps_at(self, n_steps: int) -> tuple[int, ...]:
         """Steps at which held-out rows are evaluated, in increasing order, including the last one."""
         return tuple(sorted({round(share * n_steps) for share in self.checkpoints} | {n_steps}))
