@@ -136,7 +136,7 @@ def aucs(study: StudySettings, out: Path, home: Path) -> dict[str, float]:
 
 def long(study: StudySettings, steps: int) -> StudySettings:
     """The study without its source, and with this number of steps on the newborns."""
-    training = study.stages.finetune.training.model_copy(update={"steps": steps})
+    training = study.stages.finetune.training.model_copy(update={"steps": steps, "part_learning_rates": {}})
     finetune = study.stages.finetune.model_copy(update={"training": training})
     stages = study.stages.model_copy(update={"pretrain": None, "finetune": finetune})
     less = {"source": None, "stages": stages, "controls": (), "baselines": ("prevalence",)}

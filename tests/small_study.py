@@ -103,6 +103,12 @@ def small_settings(*, model: ModelSettings = GRAPH, steps: int = 6, **changed: A
     )
 
 
+def last_stage(finetune: FineTune) -> Stages:
+    """The last stage alone, without the settings of transferred weights."""
+    training = finetune.training.model_copy(update={"part_learning_rates": {}})
+    return Stages(pretrain=None, adapt=None, finetune=finetune.model_copy(update={"training": training}))
+
+
 def plan_of(
     fold: Fold,
     study: StudySettings | None = None,

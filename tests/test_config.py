@@ -17,7 +17,7 @@ from connectome_tl.settings.features import Confounds
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import DenoisingAutoencoder
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
-from connectome_tl.settings.training import Adapt, Stages, Training
+from connectome_tl.settings.training import Adapt, FineTune, Stages, Training
 
 COHORTS = "source: {cohort: a.yaml}\npool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
 EXAMPLES = Path(__file__).parents[1] / "configs" / "example"
@@ -116,8 +116,8 @@ def test_a_target_alone_is_a_study() -> None:
     alone = parse_settings("target: {cohort: c.yaml}\n", StudySettings)
     assert (alone.stages.pretrain, alone.stages.adapt) == (None, None)
     assert alone.stages.finetune == WHOLE.stages.finetune
-    changed = parse_settings("target: {cohort: c.yaml}\nstages: {finetune: {scaling: parent}}\n", StudySettings)
-    assert changed.stages.finetune == alone.stages.finetune.model_copy(update={"scaling": "parent"})
+    changed = parse_settings("target: {cohort: c.yaml}\nstages: {finetune: {ensemble: {networks: 3}}}\n", StudySettings)
+    assert changed.stages.finetune.ensemble == alone.stages.finetune.ensemble.model_copy(update={"networks": 3})
     assert (changed.stages.pretrain, changed.stages.adapt) == (None, None)
     assert parse_settings(dump_settings(alone), StudySettings) == alone
 
@@ -159,6 +159,41 @@ def test_a_training_setting_without_effect_in_a_stage_is_refused_with_its_key(
     assert set(both) | {"steps", "batch_size", "learning_rate", "weight_decay", "clip_norm", "schedule"} == set(
         Training.model_fields
     )
+
+
+@pytest.mark.parametrize(("name", "value"), [*_OF_TRANSFER.items(), ("scaling", "parent"), ("carry", ["encoder"])])
+def test_settings_of_transfer_need_an_earlier_stage(name: str, value: object) -> None:
+    last = {"finetune": {"training": {name: value}} if name in _OF_TRANSFER else {name: value}}
+    alone = "target: {cohort: c.yaml}\n"
+    said = refusal(alone + json.dumps({"stages": last})[1:-1])
+    assert f"{name} has no effect in stages.finetune, which has no earlier stage" in said
+    for earlier in ("source", "pool"):
+        parse_settings(alone + f"{earlier}: {{cohort: d.yaml}}\n" + json.dumps({"stages": last})[1:-1], StudySettings)
+    default = FineTune().training if name in _OF_TRANSFER else FineTune()
+    given = plain(getattr(default, name))
+    last = {"finetune": {"training": {name: given}} if name in _OF_TRANSFER else {name: given}}
+    parse_settings(alone + json.dumps({"stages": last})[1:-1], StudySettings)
+
+
+@pytest.mark.parametrize("kind", ["coral", "mmd", "adversarial", "self_training"])
+def test_an_objective_with_source_rows_needs_a_source(kind: str) -> None:
+    adapt = f"stages: {{adapt: {{objective: {{kind: {kind}}}}}}}\n"
+    parse_settings(COHORTS + adapt, StudySettings)
+    pool_alone = "pool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
+    assert f"{kind} needs the source of stage pretrain" in refusal(pool_alone + adapt)
+    parse_settings(pool_alone + adapt.replace(kind, "masked_edges"), StudySettings)
+
+
+@pytest.mark.parametrize("role", ["source", "target"])
+def test_outcomes_are_named_once_and_not_none_of_them(role: str) -> None:
+    for names, reason in (("[]", "at least one outcome, or null for all"), ("[a, b, a]", "a occurs twice")):
+        assert reason in refusal(COHORTS, f"{role}.tasks={names}")
+    assert parse_settings(COHORTS, StudySettings, overrides=[f"{role}.tasks=[b, a]"]).uses[role].tasks == ("b", "a")
+
+
+@pytest.mark.parametrize("setting", ["controls: [scratch, scratch]", "baselines: [ridge, cpm, ridge]"])
+def test_models_are_named_once(setting: str) -> None:
+    assert "occurs twice; name each once" in refusal(COHORTS + setting)
 
 
 def test_a_repeated_key_is_refused_with_its_line() -> None:

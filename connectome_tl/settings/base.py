@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 
 
 class Settings(BaseModel):
@@ -50,6 +50,16 @@ class Record(BaseModel):
     """Base of all result records: frozen and strict like settings, but NaN is allowed and means *undefined*."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")
+
+
+def _each_once(names: tuple[str, ...]) -> tuple[str, ...]:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise ValueError(f"{', '.join(twice)} occurs twice; name each once")
+    return names
+
+
+EachOnce = AfterValidator(_each_once)  # of a tuple of names
 
 
 def given_of(settings: Settings, names: Sequence[str]) -> list[str]:

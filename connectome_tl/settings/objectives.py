@@ -104,7 +104,7 @@ class ReplaySettings(ObjectiveSettings):
     Their terms are masked-edge reconstruction of the pool, the outcomes of the source (against forgetting of stage 1),
     and one further term.
 
-    Without stage 1 only the reconstruction is used.
+    They need stage 1; in controls without it only the reconstruction is used.
 
     Args:
         weight: weight of the further term. replay: weight of the source's outcomes. reconstruct: weight of the

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from connectome_tl.errors import UsageError
-from connectome_tl.settings.base import Settings, with_value
+from connectome_tl.settings.base import EachOnce, Settings, with_value
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
@@ -16,7 +16,7 @@ from connectome_tl.settings.images.age_gap import BrainAge
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.models import Role, listed_models
-from connectome_tl.settings.training import Stages
+from connectome_tl.settings.training import Stages, refuse_idle
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 
 ROLES = ("target", "source", "pool")
@@ -26,7 +26,14 @@ class CohortUse(Settings):
     """A cohort file and the outcomes that are used (null for all)."""
 
     cohort: str
-    tasks: tuple[str, ...] | None = None
+    tasks: Annotated[tuple[str, ...], EachOnce] | None = None
+
+    @field_validator("tasks")
+    @classmethod
+    def _some(cls, given: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if given is not None and not given:
+            raise ValueError("name at least one outcome, or null for all")
+        return given
 
 
 class SplitSettings(Settings):
@@ -134,8 +141,8 @@ class StudySettings(Settings):
     recalibration: Recalibration = Recalibration()
     refits: Refits = Refits()
     learning_curve: tuple[Annotated[int, Field(ge=4)], ...] = ()
-    controls: tuple[Control, ...] = ALL_CONTROLS
-    baselines: tuple[Baseline, ...] = DEFAULT_BASELINES
+    controls: Annotated[tuple[Control, ...], EachOnce] = ALL_CONTROLS
+    baselines: Annotated[tuple[Baseline, ...], EachOnce] = DEFAULT_BASELINES
     baseline_settings: BaselineSettings = BaselineSettings()
     permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
     baseline_permutations: Annotated[int, Field(ge=0, le=100_000)] = 0
@@ -174,6 +181,24 @@ class StudySettings(Settings):
             raise ValueError("stage pretrain needs a source cohort; give source, or stages.pretrain: null")
         if self.stages.adapt is not None and self.pool is None:
             raise ValueError("stage adapt needs a pool of unlabelled subjects; give pool, or stages.adapt: null")
+        return self
+
+    @model_validator(mode="after")
+    def _settings_have_an_effect(self) -> StudySettings:
+        """Refuse settings of earlier stages that the study does not have."""
+        if self.stages.pretrain is not None:
+            return self
+        if self.stages.adapt is None:
+            refuse_idle(
+                self.stages.finetune.of_transfer,
+                "stages.finetune, which has no earlier stage",
+                "add an earlier stage (source or pool)",
+            )
+        elif self.stages.adapt.objective.source_replay:
+            raise ValueError(
+                f"stages.adapt.objective: {self.stages.adapt.objective.kind} needs the source of stage pretrain; add a "
+                "source, or choose an objective without one, such as masked_edges"
+            )
         return self
 
     @model_validator(mode="after")

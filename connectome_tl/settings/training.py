@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Literal
 
 from pydantic import Field, field_validator
@@ -97,18 +98,23 @@ _OF_TRANSFER = ("part_learning_rates", "freeze", "anchor", "rate_decay", "unfree
 _SUPERVISED = ("class_weights", "edge_noise", "task_weights", "precision", "mixup")
 
 
-def _acting(training: Training, idle: tuple[str, ...], stage: str) -> Training:
-    """Refuse settings that would have no effect in a stage.
+def refuse_idle(given: Sequence[str], stage: str, remedy: str) -> None:
+    """Refuse settings that have no effect in a stage.
 
     Args:
         stage: its name, and why they have none.
+        remedy: an alternative to their removal; `{}` stands for them.
+
+    Raises:
+        ValueError: some are given.
     """
-    given = given_of(training, idle)
     if given:
         have, them = ("has", "it") if len(given) == 1 else ("have", "them")
-        raise ValueError(
-            f"{', '.join(given)} {have} no effect in {stage}; remove {them}, or set {them} in stages.finetune.training"
-        )
+        raise ValueError(f"{', '.join(given)} {have} no effect in {stage}; remove {them}, or {remedy.format(them)}")
+
+
+def _acting(training: Training, idle: tuple[str, ...], stage: str) -> Training:
+    refuse_idle(given_of(training, idle), stage, "set {} in stages.finetune.training")
     return training
 
 
@@ -129,6 +135,13 @@ class Ensemble(Settings):
     networks: Annotated[int, Field(ge=2)] = 4
     checkpoints: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
     choose_on: Literal["held_out", "tested"] = "held_out"
+
+    def describe(self) -> str:
+        """A clause for the methods section."""
+        without = "each was trained without one part of the training rows"
+        if self.choose_on == "tested":
+            return f"{without}, and its number of steps was chosen on the tested rows (a leak, for demonstration)"
+        return f"{without}, which was used to choose the number of steps"
 
     def steps_at(self, n_steps: int) -> tuple[int, ...]:
         """Steps at which held-out rows are evaluated, in increasing order, including the last one."""
@@ -178,6 +191,11 @@ class FineTune(Settings):
     ensemble: Ensemble = Ensemble()
     carry: tuple[Literal["encoder", "fusion", "heads"], ...] = ("encoder", "fusion", "heads")
     scaling: Literal["own", "parent"] = "own"
+
+    @property
+    def of_transfer(self) -> list[str]:
+        """Settings that need an earlier stage and differ from their defaults."""
+        return [*given_of(self, ("carry", "scaling")), *given_of(self.training, _OF_TRANSFER)]
 
 
 class Stages(Settings):

@@ -38,7 +38,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
     problems += _network_problems(study, cohorts)
     if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:
         known = {task.name: task for task in cohorts.source.tasks}
-        for name in study.source.tasks or tuple(known):
+        for name in study.source.tasks or known:
             if name not in known:
                 expected = f"one of {', '.join(known) or '(none)'}"
                 problems.append(

@@ -13,12 +13,11 @@ from pathlib import Path
 import pytest
 from postgres_server import postgres_server
 from slurm_server import Slurm, slurm_server
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import TuneSettings
 
 PAGE = Path(__file__).parents[2] / "docs" / "howto" / "cluster.md"
@@ -43,7 +42,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=whole.stages.finetune),
+        stages=last_stage(whole.stages.finetune),
         splits=SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive"),
         controls=(),
         baselines=("prevalence",),

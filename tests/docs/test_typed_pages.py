@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.io import savemat
-from small_study import FLAT, small_cohorts, small_settings
+from small_study import FLAT, last_stage, small_cohorts, small_settings
 from test_guide import DOCS, PAGES, RUN, blocks, run_bash
 
 from connectome_tl.cohort.reading import read_cohort
@@ -20,7 +20,6 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.evaluation import planning, power
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
@@ -42,7 +41,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=2,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings(steps=2).stages.finetune),
+        stages=last_stage(small_settings(steps=2).stages.finetune),
         splits=SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive"),
         controls=(),
         baselines=("prevalence", "clinical_only"),

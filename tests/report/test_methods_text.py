@@ -15,12 +15,20 @@ from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.training import training_text
 from connectome_tl.settings.encoders import GraphEncoder
 from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.records.results import People
 from connectome_tl.settings.study import Stages
-from connectome_tl.settings.training import Adapt, FineTune, Training
+from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Training
+from connectome_tl.tasks import Task
 from connectome_tl.training.plans import FitPlan, RowSet
 from connectome_tl.workflows.study.records import network_rows
 
-SIZES = {"target": 40, "source": 60, "pool": 50}
+PEOPLE = {
+    "target": People(noun="infants", n_subjects=40, n_scans=40),
+    "source": People(noun="adults", n_subjects=60, n_scans=60),
+    "pool": People(noun="infants", n_subjects=50, n_scans=50),
+}
+VALUE = Task(name="score", kind="regression", column="score")
+BINARY = Task(name="impaired", kind="binary", column="impaired")
 
 
 def text(
@@ -28,6 +36,7 @@ def text(
     without: str = "",
     controls: tuple[str, ...] = ("scratch", "no_pretrain", "no_adapt"),
     known: dict[str, Any] | None = None,
+    tasks: tuple[Task, ...] = (),
     **asked: Any,
 ) -> str:
     """The paragraph of a study with connectomes, without the cohort of one role; `known`: further facts."""
@@ -37,9 +46,9 @@ def text(
         settings = settings.model_copy(
             update={without: None, "stages": settings.stages.model_copy(update={stage: None})}
         )
-    sizes = {role: n for role, n in SIZES.items() if role != without}
-    facts = StudyFacts("1", "infants", sizes, (26, 27), 9, "aal90", ("count",), ("connectome",), ("age",), (45, 50))
-    return methods_paragraph(settings, replace(facts, **(known or {})), ())
+    people = {role: n for role, n in PEOPLE.items() if role != without}
+    facts = StudyFacts("1", people, (26, 27), 9, "aal90", ("count",), ("connectome",), ("age",), (45, 50))
+    return methods_paragraph(settings, replace(facts, **(known or {})), tasks)
 
 
 @pytest.mark.parametrize(("without", "stage", "control"), [("pool", 1, "no_pretrain"), ("source", 2, "no_adapt")])
@@ -56,7 +65,7 @@ def test_one_earlier_stage_has_no_control_of_its_own_and_the_text_says_so(
 def test_two_earlier_stages_and_none_say_nothing_of_the_kind() -> None:
     assert "only earlier stage" not in text()
     alone = small_settings(source=None, pool=None, stages=Stages(pretrain=None, adapt=None))
-    facts = StudyFacts("1", "infants", {"target": 40}, (26, 27), 9, "aal90", ("count",), ("connectome",))
+    facts = StudyFacts("1", {"target": PEOPLE["target"]}, (26, 27), 9, "aal90", ("count",), ("connectome",))
     assert "only earlier stage" not in methods_paragraph(alone, facts, ())
 
 
@@ -88,12 +97,10 @@ def test_the_direct_path_is_named_after_what_it_maps() -> None:
     assert GraphEncoder(node_features="measures").describe().endswith("a linear map of the regional measures")
 
 
-def test_settings_of_transferred_weights_are_named_where_there_is_an_earlier_stage() -> None:
+def test_settings_of_transferred_weights_are_named() -> None:
     stages = Stages(finetune=FineTune(training=Training(anchor=0.1)))
     assert "L2-SP" in text(stages=stages)
-    alone = small_settings(source=None, pool=None, stages=stages.model_copy(update={"pretrain": None, "adapt": None}))
-    facts = StudyFacts("1", "infants", {"target": 40}, (26, 27), 9, "aal90", ("count",), ("connectome",))
-    assert "L2-SP" not in methods_paragraph(alone, facts, ())
+    assert "L2-SP" not in text(stages=Stages(finetune=FineTune()))
 
 
 @pytest.mark.parametrize(("n", "batches", "steps"), [(33, "24 to 25", 320), (120, "90", 320), (700, "66", 320)])
@@ -120,3 +127,69 @@ def test_edges_in_lower_precision_are_named() -> None:
     stages = Stages(finetune=FineTune(training=Training(precision="bf16")))
     assert text(stages=stages).count("edges in bfloat16") == 1
     assert "bfloat16" not in text()
+
+
+@pytest.mark.parametrize(
+    ("families", "splits", "said"),
+    [
+        (True, {}, "; members of a family were assigned to the same fold"),
+        (True, {"families": "ignored"}, "; members of a family were not kept in the same fold (a leak"),
+        (True, {"scheme": "few_labels", "n_labelled": 9}, "; labelled subjects were of different families"),
+        (False, {"families": "ignored"}, ""),
+    ],
+)
+def test_families_are_where_the_splits_put_them(families: bool, splits: dict[str, Any], said: str) -> None:
+    found = text(known={"families": families}, splits=splits)
+    assert said in found
+    assert ("of a family were assigned" in found) == ("assigned" in said)
+    assert ("famil" in found.split("\n\n")[-1].split(".")[0]) == bool(said)
+
+
+def test_the_rows_that_choose_the_steps_are_named() -> None:
+    assert "training rows, which was used to choose the number of steps" in text()
+    leaky = text(stages=Stages(finetune=FineTune(ensemble=Ensemble(choose_on="tested"))))
+    assert "number of steps was chosen on the tested rows (a leak, for demonstration)" in leaky
+    assert "which was used to choose" not in leaky
+
+
+@pytest.mark.parametrize(
+    ("tasks", "regression", "shrunk", "started"),
+    [
+        ((VALUE,), "value", True, "heads of values that"),
+        ((BINARY,), "value", False, "heads of binary outcomes that"),
+        ((VALUE, BINARY), "value", True, "heads of values and binary outcomes that"),
+        ((VALUE,), "distribution", False, ""),
+        ((VALUE, BINARY), "distribution", False, "heads of binary outcomes that"),
+    ],
+)
+def test_only_linear_heads_are_shrunk_and_started(
+    tasks: tuple[Task, ...], regression: str, shrunk: bool, started: str
+) -> None:
+    model = small_settings().model.model_dump() | {"regression": {"kind": regression}}
+    said = text(tasks=tasks, model=model)
+    assert ("were shrunk towards the mean" in said) == shrunk
+    assert started in said
+    assert ("start as the linear combination" in said) == bool(started)
+
+
+def test_seeds_and_the_column_of_the_strata_are_named() -> None:
+    assert "the predictions of 4 networks were averaged" in text(stages=Stages())
+    assert "the predictions of 3 ensembles, with different initial weights, of 4 networks" in text(
+        stages=Stages(), n_seeds=3
+    )
+    assert "stratified by severity" in text(known={"stratum": "severity"})
+    assert "stratified" not in text()
+
+
+def test_scans_are_not_counted_as_subjects() -> None:
+    people = {role: replaced.model_copy(update={"n_scans": 70}) for role, replaced in PEOPLE.items()}
+    said = text(known={"people": people})
+    assert "Connectomes of 70 scans of 40 infants" in said
+    assert "pretraining of the network on 70 scans of 60 adults" in said
+    assert "on up to 70 scans of 50 infants without outcomes" in said
+
+
+@pytest.mark.parametrize("kind", ["coral", "masked_edges"])
+def test_stage_2_without_the_source_is_named(kind: str) -> None:
+    stages = Stages.model_validate({"adapt": {"objective": {"kind": kind}}})
+    assert ("stage 2 is the reconstruction of the pool alone" in text(stages=stages)) == (kind == "coral")

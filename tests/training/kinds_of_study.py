@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
-from small_study import FLAT, small_cohorts, small_settings, with_correlations, with_rows
+from small_study import FLAT, last_stage, small_cohorts, small_settings, with_correlations, with_rows
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
@@ -93,7 +93,7 @@ def _cases() -> dict[str, Case]:
     in_tangent = {**everything, "edges": EdgeSettings(tangent=TangentSettings(values="correlation"), n_edges=30)}
     alone = StudyCohorts({"target": every.target})
     plain = {"source": None, "pool": None}
-    stages = small_settings().stages.model_copy(update={"pretrain": None, "adapt": None})
+    stages = last_stage(small_settings().stages.finetune)
     bare = StudyCohorts({"target": replace(every.target, regions=(), region_features=None, region_feature_names=(),
                                            measures=(), weights=every.target.weights[:, :0, :0, :0],
                                            node_mask=every.target.node_mask[:, :0])})  # fmt: skip

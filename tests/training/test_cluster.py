@@ -13,14 +13,13 @@ from pathlib import Path
 
 import pytest
 from optional import needs
-from small_study import FLAT, TASKS, retrained, small_cohorts, small_settings
+from small_study import FLAT, TASKS, last_stage, retrained, small_cohorts, small_settings
 
 from connectome_tl import run_study
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, DivergedError, InterruptedRunError, OutputError, UsageError
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.cluster import as_worker, current_cluster, on_scheduler
@@ -144,7 +143,7 @@ def test_tune_and_run_give_the_same_files_on_a_scheduler(pool: Pool, tmp_path: P
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings(steps=1).stages.finetune),
+        stages=last_stage(small_settings(steps=1).stages.finetune),
         splits=SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive"),
         controls=(),
         refits={"linear": 0},

@@ -98,7 +98,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "uncertainty": ({"task_weights": "uncertainty", "schedule": "cosine"}, {}),
     "gradient balance": ({"task_weights": "gradient", "mixup": {"alpha": 0.5, "neighbours": 3}}, {}),
     "distribution": ({}, {"model": {"encoder": QUIET, "fused_width": 6, "regression": {"kind": "distribution"}}}),
-    "dropout": ({"anchor": 0.1}, {"model": {"encoder": {**QUIET, "dropout": 0.3, "norm": "batch"}, "dropout": 0.2}}),
+    "dropout": ({}, {"model": {"encoder": {**QUIET, "dropout": 0.3, "norm": "batch"}, "dropout": 0.2}}),
     "bf16": ({}, {"image": {"size": 12, "voxel": 13.0, "precision": "bf16", "flip_test": True}}),
 }
 

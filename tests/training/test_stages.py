@@ -6,14 +6,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_study import TASKS, fitted_bytes, plan_of, small_cohorts, small_settings, with_rows
+from small_study import TASKS, fitted_bytes, last_stage, plan_of, small_cohorts, small_settings, with_rows
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import LeakageError, UsageError
 from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.study import ALL_CONTROLS, StudySettings
-from connectome_tl.settings.training import Adapt, Stages, Training
+from connectome_tl.settings.training import Adapt, Training
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
@@ -113,8 +113,8 @@ def test_controls_that_would_be_the_full_model_again_are_left_out(
     pretrain: bool, adapt: bool, useful: set[str]
 ) -> None:
     stages = small_settings().stages
-    left = Stages(
-        pretrain=stages.pretrain if pretrain else None, adapt=stages.adapt if adapt else None, finetune=stages.finetune
+    left = last_stage(stages.finetune).model_copy(
+        update={"pretrain": stages.pretrain if pretrain else None, "adapt": stages.adapt if adapt else None}
     )
     study = small_settings(stages=left)
     assert {scheme.name for scheme in schemes_of(study, COHORTS)} == useful

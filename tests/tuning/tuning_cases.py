@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.cohort.writing import write_cohort
@@ -14,7 +14,6 @@ from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.tuning.inner import InnerFolds
 from connectome_tl.provenance import write_text
 from connectome_tl.settings.study import SplitSettings, StudySettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.training.schemes import StudyCohorts
 
@@ -28,7 +27,7 @@ SPACE: dict[str, Any] = {
 def tuned_study(*, inner: int = 3, outer: int = 2, **tune: Any) -> StudySettings:
     """The target cohort only, the closed-form core, one outcome."""
     whole = small_settings(steps=1)
-    stages = Stages(pretrain=None, adapt=None, finetune=whole.stages.finetune)
+    stages = last_stage(whole.stages.finetune)
     block = {"space": SPACE, "trials": 6, "model": "core", "startup": 3, **tune}
     return small_settings(
         steps=1,

@@ -10,10 +10,13 @@ import pytest
 from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.people import people_of
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.training.checks import check_names
+from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.judge import _warnings
 
 MEASURES = ("thickness", "volume")
 FOLDERS = {"target": "target", "source": "older", "pool": "pool"}
@@ -59,3 +62,17 @@ def test_edges_that_are_transformed_differently_are_refused_and_the_remedy_serve
         read_cohorts(small_settings(), tmp_path)
     file.write_text(plain)
     read_cohorts(small_settings(), tmp_path)
+
+
+def test_a_small_class_is_counted_in_subjects() -> None:
+    once = small_cohorts(n_target=12).target
+    names = [f"{name}_ses-{k}" for name in once.ids for k in (1, 2)]
+    twice = once.drawn(np.repeat(np.arange(once.n_subjects), 2), names)
+    twice = replace(twice, children=tuple(name.split("_")[0] for name in names))
+    tasks = [task for task in once.tasks if task.is_binary]
+    found = [
+        [said for said in _warnings(small_settings(), StudyCohorts({"target": cohort}), tasks) if "smaller" in said]
+        for cohort in (once, twice)
+    ]
+    assert found[0] == found[1] != []
+    assert (people_of(once).rows, people_of(twice).rows) == ("infants", "scans")

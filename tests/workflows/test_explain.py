@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "report"))
 from page import Page
@@ -46,7 +46,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings().stages.finetune),
+        stages=last_stage(small_settings().stages.finetune),
         splits=SplitSettings(repeats=1, outer=3, stratum="cognitive"),
         controls=(),
         refits={"linear": 0},

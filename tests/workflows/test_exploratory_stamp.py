@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import yaml
-from small_study import small_settings
+from small_study import last_stage, small_settings
 
 from connectome_tl import run_study
 from connectome_tl.settings.study import CohortUse, SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
 from connectome_tl.workflows.scans.connectomes import build_connectomes
@@ -56,7 +55,7 @@ def test_the_stamp_of_raw_scans_reaches_the_report_of_a_run(tmp_path: Path) -> N
         source=None,
         pool=None,
         target=CohortUse(cohort="declared.yaml", tasks=("motor_score",)),
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings().stages.finetune),
+        stages=last_stage(small_settings().stages.finetune),
         splits=SplitSettings(repeats=1, outer=2),
         controls=(),
         baselines=("prevalence",),

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 import connectome_tl
 from connectome_tl import extend, extension, run_study
@@ -20,7 +20,6 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.connectome.formats import table as formats
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.workflows.study import judge as judge_module
 from connectome_tl.workflows.study.finished import is_finished
 
@@ -55,7 +54,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings(steps=1).stages.finetune),
+        stages=last_stage(small_settings(steps=1).stages.finetune),
         splits=SplitSettings(repeats=1, outer=2, stratum="cognitive"),
         controls=(),
         baselines=("prevalence",),

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_study import TASKS, small_cohorts, small_settings
+from small_study import TASKS, last_stage, small_cohorts, small_settings
 from typer.testing import CliRunner
 
 from connectome_tl.cli.app import app
@@ -95,7 +95,7 @@ def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line
     study = STUDY.model_copy(
         update={"source": None, "pool": None, "target": CohortUse(cohort="target/cohort.yaml", tasks=("cognitive",))}
     )
-    stages = study.stages.model_copy(update={"pretrain": None, "adapt": None})
+    stages = last_stage(study.stages.finetune)
     study = study.model_copy(update={"stages": stages, "controls": (), "permutations": 0, "refits": Refits(linear=0)})
     study = study.with_settings({"splits.repeats": 1, "stages.finetune.training.steps": 2})
     (tmp_path / "study.yaml").write_text(dump_settings(study))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 from connectome_tl import run_study
 from connectome_tl.cohort.splits import make_split_plan
@@ -21,7 +21,6 @@ from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation.labels import network_statistics
 from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
 from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.workflows.folder import open_log
 from connectome_tl.workflows.study import run as run_module
@@ -38,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings().stages.finetune),
+        stages=last_stage(small_settings().stages.finetune),
         splits=SplitSettings(repeats=1, outer=3, stratum="cognitive"),
         permutations=3,
         network_permutations=3,

@@ -12,6 +12,7 @@ from connectome_tl.report.text.training import training_text
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import model_named
+from connectome_tl.settings.records.results import People
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -23,13 +24,13 @@ class StudyFacts:
 
     Attributes:
         version: version of this package.
-        noun: name of the target's subjects (infants, children, subjects).
-        sizes: number of subjects by role of the cohort.
+        people: noun and numbers of subjects and scans, by role of the cohort.
         n_train, n_adapt: smallest and largest number of rows on which a network of the last stage, and of stage 2, is
             trained.
         n_regions, atlas, measures: of the target's connectomes; `n_regions` is 0 without connectomes.
         modalities: inputs of the models. source_tasks: outcomes of stage 1.
-        families: whether the target declares families. sites: number of declared sites.
+        families: whether the target declares families. sites: number of declared sites. stratum: column that folds are
+            stratified by; empty if there is none.
         tangent: whether the closed-form core has a block in tangent space. regional: whether it has one of regional
             measures. presence: whether it has one of the presence of a connectome.
         source_scores: whether the core has a block of source scores.
@@ -40,8 +41,7 @@ class StudyFacts:
     """
 
     version: str
-    noun: str
-    sizes: dict[str, int]
+    people: dict[str, People]
     n_train: tuple[int, int]
     n_regions: int
     atlas: str
@@ -51,6 +51,7 @@ class StudyFacts:
     n_adapt: tuple[int, int] = (0, 0)
     families: bool = False
     sites: int = 0
+    stratum: str = ""
     tangent: bool = False
     regional: bool = False
     presence: bool = False
@@ -64,26 +65,26 @@ class StudyFacts:
 
 def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> str:
     """Paragraphs for the methods section of a paper: data and model, stages, baselines, evaluation."""
-    n, noun = facts.sizes["target"], facts.noun
-    what = f"Clinical covariates of {n} {noun}"
+    target = facts.people["target"].text
+    what = f"Clinical covariates of {target}"
     if "connectome" in facts.modalities:
         what = (
-            f"Connectomes of {n} {noun} ({counted(facts.n_regions, 'region')}, {facts.atlas}; "
+            f"Connectomes of {target} ({counted(facts.n_regions, 'region')}, {facts.atlas}; "
             f"{', '.join(facts.measures)})"
         )
         what += " and volumes" * _sees_volumes(settings, facts)
     elif _sees_volumes(settings, facts):
-        what = f"Volumes of {n} {noun}"
+        what = f"Volumes of {target}"
     about = f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}."
     paragraphs = (
-        [about, *facts.origins, *_model(settings, facts)],
-        [*_stages(settings, facts), *(_volumes(settings) if _sees_volumes(settings, facts) else ())],
+        [about, *facts.origins, *_model(settings, facts, tasks)],
+        [*_stages(settings, facts, tasks), *(_volumes(settings) if _sees_volumes(settings, facts) else ())],
         _baselines(settings, facts),
         [
             *_features(settings),
             _splits(settings, facts),
             *_tuning(settings),
-            *_learning_curve(settings),
+            *_learning_curve(settings, facts),
             _recalibration(settings, tasks),
             *_judgement(tasks),
         ],
@@ -91,7 +92,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
     return "\n\n".join(" ".join(sentences) for sentences in paragraphs if sentences)
 
 
-def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
+def _model(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> list[str]:
     blocks = ["edges"] * ("connectome" in facts.modalities) + ["edges in tangent space"] * facts.tangent
     blocks += ["regional measures"] * facts.regional + ["the presence of a connectome"] * facts.presence
     blocks += ["clinical covariates"] * ("clinical" in facts.modalities)
@@ -101,7 +102,9 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
     unpenalised = settings.core.unpenalised if "clinical" in facts.modalities else ()
     free = f", and {listed(list(unpenalised))} without a penalty" if unpenalised else ""
     encoders = [branch.describe() for name, branch in settings.model.branches.items() if name in facts.modalities]
-    networks = settings.stages.finetune.ensemble.networks
+    networks = str(settings.stages.finetune.ensemble.networks)
+    if settings.n_seeds > 1:
+        networks = f"{settings.n_seeds} ensembles, with different initial weights, of {networks}"
     share = settings.model.modality_dropout
     hiding = f"; each modality was dropped with probability {share:g} during training" if share else ""
     below = settings.core.average_below
@@ -117,14 +120,25 @@ def _model(settings: StudySettings, facts: StudyFacts) -> list[str]:
         f"block each for {listed(blocks)}{free}: the mean of {average}. Penalties and the weights of the combination "
         "were chosen on leave-one-family-out predictions of the training rows.",
         f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
-        f"the predictions of {networks} networks were averaged; each was trained without one part of the training "
-        "rows, which was used to choose the number of steps.",
-        "Predicted values of the network were shrunk towards the mean by the slope of the outcome on held-out "
-        "predictions.",
+        f"the predictions of {networks} networks were averaged; {settings.stages.finetune.ensemble.describe()}.",
+        *(
+            [
+                "Predicted values of the network were shrunk towards the mean by the slope of the outcome on held-out "
+                "predictions."
+            ]
+            if "values" in _linear_heads(settings, tasks)
+            else []
+        ),
         "The weight of the network was chosen per outcome on held-out training rows; it is 0 unless the network "
         "improves on the core by more than one standard error.",
         *_heads_and_embeddings(settings, facts),
     ]
+
+
+def _linear_heads(settings: StudySettings, tasks: Sequence[Task]) -> list[str]:
+    """Outcomes whose heads have a single linear output: values, binary outcomes."""
+    values = settings.model.regression.kind == "value" and any(task.kind == "regression" for task in tasks)
+    return ["values"] * values + ["binary outcomes"] * any(task.is_binary for task in tasks)
 
 
 def _heads_and_embeddings(settings: StudySettings, facts: StudyFacts) -> list[str]:
@@ -148,12 +162,12 @@ def _tuning(settings: StudySettings) -> list[str]:
     ]
 
 
-def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
+def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> list[str]:
     stages, found = settings.stages, []
-    images = "image" in facts.modalities
-    pretrained = stages.pretrain is not None and "source" in facts.sizes
-    adapted = stages.adapt is not None and "pool" in facts.sizes
-    if stages.pretrain is not None and "source" in facts.sizes:
+    images, noun = "image" in facts.modalities, facts.people["target"].noun
+    pretrained = stages.pretrain is not None and "source" in facts.people
+    adapted = stages.adapt is not None and "pool" in facts.people
+    if stages.pretrain is not None and "source" in facts.people:
         scores = (
             " The core also uses the scores of a core fitted on the same subjects. It is a weighted mean of the fit "
             "without them and of fits in which they replace the data from which they are computed: ridge on all "
@@ -162,30 +176,30 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
             if facts.source_scores
             else ""
         )
-        n = facts.sizes["source"]
+        n = facts.people["source"].n_scans
         found.append(
-            f"Stage 1: supervised pretraining of the network on {counted(n, 'subject')} "
+            f"Stage 1: supervised pretraining of the network on {facts.people['source'].text} "
             f"({listed(list(facts.source_tasks))}; "
             f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}{_use_if(settings, facts)}"
         )
-    if stages.adapt is not None and "pool" in facts.sizes:
+    if stages.adapt is not None and "pool" in facts.people:
         included = (
-            f"including the images of the tested {facts.noun} (transductive)"
+            f"including the images of the tested {noun} (transductive)"
             if stages.adapt.transductive
-            else f"excluding the tested {facts.noun} and their families"
+            else f"excluding the tested {noun} and their families"
         )
-        n = facts.sizes["pool"]
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
-            f"{stages.adapt.objective.describe()} on up to {counted(n, 'subject')} without outcomes, {included} "
+            f"{stages.adapt.objective.describe()} on up to {facts.people['pool'].text} without outcomes, {included} "
             f"({training_text(stages.adapt.training, *facts.n_adapt, images=images, transfer=pretrained)})."
         )
         found += probes_text(facts.probes)
     last = training_text(stages.finetune.training, *facts.n_train, images=images, transfer=pretrained or adapted)
     found.append(f"Last stage: joint training on all outcomes, missing ones masked ({last}).")
-    if pretrained and "heads" in stages.finetune.carry:
+    started = _linear_heads(settings, tasks)
+    if pretrained and started and "heads" in stages.finetune.carry:
         found.append(
-            "Where stage 1 is used, heads of values and binary outcomes that it does not have start as the linear "
+            f"Where stage 1 is used, heads of {listed(started)} that it does not have start as the linear "
             "combination of its heads that predicts the training rows best (ridge regression)."
         )
     if len(found) > 1:
@@ -196,6 +210,8 @@ def _stages(settings: StudySettings, facts: StudyFacts) -> list[str]:
             "parts, frozen parts and penalties on the distance to earlier weights apply only to transferred weights; "
             "others are trained at the full rate."
         )
+        if pretrained and adapted and stages.adapt is not None and stages.adapt.objective.source_replay:
+            found.append("Where stage 1 is left out or not used, stage 2 is the reconstruction of the pool alone.")
     return found + _only_stage(settings, facts)
 
 
@@ -215,8 +231,8 @@ def _only_stage(settings: StudySettings, facts: StudyFacts) -> list[str]:
     """Name the controls that are omitted because a single earlier stage makes them the model from scratch."""
     stages = settings.stages
     one, two = (
-        stages.pretrain is not None and "source" in facts.sizes,
-        stages.adapt is not None and "pool" in facts.sizes,
+        stages.pretrain is not None and "source" in facts.people,
+        stages.adapt is not None and "pool" in facts.people,
     )
     if one == two:
         return []
@@ -307,9 +323,13 @@ def _recalibration(settings: StudySettings, tasks: Sequence[Task]) -> str:
 
 
 def _splits(settings: StudySettings, facts: StudyFacts) -> str:
-    splits, stratum = settings.splits, settings.splits.stratum
-    by = f", stratified by {stratum}" if stratum else ""
+    splits = settings.splits
+    by = f", stratified by {facts.stratum}" if facts.stratum else ""
     kin = "; members of a family were assigned to the same fold" if facts.families else ""
+    if facts.families and splits.families == "ignored":
+        kin = "; members of a family were not kept in the same fold (a leak, for demonstration)"
+    elif facts.families and splits.scheme == "few_labels":
+        kin = "; labelled subjects were of different families, and their relatives were not tested"
     if splits.scheme == "site_out":
         return f"Each of {facts.sites} sites was held out in turn{kin}."
     if splits.scheme == "few_labels":
@@ -321,12 +341,13 @@ def _splits(settings: StudySettings, facts: StudyFacts) -> str:
     return f"Models were evaluated by {splits.outer}-fold cross-validation{times}{by}{kin}."
 
 
-def _learning_curve(settings: StudySettings) -> list[str]:
+def _learning_curve(settings: StudySettings, facts: StudyFacts) -> list[str]:
     if not settings.learning_curve:
         return []
     sizes = listed([str(n) for n in settings.learning_curve])
+    rows = "scans" if facts.people["target"].rows == "scans" else "subjects"
     return [
-        f"For the learning curve, all models were refitted on stratified, nested subsets of {sizes} labelled subjects "
+        f"For the learning curve, all models were refitted on stratified, nested subsets of {sizes} labelled {rows} "
         "of the training rows of each fold and tested on the same folds."
     ]
 

@@ -97,6 +97,11 @@ class People(Record):
         who = f"{self.n_subjects} {self.noun if self.n_subjects != 1 else _SINGULAR[self.noun]}"
         return who if self.n_scans == self.n_subjects else f"{counted(self.n_scans, 'scan')} of {who}"
 
+    @property
+    def rows(self) -> str:
+        """Noun of the rows: that of the subjects, or scans."""
+        return self.noun if self.n_scans == self.n_subjects else "scans"
+
 
 class OutcomeCounts(Record):
     """Numbers of rows of one task that are observed, lost, died, untestable, or missing for an unknown reason, and of

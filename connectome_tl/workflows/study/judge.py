@@ -16,7 +16,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.describing import describe
 from connectome_tl.cohort.findings import is_benign
 from connectome_tl.cohort.people import people_of
-from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.cohort.splits import SplitPlan, stratum_of
 from connectome_tl.evaluation.clinical.recalibration import recalibration_results
 from connectome_tl.evaluation.learning_curve import points
 from connectome_tl.evaluation.nested_cv import tasks_of
@@ -136,7 +136,7 @@ def judge(
         record.scores,
         record.comparisons,
         tests,
-        noun=facts.noun,
+        noun=facts.people["target"].rows,
         weights=record.network_weights,
         probes=record.probes,
     )
@@ -216,8 +216,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
     present = set(found.predictions["model"].astype(str))
     return StudyFacts(
         version=__version__,
-        noun=people_of(target).noun,
-        sizes={role: cohort.n_subjects for role, cohort in cohorts.roles.items()},
+        people={role: people_of(cohort) for role, cohort in cohorts.roles.items()},
         n_train=network_rows(found.validation, "finetune") or (0, 0),
         n_adapt=network_rows(found.validation, "adapt") or (0, 0),
         n_regions=target.n_regions,
@@ -226,6 +225,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         modalities=modalities_of(settings, cohorts),
         source_tasks=() if source is None else names or tuple(task.name for task in source.tasks),
         families=any(name for name in target.family),
+        stratum=stratum_of(target, settings.splits) or "",
         sites=len({site for site in target.site if site}),
         tangent=connected and settings.edges.tangent is None and holds_correlations(target, train),
         regional=connected and bool(target.region_feature_names),
@@ -258,7 +258,8 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
     for task in tasks:
         values = target.targets[task.name]
         if task.is_binary:
-            smaller = int(min((values == 1).sum(), (values == 0).sum()))
+            subjects = np.array(target.children or target.ids)
+            smaller = min(len(set(subjects[values == level])) for level in (0, 1))
             if smaller < 10:
                 found.append(
                     f"{task.name}: only {counted(smaller, 'subject')} in the smaller class; every interval is wide."
