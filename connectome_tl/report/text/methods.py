@@ -15,6 +15,8 @@ from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 
+SITES_OUT = "was held out in turn"
+
 
 @dataclass(frozen=True)
 class StudyFacts:
@@ -326,7 +328,7 @@ def _splits(settings: StudySettings, facts: StudyFacts) -> str:
     by = f", stratified by {stratum}" if stratum else ""
     kin = "; members of a family were assigned to the same fold" if facts.families else ""
     if splits.scheme == "site_out":
-        return f"Each of {facts.sites} sites was held out in turn{kin}."
+        return f"Each of {facts.sites} sites {SITES_OUT}{kin}."
     if splits.scheme == "few_labels":
         return (
             f"In each of {splits.repeats} draws, {splits.n_labelled} labelled subjects{by} were used for training and "
