@@ -21,7 +21,7 @@ from connectome_tl.bundle.folder import (
     read_small_json,
 )
 from connectome_tl.bundle.members import Members, packed, unpacked
-from connectome_tl.bundle.metadata import metadata_of
+from connectome_tl.bundle.metadata import facts_of, metadata_of
 from connectome_tl.bundle.self_test import run_self_test, self_test_of
 from connectome_tl.bundle.shapes_of_fits import check_members
 from connectome_tl.cohort.cohort import Cohort
@@ -77,7 +77,7 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     folder = open_folder(path)
     with as_bad_data(folder.path):
-        facts = BundleFacts.model_validate(folder.json(METADATA)["connectome_tl"])
+        facts = facts_of(folder.json(METADATA))
         members = unpacked(folder.tensors(WEIGHTS), folder.json(STRUCTURE), tuple(one.task for one in facts.tasks))
         check_members(members, facts.inputs, folder.size)
         test = SelfTest.model_validate(folder.json(SELF_TEST))

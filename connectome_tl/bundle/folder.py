@@ -28,11 +28,14 @@ CARD, CARD_JSON = "docs/README.md", "docs/model_card.json"
 FILES = (METADATA, STRUCTURE, SELF_TEST, WEIGHTS, SELF_TEST_ROWS, CARD, CARD_JSON)
 MANIFEST, VALIDATION = "manifest.json", "validation.json"
 _FOLDERS = ("configs", "models", "docs")
-_SMALL = 1 << 20  # largest size of a manifest or a validation in bytes
+_SMALL = 1 << 17  # largest size of a manifest or a validation in bytes
 _SHARE = 8  # JSON files are at most 1 / _SHARE of a bundle, or `_SMALL` bytes each
 _DEEPEST = 60  # largest nesting depth of a JSON file
-_PARSED, _TIMES = 1 << 19, 4  # bytes of memory for parsed JSON, or so many times the size of the bundle
+_PARSED = 1 << 19  # bytes of memory for parsed JSON, or the size of a larger bundle
 _COSTS = {b"{": 184, b"[": 64, b",": 60, b":": 60}  # memory of a dict, of a list, and of each value and key, in bytes
+
+
+_NARROW = bytes(range(0xC4))  # of characters that take one byte of memory each
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class BundleFolder:
 
     def json(self, name: str) -> Any:
         """Content of one of its JSON files."""
-        return read_small_json(self.path / name, self.manifest.files[name].bytes, max(_PARSED, _TIMES * self.size))
+        return read_small_json(self.path / name, self.manifest.files[name].bytes, max(_PARSED, self.size))
 
     def tensors(self, name: str) -> dict[str, np.ndarray]:
         """Tensors of one of its safetensors files.
@@ -197,8 +200,10 @@ def parsed(data: bytes, file: Path, memory: int = _PARSED) -> Any:
     """
     if data[:1] != b"{":  # another kind of file is not decoded first
         raise DataError("cannot be read as JSON: it does not begin with {", file=file)
-    if sum(cost * data.count(sign) for sign, cost in _COSTS.items()) > memory:
-        raise DataError("has more values than this file of a bundle may have", file=file)
+    # One wide character, also as an escape, makes a whole text four times as wide. Text and its values are in memory.
+    width = 4 if b"\\u" in data or data.translate(None, _NARROW) else 1
+    if sum(cost * data.count(sign) for sign, cost in _COSTS.items()) + 2 * width * len(data) > memory:
+        raise DataError("has more values or longer texts than this file of a bundle may have", file=file)
     try:
         found = json.loads(data.decode("utf-8"), parse_constant=_no_constant, object_pairs_hook=_each_once)
     except (ValueError, RecursionError) as error:

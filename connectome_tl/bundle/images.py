@@ -74,13 +74,15 @@ def image_flags(limits: ImageLimits, cohort: Cohort, grid: ImageSettings) -> lis
     found = [
         _flag("native voxel edge", limits.voxel, [None if one is None else one.native for one in grids], "mm"),
         _flag("field of view", limits.extent, [None if one is None else one.extent for one in grids], "mm"),
-        _flag("head volume", limits.head_ml, [None if one is None else [one.head_ml] for one in grids], "ml"),
+        _flag("head volume", limits.head_ml, [None if one is None else [one.head_ml] for one in grids], "ml")._replace(
+            decides=True
+        ),
         _grey_levels(limits, grids),
         *_skull_stripping(limits, grids),
     ]
     without = np.array([one is None for one in grids], dtype=bool)
     if limits.all_have_one:
-        found.append(("volume", "of every subject", without, f"{int((~without).sum())} of {len(grids)} have one"))
+        found.append(Flag("volume", "of every subject", without, f"{int((~without).sum())} of {len(grids)} have one"))
     return found
 
 
@@ -98,7 +100,7 @@ def _flag(what: str, span: Span, values: Sequence[Sequence[float] | None], unit:
     outside = np.array([one is not None and (min(one) < span.low or max(one) > span.high) for one in values])
     known = [value for one in values if one is not None for value in one]
     here = f"{min(known):.4g} to {max(known):.4g} {unit}" if known else "unknown"
-    return what, f"{span.low:g} to {span.high:g} {unit}", outside, here
+    return Flag(what, f"{span.low:g} to {span.high:g} {unit}", outside, here)
 
 
 def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
@@ -110,7 +112,7 @@ def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
         for one in grids
     ]
     said = f"at most {_STRANGE:.0%} of {len(QUANTILES)} quantiles outside"
-    return "grey levels", said, np.array(shares) > _STRANGE, f"up to {max(shares, default=0.0):.0%}"
+    return Flag("grey levels", said, np.array(shares) > _STRANGE, f"up to {max(shares, default=0.0):.0%}")
 
 
 def _skull_stripping(limits: ImageLimits, grids: Sequence[Grid | None]) -> list[Flag]:
@@ -123,7 +125,9 @@ def _skull_stripping(limits: ImageLimits, grids: Sequence[Grid | None]) -> list[
     outside = np.array(
         [wanted is not None and one is not None and one.is_stripped is not wanted for one in grids], dtype=bool
     )
-    return [("skull stripping", f"{limits.stripped} of the images", outside, f"{sum(stripped)} of {n_known} images")]
+    return [
+        Flag("skull stripping", f"{limits.stripped} of the images", outside, f"{sum(stripped)} of {n_known} images")
+    ]
 
 
 def simulated_grids(wanted: ImageInput) -> list[Gridded]:

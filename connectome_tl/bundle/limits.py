@@ -12,6 +12,7 @@ from connectome_tl.bundle.images import image_flags, image_limits, image_problem
 from connectome_tl.bundle.spans import Flag, outward
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
+from connectome_tl.cohort.columns.categories import is_sex, same_category
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
@@ -25,6 +26,8 @@ from connectome_tl.settings.records.bundles import (
     Span,
     count_text,
 )
+
+_MORE_MISSING = 0.1  # share of the regions that all subjects of a cohort may lack beyond the training subjects
 
 
 def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool, grid: ImageSettings | None = None) -> Limits:
@@ -124,7 +127,22 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
             )
         )
     raise_all(f"the model cannot be applied to cohort {cohort.name!r}", problems)
-    return cohort
+    return _with_spellings(limits, cohort)
+
+
+def _with_spellings(limits: Limits, cohort: Cohort) -> Cohort:
+    """The cohort with categories spelled as in the model: case, blanks and words for sexes make no difference."""
+    table = cohort.covariates.copy()
+    for wanted in limits.covariates:
+        if wanted.levels and wanted.column in table.columns:
+            sex = is_sex(wanted.column)
+            spelled = {same_category(level, sex=sex): level for level in wanted.levels}
+            if len(spelled) == len(wanted.levels):
+                table[wanted.column] = table[wanted.column].map(
+                    lambda value, sex=sex, spelled=spelled: spelled.get(same_category(str(value), sex=sex), value),
+                    na_action="ignore",
+                )
+    return replace(cohort, covariates=table)
 
 
 def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
@@ -156,31 +174,32 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
     limits = facts.limits
     found: list[Flag] = []
 
-    def add(what: str, span: Span | None, values: np.ndarray, unit: str = "") -> None:
+    def add(what: str, span: Span | None, values: np.ndarray, unit: str = "", *, decides: bool = False) -> None:
         if span is None:
             return
         tail = f" {unit}" if unit else ""
         known = values[np.isfinite(values)]
         here = f"{known.min():.4g} to {known.max():.4g}{tail}" if known.size else "unknown"
         outside = ~((values >= span.low) & (values <= span.high))  # unknown values are outside, too
-        found.append((what, f"{span.low:g} to {span.high:g}{tail}", outside, here))
+        found.append(Flag(what, f"{span.low:g} to {span.high:g}{tail}", outside, here, decides))
 
     age = np.full(cohort.n_subjects, np.nan)
     if limits.age is not None and cohort.age_unit:
         age = in_unit(cohort.age, cast(AgeUnit, cohort.age_unit), cast(AgeUnit, limits.age_unit))
     since = "" if limits.age_reference == "birth" else f"{limits.age_reference} "
-    add(f"{since}age", limits.age, age, limits.age_unit)
+    add(f"{since}age", limits.age, age, limits.age_unit, decides=True)
     if facts.inputs.regions:
-        add("density", limits.density, density(cohort))
+        add("density", limits.density, density(cohort), decides=True)
         for measure, span, values in zip(facts.inputs.measures, limits.mean_weight, mean_weights(cohort), strict=False):
-            add(f"mean {measure}", span, values)
+            add(f"mean {measure}", span, values, decides=True)
         missing = (~cohort.node_mask).sum(axis=1)
         found.append(
-            (
+            Flag(
                 "missing regions",
                 f"at most {limits.most_missing}",
                 missing > limits.most_missing,
-                f"up to {missing.max(initial=0)}",
+                f"{missing.min(initial=cohort.n_regions)} to {missing.max(initial=0)}",
+                bool((missing > limits.most_missing + _MORE_MISSING * cohort.n_regions).all()),
             )
         )
     if limits.images is not None and facts.inputs.image is not None:
@@ -189,13 +208,14 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
         if wanted.column not in cohort.covariates.columns:
             continue
         column = cohort.covariates[wanted.column]
+        decides = wanted.needed and bool(column.notna().any())  # values that are all missing are imputed
         if wanted.span is not None and wanted.type == "numeric":
-            add(wanted.column, wanted.span, column.to_numpy(dtype=float), wanted.unit)
+            add(wanted.column, wanted.span, column.to_numpy(dtype=float), wanted.unit, decides=decides)
         elif wanted.levels:
             outside = ~column.astype("string").isin(wanted.levels).to_numpy(dtype=bool, na_value=False)
             others = sorted({str(value) for value in column.dropna()} - set(wanted.levels))
             said = ", ".join(others[:4]) or "the same"
-            found.append((wanted.column, f"one of {', '.join(wanted.levels[:6])}", outside, said))
+            found.append(Flag(wanted.column, f"one of {', '.join(wanted.levels[:6])}", outside, said, decides))
     found.append(_sites(limits, cohort))
     return found
 
@@ -207,32 +227,29 @@ def _sites(limits: Limits, cohort: Cohort) -> Flag:
     if limits.sites:
         said += f": {', '.join(limits.sites)}"
         outside = np.array([str(site) not in limits.sites for site in cohort.site], dtype=bool)
-    return "site", said, outside, f"{n_sites} site{'' if n_sites == 1 else 's'}" if n_sites else "not declared"
+    return Flag("site", said, outside, f"{n_sites} site{'' if n_sites == 1 else 's'}" if n_sites else "not declared")
 
 
 def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
-    """Refuse a cohort without any subject within the limits of age, density, mean weight or head volume.
+    """Refuse a cohort without any subject within one of the limits that decide: age, density, mean weight, head volume,
+    number of regions, and covariates that the model needs.
 
     Raises:
-        DataError: names the limit; edges or voxels may have another unit, or subjects another age.
+        DataError: names the limit; edges, voxels or covariates may have another unit, or subjects another age.
     """
     problems = [
-        Problem(f"no subject is within the limits of {what}", expected=limit, got=here)
-        for what, limit, outside, here in flags(facts, cohort)
-        if outside.all() and cohort.n_subjects and _decides(what)
+        Problem(f"no subject is within the limits of {one.what}", expected=one.limit, got=one.here)
+        for one in flags(facts, cohort)
+        if one.decides and one.outside.all() and cohort.n_subjects
     ]
     raise_all(f"the model is not for cohort {cohort.name!r}", problems)
-
-
-def _decides(what: str) -> bool:
-    return what.endswith("age") or what in ("density", "head volume") or what.startswith("mean ")
 
 
 def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
     """Names of exceeded limits of each subject, (n_subjects,), or ""."""
     found = flags(facts, cohort)
     return [
-        "; ".join(f"{what} outside {limit}" for what, limit, outside, _ in found if outside[i])
+        "; ".join(f"{one.what} outside {one.limit}" for one in found if one.outside[i])
         for i in range(cohort.n_subjects)
     ]
 
@@ -240,8 +257,8 @@ def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
 def shifts(facts: BundleFacts, cohort: Cohort) -> tuple[ShiftRow, ...]:
     """Each limit with the values of the cohort and the number of subjects outside."""
     return tuple(
-        ShiftRow(what=what, limit=limit, here=here, outside=_share(outside))
-        for what, limit, outside, here in flags(facts, cohort)
+        ShiftRow(what=one.what, limit=one.limit, here=one.here, outside=_share(one.outside))
+        for one in flags(facts, cohort)
     )
 
 

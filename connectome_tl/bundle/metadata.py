@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from connectome_tl.errors import DataError
 from connectome_tl.settings.records.bundles import RESEARCH_ONLY, BundleFacts, Span
 from connectome_tl.tasks import Task
 
@@ -35,6 +36,18 @@ def metadata_of(facts: BundleFacts) -> dict[str, Any]:
         "network_data_format": {"inputs": _inputs(facts), "outputs": _outputs(facts)},
         "connectome_tl": facts,
     }
+
+
+def facts_of(metadata: dict[str, Any]) -> BundleFacts:
+    """The facts of a bundle's metadata.
+
+    Raises:
+        DataError: the metadata have other keys than those of a bundle.
+    """
+    facts = BundleFacts.model_validate(metadata["connectome_tl"])
+    if strange := sorted(metadata.keys() ^ metadata_of(facts).keys()):
+        raise DataError("the metadata have other keys than those of a bundle", got=strange[0][:100])
+    return facts
 
 
 def _data_type(facts: BundleFacts) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 
 from connectome_tl.bundle.members import Members
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ClinicalSteps
 from connectome_tl.features.steps import Features
 
@@ -33,6 +34,23 @@ def likeness(members: Members, cohort: Cohort, n_train: int) -> float:
     if used.sum() < _ENOUGH_COLUMNS or cohort.n_subjects < 2:
         return float("nan")
     return float((mean[used] ** 2).mean() / (1.0 / n_train + 1.0 / cohort.n_subjects))
+
+
+def refuse_training_cohort(members: Members, cohort: Cohort, n_train: int) -> None:
+    """Refuse a cohort whose mean is that of the training subjects.
+
+    Raises:
+        DataError: it is the training cohort, or mostly so.
+    """
+    found = likeness(members, cohort, n_train)
+    if found < NEAR:
+        raise DataError(
+            f"cohort {cohort.name!r} appears to be the training cohort of the bundle: its mean is closer to the "
+            "training mean than that of other subjects could be",
+            expected="another cohort",
+            got=f"{found:.2g} of the expected distance",
+            remedy="Use subjects that were not used for training.",
+        )
 
 
 def _columns(features: Features, cohort: Cohort) -> dict[str, np.ndarray]:

@@ -87,11 +87,14 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
 
 
 def plain_text(text: str) -> str:
-    """The text in one Unicode form (NFKC), without invisible characters and percent escapes, with one kind of dash."""
+    """The text in one Unicode form (NFKC), without invisible characters and percent escapes, with one kind of dash and
+    of digits.
+    """
     if "%" in text:
         text = unquote(text)
     if text.isascii():
         return text
     text = unicodedata.normalize("NFKC", text)
+    text = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)
     kinds = ((unicodedata.category(sign), sign) for sign in text)
     return "".join("-" if kind == "Pd" or sign == "\u2212" else sign for kind, sign in kinds if kind != "Cf")

@@ -121,18 +121,20 @@ class Secrets:
         """The secrets of `_mixed` by their longest number, which must stand alone in a text that contains them."""
         found: dict[str, list[tuple[str, str]]] = {}
         for short, word in self._mixed.items():
-            for number in {max(filter(str.isdigit, _RUN.findall(form)), key=len) for form in (short, word)}:
+            for number in {max(filter(str.isdigit, _RUN.findall(form)), key=len, default="") for form in (short, word)}:
                 found.setdefault(number, []).append((short, word))
         return found
 
     @cached_property
     def _mixed(self) -> dict[str, str]:
-        """Secrets of letters and digits without their separators, and the secrets themselves."""
+        """Secrets of letters and digits, or of several words, without their separators, and the secrets themselves."""
         squashed = {"".join(_RUN.findall(word)): word for word in self.words}
         return {
             short: word
             for short, word in squashed.items()
-            if len(short) >= _LONG_ID and any(map(str.isdigit, short)) and any(map(str.isalpha, short))
+            if len(short) >= _LONG_ID
+            and any(map(str.isalpha, short))
+            and (any(map(str.isdigit, short)) or len(_WORD.findall(word)) > 1)
         }
 
     @cached_property

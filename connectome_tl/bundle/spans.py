@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 
 from connectome_tl.settings.records.bundles import Span
 
-Flag = tuple[str, str, np.ndarray, str]
-"""Quantity, limit, whether outside (n_subjects,), and values of the cohort."""
+
+class Flag(NamedTuple):
+    """A cohort compared with one limit.
+
+    Attributes:
+        outside: (n_subjects,) whether outside. here: values of the cohort.
+        decides: whether a cohort without any subject inside is refused.
+    """
+
+    what: str
+    limit: str
+    outside: np.ndarray
+    here: str
+    decides: bool = False
 
 
 def outward(values: np.ndarray) -> Span | None:

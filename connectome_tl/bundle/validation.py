@@ -11,7 +11,6 @@ from connectome_tl.bundle.bundle import Bundle
 from connectome_tl.bundle.evidence import released_scores
 from connectome_tl.bundle.individual import prediction_table
 from connectome_tl.bundle.limits import shifts
-from connectome_tl.bundle.overlap import NEAR, likeness
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.findings import is_benign
 from connectome_tl.cohort.people import people_of
@@ -50,7 +49,6 @@ def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
             training cohort.
     """
     tasks = known_outcomes(bundle, cohort)
-    refuse_training_cohort(bundle, cohort)
     families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
     table = prediction_table(bundle, cohort)
     found = tuple(_task(bundle, one, table, families) for one in tasks)
@@ -117,23 +115,6 @@ def known_outcomes(bundle: Bundle, cohort: Cohort) -> list[BundledTask]:
 
 def _said(task: Task, names: Sequence[str]) -> str:
     return ", ".join(f"{name} {getattr(task, name)}" for name in names)
-
-
-def refuse_training_cohort(bundle: Bundle, cohort: Cohort) -> None:
-    """Refuse a cohort whose mean is that of the training subjects.
-
-    Raises:
-        DataError: it is the training cohort, or mostly so.
-    """
-    found = likeness(bundle.members, cohort, bundle.facts.n_train)
-    if found < NEAR:
-        raise DataError(
-            f"cohort {cohort.name!r} appears to be the training cohort of the bundle: its mean is closer to the "
-            "training mean than that of other subjects could be",
-            expected="another cohort",
-            got=f"{found:.2g} of the expected distance",
-            remedy="Validate on subjects that were not used for training.",
-        )
 
 
 def _task(bundle: Bundle, one: BundledTask, table: pd.DataFrame, families: dict[str, str]) -> ValidatedTask:

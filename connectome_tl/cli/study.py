@@ -262,7 +262,9 @@ def report(
     tables: Annotated[
         bool, typer.Option("--tables", help="Save every table as TSV and LaTeX to RUN_DIR/tables, with references.bib.")
     ] = False,
-    dated: Annotated[bool, typer.Option("--dated", help="Show when the run ended and how long it took.")] = False,
+    dated: Annotated[
+        bool, typer.Option("--dated/--undated", help="Show when the run ended and how long it took.")
+    ] = True,
 ) -> None:
     """Render the report of a finished run again, with explanations; save figures and tables for a paper."""
     from connectome_tl.workflows.progress import Steps

@@ -40,6 +40,8 @@ def describe(cohort: Cohort, role: Literal["source", "pool", "target", "cohort"]
         table_groups=tuple(f"{name} (n = {int(rows.sum())})" for name, rows in groups.items()),
         table=tuple(_rows(cohort, list(groups.values()))),
         missing_regions=tuple((region, int(n)) for region, n in zip(cohort.regions, missing, strict=True) if n),
+        covariates=tuple(spec.column for spec in cohort.covariate_specs),
+        n_volumes=sum(bool(volume) for volume in cohort.volumes),
     )
 
 

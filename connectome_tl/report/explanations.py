@@ -22,6 +22,7 @@ from connectome_tl.settings.records.results import RunRecord
 
 Row = tuple[str, ...]
 _SHOWN = 10
+_SIGNIFICANT = 0.05
 _KINDS = {
     "edge": "Edges", "region": "Regions", "covariate": "Covariates", "group": "Lobes or networks",
     "modality": "Modalities",
@@ -96,7 +97,8 @@ def _lead(maps: list[ExplanationMap]) -> str:
     n = tested[0][1].n_permutations
     return (
         f"Beyond what permuted outcomes give, corrected over all items of a map "
-        f"({counted(n, 'permutation')}): {'; '.join(parts)}."
+        f"({counted(n, 'permutation')}): {'; '.join(parts)}. The correction holds where nothing is related to the "
+        "outcome; otherwise items that only correlate with a related one are among them."
     )
 
 
@@ -124,10 +126,11 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
     for items, title in ((one.regions, "Regions"), (one.covariates, "Clinical covariates")):
         figures += sheet.draw(
             lambda name, items=items, title=title: bars_figure(  # type: ignore[misc]
-                items, [lobes.get(item.name, "") for item in items], name, sheet.stamp, title=title
+                _starred(items), [lobes.get(item.name, "") for item in items], name, sheet.stamp, title=title
             ),
             f"{title}: the largest values",
-            "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= .05.",
+            "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= .05, "
+            "unless this holds for most.",
         )
     return MapView(
         title=_TITLES[one.method],
@@ -143,6 +146,13 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
             for test in one.null
         ],
     )
+
+
+def _starred(items: tuple[MapItem, ...]) -> tuple[MapItem, ...]:
+    """The items without p values where most are significant, so that the marks would distinguish nothing."""
+    if sum(item.p <= _SIGNIFICANT for item in items) <= len(items) / 2:
+        return items
+    return tuple(item.model_copy(update={"p": float("nan")}) for item in items)
 
 
 def _item_rows(items: tuple[MapItem, ...], longest: int = _SHOWN) -> list[Row]:

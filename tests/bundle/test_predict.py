@@ -14,13 +14,14 @@ import pytest
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.evidence import held_from
 from connectome_tl.bundle.folder import FILES, METADATA, VALIDATION, manifest_bytes
+from connectome_tl.bundle.limits import fitted_to
 from connectome_tl.bundle.permission import STAMP
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.conformal import fit_conformal_sets
-from connectome_tl.settings.records.bundles import RESEARCH_ONLY
+from connectome_tl.settings.records.bundles import RESEARCH_ONLY, BundleFacts
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.release.predict import predict_cohort
 from connectome_tl.workflows.release.validate import validate_on
@@ -174,6 +175,18 @@ def test_a_cohort_that_the_model_is_not_for_is_refused(home: Path, tmp_path: Pat
             "needs the covariate 'ivh_grade'",
         ),
         "atlas": (replace(cohort, regions=tuple(f"r{i}" for i in range(12)), atlas="mine"), "12 regions are not of"),
+        "few_regions": (
+            replace(cohort, node_mask=cohort.node_mask & (np.arange(cohort.n_regions) < 5)),
+            "no subject is within the limits of missing regions",
+        ),
+        "grades": (
+            replace(cohort, covariates=cohort.covariates.assign(ivh_grade=cohort.covariates["ivh_grade"] + 1000.0)),
+            "no subject is within the limits of ivh_grade",
+        ),
+        "words": (
+            replace(cohort, covariates=cohort.covariates.assign(sex="other")),
+            "no subject is within the limits of sex",
+        ),
         "bare": (
             replace(cohort, regions=(), measures=(), weights=cohort.weights[:, :0, :0, :0],
                     node_mask=cohort.node_mask[:, :0]),
@@ -185,6 +198,45 @@ def test_a_cohort_that_the_model_is_not_for_is_refused(home: Path, tmp_path: Pat
         with pytest.raises(DataError, match=message):
             predict_cohort(home / "bundle", path, tmp_path / "p.tsv")
     assert not (tmp_path / "p.tsv").exists()
+
+
+def test_spellings_of_categories_and_missing_covariates_decide_no_risk(home: Path, tmp_path: Path) -> None:
+    """`M` and ` FEMALE` are the levels of the model; a covariate that nobody has is imputed and flagged."""
+    cohort = infants_elsewhere()
+    plain = predict_cohort(home / "bundle", cohort_file(tmp_path, cohort), tmp_path / "p.tsv", research_individual=True)
+    bundle = open_bundle(home / "bundle")
+    for words in ({"male": "M", "female": "F"}, {"male": "MALE ", "female": "Girl"}):
+        spelled = replace(cohort, covariates=cohort.covariates.assign(sex=cohort.covariates["sex"].map(words)))
+        fitted = fitted_to(bundle.facts.inputs, bundle.facts.limits, spelled)
+        pd.testing.assert_series_equal(fitted.covariates["sex"], cohort.covariates["sex"], check_dtype=False)
+    unknown = replace(cohort, name="unknown", covariates=cohort.covariates.assign(gestational_age=np.nan))
+    path = cohort_file(tmp_path, unknown)
+    rows = predict_cohort(home / "bundle", path, tmp_path / "q.tsv", research_individual=True).rows
+    assert len(rows) == len(plain.rows)
+    assert rows["limits"].str.contains("gestational_age outside").all()
+
+
+def test_the_training_cohort_is_not_predicted(home: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="appears to be the training cohort of the bundle"):
+        predict_cohort(home / "bundle", home / "target" / "cohort.yaml", tmp_path / "p.tsv", research_individual=True)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"held_from": [0.1]}, {"held_from": [0.1, 1.5]}, {"half_width": -3.0}, {"level": 7.0}, {"spread": -0.1},
+        {"scaling": {"intercept": 0.0, "slope": 1e308}},
+        {"expected": [{"metric": "auc", "value": 99.0, "low": 98.0, "high": 97.0}]},
+        {"expected": [{"metric": "<b>x", "value": 0.7, "low": 0.6, "high": 0.8}]},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_metadata_that_contradict_themselves_are_refused(home: Path, changed: dict[str, object]) -> None:
+    facts = json.loads((home / "bundle" / METADATA).read_text())["connectome_tl"]
+    BundleFacts.model_validate(facts)
+    facts["tasks"][0].update(changed)
+    with pytest.raises(ValueError, match="validation error"):
+        BundleFacts.model_validate(facts)
 
 
 def test_regions_are_matched_by_name(home: Path, tmp_path: Path) -> None:

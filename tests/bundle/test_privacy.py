@@ -146,6 +146,7 @@ def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> N
      "04.03.2019", "4 March 2019", "2019-03-04T10:31:22Z", "20190304T103122", "20190304103122", "scan20190304",
      "20190304_T1w", "04032019", "03/04/19", "04.03.19", "3/14/2019", "2019-W10-1", "2019-063", "4. M\u00e4rz 2019",
      "4 de marzo de 2019", "4th of March", "March 4", "04Mar2019", "03/2019", "2019/03", "2019\u5e743\u67084\u65e5",
+     "\u0663/\u0664/\u0662\u0660\u0661\u0669",
      "\uff12\uff10\uff11\uff19-\uff10\uff13-\uff10\uff14", "2019\u201303\u201304", "2019%2D03%2D04", "1551657600",
      # paths of other systems, and names of files
      "C:/Users/jane", "//server/share/x", "smb://server/x", "s3://bucket/x", "host:/home/x", "`/data/x`", "|/data/x|",
@@ -201,6 +202,13 @@ def test_an_id_is_found_with_other_separators_within_a_word_and_without_zeros(ho
     assert len(scan({"x.safetensors": save({"a": np.array([50123.0, 20190304.0])})}, secrets)) == 2
     for text in ("kind0413", "kind04123", "KIND 0", "ABC7 7", "150123", "50,124", "kind of 412"):
         assert not list(secrets.found_in(text)), text
+
+
+@pytest.mark.parametrize("text", ["at St. Mary", "st mary 3", "StMary", "st.mary", "ST-MARY", "stmary"])
+def test_a_name_of_several_words_is_found_in_every_spelling(text: str) -> None:
+    secrets = Secrets(words={"st. mary": "the name of a site"}, whole={})
+    assert list(secrets.found_in(text))
+    assert not list(secrets.found_in("most maryland studies"))
 
 
 def test_a_pattern_is_found_behind_a_public_one(home: Path) -> None:

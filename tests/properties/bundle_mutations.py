@@ -18,7 +18,7 @@ import numpy as np
 from safetensors.numpy import load, save
 
 from connectome_tl.bundle.bundle import open_bundle
-from connectome_tl.bundle.folder import FILES, MANIFEST, STRUCTURE, VALIDATION, WEIGHTS
+from connectome_tl.bundle.folder import FILES, MANIFEST, METADATA, STRUCTURE, VALIDATION, WEIGHTS
 from connectome_tl.errors import ConnectomeTLError
 
 JSON_FILES = [name for name in FILES if name.endswith(".json")]
@@ -199,6 +199,19 @@ def json_text(folder: Path, rng: np.random.Generator) -> None:
     signed(folder)
 
 
+def long_text(folder: Path, rng: np.random.Generator) -> None:
+    """A long text or key in a JSON file, narrow or as wide as one character makes it, raw or as an escape, signed."""
+    last = _pick(rng, ["", "\u00e9", "\u2019", "\U0001f600"])
+    text = "a" * int(_pick(rng, [10_000, 60_000, 120_000, 1_000_000])) + last
+    place = _pick(rng, ["a new key", "title", "name"])
+    name = METADATA if place == "title" else _pick(rng, JSON_FILES)
+    content = json.loads((folder / name).read_text())
+    owner = content["connectome_tl"] if place == "title" else content
+    owner.update({text: 1} if place == "a new key" else {place: text})
+    (folder / name).write_text(json.dumps(content, ensure_ascii=bool(rng.random() < 0.5)))
+    signed(folder)
+
+
 def large_network(folder: Path, rng: np.random.Generator) -> None:
     """Settings or sizes that require a network far larger than its weights, signed."""
     wanted = ("width", "embedding", "fused_width", "n_layers", "n_regions", "n_measures", "n_columns", "n_features")
@@ -227,7 +240,8 @@ UNSIGNED: tuple[Mutation, ...] = (
     flipped_bytes, cut_or_longer, file_gone, strange_file, path_trick, size_claim, manifest_value, false_validation,
 )  # fmt: skip
 SIGNED: tuple[Mutation, ...] = (
-    tensor_header, tensor_shape, other_weights, json_value, model_json, json_text, large_network, files_swapped,
+    tensor_header, tensor_shape, other_weights, json_value, model_json, json_text, long_text, large_network,
+    files_swapped,
 )  # fmt: skip
 MUTATIONS = (*UNSIGNED, *SIGNED)
 

@@ -12,12 +12,14 @@ import yaml
 from voxel_study import STUDY
 
 from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.explain import study as explaining
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.workflows.images import maps as volume_maps
 from connectome_tl.workflows.images.maps import map_volumes
+from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.run import run_study
 
 BRIEF = NoiseMap(width=4, depth=1, descent=Descent(steps=2))
@@ -62,6 +64,22 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
         assert head.get_fdata()[tuple(np.rint(at[:3]).astype(int))] != 0
     assert len(table) == 12
     assert set(table["kind"]) == set(volume_maps.KINDS)
+
+
+def test_explain_makes_voxel_maps_too_and_leaves_those_of_maps_alone(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (volume_maps, explaining):
+        monkeypatch.setattr(module, "not_above_chance", lambda *_: "")
+    kept = run_dir / "volume_maps" / "earlier.txt"
+    kept.parent.mkdir(exist_ok=True)
+    kept.write_text("earlier")
+    found = explain_run(run_dir, models=("network",), n_refitted=0)
+    assert kept.is_file()
+    made = {file.name for file in (run_dir / "explanations" / "volume_maps").iterdir()}
+    assert {"maps.html", "subjects.tsv", "age_occlusion.nii.gz", "age_gradients.nii.gz", "age_gradients.tsv"} <= made
+    assert "explanations/volume_maps/maps.html" in " ".join(found.notes)
+    assert found.notes[-1] in (run_dir / "explanations" / "explanations.html").read_text("utf-8")
 
 
 def test_folds_smaller_than_the_number_of_subjects_are_mapped_whole(

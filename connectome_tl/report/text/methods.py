@@ -17,6 +17,8 @@ from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 
+SITES_OUT = "was held out in turn"
+
 
 @dataclass(frozen=True)
 class StudyFacts:
@@ -331,7 +333,7 @@ def _splits(settings: StudySettings, facts: StudyFacts) -> str:
     elif facts.families and splits.scheme == "few_labels":
         kin = "; labelled subjects were of different families, and their relatives were not tested"
     if splits.scheme == "site_out":
-        return f"Each of {facts.sites} sites was held out in turn{kin}."
+        return f"Each of {facts.sites} sites {SITES_OUT}{kin}."
     if splits.scheme == "few_labels":
         return (
             f"In each of {splits.repeats} draws, {splits.n_labelled} labelled subjects{by} were used for training and "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from connectome_tl.plurals import counted
 from connectome_tl.report.labels import listed, metric_label, plain, role_label, task_title
+from connectome_tl.report.text.methods import SITES_OUT
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.explanations import ExplanationRecord
 from connectome_tl.settings.records.results import CohortRecord, RunRecord
@@ -27,7 +28,7 @@ def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[s
         "fairness": _groups(record),
         "output": _output(record),
         "evaluation_data": "The same cohort, other folds (cross-validation)." if made else "",
-        "external": "No external data: cross-validation only." if made else "",
+        "external": _external(record) if made else "",
         "code": f"connectome_tl {record.versions['connectome-tl']}; versions in Provenance."
         if record.versions.get("connectome-tl")
         else "",
@@ -36,7 +37,9 @@ def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[s
         else "",
         "flow": "Flow diagram in Cohorts." if any(cohort.flow for cohort in record.cohorts) else "",
         "numbers": _numbers(record, target),
-        "model": "Settings in study.yaml, fits in models/ of the run folder." if made else "",
+        "model": "Settings in study.yaml, fits in models/ of the run folder; `connectome-tl bundle` releases a model."
+        if made
+        else "",
         "performance": _performance(record),
         "limitations": _limitations(record),
         "leakage": "Families are never split between folds; every fitted step is checked for test rows (split plan "
@@ -76,11 +79,23 @@ def _outcomes(record: RunRecord) -> str:
     return f"{'; '.join(parts)}. Assessors and timing are to be stated by the authors." if parts else ""
 
 
+def _external(record: RunRecord) -> str:
+    if SITES_OUT in record.methods:
+        return "No external data: each site was held out in turn (internal-external validation)."
+    return "No external data: cross-validation only."
+
+
 def _predictors(target: CohortRecord | None) -> str:
     if target is None:
         return ""
-    edges = f"edges of {target.n_regions} regions ({target.atlas}; {', '.join(target.measures)})"
-    return f"{plain(edges) if target.n_regions else 'No connectome'}, and the covariates of study.yaml."
+    parts = []
+    if target.n_regions:
+        parts.append(f"edges of {target.n_regions} regions ({target.atlas}; {', '.join(target.measures)})")
+    if target.n_volumes:
+        parts.append("volumes of the brain")
+    if target.covariates:
+        parts.append(f"the covariates {listed(target.covariates)}")
+    return f"{plain(listed(parts))}." if parts else ""
 
 
 def _sample_size(record: RunRecord) -> str:
@@ -141,4 +156,6 @@ def _explanation(explained: ExplanationRecord | None) -> str:
     methods = list(dict.fromkeys(one.method for one in explained.maps))
     if not methods:
         return "Maps were withheld: no model was above chance."
-    return f"{plain(listed(methods))}, with stability and null distribution; {len(explained.withheld)} withheld."
+    untested = [one.method for one in explained.maps if not one.null]
+    null = "null distribution" if not untested else f"null distribution ({len(untested)} of the maps have none)"
+    return f"{plain(listed(methods))}, with stability and {null}; {len(explained.withheld)} withheld."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.images.volumes import ImageSettings
+from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.records.results import Noun, VerdictWord
 from connectome_tl.settings.records.scores import Number, Score
 from connectome_tl.settings.records.statistics import CalibrationCurve, DecisionCurve
@@ -16,7 +17,10 @@ from connectome_tl.tasks import Task
 RESEARCH_ONLY = "research only, not for care"
 SMALLEST_COUNT = 10  # people; smaller counts are written as "< 10", and no statistic of fewer people is released
 
+_STEEPEST = 1e6  # largest coefficient of a recalibration; beyond it the risks are 0 and 1
+
 FitKind = Literal["mean", "refit"]
+Share = Annotated[float, Field(ge=0, le=1)]
 Count = str  # "33", "< 10", or "> 30" if the exact number would reveal a remainder below ten
 
 
@@ -51,6 +55,12 @@ class Span(Record):
 
     low: Number
     high: Number
+
+    @model_validator(mode="after")
+    def _in_order(self) -> Self:
+        if self.low > self.high:
+            raise ValueError("the lowest value is above the highest")
+        return self
 
 
 class CovariateInput(Record):
@@ -121,6 +131,12 @@ class Inputs(Record):
     modalities: tuple[str, ...]
     image: ImageInput | None = None
 
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(set(self.regions)) != len(self.regions) or len(self.transforms) != len(self.measures):
+            raise ValueError("regions occur twice, or measures and transforms differ in number")
+        return self
+
 
 class ExpectedScore(Record):
     """A cross-validated score of the study, to two decimals, with the interval for new cohorts of this size."""
@@ -130,12 +146,18 @@ class ExpectedScore(Record):
     low: Number
     high: Number
 
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        if self.metric not in METRICS or self.low > self.high:
+            raise ValueError("an unknown metric, or an interval that ends before it begins")
+        return self
+
 
 class Scaling(Record):
     """Recalibrated risk = sigmoid(intercept + slope * logit(risk)), from the out-of-fold risks of the study."""
 
-    intercept: Number
-    slope: Number
+    intercept: float = Field(ge=-_STEEPEST, le=_STEEPEST)
+    slope: float = Field(ge=-_STEEPEST, le=_STEEPEST)
 
 
 class BundledTask(Record):
@@ -155,10 +177,16 @@ class BundledTask(Record):
     against_clinical: VerdictWord | Literal["not compared"]
     difference: ExpectedScore | None = None
     scaling: Scaling | None = None
-    level: Number = 0.9
-    held_from: tuple[Number, ...] = ()
-    half_width: float | None = None
-    spread: float | None = None
+    level: float = Field(default=0.9, gt=0, lt=1)
+    held_from: tuple[Share, ...] = ()
+    half_width: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+    spread: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    @model_validator(mode="after")
+    def _of_each_level(self) -> Self:
+        if self.held_from and len(self.held_from) != self.task.n_levels:
+            raise ValueError("a conformal set needs a limit for each level")
+        return self
 
 
 class BundleFacts(Record):

@@ -138,6 +138,8 @@ class CohortRecord(Record):
     table_groups: tuple[str, ...] = ()
     table: tuple[TableRow, ...] = ()
     missing_regions: tuple[tuple[str, int], ...] = ()  # region name, number of subjects without it
+    covariates: tuple[str, ...] = ()
+    n_volumes: int = 0  # subjects with a volume
 
 
 class TrainingCurve(Record):

@@ -13,6 +13,7 @@ import pandas as pd
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.coarse_maps import TOP, coarse_table
 from connectome_tl.evaluation.explain.study import not_above_chance
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.map_checks import agreement
@@ -33,7 +34,7 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, SUBJECTS, PAGE = "volume_maps", "maps.json", "subjects.tsv", "maps.html"
-SUBJECT_MAPS = "subjects"  # folder within FOLDER
+SUBJECT_MAPS = "subjects"  # folder beside the page
 _APART = 0.01  # mm by which grids of one space may differ
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
 
@@ -45,10 +46,11 @@ def map_volumes(
     kinds: Sequence[MapKind] = KINDS,
     n_subjects: int = 10,
     noise: NoiseMap | None = None,
+    subfolder: str = FOLDER,
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> VolumeMapsRecord:
-    """Write maps as NIfTI, measures per subject, a summary and a page to `volume_maps/` of the run folder.
+    """Write maps as NIfTI, measures per subject, a summary and a page to a subfolder of the run folder.
 
     Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the model is not above
     chance. Maps of subjects are in the space of the subject's image. Mean maps are meaningful only if the volumes are
@@ -59,6 +61,7 @@ def map_volumes(
     Args:
         model: a model of the run with a network on volumes alone.
         n_subjects: number of subjects per fold. noise: settings of the map by learned noise.
+        subfolder: whose earlier content is removed.
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
 
     Raises:
@@ -66,6 +69,7 @@ def map_volumes(
         MissingInputError: no finished run, or a fit is not stored.
     """
     folder = Path(run_dir)
+    out = folder / subfolder
     results = read_record(folder)
     study = load_settings(folder / "study.yaml", StudySettings)
     if not study.model.reads_volumes:
@@ -98,8 +102,8 @@ def map_volumes(
                         )
                     )  # fmt: skip
                     progress(i + 1, len(planned))
-        if (folder / FOLDER).exists():  # maps of an earlier call, of another model or of other subjects
-            shutil.rmtree(folder / FOLDER)
+        if out.exists():  # maps of an earlier call, of another model or of other subjects
+            shutil.rmtree(out)
         for name, folds in computed.items():
             for kind in kinds:
                 found = [fold[kind] for fold in folds if kind in fold]
@@ -107,18 +111,18 @@ def map_volumes(
                     heads[name] = np.all([fold.inside for fold in found], axis=0)
                     backgrounds[name] = np.mean([fold.background for fold in found], axis=0)
                     affines[name] = _mean_affine(found)
-                    made, mean, table = _write(folder / FOLDER, name, kind, found, heads[name], study)
+                    made, mean, table = _write(out, name, kind, found, heads[name], study)
                     shown.append(made)
                     images[made.file] = mean
                     tables.append(table)
         record = VolumeMapsRecord(model=model, maps=tuple(shown), withheld=withheld)
         if tables:
-            path = write_table(folder / FOLDER / SUBJECTS, pd.concat(tables, ignore_index=True))
+            path = write_table(out / SUBJECTS, pd.concat(tables, ignore_index=True))
             write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
-        write_json(folder / FOLDER / SUMMARY, record)
+        write_json(out / SUMMARY, record)
         labels = {task.name: task.label for task in tasks}
         page = render_maps(record, results, images, backgrounds, heads, affines, labels)
-        write_text(folder / FOLDER / PAGE, page)
+        write_text(out / PAGE, page)
     return record
 
 
@@ -140,6 +144,20 @@ def _write(
     if len(affines) == 1:
         space = "image of the only subject"
     write_sidecar(path, settings=study.decisive, seed=study.seed, Space=space, Kind=kind, Outcome=task)
+    table = write_table(
+        out / f"{task}_{kind}.tsv", coarse_table([fold.mean for fold in folds], inside, _mean_affine(folds))
+    )
+    write_sidecar(
+        table,
+        settings=study.decisive,
+        seed=study.seed,
+        units={"x, y, z": "mm"},
+        Columns={
+            "value": "mean over the voxels of a coarse cell, and over folds",
+            "stability": f"share of the folds in which the cell is among the {TOP} largest",
+        },
+        Space=space,
+    )
     areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
     made = VolumeMap(
         task=task,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from connectome_tl.bundle.bundle import Bundle, open_bundle
 from connectome_tl.bundle.limits import fitted_to, refuse_strangers
+from connectome_tl.bundle.overlap import refuse_training_cohort
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.workflows.images.grids import made_grids
@@ -37,4 +38,5 @@ def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) ->
                 made_grids([cohort], image.grid, Path(scratch), progress=progress)
             cohort = replace(cohort, volume_cache=scratch)
         refuse_strangers(bundle.facts, cohort)
+        refuse_training_cohort(bundle.members, cohort, bundle.facts.n_train)
         yield bundle, cohort

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -70,8 +71,8 @@ def bundle_run(
 ) -> Path:
     """Create a bundle of one model of a finished run.
 
-    All contents are searched for ids, paths and dates before anything is written. The written bundle is opened, and its
-    predictions are compared with those of the fits (tolerance 1e-6).
+    Before it is written, all contents are searched for ids, paths and dates, and the bundle is opened in a temporary
+    folder, where its predictions are compared with those of the fits (tolerance 1e-6).
 
     Args:
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
@@ -105,8 +106,10 @@ def bundle_run(
                 "Rename these items in cohort.yaml or study.yaml and run again, or give another --title; names "
                 "of sites may be released with --site-names",
             )
+            with tempfile.TemporaryDirectory() as scratch:  # an older bundle stays if a check fails
+                write_folder(Path(scratch), files)
+                _check_same(found.models, study, Path(scratch), wanted)
             write_folder(Path(out), files)
-            _check_same(found.models, study, Path(out), wanted)
     return Path(out)
 
 

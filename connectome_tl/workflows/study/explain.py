@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.config import load_settings
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.explain.study import Explanation, explain_study
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
@@ -20,6 +21,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.images.maps import PAGE as VOXEL_PAGE
+from connectome_tl.workflows.images.maps import map_volumes
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, item_row, table_name
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -27,6 +30,7 @@ from connectome_tl.workflows.study.ledger import reveal
 from connectome_tl.workflows.study.results import read_record
 
 MODELS = ("core", "full")
+VOXEL_MAPS = f"{FOLDER}/volume_maps"
 COLUMNS = {
     "value": "see `Unit` in this file",
     "stability": "share of the test folds in which the item is among the largest",
@@ -96,10 +100,34 @@ def explain_run(
                 file=folder / "models",
                 remedy=f"Run it again with this version: connectome-tl run {folder / 'study.yaml'} --out {folder}",
             ) from error
-        with steps.step("tables and page"):
-            made = _write(folder, found, settings)
+    note = _voxel_maps(folder, found.record, settings, base, show_progress=show_progress)
+    record = found.record.model_copy(update={"notes": (*found.record.notes, *note)})
+    with claim(folder):
+        made = _write(folder, replace(found, record=record), settings)
         shutil.rmtree(folder / FOLDER / PERMUTED, ignore_errors=True)
         return made
+
+
+def _voxel_maps(
+    folder: Path, found: ExplanationRecord, settings: StudySettings, base: str | Path | None, *, show_progress: bool
+) -> tuple[str, ...]:
+    """Voxel maps of the first explained model that has a network, as by `connectome-tl maps`; a note on them."""
+    shutil.rmtree(folder / VOXEL_MAPS, ignore_errors=True)  # of an earlier call
+    model = next((name for name in found.models if name != "core"), None)
+    if not settings.model.reads_volumes or model is None or all(one.model != model for one in found.maps):
+        return ()
+    try:
+        map_volumes(
+            folder,
+            model=model,
+            kinds=("occlusion", "gradients"),
+            subfolder=VOXEL_MAPS,
+            base=base,
+            show_progress=show_progress,
+        )
+    except UsageError as error:
+        return (f"No voxel maps: {error}",)
+    return (f"Voxel maps of the {model} model: {VOXEL_MAPS}/{VOXEL_PAGE} in the run folder.",)
 
 
 def _write(folder: Path, found: Explanation, settings: StudySettings) -> ExplanationRecord:

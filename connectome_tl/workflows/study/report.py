@@ -26,7 +26,7 @@ FigureKind = Literal["svg", "pdf"]
 _STAMP = re.compile(r"^(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d)")
 
 
-def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: bool = False, dated: bool = False) -> Path:
+def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: bool = False, dated: bool = True) -> Path:
     """Render `report.html` again with the current ledger of test scores; results are not changed.
 
     Maps of `explain` for this run are included.
@@ -34,7 +34,7 @@ def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: boo
     Args:
         figures: also write each figure to `figures/`, as SVG or PDF.
         tables: also write each table to `tables/` as TSV and LaTeX, and `references.bib`.
-        dated: include date and duration of the run from its log; otherwise equal runs give equal bytes.
+        dated: include date and duration of the run from its log; without them equal runs give equal bytes.
 
     Raises:
         MissingInputError: the folder contains no finished run.
