@@ -354,3 +354,35 @@ def test_codes_for_missing_are_no_weights(tmp_path: Path, code: float) -> None:
     np.save(tmp_path / "m.npy", matrix)
     with pytest.raises(DataError, match="code for a missing value"):
         read(tmp_path / "m.npy", known=RowNames(table=TABLE))
+
+
+@pytest.mark.parametrize("code", [-1.0, 99.0, 999.0, 0.5])
+def test_a_row_of_one_value_is_a_code_whatever_the_value(code: float) -> None:
+    """Also beside a region of NaN; a row that is full in a matrix of 0 and 1 is a hub."""
+    from connectome_tl.connectome.matrix_file import MatrixFile
+
+    names = tuple(NAMES)
+    matrix = MATRIX.copy()
+    matrix[3], matrix[:, 3] = np.nan, np.nan
+    matrix[[5, 9]], matrix[:, [5, 9]] = code, code
+    np.fill_diagonal(matrix, 0)
+    with pytest.raises(DataError, match=f"^{code:g} looks like a code"):
+        lined_up(MatrixFile(matrix[None], names=names), RowNames(ATLAS), measures=("x",))
+    hub = (MATRIX > 300) * 1.0
+    hub[5], hub[:, 5] = 1, 1
+    assert lined_up(MatrixFile(hub[None], names=names), RowNames(ATLAS), measures=("x",))[0].node_mask.all()
+
+
+@pytest.mark.parametrize("filler", [np.nan, np.inf, -np.inf])
+def test_a_diagonal_without_a_number_is_zero_and_rows_without_one_are_missing(filler: float) -> None:
+    """`arctanh` of a correlation matrix has an infinite diagonal."""
+    from connectome_tl.connectome.matrix_file import MatrixFile
+
+    matrix = MATRIX.copy()
+    np.fill_diagonal(matrix, filler)
+    matrix[3], matrix[:, 3] = np.nan, np.nan
+    found, rows = lined_up(MatrixFile(matrix[None], names=tuple(NAMES)), RowNames(ATLAS), measures=("x",))
+    keep = np.delete(np.arange(68), 3)
+    np.testing.assert_array_equal(found.weights[0][np.ix_(keep, keep)], MATRIX[np.ix_(keep, keep)])
+    assert np.flatnonzero(~found.node_mask).tolist() == [3]
+    assert "diagonal" in " ".join(rows.notes)
