@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import networkx as nx
 import numpy as np
@@ -104,7 +105,7 @@ def test_missing_regions_and_triangles_do_not_switch_off_the_check_of_the_order(
     matrix = near_is_strong("aal90")
     matrix[list(lost)], matrix[:, list(lost)] = np.nan, np.nan
     turn = np.lexsort((np.arange(90), np.array([region.hemisphere for region in atlas.regions])))
-    cut = {"full": np.array, "upper": np.triu, "lower": np.tril}[half]
+    cut: Any = {"full": np.array, "upper": np.triu, "lower": np.tril}[half]
     layout = "full" if half == "full" else half
     right, wrong = cut(matrix), cut(matrix[np.ix_(turn, turn)])
     assert check_row_order(right, atlas.names, RowNames(atlas), "m", layout=layout) == ""  # type: ignore[arg-type]

@@ -131,13 +131,13 @@ def _faults(
     """Codes, NaN and asymmetry of subjects; masked rows are set to zero and rounding asymmetry is evened out."""
     if not node_mask.all():
         weights[np.broadcast_to(~(node_mask[:, None, :, None] & node_mask[:, None, None, :]), weights.shape)] = 0.0
-    found = []
+    found: list[Problem] = []
     for subject, matrix, there in zip(ids, weights, node_mask, strict=True):
         try:
             names = [name for name, is_there in zip(regions, there, strict=True) if is_there]
             refuse_codes(matrix[:, there][:, :, there], names, subject, path)
-        except DataError as error:
-            found += error.problems
+        except DataError as refused:
+            found += refused.problems
         wrong = np.argwhere(~np.isfinite(matrix))
         turned = matrix.swapaxes(1, 2)
         if len(wrong):

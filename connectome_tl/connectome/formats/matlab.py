@@ -203,7 +203,8 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
     if clear:
         return MatrixFile(values, named, names=clear[0].names)
     for name in variables:  # a list of names of another length is kept too: it shows a truncated or wrong list
-        names = texts_of(_cells(variables[name])) if name.lower() in _NAME_KEYS else None
+        own = any(one.where.startswith(f"{name}.") for one in lists)  # a table
+        names = texts_of(_cells(variables[name])) if name.lower() in _NAME_KEYS and not own else None
         if names is not None:
             return MatrixFile(values, named, names=names)
     return MatrixFile(values, named, lists=lists)

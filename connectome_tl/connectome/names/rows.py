@@ -106,7 +106,7 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place, where: 
         return  # invalid names are reported separately
     near = difflib.get_close_matches(unknown[0][:60], target, n=3, cutoff=0.5)
     remedy = f"Nearest names: {', '.join(near)}." if near else None
-    other = _atlases_that_know(names) if known.table is None else []
+    other = atlases_that_know(names)[:3] if known.table is None else ()
     if other:
         remedy = f"All {len(names)} names are those of atlas {' or '.join(other)}."
     what = (
@@ -122,9 +122,12 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place, where: 
     )
 
 
-def _atlases_that_know(names: Sequence[str]) -> list[str]:
+def atlases_that_know(names: Sequence[str]) -> tuple[str, ...]:
+    """The smallest atlases that have all of the names."""
     atlases = [load_atlas(name) for name in atlas_names()]
-    return [atlas.name for atlas in atlases if set(atlas.resolved(names)) <= set(atlas.names)][:3]
+    fits = [atlas for atlas in atlases if set(atlas.resolved(names)) <= set(atlas.names)]
+    least = min((atlas.n_regions for atlas in fits), default=0)
+    return tuple(atlas.name for atlas in fits if atlas.n_regions == least)
 
 
 def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Place) -> Rows:
@@ -237,6 +240,13 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
             expected=f"{counted(len(declared), 'row')} ({known.where})",
             got=" or ".join(str(n) for n in counts),
             remedy=_size_remedy(matrix, counts[0], len(declared), known),
+        )
+    table = known.table
+    if table is not None and table.by_number() != table.names and (matrix.order or known.order) is None:
+        raise place.error(
+            "the rows have no names, and the label table lists its numbers in another order than its lines",
+            got=listed(table.numbers or ()),
+            remedy="Set order: table (--order table) if the rows follow the lines, order: label if the numbers.",
         )
     order = "the label numbers" if (matrix.order or known.order) == "label" else "the rows"
     note = f"the rows have no names and were taken in the order of {order} of {known.where}"

@@ -24,6 +24,7 @@ from connectome_tl.cohort.columns.guesses import (
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.connectome.names.rows import atlases_that_know
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
@@ -40,7 +41,8 @@ class Seen:
         ids: id columns. pattern: pattern of the matrix files, relative to the output folder.
         n_matched: number of rows with a matrix. n_rows: number of rows of the table.
         other_patterns: further files of the same subjects, as `pattern`.
-        n_regions: rows of the first matrix. atlases: atlases of this size. named: whether the matrix names its rows.
+        n_regions: rows of the first matrix. named: whether the matrix names its rows.
+        atlases: the smallest that have its names, or those of its size.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
     """
 
@@ -80,7 +82,7 @@ def look(table: Path, matrices: Path, folder: Path, *, pattern: str | None = Non
     assert isinstance(matrix, MatrixFile)
     names = matrix.names
     if names is not None:
-        fits = tuple(a for a in atlas_names() if set(load_atlas(a).resolved(names)) <= set(load_atlas(a).names))
+        fits = atlases_that_know(names)
     else:
         fits = tuple(a for a in atlas_names() if load_atlas(a).n_regions in matrix.row_counts)
     place = Path(os.path.relpath(matrices, folder))
