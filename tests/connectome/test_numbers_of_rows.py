@@ -111,3 +111,12 @@ def test_missing_regions_and_triangles_do_not_switch_off_the_check_of_the_order(
     assert check_row_order(right, atlas.names, RowNames(atlas), "m", layout=layout) == ""  # type: ignore[arg-type]
     with pytest.raises(DataError, match="left hemisphere"):
         check_row_order(wrong, atlas.names, RowNames(atlas), "m", layout=layout)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("stem", ["ROI_", "roi", "Region_", "node"])
+def test_a_header_that_counts_regions_is_no_edge_list(tmp_path: Path, stem: str) -> None:
+    names = [f"{stem}{i}" for i in range(1, 101)]
+    pd.DataFrame(MATRIX, columns=names).to_csv(tmp_path / "m.csv", index=False)
+    found, _ = lined_up(read_matrix(tmp_path / "m.csv"), RowNames(), measures=("x",))
+    assert found.regions == tuple(names)
+    np.testing.assert_array_equal(found.weights[0], MATRIX)
