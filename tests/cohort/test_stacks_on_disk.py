@@ -69,3 +69,19 @@ def test_pickles_cut_files_and_false_sizes_are_refused(tmp_path: Path) -> None:
     for name in ("o.npy", "o.npz", "cut.npy", "huge.npy"):
         with pytest.raises(DataError, match="cannot be read"):
             open_arrays(tmp_path / name)
+
+
+def test_codes_and_diagonals_of_a_stack_are_treated_as_in_single_files(on_disk: OnDisk) -> None:
+    matrices = np.stack(list(on_disk.matrices.values()))
+    np.einsum("sii->si", matrices)[:] = np.inf
+    path = on_disk.folder / "all.npz"
+    np.savez(path, w=matrices, regions=np.array(on_disk.names))
+    cohort = read_cohort(stacked(on_disk, path.name, measure="count", transform="log1p"))
+    on_disk.settings["connectomes"] = {"files": "{id}.tsv", "atlas": "aal90", "measure": "count", "transform": "log1p"}
+    same(cohort, on_disk.read())
+    matrices[2, 5], matrices[2, :, 5] = 999, 999
+    np.savez(path, w=matrices, regions=np.array(on_disk.names))
+    stacked(on_disk, path.name)
+    with pytest.raises(DataError, match="999 looks like a code") as caught:
+        read_cohort(on_disk.folder / "cohort.yaml")
+    assert [problem.subject for problem in caught.value.problems] == ["sub-03"]

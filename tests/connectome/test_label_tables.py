@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.labels import read_labels
+from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError
 
 KINDS = {
@@ -117,3 +120,39 @@ def test_endless_lines_and_hostile_names_are_refused_at_once(tmp_path: Path) -> 
         (tmp_path / "t.txt").write_text(content, encoding="utf-8")
         with pytest.raises(DataError):
             read_labels(tmp_path / "t.txt")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Index,name\n3,b\n1,a\n",
+        "ROI_ID\tlabel\n3\tb\n1\ta\n",
+        "index;name\n3.0;b\n1.0;a\n",
+        "label,region\n3,b\n1,a\n",
+        "b 3\na 1\n",
+        "3 b -1.5 2 30\n1 a 4 -5.25 6\n",
+    ],
+)
+def test_numbers_of_a_table_are_found_wherever_they_stand(tmp_path: Path, text: str) -> None:
+    (tmp_path / "l.txt").write_text(text)
+    table = read_labels(tmp_path / "l.txt")
+    assert (table.names, table.numbers) == (("b", "a"), (3, 1))
+
+
+def test_numbers_that_are_part_of_names_stay_there(tmp_path: Path) -> None:
+    for text, names in (("area 1\narea 2\n", ("area 1", "area 2")), ("1 area 1\n2 area 2\n", ("area 1", "area 2"))):
+        (tmp_path / "l.txt").write_text(text)
+        assert read_labels(tmp_path / "l.txt").names == names
+
+
+def test_a_table_whose_numbers_do_not_rise_needs_an_order(tmp_path: Path) -> None:
+    """The rows may follow its lines or its numbers."""
+    (tmp_path / "l.csv").write_text("index,name\n3,c\n1,a\n2,b\n")
+    table = read_labels(tmp_path / "l.csv")
+    file = MatrixFile(np.array([[[0.0, 1, 2], [1, 0, 3], [2, 3, 0]]]))
+    with pytest.raises(DataError, match="order: table"):
+        connectome_from(file, RowNames(table=table), measures=("x",))
+    for order, edge in (("table", 3.0), ("label", 1.0)):
+        found = connectome_from(file, RowNames(table=table, order=order), measures=("x",))  # type: ignore[arg-type]
+        a, b = found.regions.index("a"), found.regions.index("b")
+        assert found.weights[0, a, b] == edge

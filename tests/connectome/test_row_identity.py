@@ -16,7 +16,7 @@ from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.connectome.names.labels import LabelTable
 from connectome_tl.connectome.names.naming import RowNames, lined_up
 from connectome_tl.connectome.names.row_order import check_row_order
-from connectome_tl.connectome.names.rows import Rows
+from connectome_tl.connectome.names.rows import Rows, atlases_that_know
 from connectome_tl.errors import DataError
 from connectome_tl.workflows.data.convert import convert_file
 
@@ -354,3 +354,76 @@ def test_codes_for_missing_are_no_weights(tmp_path: Path, code: float) -> None:
     np.save(tmp_path / "m.npy", matrix)
     with pytest.raises(DataError, match="code for a missing value"):
         read(tmp_path / "m.npy", known=RowNames(table=TABLE))
+
+
+@pytest.mark.parametrize("code", [-1.0, 99.0, 999.0, 0.5])
+def test_a_row_of_one_value_is_a_code_whatever_the_value(code: float) -> None:
+    """Also beside a region of NaN; a row that is full in a matrix of 0 and 1 is a hub."""
+    from connectome_tl.connectome.matrix_file import MatrixFile
+
+    names = tuple(NAMES)
+    matrix = MATRIX.copy()
+    matrix[3], matrix[:, 3] = np.nan, np.nan
+    matrix[[5, 9]], matrix[:, [5, 9]] = code, code
+    np.fill_diagonal(matrix, 0)
+    with pytest.raises(DataError, match=f"^{code:g} looks like a code"):
+        lined_up(MatrixFile(matrix[None], names=names), RowNames(ATLAS), measures=("x",))
+    hub = (MATRIX > 300) * 1.0
+    hub[5], hub[:, 5] = 1, 1
+    assert lined_up(MatrixFile(hub[None], names=names), RowNames(ATLAS), measures=("x",))[0].node_mask.all()
+
+
+@pytest.mark.parametrize("filler", [np.nan, np.inf, -np.inf])
+def test_a_diagonal_without_a_number_is_zero_and_rows_without_one_are_missing(filler: float) -> None:
+    """`arctanh` of a correlation matrix has an infinite diagonal."""
+    from connectome_tl.connectome.matrix_file import MatrixFile
+
+    matrix = MATRIX.copy()
+    np.fill_diagonal(matrix, filler)
+    matrix[3], matrix[:, 3] = np.nan, np.nan
+    found, rows = lined_up(MatrixFile(matrix[None], names=tuple(NAMES)), RowNames(ATLAS), measures=("x",))
+    keep = np.delete(np.arange(68), 3)
+    np.testing.assert_array_equal(found.weights[0][np.ix_(keep, keep)], MATRIX[np.ix_(keep, keep)])
+    assert np.flatnonzero(~found.node_mask).tolist() == [3]
+    assert "diagonal" in " ".join(rows.notes)
+
+
+NUMBERS = [region.index for region in ATLAS.regions]
+ROWS = [(NUMBERS[i], str(NAMES[i])) for i in TURN]
+
+
+@pytest.mark.parametrize("key", ["labels", "lut", "rois"])
+def test_each_column_of_a_table_in_a_file_may_name_its_rows(tmp_path: Path, key: str) -> None:
+    """Cells, structured and 2-D arrays, and rows in JSON; a column that counts the rows says nothing."""
+    cells = np.array(ROWS, dtype=object)
+    sides = np.array([(name, "left" if "-lh-" in name else "right") for _, name in ROWS], dtype=object)
+    numbers = np.column_stack([[number for number, _ in ROWS], np.arange(68)])
+    savemat(tmp_path / "a.mat", {"C": TURNED, key: cells})
+    savemat(tmp_path / "b.mat", {"C": TURNED, key: sides})
+    savemat(tmp_path / "c.mat", {"C": TURNED, key: numbers})
+    np.savez(tmp_path / "d.npz", C=TURNED, **{key: np.array(ROWS, dtype=[("n", int), ("name", "U60")])})
+    np.savez(tmp_path / "e.npz", C=TURNED, **{key: numbers})
+    np.savez(tmp_path / "f.npz", C=TURNED, **{key: np.array(ROWS, dtype="U60").T})
+    np.savez(tmp_path / "g.npz", C=TURNED, **{key: np.array(json.dumps(ROWS))})
+    for path in sorted(tmp_path.iterdir()):
+        found, rows = read(path)
+        np.testing.assert_array_equal(found.weights[0], MATRIX, err_msg=path.name)
+        assert not rows.assumed
+
+
+@pytest.mark.parametrize("name", ["sub-01_labels.txt", "sub-01_atlas-DK.tsv", "sub-01_conn_atlas-DK.tsv"])
+def test_a_list_of_the_same_prefix_names_the_matrix(tmp_path: Path, name: str) -> None:
+    np.save(tmp_path / "sub-01_conn.npy", TURNED)
+    (tmp_path / name).write_text("\n".join(NAMES[TURN]) + "\n")
+    np.testing.assert_array_equal(read(tmp_path / "sub-01_conn.npy")[0].weights[0], MATRIX)
+    np.save(tmp_path / "sub-01_small.npy", symmetric(4))
+    if "conn" not in name:  # a list of another length belongs to another file
+        assert read(tmp_path / "sub-01_small.npy", known=RowNames(table=TABLE))[1].assumed
+
+
+@pytest.mark.parametrize("name", ["aal90", "dk68", "aal116"])
+def test_names_belong_to_the_smallest_atlas_that_has_them(name: str) -> None:
+    atlas = load_atlas(name)
+    assert name in atlases_that_know(atlas.names)
+    assert {load_atlas(one).n_regions for one in atlases_that_know(atlas.names)} == {atlas.n_regions}
+    assert atlases_that_know(["no such region"]) == ()

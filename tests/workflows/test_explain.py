@@ -26,7 +26,6 @@ from connectome_tl.evaluation.explain import study as explaining
 from connectome_tl.provenance import canonical_json, file_hash, sidecar_path, write_table
 from connectome_tl.settings.records.explanations import NullResult
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import MixtureModel, stored_model
 from connectome_tl.training.interface import FittedModel

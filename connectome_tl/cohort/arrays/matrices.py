@@ -196,7 +196,7 @@ class _Gathered:
             )
         connectome = connectome.aligned_to(self.regions)
         if rows.needs_check(matrix):
-            self.unnamed.add(matrix.values[0], rows.names, assumed=rows.assumed)
+            self.unnamed.add(matrix.values[0], rows)
         self.findings.notes += [n for n in (*matrix.notes, *rows.notes) if n not in self.findings.notes]
         if matrix.values.ndim == 3 and not matrix.triangle and spec.layout == "full":
             for name, seen in seen_as_read(matrix.values[None]).items():
@@ -213,8 +213,7 @@ class _Gathered:
         if self.weights is None:
             return None
         self.node_mask[[self.wanted.index(subject) for subject in without]] = False
-        note = self.unnamed.check(self.known, where, self.spec)
-        self.findings.notes += [note] if note else []
+        self.findings.notes += self.unnamed.check(self.known, where, self.spec)
         sources = {f"connectomes ({counted(len(self.hashes), 'file')})": content_hash(sorted(self.hashes))}
         names = tuple(self.regions[i] for i in self.kept)
         return Matrices(
@@ -223,24 +222,31 @@ class _Gathered:
 
 
 class _Unnamed:
-    """Sum of matrices whose order of rows or values was assumed, in the order of their files."""
+    """Sums of matrices whose order of rows or values was assumed, one for each order of regions."""
 
     def __init__(self) -> None:
-        self.sum: np.ndarray | None = None
-        self.names: tuple[str, ...] = ()
-        self.assumed = False
+        self.sums: dict[tuple[tuple[str, ...], tuple[int, ...]], tuple[np.ndarray, Rows]] = {}
 
-    def add(self, values: np.ndarray, names: tuple[str, ...], *, assumed: bool) -> None:
-        if self.sum is None:
-            self.sum, self.names, self.assumed = np.zeros(values.shape), names, assumed
-        if values.shape == self.sum.shape and names == self.names:
-            self.sum = self.sum + np.nan_to_num(values)
+    def add(self, values: np.ndarray, rows: Rows) -> None:
+        key = rows.names, values.shape
+        before, rows = self.sums.get(key, (np.zeros(values.shape), rows))
+        self.sums[key] = before + np.nan_to_num(values, posinf=0.0, neginf=0.0), rows
 
-    def check(self, known: RowNames, where: Path, spec: ConnectomeFiles) -> str:
-        """A note, or an error if the order or triangle is clearly different; see `check_row_order`."""
-        if self.sum is None:
-            return ""
-        return check_row_order(self.sum, self.names, known, where, layout=spec.layout, assumed_order=self.assumed)
+    def check(self, known: RowNames, where: Path, spec: ConnectomeFiles) -> list[str]:
+        """Notes, or an error if an order or a triangle is clearly different; see `check_row_order`."""
+        notes = [
+            check_row_order(
+                values,
+                rows.names,
+                known,
+                where,
+                layout=spec.layout,
+                assumed_order=rows.assumed,
+                otherwise=rows.otherwise,
+            )
+            for values, rows in self.sums.values()
+        ]
+        return [note for note in dict.fromkeys(notes) if note]
 
 
 def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:

@@ -12,7 +12,7 @@ from connectome_tl.cohort.arrays.matrices import Matrices, kept_regions, room_fo
 from connectome_tl.cohort.arrays.stack_rows import row_owners, stack_layout, stacked_values
 from connectome_tl.connectome.formats.matlab import conn_stack
 from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, released
-from connectome_tl.connectome.names.naming import RowNames
+from connectome_tl.connectome.names.naming import RowNames, cleared_diagonal, refuse_codes
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.plurals import counted
@@ -61,13 +61,22 @@ def read_stack(
     start = 0
     for block in values.blocks():
         at = place[start : start + len(block)]
-        if start == 0 and (layout.unnamed or spec.layout != "full"):
-            mean = np.asarray(block[:, 0] if several else block, dtype=float).mean(axis=0)
-            note = check_row_order(mean, layout.names, known, path, layout=spec.layout, assumed_order=layout.unnamed)
+        if start == 0 and (layout.unnamed or layout.otherwise or spec.layout != "full"):
+            first = np.asarray(block[:, 0] if several else block, dtype=float)
+            note = check_row_order(
+                np.nan_to_num(first, posinf=0.0, neginf=0.0).mean(axis=0),
+                layout.names,
+                known,
+                path,
+                layout=spec.layout,
+                assumed_order=layout.unnamed,
+                otherwise=layout.otherwise,
+            )
             findings.notes += [note] if note else []
         start += len(block)
         use, at = np.flatnonzero(at >= 0), at[at >= 0]
         square = layout.lined_up((block if several else block[:, None])[use])
+        findings.notes += [note for note in cleared_diagonal(square) if note not in findings.notes]
         for name, seen in seen_as_read(square).items() if values.ndim > 2 + several else ():
             as_read.setdefault(name, np.zeros(len(wanted)))[at] = seen
         node_mask[at] &= present_rows(square, zero_is_missing=spec.zero_rows == "missing")
@@ -119,11 +128,16 @@ def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.n
 def _faults(
     weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], regions: Sequence[str], path: Path
 ) -> list[Problem]:
-    """NaN and asymmetry, subject by subject; masked rows are set to zero and rounding asymmetry is evened out."""
+    """Codes, NaN and asymmetry of subjects; masked rows are set to zero and rounding asymmetry is evened out."""
     if not node_mask.all():
         weights[np.broadcast_to(~(node_mask[:, None, :, None] & node_mask[:, None, None, :]), weights.shape)] = 0.0
-    found = []
-    for subject, matrix in zip(ids, weights, strict=True):
+    found: list[Problem] = []
+    for subject, matrix, there in zip(ids, weights, node_mask, strict=True):
+        try:
+            names = [name for name, is_there in zip(regions, there, strict=True) if is_there]
+            refuse_codes(matrix[:, there][:, :, there], names, subject, path)
+        except DataError as refused:
+            found += refused.problems
         wrong = np.argwhere(~np.isfinite(matrix))
         turned = matrix.swapaxes(1, 2)
         if len(wrong):

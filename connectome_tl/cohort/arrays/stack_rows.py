@@ -32,6 +32,7 @@ class StackLayout:
     """Mapping of the rows of the file to the regions of the cohort.
 
     `unnamed`: the file does not name its rows, so that `names` were assumed and their order should be checked.
+    `otherwise`: as in `Rows`.
     """
 
     regions: tuple[str, ...]
@@ -42,6 +43,7 @@ class StackLayout:
     unnamed: bool
     notes: tuple[str, ...]
     triangle: Layout
+    otherwise: tuple[str, ...] = ()
 
     def lined_up(self, block: np.ndarray) -> np.ndarray:
         """(n, n_measures, n_values) or (n, n_measures, n_rows, n_rows) as float32 over the cohort's regions."""
@@ -184,7 +186,7 @@ def stack_layout(
     if values.shape[0] == 0 or math.prod(values.shape) == 0:
         raise DataError("the stack has no subjects", file=path)
     n_values, is_triangle = values.shape[-1], spec.layout != "full"
-    one = np.zeros((1, n_values)) if is_triangle else np.zeros((1, n_values, n_values))
+    one = np.ones((1, n_values)) if is_triangle else np.ones((1, n_values, n_values))
     counts = MatrixFile(one).row_counts
     if not counts:
         expected = "n (n - 1) / 2 or n (n + 1) / 2 values"
@@ -195,4 +197,6 @@ def stack_layout(
         raise DataError("a triangle with a background row cannot be read; use layout: full", file=path)
     target = known.names or rows.names
     at = order_of(rows.names, target, where=known.where)
-    return StackLayout(target, at, rows.kept, rows.n_rows, rows.names, rows.assumed, rows.notes, spec.layout)
+    return StackLayout(
+        target, at, rows.kept, rows.n_rows, rows.names, rows.assumed, rows.notes, spec.layout, rows.otherwise
+    )

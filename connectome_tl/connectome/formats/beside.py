@@ -29,38 +29,49 @@ _MAX_BYTES = 5_000_000
 def lists_beside(path: Path, counts: tuple[int, ...]) -> tuple[RowList, ...]:
     """Lists of as many regions as the matrix may have rows.
 
-    `x.npy` is named by `x_labels.txt`, `x.regions.tsv`, `labels_x.txt` or lists in `x.json`; `labels.txt` in the same
-    folder may belong to it (`shared`).
+    `x.npy` is named by `x_labels.txt`, `x.regions.tsv`, `x_atlas-A.tsv`, `labels_x.txt` or lists in `x.json`, and
+    `x_fc.npy` also by `x_labels.txt` of as many regions; `labels.txt` in the same folder may belong to it (`shared`).
     """
     try:
-        own, same_stem, shared = _candidates(path)
+        own, same_stem, kin, shared = _candidates(path)
     except OSError:
         return ()
     found = [one for file in own for one in _read(file, counts, shared=False, strict=True)]
     found += [one for file in same_stem for one in _read(file, counts, shared=False, strict=False)]
+    of_kin = [one for file in kin for one in _read(file, counts, shared=False, strict=False)] if not found else []
+    found += [one for one in of_kin if len(one) in counts]
     return tuple(found + [one for file in shared for one in _read(file, counts, shared=True, strict=False)])
 
 
-def _candidates(path: Path) -> tuple[list[Path], list[Path], list[Path]]:
-    """Lists named after the matrix, files of the same stem, and lists for the whole folder."""
-    folder, stem = path.parent, re.escape(path.stem.casefold())
-    of_this = re.compile(rf"{stem}[_\-. ](?P<after>[a-z_]+)|(?P<before>[a-z_]+)[_\-. ]{stem}")
-    own, same_stem, shared = [], [], []
+def _candidates(path: Path) -> tuple[list[Path], list[Path], list[Path], list[Path]]:
+    """Lists named after the matrix, files of the same stem, lists of the same prefix, lists for the whole folder."""
+    folder, stem = path.parent, path.stem.casefold()
+    of_this, of_kin = _named_after(stem), _named_after(stem.rpartition("_")[0])
+    own, same_stem, kin, shared = [], [], [], []
     listed_in(folder, "*.*")
     for name in _listing(str(folder), os.stat(folder).st_mtime_ns):
         base, _, ending = name.casefold().rpartition(".")
-        match = of_this.fullmatch(base)
-        word = (match["after"] or match["before"]) if match else ""
         if name == path.name:
             continue
-        if word in _WORDS:
+        if _is_list(of_this.fullmatch(base)):
             own.append(folder / name)
-        elif base == path.stem.casefold():
+        elif base == stem:
             if ending == "json" or (path.suffix.lower() in _BINARY and ending != "npy"):
                 same_stem.append(folder / name)
+        elif "_" in stem and _is_list(of_kin.fullmatch(base)):
+            kin.append(folder / name)
         elif base in _WORDS:
             shared.append(folder / name)
-    return own, same_stem, shared
+    return own, same_stem, kin, shared
+
+
+def _named_after(stem: str) -> re.Pattern[str]:
+    word = re.escape(stem)
+    return re.compile(rf"{word}[_\-. ](?P<after>[a-z_]+)(-[a-z0-9]+)?|(?P<before>[a-z_]+)[_\-. ]{word}")
+
+
+def _is_list(match: re.Match[str] | None) -> bool:
+    return match is not None and (match["after"] or match["before"]) in _WORDS
 
 
 @lru_cache(maxsize=64)

@@ -44,7 +44,9 @@ def is_edge_list(path: Path) -> bool:
 
 
 def _ends(header: list[str]) -> bool:
-    return tuple(cell.strip().casefold() for cell in header[:2]) in _ENDS
+    """Whether a header names two ends; `roi_1, roi_2, roi_3` are the columns of a matrix."""
+    first, second, *others = (cell.strip().casefold() for cell in header[:3]) if len(header) > 1 else ("", "")
+    return (first, second) in _ENDS and others != [second.replace("2", "3")]
 
 
 def read_edges(path: Path) -> MatrixFile:

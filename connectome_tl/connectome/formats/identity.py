@@ -13,13 +13,15 @@ from connectome_tl.connectome.matrix_file import RowList
 
 _TELLING = re.compile(r"name|label|region|roi|node|parcel|area|index|id(s|x|$|_)|number", re.IGNORECASE)
 _DEEPEST = 4
+_MOST_COLUMNS = 12
 
 
 def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple[str, ...] = ()) -> tuple[RowList, ...]:
     """Find lists of texts, and lists of distinct integers with as many values as the matrix may have rows.
 
     Structures are searched too. Lists in which most values repeat (hemispheres, lobes) are left out. Lists of names of
-    another length are kept, since they show that a name is missing.
+    another length are kept, since they show that a name is missing. Each column of a table is a list, except one that
+    only counts the rows.
 
     Args:
         counts: numbers of rows that the matrix may have.
@@ -29,16 +31,49 @@ def row_lists(variables: Mapping[str, Any], counts: tuple[int, ...], skip: tuple
     for where, value in _lists(variables, "", 0):
         if where in skip:
             continue
-        tells = bool(_TELLING.search(where))
-        names = texts_of(value)
-        if names is not None:
-            if len(names) > 1 and 2 * len(set(names)) > len(names):
-                found.append(RowList(where, names=names, tells=tells))
+        columns = _columns(value, counts)
+        if columns is None:
+            found += _list_of(where, value, counts)
             continue
-        whole = whole_of(value)
-        if whole is not None and len(whole) in counts and len(set(whole)) == len(whole) and min(whole) >= 0:
-            found.append(RowList(where, numbers=whole, tells=tells))
+        lists = [one for name, column in columns.items() for one in _list_of(f"{where}.{name}", column, counts)]
+        found += [one for one in lists if one.numbers is None or not _counts(one.numbers)] or lists
     return tuple(found)
+
+
+def _counts(numbers: tuple[int, ...]) -> bool:
+    """Whether numbers only count the rows."""
+    return numbers in (tuple(range(len(numbers))), tuple(range(1, len(numbers) + 1)))
+
+
+def _list_of(where: str, value: Any, counts: tuple[int, ...]) -> list[RowList]:
+    tells = bool(_TELLING.search(where))
+    names = texts_of(value)
+    if names is not None:
+        return [RowList(where, names=names, tells=tells)] if len(names) > 1 and 2 * len(set(names)) > len(names) else []
+    whole = whole_of(value)
+    if whole is not None and len(whole) in counts and len(set(whole)) == len(whole) and min(whole) >= 0:
+        return [RowList(where, numbers=whole, tells=tells)]
+    return []
+
+
+def _columns(value: Any, counts: tuple[int, ...]) -> dict[str, Any] | None:
+    """Columns of a table with a row per region: a structured or 2-D array, rows, or cells in column order."""
+    if isinstance(value, np.ndarray) and value.dtype.names:
+        return {name: value[name] for name in value.dtype.names}
+    if isinstance(value, np.ndarray) and value.ndim == 2:
+        table = value if value.shape[0] in counts else value.T
+        fits = table.shape[0] in counts and 1 < table.shape[1] <= _MOST_COLUMNS
+        return {str(k): column for k, column in enumerate(table.T, 1)} if fits else None
+    if not isinstance(value, list) or len(value) < 2:
+        return None
+    widths = {len(row) if isinstance(row, list) else 1 for row in value}
+    if len(value) in counts and len(widths) == 1 and 1 < min(widths) <= _MOST_COLUMNS:
+        return {str(k): list(column) for k, column in enumerate(zip(*value, strict=True), 1)}
+    n = next((n for n in counts if len(value) % n == 0 and 1 < len(value) // n <= _MOST_COLUMNS), 0)
+    texts = texts_of(value)
+    if not n or (texts is not None and len(set(texts)) == len(texts)):
+        return None  # names of that many regions
+    return {str(k + 1): value[k * n : (k + 1) * n] for k in range(len(value) // n)}
 
 
 def _lists(variables: Mapping[str, Any], prefix: str, depth: int) -> Iterator[tuple[str, Any]]:

@@ -213,9 +213,12 @@ def _row_names(variables: dict[str, Any], lists: Sequence[RowList]) -> tuple[str
     clear = [one for name in _NAME_KEYS for one in lists if one.where.lower() == name and one.names is not None]
     if clear:
         return clear[0].names
-    # A list of names of another length is kept too: it shows a truncated or wrong list.
-    found = (texts_of(_cells(value)) for name, value in variables.items() if name.lower() in _NAME_KEYS)
-    return next((names for names in found if names is not None), None)
+    for name in variables:  # a list of names of another length is kept too: it shows a truncated or wrong list
+        own = any(one.where.startswith(f"{name}.") for one in lists)  # a table
+        names = texts_of(_cells(variables[name])) if name.lower() in _NAME_KEYS and not own else None
+        if names is not None:
+            return names
+    return None
 
 
 def _cells(value: Any) -> Any:

@@ -19,10 +19,26 @@ from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.plurals import counted
 
 _NAME_COLUMNS = ("name", "label", "region", "roi", "structure", "labelname", "label_name", "region_name", "roi_name")
-_NUMBER_COLUMNS = ("index", "id", "no.", "node", "number", "value", "labelid", "intensity", "voxel_value")
+_NUMBER_COLUMNS = (
+    *("index", "id", "no.", "no", "nr", "nr.", "num", "node", "number", "value", "labelid", "intensity", "voxel_value"),
+    *(
+        "label_id",
+        "label_number",
+        "roi_id",
+        "roi_num",
+        "roi_number",
+        "region_id",
+        "region_number",
+        "parcel",
+        "parcel_id",
+    ),
+    *("roi_index", "region_index", "parcel_index", "node_id", "key", "code"),
+)
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CELL = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # pandas writes 3.0 where the column had an empty cell
 _DECIMAL = re.compile(r"-?[0-9]*\.[0-9]*[1-9][0-9]*(?:e[+-]?[0-9]+)?", re.IGNORECASE)
+_NAME_NUMBER = re.compile(r"\s*(\S*[^\W\d_]\S*)\s+([0-9]{1,9})\s*")
+_NAME_VALUES = re.compile(r"(\S+)(?:\s+[-+]?[0-9]*\.?[0-9]+)+")
 _ITK = re.compile(r'\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){3}\s+[0-9.]{1,9}\s+[01]\s+[01]\s+"([^"]*)"\s*')
 _WORD = r'("[^"]*"|[^\s"]\S*)'
 _COLOURS = re.compile(rf"\s*([0-9]{{1,9}})\s+{_WORD}(?:\s+[0-9]{{1,3}}){{3,4}}\s*")
@@ -163,20 +179,30 @@ def _workbench(lines: list[str]) -> list[LabelRow] | None:
 
 
 def _pairs(lines: list[str]) -> list[LabelRow] | None:
-    """Number and name without a header; a third column of numbers, as in SPM's AAL table, is ignored."""
+    """Number and name without a header; further numbers (SPM's AAL table, coordinates) are ignored."""
     matches = [_PAIR.fullmatch(line) for line in _plain(lines)]
     if len(matches) < 2 or not all(matches):
         return None
     rows = [(int(m[1]), re.split(r"[\t,;]", m[2])) for m in matches if m is not None]
     names = [cells[0].strip().strip('"') for _, cells in rows]
-    if all(len(name.split()) == 2 and _NUMBER.fullmatch(name.split()[1]) for name in names):
-        names = [name.split()[0] for name in names]
+    followed = [_NAME_VALUES.fullmatch(name) for name in names]
+    short = [m[1] for m in followed if m is not None]
+    if len(set(short)) == len(names):  # else numbers are part of the names
+        names = short
     if not all(re.search(r"[^\W\d_]", name) for name in names):
         return None
     return [LabelRow(name, number) for name, (number, _) in zip(names, rows, strict=True)]
 
 
-_BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs)
+def _reversed_pairs(lines: list[str]) -> list[LabelRow] | None:
+    """Name and number without a header, unless the number is part of the name."""
+    rows = _matched(lines, _NAME_NUMBER, lambda m: LabelRow(m[1], int(m[2])))
+    if rows is None or any(len({row[k] for row in rows}) < len(rows) for k in (0, 1)):
+        return None
+    return rows
+
+
+_BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs, _reversed_pairs)
 
 
 def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
@@ -194,7 +220,7 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     _same_width(rows, path)
     name = next((column for column in named if not all(map(_CELL.fullmatch, columns[column]))), named[0])
     names = _sided(columns[name], columns.get("hemisphere", []))
-    numbered = [c for c in (*_NUMBER_COLUMNS, "label") if c != name and _counts(columns.get(c, []))]
+    numbered = [c for c in (*_NUMBER_COLUMNS, *named) if c != name and _counts(columns.get(c, []))]
     if not numbered:
         return [LabelRow(one) for one in names]
     numbers = _numbers(columns[numbered[0]], numbered[0], path)

@@ -20,8 +20,9 @@ from connectome_tl.connectome.names.rows import Rows, named_rows
 from connectome_tl.errors import DataError, raise_all
 from connectome_tl.plurals import counted
 
-_CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0, 9999.0, 99999.0)
+_CODES = (-9.0, -99.0, -999.0, -9999.0, -99999.0, 99.0, 999.0, 9999.0, 99999.0)
 _FAR_CODES = (-999.0, -9999.0, -99999.0)
+_LEAST = 5  # regions from which on equal values in a row are not due to chance
 
 __all__ = [
     "Layout",
@@ -29,9 +30,11 @@ __all__ = [
     "RowList",
     "RowNames",
     "RowOrder",
+    "cleared_diagonal",
     "connectome_from",
     "from_triangle",
     "lined_up",
+    "refuse_codes",
     "squared",
 ]
 
@@ -81,7 +84,8 @@ def lined_up(
     whole = squared(matrix, layout, rows.n_rows, subject, file)
     square = whole[:, rows.kept[:, None], rows.kept[None, :]].astype(float)
     off_diagonal = ~np.eye(len(rows.names), dtype=bool)
-    _refuse_codes(square, rows.names, subject, file)
+    notes = cleared_diagonal(square)
+    refuse_codes(square, rows.names, subject, file)
     # A region without any value is missing. Single NaN are errors, which are found below.
     present = ~(np.isnan(square) | ~off_diagonal).all(axis=(0, 2)) if len(rows.names) > 1 else np.ones(1, dtype=bool)
     if zero_rows == "missing":
@@ -94,6 +98,7 @@ def lined_up(
     connectome = Connectome(square, rows.names, matrix.measures or measures, present, subject=subject, file=text)
     symmetric = (connectome.weights + connectome.weights.swapaxes(1, 2)) / 2
     connectome = replace(connectome, weights=symmetric)
+    rows = replace(rows, notes=(*rows.notes, *notes))
     if known.names is None:
         return connectome, rows
     try:
@@ -104,11 +109,36 @@ def lined_up(
         raise
 
 
-def _refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, file: str | Path | None) -> None:
-    """Refuse numeric codes for missing values, either in an entire row or far below all other values."""
+def cleared_diagonal(square: np.ndarray) -> tuple[str, ...]:
+    """Set infinite and missing values of the diagonal (artanh of 1) to 0 in place; returns a note, if any."""
+    diagonal = np.einsum("...ii->...i", square)
+    wrong = ~np.isfinite(diagonal) & np.isfinite(square).any(axis=-1)  # rows of NaN are missing regions
+    if not wrong.any():
+        return ()
+    diagonal[wrong] = 0.0
+    return ("the diagonal holds NaN or infinite values and was set to 0; it is not used",)
+
+
+def refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, file: str | Path | None) -> None:
+    """Refuse numeric codes for missing values (n_measures, n_rows, n_rows), in an entire row or far below all others.
+
+    A row of one value other than 0 is a code, except where the whole matrix has one such value.
+
+    Raises:
+        DataError: a code, with the first region.
+    """
     off_diagonal = ~np.eye(len(names), dtype=bool)
     coded = np.isin(square, _CODES)
     rows = (coded | ~off_diagonal).all(axis=(0, 2)) if len(names) > 2 else np.zeros(len(names), dtype=bool)
+    if len(names) >= _LEAST:
+        for values, marks in zip(square, coded, strict=True):
+            edges = values[off_diagonal].reshape(len(names), -1)
+            low = np.where(np.isnan(edges), np.inf, edges).min(axis=1)
+            high = np.where(np.isnan(edges), -np.inf, edges).max(axis=1)
+            same = (low == high) & (low != 0)
+            if same.any() and np.unique(edges[(edges != 0) & ~np.isnan(edges)]).size > 1:
+                rows |= same
+                marks |= same[:, None] & (values == low[:, None])
     single = np.isin(square, _FAR_CODES) & (square < 10 * np.where(coded, 0, np.nan_to_num(square)).min(initial=0.0))
     at = [*np.flatnonzero(rows).tolist(), *np.argwhere(single)[:, 1].tolist()]
     if at:

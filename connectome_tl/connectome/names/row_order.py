@@ -18,6 +18,7 @@ from connectome_tl.errors import DataError
 _CLEAR = 0.15  # least improvement by another order, in rank correlation with distance
 _CLEAR_PAIRS = 0.4  # the same for the rank advantage of homotopic edges, of which there are few
 _LEAST = 10  # regions
+_NAMES = "Write region names, or label numbers of the atlas."
 _OTHER: dict[Layout, Layout] = {"upper": "lower", "lower": "upper"}
 
 
@@ -45,6 +46,7 @@ def check_row_order(
     *,
     layout: Layout = "full",
     assumed_order: bool = True,
+    otherwise: tuple[str, ...] = (),
 ) -> str:
     """Refuse unnamed rows that clearly have another order than assumed, or triangles of the wrong layout.
 
@@ -53,10 +55,12 @@ def check_row_order(
     names only the layout of the triangle is checked.
 
     Args:
-        values: (n_rows, n_rows), or a triangle (n_values,), mean over subjects, in the order of the file.
+        values: (n_rows, n_rows), or a triangle (n_values,), mean over subjects, in the order of the file. An empty half
+            is filled from the other one, and missing regions (NaN) are left out.
         names: (n_rows,) regions of the rows.
         layout: how a triangle was read.
         assumed_order: False where the file names its rows, so that only the layout is checked.
+        otherwise: (n_rows,) the regions if label numbers were positions from 0, or the reverse; '' for none.
 
     Returns:
         A note where the atlas does not support the assumed order; else "".
@@ -65,13 +69,18 @@ def check_row_order(
         DataError: another order, or the other triangle, fits far better.
     """
     atlas = known.atlas
-    finite = bool(np.isfinite(values).all() and np.ptp(values) > 0)
-    if atlas is None or len(names) < _LEAST or not finite or not set(names) <= set(atlas.names):
+    known_values = values[np.isfinite(values)]
+    if atlas is None or len(names) < _LEAST or not known_values.size or np.ptp(known_values) == 0:
+        return ""
+    if not set(names) <= set(atlas.names):
         return ""
     place = np.array([atlas.names.index(name) for name in names])
-    square = values if values.ndim == 2 else from_triangle(values, len(names), layout)
+    square = _mirrored(values) if values.ndim == 2 else from_triangle(values, len(names), layout)
     assumed = fit_of(square, place, atlas)
-    orders = other_orders(known, place) if assumed_order else ()
+    orders = list(other_orders(known, place)) if assumed_order else []
+    if otherwise:
+        numbers = np.array([atlas.names.index(name) if name else -1 for name in otherwise])
+        orders.append(("rows numbered from another origin", _NAMES, numbers))
     others = [(what, remedy, fit_of(square, order, atlas)) for what, remedy, order in orders]
     if values.ndim == 1 and layout in _OTHER:
         other = _OTHER[layout]
@@ -90,6 +99,11 @@ def check_row_order(
     supported = assumed.near > _CLEAR or assumed.pairs > _CLEAR_PAIRS
     if supported or not (atlas.has_centroids or _pairs(atlas, place).any()):
         return ""
+    if otherwise and not assumed_order:
+        return (
+            "numbers of the rows were read as label numbers, and edge weights do not show whether they are positions "
+            "from 0: write region names"
+        )
     return (
         "edge weights neither fall with distance nor favour homotopic pairs in the assumed order of rows: "
         "check that it is right"
@@ -119,11 +133,13 @@ def other_orders(known: RowNames, place: np.ndarray) -> Iterator[tuple[str, str,
 
 
 def fit_of(square: np.ndarray, place: np.ndarray, atlas: Atlas) -> Fit:
-    """Fit of a matrix (n_rows, n_rows) to an atlas if row i is its region `place[i]`."""
+    """Fit of a matrix (n_rows, n_rows) to an atlas if row i is its region `place[i]`, or none where that is -1."""
     first, second = upper_indices(len(place))
+    used = np.isfinite(square[first, second]) & (place[first] >= 0) & (place[second] >= 0)
+    first, second = first[used], second[used]
     edges = square[first, second]
     near = pairs = 0.0
-    if np.ptp(edges) == 0:
+    if not edges.size or np.ptp(edges) == 0:
         return Fit(near, pairs)
     if atlas.has_centroids:
         at = atlas.coordinates[place]
@@ -135,6 +151,14 @@ def fit_of(square: np.ndarray, place: np.ndarray, atlas: Atlas) -> Fit:
         auc = (ranks[homotopic].sum() - n_pairs * (n_pairs + 1) / 2) / (n_pairs * n_others)
         pairs = 2 * float(auc) - 1
     return Fit(near, pairs)
+
+
+def _mirrored(square: np.ndarray) -> np.ndarray:
+    """The whole of a square with one empty half."""
+    for half, other in ((np.tril(square, -1), np.triu(square, 1)), (np.triu(square, 1), np.tril(square, -1))):
+        if not np.nan_to_num(other).any():
+            return half + half.T
+    return square
 
 
 def _pairs(atlas: Atlas, place: np.ndarray) -> np.ndarray:

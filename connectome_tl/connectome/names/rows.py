@@ -27,6 +27,7 @@ class Rows:
         n_rows: number of rows of the file.
         assumed: True where the file does not name its rows, so that a declared order is used.
         notes: decisions made.
+        otherwise: (n_kept,) regions if label numbers were positions from 0, or the reverse; () where that is excluded.
     """
 
     names: tuple[str, ...]
@@ -34,10 +35,11 @@ class Rows:
     n_rows: int
     assumed: bool = False
     notes: tuple[str, ...] = ()
+    otherwise: tuple[str, ...] = ()
 
     def needs_check(self, matrix: MatrixFile) -> bool:
-        """Whether the order of the rows, or of the values of a triangle, was assumed."""
-        return self.assumed or (matrix.values.ndim == 2 and len(self.kept) == self.n_rows)
+        """Whether the order of the rows, the origin of their numbers, or a triangle was assumed."""
+        return self.assumed or bool(self.otherwise) or (matrix.values.ndim == 2 and len(self.kept) == self.n_rows)
 
 
 def named_rows(
@@ -59,7 +61,7 @@ def named_rows(
         rows = _by_number(matrix, chosen, known, place)
     problems = twice_problems(rows.names, "region", file, subject) + name_problems(rows.names, file, subject)
     raise_all("the region names cannot be used", problems)
-    return Rows(rows.names, rows.kept, rows.n_rows, rows.assumed, (*notes, *rows.notes))
+    return replace(rows, notes=(*notes, *rows.notes))
 
 
 def in_atlas(table: LabelTable, atlas: Atlas) -> LabelTable:
@@ -104,7 +106,7 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place, where: 
         return  # invalid names are reported separately
     near = difflib.get_close_matches(unknown[0][:60], target, n=3, cutoff=0.5)
     remedy = f"Nearest names: {', '.join(near)}." if near else None
-    other = _atlases_that_know(names) if known.table is None else []
+    other = atlases_that_know(names)[:3] if known.table is None else ()
     if other:
         remedy = f"All {len(names)} names are those of atlas {' or '.join(other)}."
     what = (
@@ -120,20 +122,25 @@ def _refuse_unknown(names: Sequence[str], known: RowNames, place: Place, where: 
     )
 
 
-def _atlases_that_know(names: Sequence[str]) -> list[str]:
+def atlases_that_know(names: Sequence[str]) -> tuple[str, ...]:
+    """The smallest atlases that have all of the names."""
     atlases = [load_atlas(name) for name in atlas_names()]
-    return [atlas.name for atlas in atlases if set(atlas.resolved(names)) <= set(atlas.names)][:3]
+    fits = [atlas for atlas in atlases if set(atlas.resolved(names)) <= set(atlas.names)]
+    least = min((atlas.n_regions for atlas in fits), default=0)
+    return tuple(atlas.name for atlas in fits if atlas.n_regions == least)
 
 
 def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Place) -> Rows:
     labels = chosen.numbers or ()
     n_rows = _agreed_size(matrix, len(labels), "label numbers", place)
     positions = _positions(labels, matrix, known)
+    numbered = known.numbered()
     if positions is not None:
         rows = _unnamed(matrix, known, place)
         names = tuple(rows.names[i] for i in positions)
-        return Rows(names, rows.kept, rows.n_rows, rows.assumed, rows.notes)
-    numbered = known.numbered()
+        others = tuple(numbered.get(label, "") for label in labels)
+        return replace(rows, names=names, otherwise=others if any(others) else ())
+    _refuse_from_zero(labels, matrix, known, place)
     kept = [i for i, label in enumerate(labels) if label != 0]
     if not numbered and known.names is not None:
         # In a table without numbers the first row is number 1.
@@ -152,7 +159,24 @@ def _by_number(matrix: MatrixFile, chosen: RowList, known: RowNames, place: Plac
     if unknown and by_toolbox is None:
         raise_all(f"label numbers do not fit {known.where}", [_unknown_numbers(unknown, labels, known, place)])
     found = by_toolbox or [numbered.get(label, "") for label in labels]
-    return Rows(tuple(found[i] for i in kept), np.array(kept, dtype=int), n_rows)
+    declared = known.unnamed(matrix.order) or ()
+    others = tuple(declared[label] for label in labels) if max(labels) < len(declared) else ()
+    return Rows(tuple(found[i] for i in kept), np.array(kept, dtype=int), n_rows, otherwise=others)
+
+
+def _refuse_from_zero(labels: Sequence[int], matrix: MatrixFile, known: RowNames, place: Place) -> None:
+    """Refuse numbers with gaps of which 0 may be the first region (pandas, networkx) or the background."""
+    if 0 not in labels or max(labels) >= len(known.names or ()) > 0:
+        return
+    first = labels.index(0)
+    values = matrix.values[:, first] if matrix.values.ndim == 3 else np.ones((1, len(labels)))
+    if known.names is not None or np.delete(np.nan_to_num(values), first, axis=1).any():
+        raise place.error(
+            "the numbers of the rows may be positions from 0, or label numbers with the background",
+            expected="region names" + (f", or numbers up to {len(known.names)}" if known.names else ""),
+            got=f"{counted(len(labels), 'number')}, 0 to {max(labels)}",
+            remedy="Write region names; or leave row 0 out if it is the background.",
+        )
 
 
 def _unknown_numbers(unknown: Sequence[int], labels: Sequence[int], known: RowNames, place: Place) -> Problem:
@@ -216,6 +240,13 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
             expected=f"{counted(len(declared), 'row')} ({known.where})",
             got=" or ".join(str(n) for n in counts),
             remedy=_size_remedy(matrix, counts[0], len(declared), known),
+        )
+    table = known.table
+    if table is not None and table.by_number() != table.names and (matrix.order or known.order) is None:
+        raise place.error(
+            "the rows have no names, and the label table lists its numbers in another order than its lines",
+            got=listed(table.numbers or ()),
+            remedy="Set order: table (--order table) if the rows follow the lines, order: label if the numbers.",
         )
     order = "the label numbers" if (matrix.order or known.order) == "label" else "the rows"
     note = f"the rows have no names and were taken in the order of {order} of {known.where}"

@@ -226,7 +226,15 @@ def _convert(
         connectome = only_measure(connectome, job.measure, named=bool(matrix.measures), file=file)
     notes = (*matrix.notes, *rows.notes, *notes)
     if rows.needs_check(matrix):
-        note = check_row_order(matrix.values[0], rows.names, job.known, file, layout=layout, assumed_order=rows.assumed)
+        note = check_row_order(
+            matrix.values[0],
+            rows.names,
+            job.known,
+            file,
+            layout=layout,
+            assumed_order=rows.assumed,
+            otherwise=rows.otherwise,
+        )
         notes += (f"WARNING: {note}",) if note else ()
     notes += content_notes(connectome, file, estimated=name == "series")
     files = files_written(target, connectome.measures, always_measure=taken is not None)

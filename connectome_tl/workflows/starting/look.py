@@ -24,6 +24,7 @@ from connectome_tl.cohort.columns.guesses import (
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.connectome.names.rows import atlases_that_know
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
@@ -44,7 +45,8 @@ class Seen:
         other_patterns: further files of the same subjects, as `pattern`.
         format: `auto`, or the chosen atlas or variable of the files, as `qsirecon:AAL`.
         measure: the chosen measure of files with several; empty where there is nothing to choose.
-        n_regions: rows of the first matrix. atlases: atlases of this size. named: whether the matrix names its rows.
+        n_regions: rows of the first matrix. named: whether the matrix names its rows.
+        atlases: the smallest that have its names, or those of its size.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
     """
 
@@ -95,7 +97,7 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         raise matrix
     names = matrix.names
     if names is not None:
-        fits = tuple(a for a in atlas_names() if set(load_atlas(a).resolved(names)) <= set(load_atlas(a).names))
+        fits = atlases_that_know(names)
     else:
         fits = tuple(a for a in atlas_names() if load_atlas(a).n_regions in matrix.row_counts)
     place = Path(os.path.relpath(matrices, folder))
