@@ -96,9 +96,11 @@ def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, f
         **vars(clinical_record(target, found.predictions, tasks)),
         recalibrated=()
         if found.recalibrated is None
-        else recalibration_results(found.predictions, found.recalibrated, tasks, families, settings.recalibration),
+        else recalibration_results(found.predictions, found.recalibrated, tasks, families, settings.recalibration, few),
         instability=tuple(found.instability),
-        missingness=_leading(scores(found.missingness, tasks, families) if len(found.missingness) else [], tasks),
+        missingness=_leading(
+            scores(found.missingness, tasks, families, n_labelled=few) if len(found.missingness) else [], tasks
+        ),
         curves=training_curves(found.validation),
         learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
@@ -131,9 +133,9 @@ def judge(
     record = measured or measure(settings, cohorts, splits, found)
     facts = replace(_facts(settings, cohorts, splits, found), probes=record.probes)
     tasks, tests = record.tasks, record.permutations
-    verdicts = task_verdicts(
-        tasks, record.scores, record.comparisons, tests, noun=facts.noun, weights=record.network_weights
-    )
+    people = people_of(cohorts.target)
+    noun = people.noun if people.n_scans == people.n_subjects else "scans"
+    verdicts = task_verdicts(tasks, record.scores, record.comparisons, tests, noun=noun, weights=record.network_weights)
     sentences = {
         "verdicts": tuple(verdicts),
         "methods": methods_paragraph(settings, facts, tasks),
