@@ -5,7 +5,7 @@ the prevalence for all subjects. If the prevalence is near the threshold, but no
 subjects are called positive, models trained on most cohorts call nobody positive and models of some cohorts half of
 the subjects; a single cohort of any size does not show this variation. If about half of the subjects, or hardly any,
 are called positive, other cohorts behave alike, and the interval is not much wider than that of the tested subjects.
-An exception are models that may be uninformative, unless exactly half of the subjects are positive.
+An exception is the rarer class of models that may be uninformative.
 Factors, shares and sizes were tuned on simulated studies (`benchmarks/coverage.py`).
 """
 
@@ -94,7 +94,9 @@ def call_intervals(
         if estimand == "fitted":
             low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
         else:
-            low, high = _recall_interval(value, families, often, situation)
+            rarer = 2 * value.size < positive.size  # the class that models of other cohorts may call nobody
+            own = situation if rarer or not situation.by_luck else situation._replace(by_luck=False, steady=True)
+            low, high = _recall_interval(value, families, often, own)
         found.append((mean, low, high))
     balanced = (parts[0][0] + parts[1][0]) / 2.0
     if one_family(cluster):
