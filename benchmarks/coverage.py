@@ -46,7 +46,9 @@ class Cell:
     n: int
     n_positive: int | None  # None: regression
     signal: float
-    learner: str = "edges"  # edges: ridge with chosen alpha; clinical: few features, no penalty
+    # edges: ridge with chosen alpha; clinical: few features, no penalty; confident: risks of .01 and .99, which are
+    # wrong for a fraction `signal` of the subjects
+    learner: str = "edges"
     n_features: int = 300
     n_signal: int = 30
     n_factors: int = 2  # shared variance of the edges
@@ -185,6 +187,22 @@ def study(rng: np.random.Generator, cell: Cell, population: Population, tallies:
         tally_regression(tallies, cell, y, decision, base, fold, truths)
 
 
+def confident_study(rng: np.random.Generator, cell: Cell, tallies: dict[str, Tally]) -> None:
+    """Intervals of a model that is sure, and wrong on few subjects."""
+    y = np.arange(cell.n) < cell.n_positive
+    wrong = rng.random(cell.n) < cell.signal
+    sure = 0.01
+    risk = np.abs(np.where(y != wrong, 1.0, 0.0) - sure) + rng.normal(0, 1e-4, (cell.repeats, cell.n))
+    fold = np.array([folds_of(rng, y, cell.folds, True) for _ in range(cell.repeats)])
+    right = 1.0 - cell.signal
+    own = dict.fromkeys(("auc", "sensitivity", "specificity"), right)
+    own["brier"] = right * sure**2 + cell.signal * (1.0 - sure) ** 2
+    own["balanced_accuracy"] = right
+    alone = np.arange(cell.n)
+    rows = OutOfFold(alone.astype(str), y * 1.0, risk, (risk > 0.5) * 1.0, fold, alone)
+    record(tallies, own, float(y.mean()), lambda estimand: binary_metrics(rows, None, estimand))
+
+
 def binary_truth(cell: Cell, population: Population, weights: np.ndarray, intercept: float) -> np.ndarray:
     """AUC, sensitivity, specificity, Brier of a linear model on the population."""
     sd = np.sqrt(weights @ population.sigma @ weights) + 1e-300
@@ -263,7 +281,11 @@ def record(tallies: dict[str, Tally], own: dict[str, float], share: float, asked
 def run(cell: Cell, n_studies: int, seed: int) -> dict[str, Tally]:
     population, tallies = Population(cell), {}
     for k in range(n_studies):
-        study(np.random.default_rng([seed, cell.n, k]), cell, population, tallies)
+        rng = np.random.default_rng([seed, cell.n, k])
+        if cell.learner == "confident":
+            confident_study(rng, cell, tallies)
+        else:
+            study(rng, cell, population, tallies)
     return tallies
 
 
@@ -289,6 +311,7 @@ TUNE += [Cell(33, None, 0.7, repeats=3, **FIRST), Cell(33, 16, 0.97, repeats=10,
 TUNE += [Cell(60, 12, 0.97, random_counts=True, repeats=2, folds=3, **FIRST)]
 EDGES = {"n_features": 400, "n_signal": 50, "n_factors": 4}
 FEW = {"learner": "clinical", "n_features": 5, "n_signal": 3, "n_factors": 2}
+PENALISED = {"n_features": 5, "n_signal": 5, "n_factors": 0}
 CONFIRM = [
     *(
         Cell(n, m, s, repeats=3 if n == 33 else 2, **kind)
@@ -303,6 +326,8 @@ CONFIRM = [
     Cell(60, 27, 0.5, repeats=3, folds=10, **EDGES),
     Cell(120, 50, 0.85, repeats=2, **EDGES),
     *(Cell(330, 110, 0.9, repeats=r, n_labelled=33, **EDGES) for r in (1, 5)),
+    *(Cell(33, 16, s, repeats=3, **PENALISED) for s in (0.5, 0.64)),
+    Cell(33, 14, 0.03, learner="confident", n_features=2, n_signal=1, repeats=2),
     *(
         Cell(n, None, s, repeats=3 if n == 33 else 2, **kind)
         for n in (33, 60, 120)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy.interpolate import CubicSpline
 from sklearn.linear_model import Ridge
-from small_study import small_cohorts, small_settings
+from small_study import small_cohorts, small_settings, with_rows
 
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
@@ -184,3 +184,24 @@ def test_a_signal_beyond_the_covariates_is_found_on_the_models_rows():
     strong = replace(COHORTS.target, weights=weights, targets=COHORTS.target.targets.assign(motor_score=own))
     (result,) = found(strong, names=("motor_score",)).results
     assert result.p_value == pytest.approx(1 / 20)
+
+
+def test_an_unknown_age_leaves_out_its_subject_and_not_the_adjustment_for_age():
+    target = COHORTS.target
+    some = with_rows(target, target.ids[:1], age=np.nan)
+    (result,) = found(some, ("cognitive",)).results
+    assert "age at scan" in result.method
+    assert "no age" not in result.method
+    whole = target.covariates[[spec.column for spec in clinical_specs(target.covariate_specs)]].notna().all(axis=1)
+    assert f"{int(whole.to_numpy()[1:].sum())} subjects with all covariates and age at scan" in result.method
+    (result,) = found(with_rows(target, target.ids, age=np.nan), ("cognitive",)).results
+    assert "no age at scan (unknown)" in result.method
+
+
+def test_effects_of_more_sites_than_subjects_allow_are_named_as_left_out():
+    target = with_rows(COHORTS.target, COHORTS.target.ids, site=[f"site{i % 12}" for i in range(48)])
+    specs = clinical_specs(target.covariate_specs)
+    whole = target.take([i for i, ok in zip(target.ids, target.covariates.notna().all(axis=1), strict=True) if ok])
+    assert "no sites (too few subjects)" in covariate_effects(whole, specs).words
+    two = with_rows(whole, whole.ids, site=[f"site{i % 2}" for i in range(whole.n_subjects)])
+    assert "no sites" not in covariate_effects(two, specs).words

@@ -62,3 +62,25 @@ def test_a_run_without_covariates_groups_or_missing_outcomes_says_less():
     assert (found.calibration_curves, found.subgroups, found.sample_sizes, found.returners) == ((), (), (), ())
     assert found.missing_outcomes == ()
     assert len(found.conformal) == 1
+
+
+def test_subjects_without_outcome_are_compared_by_known_values_for_every_outcome():
+    rng = np.random.default_rng(0)
+    first, second = (table(rng, n=40, task=name) for name in ("motor", "fine_motor"))
+    first.loc[first["subject"] == "s039", "y_true"] = np.nan
+    lost = [f"s{i:03d}" for i in range(30, 40)]
+    second.loc[second["subject"].isin(lost), "y_true"] = np.nan
+    weight = pd.Series(np.arange(40.0) + 1000, index=[f"s{i:03d}" for i in range(40)])
+    weight[lost[:-1]] = np.nan
+    fine = MOTOR.model_copy(update={"name": "fine_motor"})
+    found = clinical_results(pd.concat([first, second]), [MOTOR, fine], {}, weight.to_frame("weight"), {}).returners
+    assert [(one.tasks, one.n_returned, one.n_lost, one.lost) for one in found] == [
+        (("motor",), 30, 1, 1039.0),
+        (("fine_motor",), 30, 1, 1039.0),
+    ]
+    assert found[0].returned == weight[:30].mean()
+    assert np.isnan(found[1].standardised_difference)
+    same = clinical_results(
+        pd.concat([second, second.assign(task="motor")]), [MOTOR, fine], {}, weight.to_frame("w"), {}
+    )
+    assert [one.tasks for one in same.returners] == [("motor", "fine_motor")]

@@ -304,6 +304,7 @@ def example_extras(tasks: tuple[Task, ...], rng: np.random.Generator) -> dict[st
         ),
         "returners": (
             GroupDifference(
+                tasks=("motor",),
                 variable="birth_weight",
                 n_returned=31,
                 n_lost=2,

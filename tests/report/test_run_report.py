@@ -267,7 +267,7 @@ def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(p
     assert ["Sex", "female", "14 (4+)", "AUC 0.66 [0.42, 0.86]"] in rows
     assert ["Full model", "0.90", "0.91", "0.86", "0.93", "0.61", "0.00", "31"] in rows
     assert ["Full model", "0.90", "0.91", "18.40", "31"] in rows
-    assert ["birth_weight", "1021 (n = 31)", "840 (n = 2)", "+0.70"] in rows
+    assert ["motor", "birth_weight", "1021 (n = 31)", "840 (n = 2)", "+0.70"] in rows
     assert any(row[:1] == ["binary"] and row[4:7] == ["655", "31", "too few"] for row in rows)
     assert any(row[1:] == ["31", "2 (all)", "0.71; 0.70; 0.62 to 0.75"] for row in rows)
     assert ["Full model", "recalibrated", "0.21 [0.01, 0.41]", "n/a", "n/a", "0.93 [0.73, 1.13]"] in rows

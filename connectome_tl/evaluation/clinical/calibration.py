@@ -24,12 +24,14 @@ from connectome_tl.settings.records.statistics import CalibrationCurve
 from connectome_tl.tasks import Task
 
 _LIMIT = 20.0  # of a logit; beyond it a fit has diverged (the classes are separated)
+_LEAST_INFORMATION = 1.0  # sum of p (1 - p), without clipped risks, below which no intercept is estimated
+_CLIP = 1e-6
 _LEAST_SPREAD = 0.1  # SD of the logits over subjects below which no slope is estimated
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
     """Log odds of probabilities clipped to [1e-6, 1 - 1e-6]."""
-    kept = np.clip(probability, 1e-6, 1 - 1e-6)
+    kept = np.clip(probability, _CLIP, 1 - _CLIP)
     return np.log(kept / (1 - kept))
 
 
@@ -59,9 +61,7 @@ def calibration_scores(
         found[name] = (value, low, high)
     found["scaled_brier"] = _scaled_brier(rows, base, estimand)
     return [
-        score.model_copy(update={"reason": NOT_ESTIMABLE})
-        if score.metric == "calibration_slope" and not np.isfinite(score.value)
-        else score
+        score.model_copy(update={"reason": NOT_ESTIMABLE}) if not np.isfinite(score.value) else score
         for score in rows.scores(found, task, model, estimand)
     ]
 
@@ -77,7 +77,7 @@ def _scaled_brier(rows: OutOfFold, base: OutOfFold | None, estimand: Estimand) -
 
 
 def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
-    """Estimate and influences (n,) of the intercept with offset x."""
+    """Estimate and influences (n,) of the intercept with offset x; NaN for one class, or for risks near 0 and 1."""
     if y.min() == y.max():
         return float("nan"), np.full(y.size, np.nan)
 
@@ -86,7 +86,10 @@ def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
 
     a = float(optimize.brentq(gap, -50.0, 50.0))
     p = _sigmoid(a + x)
-    return a, (y - p) / (p * (1 - p)).sum()
+    information, clipped = p * (1 - p), np.abs(x) >= logit(np.array(1 - 2 * _CLIP))
+    if information[~clipped].sum() < _LEAST_INFORMATION:
+        return float("nan"), np.full(y.size, np.nan)
+    return a, (y - p) / information.sum()
 
 
 def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:

@@ -25,11 +25,16 @@ _ALPHAS = tuple(float(a) for a in np.logspace(-1, 3, 9))
 _LARGEST_WEIGHT = 10.0  # times the mean weight, so that no single subject dominates
 
 
-def returners_against_lost(covariates: pd.DataFrame, observed: np.ndarray) -> list[GroupDifference]:
+def returners_against_lost(
+    covariates: pd.DataFrame, observed: np.ndarray, tasks: Sequence[str] = ()
+) -> list[GroupDifference]:
     """Means of each numeric covariate, (n_subjects, n_covariates), in subjects with and without the outcome.
 
     The standardised difference is relative to the pooled standard deviation; a value above .1 is usually
     considered an imbalance. Missing values are ignored column by column.
+
+    Args:
+        tasks: names of the outcomes that the same subjects lack.
     """
     found = []
     for column in covariates.columns:
@@ -39,6 +44,7 @@ def returners_against_lost(covariates: pd.DataFrame, observed: np.ndarray) -> li
         means = [float(v.mean()) if v.size else float("nan") for v in (one, two)]
         found.append(
             GroupDifference(
+                tasks=tuple(tasks),
                 variable=str(column),
                 n_returned=one.size,
                 n_lost=two.size,

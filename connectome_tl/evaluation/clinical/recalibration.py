@@ -198,17 +198,19 @@ def recalibration_results(
     tasks: Sequence[Task],
     clusters: Mapping[str, str],
     settings: Recalibration,
+    n_labelled: int | None = None,
 ) -> tuple[Recalibrated, ...]:
     """Scores, calibration curve, scalings and thresholds of every recalibrated model.
 
     Args:
         predictions: table of raw predictions, for the prevalence model that scaled Brier refers to.
+        n_labelled: number of labelled training subjects of few-label splits.
     """
     table, calibrators = fixed.predictions, fixed.calibrators
     if not calibrators:
         return ()
     base = predictions[predictions["model"] == BASE_MODEL]
-    everything = scores(pd.concat([table, base], ignore_index=True), tasks, clusters)
+    everything = scores(pd.concat([table, base], ignore_index=True), tasks, clusters, n_labelled=n_labelled)
     by_name = {task.name: task for task in tasks}
     records = []
     for task, model in dict.fromkeys((c.task, c.model) for c in calibrators):

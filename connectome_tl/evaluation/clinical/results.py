@@ -62,8 +62,8 @@ def clinical_results(
     Args:
         predictions: the prediction table; rows without y_true have a missing outcome.
         clusters: family of each subject.
-        covariates: numeric columns known at the scan, indexed by subject; missing values are replaced by the
-            median. They are used to compare and weight subjects with and without outcome, not as predictors.
+        covariates: numeric columns known at the scan, indexed by subject. They are used to compare subjects with and
+            without outcome and, with missing values replaced by the median, to weight them, not as predictors.
         groups: group of each subject, by variable (sex, site, GA band).
         status: observed, lost, died or untestable; one column per task, indexed by subject.
         model: name of the main model; results of its baselines are included for comparison.
@@ -76,7 +76,7 @@ def clinical_results(
     conformal: list[ConformalCheck] = []
     sizes: list[SampleSize] = []
     power: list[Power] = []
-    returners: list[GroupDifference] = []
+    lost: dict[bytes, tuple[np.ndarray, list[str]]] = {}  # by the subjects with a known outcome
     missing: list[MissingOutcomes] = []
     for task in tasks:
         known = predictions[(predictions["task"] == task.name) & predictions["y_true"].notna()]
@@ -91,8 +91,8 @@ def clinical_results(
             conformal += [conformal_check(one, task.name, name, task.is_binary) for name, one in rows.items()]
         sizes += _sizes(rows[model], task, complete.shape[1])
         observed = complete.index.astype(str).isin(rows[model].subjects)
-        if not observed.all() and complete.shape[1] and not returners:
-            returners += returners_against_lost(complete, observed)
+        if not observed.all():
+            lost.setdefault(observed.tobytes(), (observed, []))[1].append(task.name)
         if not task.is_binary:
             continue
         curves += [calibration_curve(one, task.name, name) for name, one in rows.items()]
@@ -100,6 +100,8 @@ def clinical_results(
         power += _power(rows[model], task)
         for name in models:
             missing += _missing(predictions, task, name, complete, observed, status)
+    known_values = covariates[complete.columns]
+    returners = [one for known, names in lost.values() for one in returners_against_lost(known_values, known, names)]
     return ClinicalResults(
         tuple(curves), tuple(decisions), tuple(subgroups), tuple(conformal), tuple(sizes), tuple(power),
         tuple(returners), tuple(missing),

@@ -5,6 +5,7 @@ the prevalence for all subjects. If the prevalence is near the threshold, but no
 subjects are called positive, models trained on most cohorts call nobody positive and models of some cohorts half of
 the subjects; a single cohort of any size does not show this variation. If about half of the subjects, or hardly any,
 are called positive, other cohorts behave alike, and the interval is not much wider than that of the tested subjects.
+An exception is the rarer class of models that may be uninformative.
 Factors, shares and sizes were tuned on simulated studies (`benchmarks/coverage.py`).
 """
 
@@ -53,6 +54,7 @@ class _Situation(NamedTuple):
     swings: bool  # models of other cohorts may call a very different share
     open_ended: bool  # models of other cohorts may call no subject, or all subjects
     steady: bool  # a recall near 1 is assumed to be near 1 in other cohorts
+    by_luck: bool  # about half are called by a model that may be uninformative, and models of other cohorts call fewer
 
 
 def call_intervals(
@@ -92,7 +94,9 @@ def call_intervals(
         if estimand == "fitted":
             low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
         else:
-            low, high = _recall_interval(value, families, often, situation)
+            rarer = 2 * value.size < positive.size  # the class that models of other cohorts may call nobody
+            own = situation if rarer or not situation.by_luck else situation._replace(by_luck=False, steady=True)
+            low, high = _recall_interval(value, families, often, own)
         found.append((mean, low, high))
     balanced = (parts[0][0] + parts[1][0]) / 2.0
     if one_family(cluster):
@@ -104,7 +108,14 @@ def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float
     near = positive.size > 0 and bool(NEAR <= positive.mean() <= 1.0 - NEAR)
     half = near and abs(float(called.mean()) - 0.5) < ABOUT_HALF
     knows_little, knows_nothing = (not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5))
-    return _Situation(near, near and knows_little and not half, knows_nothing and not half, half or not knows_nothing)
+    by_luck = half and knows_nothing and 2 * int(positive.sum()) != positive.size
+    return _Situation(
+        near,
+        near and knows_little and not half,
+        knows_nothing and not half,
+        not by_luck and (half or not knows_nothing),
+        by_luck,
+    )
 
 
 def _recall_interval(
@@ -120,6 +131,8 @@ def _recall_interval(
         return float("nan"), float("nan")
     if situation.swings:
         ends, most = (SWINGING, SWINGING), OFTEN_TELLING if often > 0.5 else SELDOM_TELLING
+    elif situation.by_luck:
+        ends, most = (SWINGING, SWINGING), float("inf")
     elif situation.near:
         share = min(1.0, max(0.0, (often - 0.5 + ABOUT_HALF) / (2 * ABOUT_HALF)))
         ends, most = (HALF_SELDOM + share * (HALF_OFTEN - HALF_SELDOM),) * 2, float("inf")

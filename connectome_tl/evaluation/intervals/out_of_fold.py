@@ -59,6 +59,14 @@ def proportion_interval(
     return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
 
 
+def unseen_share(cluster: np.ndarray) -> float:
+    """Upper end of the fraction of subjects on which a model fails that fails on none of these; NaN for one family."""
+    if one_family(cluster):
+        return float("nan")
+    families = np.unique(cluster)
+    return proportion_interval(np.zeros(families.size), families)[1]
+
+
 def averaged_interval(value: np.ndarray, cluster: np.ndarray, factor: float) -> tuple[float, float]:
     """Interval of a mean near 0 or 1 of calls in [0, 1] that are averaged over repeats (n_subjects,).
 
@@ -110,7 +118,7 @@ def positive_mean_interval(
     """
     mean = float(value.mean())
     if mean == 0:
-        return 0.0, 0.0
+        return (float("nan"), float("nan")) if one_family(cluster) else (0.0, 0.0)
     influence = centred(value, strata) / (mean * value.size)
     freedom = float("inf") if strata is None else welch_freedom(influence, strata)
     below, above = log_ends(influence, cluster, widening, _relative(between, mean), n_learning, freedom)
@@ -231,16 +239,19 @@ def r2_interval(
 ) -> tuple[float, float]:
     """Interval of 1 - mean(loss) / mean(base), squared errors (n_subjects,), on the log of the ratio.
 
-    (0, 0) for the base itself, which is 0 by definition; NaN where a mean is 0.
+    (0, 0) for the base itself, which is 0 by definition; NaN where its mean is 0. If all losses are 0, the lower end is
+    for a model that is as good as the base for the largest fraction of subjects that can be absent (`unseen_share`).
 
     Args:
         between: variance that the training sets add to the mean loss, see `between_folds`.
         n_learning: see `clustered_half_width`.
     """
-    if loss.mean() == 0 or base.mean() == 0:
+    if base.mean() == 0:
         return float("nan"), float("nan")
     if np.array_equal(loss, base):
         return 0.0, 0.0
+    if loss.mean() == 0:
+        return (float("nan"), float("nan")) if one_family(cluster) else (1.0 - unseen_share(cluster), 1.0)
     influence = (loss / loss.mean() - base / base.mean()) / loss.size
     below, above = log_ends(influence, cluster, widening, _relative(between, float(loss.mean())), n_learning)
     ratio = float(loss.mean() / base.mean())

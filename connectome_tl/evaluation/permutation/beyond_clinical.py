@@ -42,7 +42,8 @@ def beyond_clinical(study: StudySettings, cohort: Cohort, splits: SplitPlan, tas
     Edges and regional measures are those of the models: site effects, confounds and edge selection are fitted on
     the training rows of each fold. Covariate effects are linear, nonlinear and interactions with age
     (`covariate_effects`). Permutations are restricted by families and sites. Only subjects with all clinical
-    covariates are included (nothing is imputed), on the folds of the first repeat.
+    covariates and, if ages are known, the age at scan are included (nothing is imputed), on the folds of the first
+    repeat.
 
     The result is empty if no permutations are requested, or without covariates or connectomes.
     """
@@ -50,6 +51,8 @@ def beyond_clinical(study: StudySettings, cohort: Cohort, splits: SplitPlan, tas
     if not study.permutations or not specs or not cohort.regions:
         return BeyondClinical()
     complete = cohort.covariates[[spec.column for spec in specs]].notna().all(axis=1).to_numpy()
+    aged = np.isfinite(np.asarray(cohort.age, dtype=float))
+    complete = complete & (aged | ~aged.any())
     ids = tuple(subject for subject, whole in zip(cohort.ids, complete, strict=True) if whole)
     some = cohort.take(ids)
     able, notes = _able(some, splits, tasks)
@@ -88,6 +91,7 @@ def _tested(
         "ridge on the models' own edges; residuals of each edge on the covariates (Theil's) permuted among "
         f"subjects{' of a site' if sites else ''}, everything refitted; removed: {effects.words}; first repeat, "
         f"{counted(len(some.ids), 'subject')} with all covariates"
+        + (" and age at scan" if np.isfinite(np.asarray(some.age, dtype=float)).all() else "")
     )
     return tuple(permutation_results(statistics, tasks, "ridge", QUESTION, method))
 

@@ -31,10 +31,11 @@ class CovariateEffects:
 def covariate_effects(cohort: Cohort, specs: Sequence[Covariate]) -> CovariateEffects:
     """Design columns of complete covariates; only means, standard deviations and quantiles are fitted.
 
-    Linear terms of covariates, sites and age at scan are always included. Squares, products with age at scan, and
+    Linear terms of covariates and age at scan are always included, those of sites if there are six subjects per site.
+    Squares, products with age at scan, and
     natural cubic splines of numeric covariates are added in this order while there are three subjects per column.
     """
-    numeric, others = _main_effects(cohort, specs)
+    numeric, others, left_out = _main_effects(cohort, specs)
     linear = [*numeric.values(), *others.values()]
     room = int(_SHARE * cohort.n_subjects) - len(linear)
     age = numeric.get(_AGE)
@@ -47,6 +48,7 @@ def covariate_effects(cohort: Cohort, specs: Sequence[Covariate]) -> CovariateEf
     }
     added: list[np.ndarray] = []
     words = ["linear effects of " + ", ".join(dict.fromkeys(name.split(":")[0] for name in numeric | others))]
+    words += left_out
     for name, columns in kinds.items():
         if columns and len(columns) <= room - len(added):
             added += columns
@@ -72,10 +74,14 @@ def natural_spline(x: np.ndarray) -> Iterator[np.ndarray]:
 _AGE = "age at scan"
 
 
-def _main_effects(cohort: Cohort, specs: Sequence[Covariate]) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
-    """Standardised numeric covariates with age at scan; categories and sites as 0 and 1. Constant columns are
-    dropped.
+def _main_effects(
+    cohort: Cohort, specs: Sequence[Covariate]
+) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray], list[str]]:
+    """Standardised numeric covariates with age at scan; categories and sites as 0 and 1; effects that are left out.
+
+    Constant columns are dropped.
     """
+    left_out = []
     numeric: dict[str, np.ndarray] = {}
     others: dict[str, np.ndarray] = {}
     for spec in specs:
@@ -86,10 +92,14 @@ def _main_effects(cohort: Cohort, specs: Sequence[Covariate]) -> tuple[dict[str,
     age = np.asarray(cohort.age, dtype=float)
     if np.isfinite(age).all() and not any(np.allclose(age, x) for x in numeric.values()):
         numeric[_AGE] = age
+    elif not np.isfinite(age).all():
+        left_out.append("no age at scan (unknown)")
     sites = _levels("site", np.array([str(site) for site in cohort.site]))
     if len(sites) <= _SHARE_OF_SITES * cohort.n_subjects:
         others |= sites
-    return {name: (x - x.mean()) / x.std() for name, x in numeric.items() if x.std() > 0}, others
+    else:
+        left_out.append("no sites (too few subjects)")
+    return {name: (x - x.mean()) / x.std() for name, x in numeric.items() if x.std() > 0}, others, left_out
 
 
 def _levels(name: str, text: np.ndarray) -> dict[str, np.ndarray]:

@@ -6,8 +6,11 @@ import numpy as np
 
 from connectome_tl.evaluation.intervals.out_of_fold import (
     between_folds,
+    one_family,
     positive_mean_interval,
+    proportion_interval,
     taught,
+    unseen_share,
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
@@ -64,11 +67,50 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
         score = rows.score if rows.probability is None else rows.probability
         wide = wide.taught(taught(score, rows.fold, float(loss.mean())))
     low, high = positive_mean_interval(loss, rows.cluster, wide, rows.y_true, between, rows.n_learning)
+    high = np.maximum(high, loss.mean() + unseen_errors(rows))
     return float(loss.mean()), low, float(np.minimum(high, record.high))
 
 
+def unseen_errors(rows: OutOfFold) -> float:
+    """Increase of the Brier score by wrong predictions that are too rare to be among the tested subjects.
+
+    Losses of confident risks are near 0 or near 1. If few or none are near 1, the observed losses do not show how
+    many others are. In each class, the fraction of wrong predictions is increased to the upper end of its Wilson
+    interval; an additional one has the loss that correct predictions of other classes would have in this class. Classes
+    are combined as independent.
+    """
+    possible = losses_of_each_outcome(rows)
+    own, outcome, found = squared_errors_by_repeat(rows), rows.y_true.astype(int), 0.0
+    wrong = np.where(np.isnan(own), np.nan, own > possible.min(axis=2))
+    for level in np.unique(outcome):
+        inside = outcome == level
+        here = own[:, inside][wrong[:, inside] == 0]
+        others = possible[:, ~inside, level][wrong[:, ~inside] == 0]
+        if here.size and others.size:
+            share, families = np.nanmean(wrong[:, inside], axis=0), rows.cluster[inside]
+            most = proportion_interval(share, families, most=np.unique(families).size)[1]
+            added = (most - share.mean()) * max(0.0, float(others.mean() - here.mean()))
+            found += (float(inside.mean()) * added) ** 2
+    return float(np.sqrt(found))
+
+
+def losses_of_each_outcome(rows: OutOfFold) -> np.ndarray:
+    """Squared errors of each prediction for every possible class, (n_repeats, n_subjects, n_classes)."""
+    if rows.probability is None:
+        return np.stack([rows.score**2, (1.0 - rows.score) ** 2], axis=2)
+    return np.asarray((rows.probability**2).sum(axis=2, keepdims=True) - 2.0 * rows.probability + 1.0)
+
+
 def mean_loss(metric: str, loss: np.ndarray, rows: OutOfFold, estimand: Estimand) -> Interval:
-    """Mean of a loss (n_subjects,) with its interval."""
+    """Mean of an absolute error (n_subjects,) with its interval.
+
+    If all are 0, the upper end is for a model that predicts the median for the largest fraction of subjects that can
+    be absent (`unseen_share`).
+    """
     record = METRICS[metric]
+    if not loss.any():
+        apart = float(np.abs(rows.y_true - np.median(rows.y_true)).mean())
+        low = float("nan") if one_family(rows.cluster) else 0.0
+        return 0.0, low, unseen_share(rows.cluster) * apart
     low, high = positive_mean_interval(loss, rows.cluster, record.widening[estimand], n_learning=rows.n_learning)
     return float(loss.mean()), low, float(np.minimum(high, record.high))

@@ -16,6 +16,7 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
     one_family,
     proportion_interval,
     r2_interval,
+    unseen_share,
 )
 from connectome_tl.evaluation.intervals.pairs import Ranking, auc_interval, macro_pairs, within_fold_pairs
 from connectome_tl.evaluation.scores.losses import (
@@ -194,8 +195,10 @@ def _kappa(rows: OutOfFold, estimand: Estimand) -> Interval:
         if observed.any():
             influences[r, seen] = ((observed / observed.mean() - 1.0) - part / expected) / y.size
     value = float(np.mean(values))
-    if not np.isfinite(value) or value == 1.0:
+    if not np.isfinite(value):
         return value, float("nan"), float("nan")
+    if value == 1.0:  # predictions that do not agree may be absent
+        return value, 1.0 - unseen_share(rows.cluster), float("nan") if one_family(rows.cluster) else 1.0
     wide = METRICS["weighted_kappa"].widening[estimand]
     half = log_half_width(clustered_half_width(influences.mean(axis=0), rows.cluster, wide))
     ratio = 1.0 - value

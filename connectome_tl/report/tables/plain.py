@@ -22,7 +22,6 @@ from connectome_tl.settings.models import model_order
 from connectome_tl.settings.records.results import CohortRecord, RunRecord, Score
 from connectome_tl.settings.records.statistics import (
     ConformalCheck,
-    GroupDifference,
     Instability,
     MissingOutcomes,
     SubgroupScore,
@@ -173,12 +172,14 @@ def missingness_rows(record: RunRecord) -> list[Row]:
     ]
 
 
-def returner_rows(differences: Iterable[GroupDifference]) -> list[Row]:
+def returner_rows(record: RunRecord) -> list[Row]:
+    names = {task.name: task.label for task in record.tasks}
     rows: list[Row] = []
-    for one in differences:
+    for one in record.returners:
         digits = column_digits((one.returned, one.lost))
         rows.append(
             (
+                ", ".join(names.get(task, task) for task in one.tasks),
                 one.variable,
                 f"{number(one.returned, digits)} (n = {one.n_returned})",
                 f"{number(one.lost, digits)} (n = {one.n_lost})",

@@ -192,8 +192,9 @@ class AgeGapScore(Record):
 
 
 class GroupDifference(Record):
-    """One variable compared between subjects with and without outcome."""
+    """One variable compared between subjects with and without outcome (`tasks`: those that the same subjects lack)."""
 
+    tasks: tuple[str, ...] = ()
     variable: str
     n_returned: int
     n_lost: int

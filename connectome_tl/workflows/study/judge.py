@@ -96,9 +96,11 @@ def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, f
         **vars(clinical_record(target, found.predictions, tasks)),
         recalibrated=()
         if found.recalibrated is None
-        else recalibration_results(found.predictions, found.recalibrated, tasks, families, settings.recalibration),
+        else recalibration_results(found.predictions, found.recalibrated, tasks, families, settings.recalibration, few),
         instability=tuple(found.instability),
-        missingness=_leading(scores(found.missingness, tasks, families) if len(found.missingness) else [], tasks),
+        missingness=_leading(
+            scores(found.missingness, tasks, families, n_labelled=few) if len(found.missingness) else [], tasks
+        ),
         curves=training_curves(found.validation),
         learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
