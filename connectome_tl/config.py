@@ -211,7 +211,9 @@ def _override(value: dict[str, Any], text: str) -> Path_:
     for parent in parents:
         at: Any = _item(here, parent, text) if isinstance(here, list) else parent
         path.append(at)
-        here = here[at] if isinstance(here, list) else here.setdefault(at, {})
+        if isinstance(here, dict) and here.get(at) is None:  # absent, or a block without keys
+            here[at] = {}
+        here = here[at]
         if not isinstance(here, (dict, list)):
             raise UsageError(f"{parent} is a single value and has no keys", got=text)
     at = _item(here, last, text) if isinstance(here, list) else last

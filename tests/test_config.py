@@ -207,7 +207,7 @@ def test_everything_wrong_is_listed_at_once() -> None:
 
 
 def test_overrides_replace_and_add_single_values() -> None:
-    text = COHORTS + "splits: {repeats: 2, outer: 3}\ncontrols: [scratch, no_adapt]\n"
+    text = COHORTS + "splits: {repeats: 2, outer: 3}\ncontrols: [scratch, no_adapt]\nmodel:\n"
     settings = parse_settings(
         text,
         StudySettings,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
 
@@ -42,6 +43,9 @@ __all__ = [
 AnyImageEncoder = Annotated[
     ResNetEncoder | SfcnEncoder | DenseNetEncoder | ScaleDenseEncoder | EmbeddingEncoder, Field(discriminator="kind")
 ]
+
+
+EncoderT = TypeVar("EncoderT", bound=EncoderSettings)
 
 
 class ValueHead(Settings):
@@ -123,16 +127,19 @@ class ModelSettings(Settings):
     @property
     def compared(self) -> ModelSettings:
         """The same settings without paths of weight files, whose hashes are also in the settings."""
-        encoder, others = _placeless(self.encoder), tuple(_placeless(other) for other in self.others)
-        return self.model_copy(update={"encoder": encoder, "others": others})
+        return self.with_weights(lambda _: "")
+
+    def with_weights(self, moved: Callable[[str], str]) -> ModelSettings:
+        """The same settings with other paths of the weight files whose hashes are also in the settings."""
+
+        def one(encoder: EncoderT) -> EncoderT:
+            if isinstance(encoder, ImageEncoder) and encoder.weights and encoder.weights_hash:
+                return encoder.model_copy(update={"weights": moved(encoder.weights)})
+            return encoder
+
+        return self.model_copy(update={"encoder": one(self.encoder), "others": tuple(map(one, self.others))})
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names that learning rates and freezing refer to: the modalities, `fusion` and `heads`."""
         return (*self.branches, "fusion", "heads")
-
-
-def _placeless(encoder: EncoderSettings) -> EncoderSettings:
-    if isinstance(encoder, ImageEncoder) and encoder.weights_hash:
-        return encoder.model_copy(update={"weights": ""})
-    return encoder

@@ -280,14 +280,17 @@ class StudySettings(Settings):
 
     @property
     def decisive(self) -> StudySettings:
-        """The settings that affect results; they are recorded in hashes and sidecars."""
-        return self.model_copy(update={"n_jobs": 1, "tune": None})
+        """The settings that affect results, with hashes instead of paths of weight files, for hashes and sidecars."""
+        return self.model_copy(update={"n_jobs": 1, "tune": None, "model": self.model.compared})
 
     @property
     def nameless(self) -> StudySettings:
         """The decisive settings without title and paths, so that renamed or moved studies are equal."""
         places = {role: use.model_copy(update={"cohort": ""}) for role, use in self.uses.items()}
-        return self.decisive.model_copy(update={"title": "", **places})
+        image, use = self.image, self.image.embedding
+        if use is not None and use.hash:
+            image = image.model_copy(update={"embedding": use.model_copy(update={"file": ""})})
+        return self.decisive.model_copy(update={"title": "", "image": image, **places})
 
     def of(self, repeat: int, fold: int) -> StudySettings:
         """The settings of one outer fold: those of the study or, if tuned, those of the fold.

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from connectome_tl.settings.base import Settings, given_of
+
+
+def _switched(value: object) -> object:
+    """YAML reads off without quotes as false."""
+    return "off" if value is False else value
 
 
 class TangentSettings(Settings):
@@ -17,7 +22,7 @@ class TangentSettings(Settings):
     regions. The arithmetic mean takes about a tenth of the time of the geometric one.
     """
 
-    values: Literal["off", "correlation", "covariance"] = "off"
+    values: Annotated[Literal["off", "correlation", "covariance"], BeforeValidator(_switched)] = "off"
     shrinkage: Annotated[float, Field(ge=0, lt=1)] = 0.1
     mean: Literal["arithmetic", "geometric"] = "arithmetic"
 

@@ -206,15 +206,16 @@ class Tuned(Settings):
     """Tuned settings per outer fold, with hashes of the study they belong to; other studies refuse them.
 
     Attributes:
-        study, split_plan, data: hashes of the settings that were tuned from, the splits, the cohorts.
+        study, split_plan, data, code: hashes of the tuned study's settings, splits, cohorts and code.
         model, task, objectives: definition of the optimised score.
-        trials: completed trials per fold. sampler: name of the sampler.
+        trials: completed trials per fold, at least. sampler: name of the sampler.
         folds: one record per outer fold.
     """
 
     study: str
     split_plan: str
     data: str
+    code: str = ""
     model: str
     task: str
     objectives: tuple[str, ...]

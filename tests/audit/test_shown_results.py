@@ -7,7 +7,7 @@ import json
 import pytest
 
 from connectome_tl.audit.results import page_finding, results_findings
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, OutputError
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.judged_again import shown_findings
@@ -114,6 +114,16 @@ def test_figures_count_by_their_texts_and_a_long_changed_page_is_still_refused()
     assert page_finding(page + "<p>b</p>", [page, page + "<p> b</p>"]).status == "passed"
     assert page_finding(moved, [page]).status == "failed"
     assert "0.5" in page_finding(moved, [page]).what
+
+
+def test_findings_of_a_folder_without_right_to_write_are_shown(run_copy, monkeypatch):
+    def refused(path, value):
+        raise OutputError("could not write", file=path)
+
+    monkeypatch.setattr("connectome_tl.workflows.study.audit.write_json", refused)
+    found = audit_run(run_copy / "run").findings
+    assert len(found) > 20
+    assert (found[-1].check, found[-1].status) == ("audit.json", "warning")
 
 
 def test_round_off_is_no_edit_and_the_method_of_another_version_is_a_warning(finished_run):

@@ -159,7 +159,7 @@ def test_correlations_of_fewer_frames_than_regions_need_the_shrinkage() -> None:
         TangentEdges.fit(few, MASK, IDS, bare)
 
 
-@pytest.mark.parametrize("value", [False, {"values": "off"}])
+@pytest.mark.parametrize("value", [{"values": False}, False, {"values": "off"}])
 def test_a_tangent_space_that_is_off_differs_from_the_default(value: object) -> None:
     edges = EdgeSettings.model_validate({"tangent": value})
     assert edges.projected is None

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from voxel_study import STUDY, write_study
 
+from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.config import load_settings, parse_settings
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.evaluation.tuning.inner import InnerFolds
+from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import TuneSettings, tunable_keys
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import read_cohorts, read_run_cohorts, read_study
+from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.tune import tune_study
+from connectome_tl.workflows.study.tuned import check_tuned
 
 SPACE = Path(__file__).parents[2] / "configs" / "tune" / "images.yaml"
 TRIED: dict[str, Any] = {
@@ -92,3 +98,31 @@ def test_how_volumes_are_read_cannot_be_tuned() -> None:
     with pytest.raises(UsageError, match=r"decides how the volumes are read; image.augment, image.flip_test can"):
         parse_settings(f"{head}image.size: {{low: 8, high: 16}}", StudySettings)
     parse_settings(f"{head}image.augment.noise: {{low: 0.0, high: 0.5}}", StudySettings)
+
+
+def test_a_search_from_a_weight_file_belongs_to_its_study_and_to_its_moved_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    net = VoxelResNet(10, width=0.0625, stem_stride=1)
+    torch.save(net.state_dict(), tmp_path / "start.pth")
+    space = {"stages.finetune.training.learning_rate": TRIED["stages.finetune.training.learning_rate"]}
+    changed = {
+        "model": {"encoder": {**STUDY["model"]["encoder"], "weights": "start.pth"}},
+        "stages": {"finetune": {"training": {"steps": 0}, "ensemble": {"networks": 2, "checkpoints": [0.0]}}},
+        "tune": {**ALONE["tune"], "space": space, "trials": 1, "prune": False},
+    }
+    file = write_study(tmp_path, n=16, **{**ALONE, **changed})
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    tune_study(file, tmp_path / "tuned")
+    run_study(file, tmp_path / "run", tuned=tmp_path / "tuned")
+    texts = [path for path in (tmp_path / "run").glob("*") if path.suffix in (".yaml", ".json", ".tsv")]
+    assert [path.name for path in texts if str(tmp_path) in path.read_text()] == []
+    moved = tmp_path / "elsewhere" / "run"
+    shutil.move(tmp_path / "run", moved)
+    study = read_study(moved)
+    assert Path(str(getattr(study.model.encoder, "weights", ""))).is_file()
+    cohorts = read_run_cohorts(study, moved, tmp_path / "run")
+    check_tuned(study, cohorts, SplitPlan.load(moved / "split_plan.json"))
+    with pytest.raises(MissingInputError, match=r"--base FOLDER"):
+        read_run_cohorts(study, moved, None)

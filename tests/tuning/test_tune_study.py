@@ -88,6 +88,7 @@ def test_more_trials_go_on_with_the_same_search(home: Path, tmp_path: Path) -> N
     study = load_settings(home / "study.yaml", StudySettings)
     tune_study(study, tmp_path / "tuned", base=home, trials=4)
     found = tune_study(study, tmp_path / "tuned", base=home, trials=6)
+    assert tune_study(study, tmp_path / "tuned", base=home, trials=4).trials == 6
     assert found == read_tuned(home / "tuned")
     other = study.model_copy(update={"seed": 1})
     with pytest.raises(UsageError, match="the folder contains the search of another study"):
@@ -145,6 +146,17 @@ def test_tuned_settings_of_another_study_are_refused(
     with pytest.raises(UsageError, match=said):
         run_study(study, tmp_path / "run", base=home, tuned=home / "tuned")
     assert {path.name for path in (tmp_path / "run").iterdir()} == {"log"}
+
+
+def test_a_search_of_other_code_is_refused_by_run_and_does_not_go_on(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_settings(home / "study.yaml", StudySettings)
+    monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda: "other")
+    with pytest.raises(UsageError, match="belong to other code of fits"):
+        run_study(study, tmp_path / "run", base=home, tuned=home / "tuned")
+    with pytest.raises(UsageError, match="or of another version"):
+        tune_study(study, home / "tuned", base=home)
 
 
 def test_tuned_settings_of_other_data_are_refused_and_reported_extras_are_free(home: Path, tmp_path: Path) -> None:

@@ -142,6 +142,8 @@ def test_new_scores_never_lie_beside_the_sentences_of_an_earlier_run(
     _again(there)
     said = [there / "out" / name for name in ("results.json", "report.html", "provenance.json", "log/finished.json")]
     assert all(path.is_file() for path in said)
+    said.append(there / "out" / "calibrated.tsv")  # of earlier settings
+    said[-1].write_text("")
     with failing(), pytest.raises(ArithmeticError, match="no sentence"):
         run_study(there / "study.yaml", there / "out", check=True)
     assert not any(path.exists() for path in said)

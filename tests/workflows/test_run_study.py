@@ -20,10 +20,12 @@ from connectome_tl.errors import LeakageError, OutputError, UsageError
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.evaluation.permutation.labels import network_statistics
 from connectome_tl.evaluation.permutation.tests import statistic, statistic_parts
-from connectome_tl.settings.study import ALL_CONTROLS, SplitSettings, StudySettings
+from connectome_tl.settings.study import ALL_CONTROLS, CohortUse, SplitSettings, StudySettings
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.workflows.folder import open_log
 from connectome_tl.workflows.study import run as run_module
+from connectome_tl.workflows.study import tune as tune_module
+from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
 COHORTS = small_cohorts()
@@ -76,6 +78,26 @@ def test_what_differs_from_the_settings_of_a_begun_run_is_said(
     with pytest.raises(UsageError, match=f"(?s)run with other settings.*{said}"):
         run_module._refuse_other(file, dump_settings(small_settings(**now)))
     run_module._refuse_other(file, dump_settings(small_settings(**{**begun, "n_jobs": 7})))
+
+
+def test_a_run_that_moved_against_its_data_goes_on_and_another_cohort_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(dump_settings(small_settings(target=CohortUse(cohort="../target/cohort.yaml"))))
+    run_module._refuse_other(file, dump_settings(small_settings(target=CohortUse(cohort="../../target/cohort.yaml"))))
+    with pytest.raises(UsageError, match=r"target\.cohort: \.\./target/cohort\.yaml to \.\./other/cohort\.yaml"):
+        run_module._refuse_other(file, dump_settings(small_settings(target=CohortUse(cohort="../other/cohort.yaml"))))
+
+
+def test_a_run_and_a_search_never_share_a_folder(run: StudyRun, tmp_path: Path) -> None:
+    target = read_run_cohorts(read_study(run.folder), run.folder, None).target
+    (tmp_path / "search.txt").write_text("")
+    with pytest.raises(UsageError, match="contains a search"):
+        run_module._settle(tmp_path, read_study(run.folder), target)
+    (tmp_path / "search.txt").unlink()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / "x.json").write_text("{}")
+    with pytest.raises(UsageError, match="contains a run"):
+        tune_module._refuse_other(tmp_path, "")
 
 
 def test_settings_of_a_begun_run_that_cannot_be_read_are_named(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
@@ -28,7 +27,7 @@ from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
 
 UNUSED = (
@@ -65,14 +64,14 @@ def embed_cohort(
     """
     folder = Path(run_dir)
     results = read_record(folder)
-    study = load_settings(folder / "study.yaml", StudySettings)
+    study = read_study(folder)
     if not study.model.reads_volumes:
         raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     store = FitStore(folder / "models")
     # Write grids to another folder, since a finished run must not change.
     with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():
         with steps.step("reading cohorts"):
-            known = read_cohorts(study, Path(base) if base is not None else folder)
+            known = read_run_cohorts(study, folder, base)
             cohort = read_cohort(cohort_file)
         if not any(cohort.volumes):
             raise UsageError(f"cohort {cohort.name!r} has no volumes", file=cohort_file)

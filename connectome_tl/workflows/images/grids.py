@@ -13,10 +13,10 @@ import yaml
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
-from connectome_tl.files import is_there
+from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
-from connectome_tl.provenance import file_hash, read_json, write_json
+from connectome_tl.provenance import file_hash, read_json, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
@@ -138,7 +138,11 @@ def _with_weights(study: StudySettings, home: Path, folder: Path) -> ModelSettin
             return encoder
         source = home / encoder.weights
         if source.stem == encoder.weights_hash:  # settings of a run, which name its copy of the file
-            return encoder.model_copy(update={"weights": str(source.resolve())})
+            copy = (folder / WEIGHTS / source.name).resolve()
+            for name in (source, source.with_suffix(".json")):
+                if not copy.with_name(name.name).is_file():
+                    write_bytes(copy.with_name(name.name), regular_file(name).read_bytes())
+            return encoder.model_copy(update={"weights": str(copy)})
         card = _check_card(source, study.image)
         number = file_hash(source)
         file = (folder / WEIGHTS / f"{number}.safetensors").resolve()

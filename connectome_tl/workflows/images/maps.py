@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.coarse_maps import TOP, coarse_table
 from connectome_tl.evaluation.explain.study import not_above_chance
@@ -30,7 +29,7 @@ from connectome_tl.training.networks.volumes import device_again
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, SUBJECTS, PAGE = "volume_maps", "maps.json", "subjects.tsv", "maps.html"
@@ -71,14 +70,14 @@ def map_volumes(
     folder = Path(run_dir)
     out = folder / subfolder
     results = read_record(folder)
-    study = load_settings(folder / "study.yaml", StudySettings)
+    study = read_study(folder)
     if not study.model.reads_volumes:
         raise UsageError("this study uses no volumes", file=folder / "study.yaml", remedy="Use connectome-tl explain.")
     splits = SplitPlan.load(folder / "split_plan.json")
     store, noise, device = FitStore(folder / "models"), noise or NoiseMap(), device_again(study.device)
     with Steps(shown=show_progress) as steps, claim(folder):
         with steps.step("reading cohorts"):
-            cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
+            cohorts = with_grids(study, read_run_cohorts(study, folder, base), folder / CACHE)
         tasks = tasks_of(study, cohorts)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, model) if one.repeat == 0]
         if not planned:

@@ -9,7 +9,6 @@ import numpy as np
 from scipy import stats
 
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
@@ -18,7 +17,6 @@ from connectome_tl.provenance import write_bytes, write_json, write_sidecar, wri
 from connectome_tl.report.volume_pages import render_pruning
 from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
-from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore, tensor_bytes
 from connectome_tl.training.networks.volumes import device_again
@@ -26,7 +24,7 @@ from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, PAGE = "pruning", "pruning.json", "pruning.html"
@@ -56,13 +54,13 @@ def prune_run(
     """
     folder, settings = Path(run_dir), settings or TaylorPruning()
     results = read_record(folder)
-    study = load_settings(folder / "study.yaml", StudySettings)
+    study = read_study(folder)
     if not study.model.reads_volumes:
         raise UsageError("this study uses no volumes", file=folder / "study.yaml")
     splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
     with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading cohorts"):
-            cohorts = with_grids(study, read_cohorts(study, Path(base) if base is not None else folder), folder / CACHE)
+            cohorts = with_grids(study, read_run_cohorts(study, folder, base), folder / CACHE)
         tasks = tasks_of(study, cohorts)
         chosen, device = _task(tasks, task), device_again(study.device)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]

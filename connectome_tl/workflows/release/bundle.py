@@ -84,7 +84,7 @@ def bundle_run(
     wanted = options or BundleOptions()
     with Steps(shown=show_progress) as steps:
         with steps.step("reading the run and its cohorts"):
-            study = read_finished(Path(run_dir), Path(base) if base is not None else Path(run_dir))
+            study = read_finished(Path(run_dir), base)
         scheme = fitted_scheme(study, wanted.model)
         with claim(study.folder), steps.counted("fits of the model") as progress:
             found = fits_of(study, scheme, wanted.fit, progress)

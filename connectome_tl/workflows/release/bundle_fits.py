@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.splits import Fold, SplitPlan
-from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, InternalError, UsageError
 from connectome_tl.evaluation.nested_cv import fold_predictions, plan_model, seeded_chains, tasks_of
 from connectome_tl.settings.records.bundles import FitKind
@@ -25,7 +24,7 @@ from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import BY_NAME, Scheme, StudyCohorts, schemes_of
 from connectome_tl.workflows.images.grids import CACHE, with_grids
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.unchanged import changed_cohorts
 
@@ -61,10 +60,10 @@ class ReleasedFits:
     linear_core: bool
 
 
-def read_finished(folder: Path, base: Path) -> FinishedStudy:
+def read_finished(folder: Path, base: str | Path | None) -> FinishedStudy:
     record = read_record(folder)
-    settings = load_settings(folder / "study.yaml", StudySettings)
-    cohorts = with_grids(settings, read_cohorts(settings, base), folder / CACHE)
+    settings = read_study(folder)
+    cohorts = with_grids(settings, read_run_cohorts(settings, folder, base), folder / CACHE)
     changed = changed_cohorts(folder, cohorts)
     if changed:
         raise DataError(

@@ -12,8 +12,7 @@ from connectome_tl.audit.results import of_other_version
 from connectome_tl.audit.same_rows import same_row_findings
 from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
-from connectome_tl.config import load_settings
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, OutputError, UsageError
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, read_json, read_own_json_object, versions, write_json
@@ -23,7 +22,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import path_from, read_run_cohorts, read_study
 from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.study.ledger import LEDGER, doubts, looks, reveal
 from connectome_tl.workflows.study.results import read_predictions, read_record
@@ -52,23 +51,22 @@ def audit_run(
         raise MissingInputError(
             f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Complete the run first."
         )
-    settings = load_settings(folder / "study.yaml", StudySettings)
+    settings = read_study(folder)
     predictions = read_predictions(folder / "predictions.tsv")
     calibrated = read_predictions(folder / "calibrated.tsv") if (folder / "calibrated.tsv").is_file() else None
     recorded = _scores(folder / "scores.json")
     results = read_record(folder)
-    reveal(folder, "audit", results)
     with Steps(shown=show_progress) as steps:
         with steps.step("reading cohorts"):
-            home = Path(base) if base is not None else folder
-            cohorts = read_cohorts(settings, home)
+            cohorts = read_run_cohorts(settings, folder, base)
+            reveal(folder, "audit", results)
             cohorts = with_grids(settings, cohorts, folder / CACHE)
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
         families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
         findings = [
             *_settled(folder, cohorts),
-            *_embedded(settings, home),
+            *_embedded(settings, folder if base is None else Path(base)),
             _ledger(folder, results),
             *shown_findings(folder, results, recorded),
         ]
@@ -167,7 +165,7 @@ def _embedded(settings: StudySettings, home: Path) -> list[Finding]:
     if use is None or not use.hash:
         return []
     check = "the embeddings are those of the run"
-    if file_hash(home / use.file) == use.hash:
+    if file_hash(path_from(home, use.file)) == use.hash:
         return [Finding(check=check, status="passed", what="the file is unchanged")]
     return [Finding(check=check, status="failed", what="the file of embeddings was changed since the run")]
 
@@ -207,5 +205,9 @@ def _scores(path: Path) -> list[Score]:
 
 def _written(folder: Path, settings: StudySettings, findings: list[Finding]) -> AuditRecord:
     record = AuditRecord(title=settings.title, findings=tuple(findings))
-    write_json(folder / "audit.json", record)
+    try:
+        write_json(folder / "audit.json", record)
+    except OutputError as error:  # an archived run, or one of another user
+        unwritten = Finding(check="audit.json", status="warning", what=str(error))
+        return record.model_copy(update={"findings": (*record.findings, unwritten)})
     return record

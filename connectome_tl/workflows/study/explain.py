@@ -10,7 +10,6 @@ from pathlib import Path
 import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.explain.study import Explanation, explain_study
 from connectome_tl.evaluation.nested_cv import tasks_of
@@ -25,7 +24,7 @@ from connectome_tl.workflows.images.maps import PAGE as VOXEL_PAGE
 from connectome_tl.workflows.images.maps import map_volumes
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, item_row, table_name
-from connectome_tl.workflows.study.inputs import read_cohorts
+from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.ledger import reveal
 from connectome_tl.workflows.study.results import read_record
 
@@ -66,11 +65,11 @@ def explain_run(
     """
     folder = Path(run_dir)
     results = read_record(folder)
-    settings = load_settings(folder / "study.yaml", StudySettings)
+    settings = read_study(folder)
     splits = SplitPlan.load(folder / "split_plan.json")
     with Steps(shown=show_progress) as steps, claim(folder):
         with steps.step("reading cohorts"):
-            cohorts = read_cohorts(settings, Path(base) if base is not None else folder)
+            cohorts = read_run_cohorts(settings, folder, base)
             tasks = tasks_of(settings, cohorts)
         for name, cohort in cohorts.by_name().items():
             if results.provenance.get(f"cohort {name}") != cohort.rows_hash(cohort.ids):

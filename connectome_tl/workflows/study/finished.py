@@ -19,13 +19,16 @@ from connectome_tl.provenance import content_hash, versions, write_json
 
 _OTHERS = ("log", "explanations", "tables", "figures", "audit.json")  # no results of the run itself
 _MARK = Path("log") / "finished.json"
+_OPTIONAL = tuple(
+    Path(f"{name}.{end}") for name in ("calibrated", "age_gap", "learning_curve") for end in ("tsv", "json")
+)
 _SENTENCES = (Path("results.json"), Path("report.html"), Path("provenance.json"))
 Stamp = list[int]
 
 
 def forget_results(folder: Path) -> None:
-    """Remove what an earlier run in this folder said about its scores, before they are replaced."""
-    for path in (_MARK, *_SENTENCES):
+    """Remove what an earlier run in this folder said about its scores, and tables that a run may not write again."""
+    for path in (_MARK, *_SENTENCES, *_OPTIONAL):
         (folder / path).unlink(missing_ok=True)
 
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.embeddings import with_embeddings
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.errors import DataError, Problem
+from connectome_tl.config import dump_settings, load_settings
+from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.settings.study import CohortUse, StudySettings
+
+STUDY, SEARCH = "study.yaml", "search.txt"  # of a run or search; of a search only
 
 if TYPE_CHECKING:  # schemes import torch
     from connectome_tl.training.schemes import StudyCohorts
@@ -25,14 +29,14 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
     read: dict[Path, Cohort] = {}
 
     def load(use: CohortUse) -> Cohort:
-        path = home / use.cohort
+        path = path_from(home, use.cohort)
         if path not in read:
             read[path] = read_cohort(path)
         return read[path]
 
     target = load(settings.target)
     if settings.image.embedding is not None:
-        target = with_embeddings(target, home / settings.image.embedding.file)
+        target = with_embeddings(target, path_from(home, settings.image.embedding.file))
     bound = settings.model.encoder.is_atlas_bound
     others = {
         role: _fitted_to(target, load(use), atlas_bound=bound)
@@ -42,6 +46,48 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
     from connectome_tl.training.schemes import StudyCohorts
 
     return StudyCohorts({"target": target, **others})
+
+
+def path_from(home: Path, name: str) -> Path:
+    """A path relative to a folder, which need not exist: that of a run may have been moved."""
+    return home / name if home.is_dir() else Path(os.path.normpath(home / name))
+
+
+def read_study(folder: Path) -> StudySettings:
+    """The settings of a run, with the complete paths of its weight files.
+
+    Raises:
+        MissingInputError: the folder has no study.yaml. UsageError: it is wrong.
+    """
+    settings = load_settings(folder / STUDY, StudySettings)
+    return settings.model_copy(
+        update={"model": settings.model.with_weights(lambda path: str((folder / path).resolve()))}
+    )
+
+
+def written(folder: Path, settings: StudySettings) -> str:
+    """The text of the study.yaml of a run, which `read_study` reads wherever the folder is."""
+    model = settings.model.with_weights(lambda path: Path(os.path.relpath(path, folder.resolve())).as_posix())
+    return dump_settings(settings.model_copy(update={"model": model}))
+
+
+def read_run_cohorts(settings: StudySettings, folder: Path, base: str | Path | None) -> StudyCohorts:
+    """The cohorts of a finished run.
+
+    Args:
+        base: folder that the paths of the cohorts are relative to; the run folder by default.
+
+    Raises:
+        MissingInputError: a cohort is not there; the message tells what to do if the folder was moved.
+    """
+    try:
+        return read_cohorts(settings, folder if base is None else Path(base))
+    except MissingInputError as error:
+        if base is not None:
+            raise
+        remedy = "If the run folder was moved, give --base FOLDER, the place where it was, to which paths are relative."
+        moved = (replace(problem, remedy=problem.remedy or remedy) for problem in error.problems)
+        raise MissingInputError("the cohorts of the run cannot be read", problems=moved) from error
 
 
 def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
 
 import yaml
 
@@ -14,7 +14,7 @@ from connectome_tl.config import differences, dump_settings, load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
-from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.study import ROLES, StudySettings
 from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.folder import claim, open_log
@@ -22,7 +22,7 @@ from connectome_tl.workflows.images.grids import CACHE, needs_grids, settled, wi
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study.finished import forget_results, is_finished, mark_finished
-from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
+from connectome_tl.workflows.study.inputs import SEARCH, STUDY, read_cohorts, seen_from, written
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.study.results import as_frame
 from connectome_tl.workflows.study.study_run import StudyRun, read_run
@@ -103,6 +103,7 @@ def run_study(
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
+        from connectome_tl.training.plans import code_version
         from connectome_tl.workflows.study.fitting import fit_study, permutation_notes
         from connectome_tl.workflows.study.judge import judge, measure
 
@@ -110,7 +111,7 @@ def run_study(
         check_names(settings, cohorts)
         check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         asked = make_split_plan(cohorts.target, settings.splits)
-        check_tuned(settings, cohorts, asked)
+        check_tuned(settings, cohorts, asked, code_version())
         check_embedded(cohorts.target, asked)
         if needs_grids(settings, cohorts):
             with steps.counted("volumes") as progress:
@@ -163,8 +164,10 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     Raises:
         UsageError: the folder contains a run with other settings or splits.
     """
-    text = dump_settings(settings)
-    settings_file, plan_file = folder / "study.yaml", folder / "split_plan.json"
+    if (folder / SEARCH).exists():
+        raise UsageError("the folder contains a search by tune", file=folder, remedy="Give another --out.")
+    text = written(folder, settings)
+    settings_file, plan_file = folder / STUDY, folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
     check_sizes(splits, settings.learning_curve)
     begun = any((folder / "models").rglob("*.json"))  # settings may change if the run failed before its first fit
@@ -185,13 +188,13 @@ def _refuse_other(begun: Path, text: str) -> None:
     """Compare the settings that a run began with to those of this call.
 
     Raises:
-        UsageError: other settings than the number of processes, on which results do not depend.
+        UsageError: other settings than the number of processes and the way to the data, on which no result depends.
     """
     try:
         before, now = (yaml.safe_load(one) or {} for one in (begun.read_text("utf-8"), text))
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UsageError("the settings of the run in this folder cannot be read", file=begun, remedy=_OTHER) from error
-    changed = [line for line in differences(before, now) if not line.startswith("n_jobs: ")]
+    changed = [line for line in differences(_in_one_place(before, now), now) if not line.startswith("n_jobs: ")]
     if not changed:
         return
     remedy = _OTHER
@@ -208,6 +211,22 @@ def _refuse_other(begun: Path, text: str) -> None:
         file=begun,
         remedy=remedy,
     )
+
+
+def _in_one_place(before: Any, now: Any) -> Any:
+    """Settings that a run began with, with the paths of now to files of the same folder and name.
+
+    Their contents are compared with those of the run by the keys of its fits and by its split plan.
+    """
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return before
+    found = dict(before)
+    for key, value in before.items():
+        if key in (*ROLES, "image", "embedding"):
+            found[key] = _in_one_place(value, now.get(key))
+        elif key in ("cohort", "file") and PurePath(str(value)).parts[-2:] == PurePath(str(now.get(key))).parts[-2:]:
+            found[key] = now.get(key)
+    return found
 
 
 def _write_numbers(

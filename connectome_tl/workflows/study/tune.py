@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
-from connectome_tl.config import dump_settings, load_settings
+from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import content_hash, write_text
 from connectome_tl.settings.metrics import METRICS
@@ -21,10 +21,10 @@ from connectome_tl.settings.tuning import Tuned, TuneSettings
 from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
-from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
-from connectome_tl.workflows.study.inputs import read_cohorts, seen_from
+from connectome_tl.workflows.study.inputs import SEARCH, STUDY, read_cohorts, seen_from, written
 from connectome_tl.workflows.study.tuned import cohorts_hash, tuned_from, write_tuned
 
 if TYPE_CHECKING:  # what fits imports torch
@@ -77,7 +77,7 @@ def tune_study(
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     settings = _with_space(settings, space, trials)
     from_scans = scan_cohorts(settings, home, folder)
-    settings = with_connectomes(settings, home, from_scans)
+    settings = settled(with_connectomes(settings, home, from_scans), home, folder)
     with Steps(shown=show_progress) as steps:
         for one in from_scans:
             with steps.counted(f"connectomes of {one.settings.name}") as progress:
@@ -102,8 +102,8 @@ def tune_study(
             _translated(url),
             open_storage(url, heartbeat=heartbeat) as database,
         ):
-            write_text(folder / "study.yaml", dump_settings(seen_from(folder, settings, home)))
-            write_text(folder / "search.txt", identity + "\n")
+            write_text(folder / STUDY, written(folder, seen_from(folder, settings, home)))
+            write_text(folder / SEARCH, identity + "\n")
             splits.save(folder / "split_plan.json")
             searches = _searches(settings, cohorts, splits, folder, identity, database)
             for search in searches:
@@ -147,18 +147,21 @@ def _with_space(settings: StudySettings, space: str | Path | None, trials: int |
 
 
 def _identity(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> str:
-    """Hash that identifies a search: study, data, splits and space, but not the number of trials."""
+    """Hash that identifies a search: study, data, splits, space and code, but not the number of trials."""
+    from connectome_tl.training.plans import code_version
+
     tune = _tune(settings).model_dump(mode="json", exclude={"trials"})
-    return content_hash(tuned_from(settings), cohorts_hash(cohorts), splits.hash, tune)
+    return content_hash(tuned_from(settings), cohorts_hash(cohorts), splits.hash, tune, code_version())
 
 
 def _refuse_other(folder: Path, identity: str) -> None:
-    known = folder / "search.txt"
-    if (folder / "results.json").exists():
+    known = folder / SEARCH
+    begun = not known.is_file() and any((folder / "models").rglob("*.json"))  # by a run that was interrupted
+    if begun or (folder / "results.json").exists():
         raise UsageError("the folder contains a run", file=folder, remedy="Give another --out.")
     if known.is_file() and known.read_text("utf-8", errors="replace").strip() != identity:
         raise UsageError(
-            "the folder contains the search of another study, space, cohort or split plan",
+            "the folder contains the search of another study, space, cohort or split plan, or of another version",
             file=folder,
             remedy="Give another --out, or delete the folder if that search is not needed.",
         )

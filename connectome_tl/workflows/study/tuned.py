@@ -78,8 +78,11 @@ def read_tuned(folder: str | Path) -> Tuned:
     return tuned
 
 
-def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> None:
+def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, code: str | None = None) -> None:
     """Check that tuned settings belong to this study, data and splits.
+
+    Args:
+        code: hash of the code of fits now; None to accept scores of any code, which an audit does not repeat.
 
     Raises:
         UsageError: lists all differences.
@@ -87,12 +90,14 @@ def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPla
     tuned = settings.tuned
     if tuned is None:
         return
+    code = tuned.code if code is None else code
     wrong = [
         what
         for what, found, own in (
             ("settings (stages, model, core, features, splits, seeds)", tuned.study, tuned_from(settings)),
             ("split plan", tuned.split_plan, splits.hash),
             ("cohorts", tuned.data, cohorts_hash(cohorts)),
+            ("code of fits (versions of this package, libraries, extensions)", tuned.code, code),
         )
         if found != own
     ]
@@ -110,16 +115,18 @@ def write_tuned(
 ) -> Tuned:
     """Write result, table of trials and page of a finished search; all workers write the same bytes."""
     from connectome_tl.report.tuning import render_search
+    from connectome_tl.training.plans import code_version
 
     inner, tune = searches[0].inner, searches[0].tune
     tuned = Tuned(
         study=tuned_from(settings),
         split_plan=splits.hash,
         data=cohorts_hash(cohorts),
+        code=code_version(),
         model=tune.model,
         task=inner.task.name,
         objectives=inner.metrics,
-        trials=tune.trials,
+        trials=min(search.n_complete() for search in searches),
         sampler=tune.sampler,
         folds=tuple(search.best() for search in searches),
     )
