@@ -152,7 +152,7 @@ def test_voxel_maps_are_drawn_on_the_mean_volume_of_their_outcome() -> None:
 def test_the_volume_of_a_subject_is_drawn(tmp_path: Path) -> None:
     write_volume_cohort(2, VolumeSettings(size=16), tmp_path, name="heads", seed=1)
     cohort = read_cohort(tmp_path / "cohort.yaml")
-    assert len([axes for axes in cohort.plot.volume(cohort.ids[1]).axes if axes.images]) == 3
+    assert len([axes for axes in cohort.plot.volume(cohort.ids[1]).axes if axes.images]) >= 3
     with pytest.raises(UsageError, match="no volume of this subject"):
         cohort.plot.volume("nobody")
     with pytest.raises(UsageError, match="no volumes"):
