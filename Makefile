@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check wheel-test wheel-test-quick docs services slurm format clean
+.PHONY: install demo test check wheel-test wheel-test-quick docs docs-executed services slurm format clean
 
 install: .venv/.installed
 
@@ -42,6 +42,10 @@ wheel-test-quick: install
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html
 
+# The guide with the outputs of the tutorials: executes them with small settings, once for each change (some minutes).
+docs-executed: install
+	CONNECTOME_TL_EXECUTE=1 CONNECTOME_TL_SMALL=1 $(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/executed
+
 # For tests that skip without them: a PostgreSQL server (many tuning workers), and Chromium with axe (the pages).
 # The packages need root on Debian, axe needs npm.
 AXE_PACKAGE := axe-core@4.14.1
@@ -67,4 +71,4 @@ format: install
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build dist demo docs/_build
+	rm -rf .venv build dist demo docs/_build docs/tutorials

@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from connectome_tl.settings.study import StudySettings
     from connectome_tl.simulation.cohorts import simulate_study
     from connectome_tl.tasks import Task
+    from connectome_tl.workflows.data.convert import convert, read_connectome
+    from connectome_tl.workflows.images.maps import map_volumes
     from connectome_tl.workflows.release.bundle import bundle_run
     from connectome_tl.workflows.release.predict import predict_cohort
     from connectome_tl.workflows.release.validate import validate_on
     from connectome_tl.workflows.scans.connectomes import build_connectomes
+    from connectome_tl.workflows.starting.start import init_study
     from connectome_tl.workflows.study.audit import audit_run
     from connectome_tl.workflows.study.explain import explain_run
     from connectome_tl.workflows.study.run import run_study
@@ -33,6 +36,10 @@ if TYPE_CHECKING:
     from connectome_tl.workflows.study.tune import tune_study
 
 _WHERE = {
+    "map_volumes": "workflows.images.maps",
+    "init_study": "workflows.starting.start",
+    "read_connectome": "workflows.data.convert",
+    "convert": "workflows.data.convert",
     "write_cohort": "cohort.writing",
     "validate_on": "workflows.release.validate",
     "tune_study": "workflows.study.tune",
@@ -67,11 +74,15 @@ __all__ = [
     "audit_run",
     "build_connectomes",
     "bundle_run",
+    "convert",
     "explain_run",
     "extend",
+    "init_study",
     "load_atlas",
+    "map_volumes",
     "predict_cohort",
     "read_cohort",
+    "read_connectome",
     "read_run",
     "run_study",
     "simulate_study",

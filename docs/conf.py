@@ -1,4 +1,7 @@
-"""Sphinx settings of the guide: `make docs`."""
+"""Sphinx settings of the guide: `make docs`; `make docs-executed` also runs the tutorials, with small settings."""
+
+import os
+from pathlib import Path
 
 import connectome_tl
 
@@ -15,11 +18,20 @@ extensions = [
 ]
 myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
-# Notebooks are executed by the tests (nbmake), not while the guide is built.
-nb_execution_mode = "off"
+# tests/notebooks executes the notebooks. They are stored without outputs, and have none in the guide unless asked for.
+nb_execution_mode = "cache" if os.environ.get("CONNECTOME_TL_EXECUTE") == "1" else "off"
+nb_execution_timeout = 600
+nb_execution_raise_on_error = True
 html_theme = "furo"
 html_title = "connectome_tl"
-exclude_patterns = ["_build", "decisions"]
+exclude_patterns = ["_build", "decisions", "volumes.md"]  # records for developers
 autodoc_typehints = "description"
 autodoc_member_order = "bysource"
 suppress_warnings = ["myst.xref_missing"]
+
+# The notebooks lie outside of this folder. Unchanged ones keep their time, so that their pages are not built again.
+for notebook in sorted((Path(__file__).parents[1] / "notebooks").glob("*.ipynb")):
+    page = Path(__file__).parent / "tutorials" / notebook.name
+    page.parent.mkdir(exist_ok=True)
+    if not page.is_file() or page.read_bytes() != notebook.read_bytes():
+        page.write_bytes(notebook.read_bytes())

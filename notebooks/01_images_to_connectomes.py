@@ -74,7 +74,12 @@ plt.show()
 print("rank correlation", round(pd.Series(found).corr(first.strength_mm2.reset_index(drop=True), method="spearman"), 2))
 
 # %% [markdown]
+# The pages of the scans show labels on the image, motion, noise and outliers. Open:
+
+# %%
+print(folder / "out" / "index.html")
+
+# %% [markdown]
 # ## Next steps
-# - Open `out/index.html`: labels on the image, motion, noise, outliers of each scan.
 # - Use cross-sections instead of counts: `tracking: {weights: fibre_density}`.
 # - Your own data: `connectome-tl connectomes BIDS OUT participant --config connectomes.yaml --dry-run`.

@@ -21,8 +21,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl import read_cohort, simulate_study
-from connectome_tl.workflows.starting.start import start_from
+from connectome_tl import init_study, read_cohort, read_connectome, simulate_study
 
 lab = Path(tempfile.mkdtemp())
 infants = simulate_study(n_source=4, n_pool=4, n_target=40).target
@@ -42,11 +41,17 @@ sheet.sample(frac=1, random_state=0).to_csv(lab / "sheet.csv", sep=";", index=Fa
 sheet.head()
 
 # %% [markdown]
-# `start_from` (the command is `connectome-tl init --from TABLE --matrices FOLDER`) inspects the files and writes a
+# `read_connectome` reads one file. The rows have no names, so that the atlas must be given.
+
+# %%
+read_connectome(lab / "matrices" / f"{infants.ids[0]}_fbc.csv", atlas="unc_aal90", measure="fbc").regions[:4]
+
+# %% [markdown]
+# `init_study` (the command is `connectome-tl init --from TABLE --matrices FOLDER`) inspects the files and writes a
 # `cohort.yaml` with comments. Information that the files lack must be given: here, the atlas of the unnamed rows.
 
 # %%
-seen, made = start_from(lab / "sheet.csv", lab / "matrices", lab / "study", answers={"atlas": "unc_aal90"}, ask=None)
+made = init_study(lab / "sheet.csv", lab / "matrices", lab / "study", answers={"atlas": "unc_aal90"})
 print(made[0].read_text())
 
 # %%
@@ -90,4 +95,5 @@ except ConnectomeTLError as error:
 # %% [markdown]
 # ## Next steps
 # - `connectome-tl cohort cohort.yaml --report cohort.html`: outliers, sites, missing regions.
+# - `convert("qsirecon", "matrices")` writes one table per file, atlas and measure of other programs' files.
 # - `connectome-tl power cohort.yaml`: power and precision for a cohort of this size.

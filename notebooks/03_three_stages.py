@@ -87,6 +87,11 @@ run.plot.training()
 run.plot.permutations("cognitive")
 
 # %% [markdown]
+# The report has calibration, net benefit, missing outcomes and the methods text. Open:
+
+# %%
+print(run.report.resolve())
+
+# %% [markdown]
 # ## Next steps
 # - `simulate_study(shared=0)` simulates a source with a different pattern. Does the verdict change?
-# - Open `results/report.html` for calibration, net benefit, missing outcomes and the methods text.

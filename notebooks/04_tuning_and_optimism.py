@@ -21,7 +21,6 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-import matplotlib.pyplot as plt
 import numpy as np
 
 from connectome_tl import run_study, simulate_study, tune_study, write_cohort
@@ -35,14 +34,8 @@ n_jobs: 1
 folder = Path(tempfile.mkdtemp())
 infants = simulate_study(n_source=4, n_pool=4, n_target=40, seed=3).target
 order = np.random.default_rng(0).permutation(infants.n_subjects)
-
-
-def dealt_out(table):
-    """The same rows in another order: no subject keeps its outcome."""
-    return table.iloc[order].set_axis(list(infants.ids))
-
-
-noise = replace(infants, targets=dealt_out(infants.targets), status=dealt_out(infants.status), scores=None)
+targets, status = (table.iloc[order].set_axis(list(infants.ids)) for table in (infants.targets, infants.status))
+noise = replace(infants, targets=targets, status=status, scores=None)  # no subject keeps its outcome
 write_cohort(noise, folder / "target")
 settings = folder / "study.yaml"
 settings.write_text(
@@ -69,15 +62,11 @@ for fold in found.folds:
 
 # %%
 run = run_study(settings, folder / "results", tuned=folder / "tuned")
-inner = sum(fold.values[0] for fold in found.folds) / len(found.folds)
-outer = run.scores.query("metric == 'auc' and model == 'core'").iloc[0]
-fig, ax = plt.subplots(figsize=(3.6, 2.6))
-ax.bar(["best of inner folds", "outer folds"], [inner, outer["value"]], color=["#C8D1DC", "#0072B2"])
-ax.errorbar([1], [outer["value"]], [[outer["value"] - outer["low"]], [outer["high"] - outer["value"]]], color="k")
-ax.axhline(0.5, color="k", lw=0.8, ls="--")
-ax.set(ylabel="AUC of the core")
-plt.show()
-print(f"optimism {inner - outer['value']:+.3f}")
+run.plot.optimism()
+
+# %%
+print(f"optimism {run.record.optimism[0].difference:+.3f}")
+print(folder / "tuned" / "report.html", run.report.resolve(), sep="\n")
 
 # %% [markdown]
 # ## Next steps

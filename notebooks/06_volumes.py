@@ -21,27 +21,21 @@ import os
 import tempfile
 from pathlib import Path
 
-import matplotlib.pyplot as plt
-import nibabel as nib
-
-from connectome_tl import run_study
+from connectome_tl import map_volumes, read_cohort, run_study
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.workflows.starting.image_demo import HEALTHY, NEWBORNS
-from connectome_tl.workflows.images.maps import map_volumes
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"  # fewer subjects and steps, for the tests
 folder = Path(tempfile.mkdtemp())
-n_healthy, n_newborns = (30, 36) if SMALL else (240, 120)
+n_healthy, n_newborns = (30, 36) if SMALL else (160, 120)
 write_volume_cohort(n_healthy, HEALTHY, folder / "healthy", name="healthy", seed=1)
 write_volume_cohort(n_newborns, NEWBORNS, folder / "newborns", name="newborn", outcomes=("injury",), seed=2)
 
-files = [sorted((folder / name).rglob("*.nii*"))[0] for name in ("healthy", "newborns")]
-fig, axes = plt.subplots(1, 2, figsize=(5, 2.6))
-for ax, file, title in zip(axes, files, ("healthy, T1w", "newborn, ADC"), strict=True):
-    volume = nib.load(file).get_fdata()
-    ax.imshow(volume[:, :, volume.shape[2] // 2].T, cmap="gray", origin="lower")
-    ax.set(title=title, xticks=[], yticks=[])
-plt.show()
+read_cohort(folder / "healthy" / "cohort.yaml").plot.volume()
+
+# %%
+newborns = read_cohort(folder / "newborns" / "cohort.yaml")
+newborns.plot.volume(newborns.targets["injury"].idxmax())
 
 # %% [markdown]
 # An image study is an ordinary `study.yaml`. The cohorts have `volumes:`, and `image:` defines the common grid.
@@ -53,13 +47,13 @@ settings.write_text(
 title: Brain age to injury
 source: {{cohort: healthy/cohort.yaml, tasks: [age]}}
 target: {{cohort: newborns/cohort.yaml, tasks: [injury]}}
-image: {{size: 20, voxel: 8.0}}
-model: {{encoder: {{kind: resnet, width: 0.125, stem_stride: 1}}, fused_width: 16}}
+image: {{size: 28, voxel: 5.5, centre: image, augment: {{affine: 0.0, noise: 0.2, gamma: 0.2}}}}
+model: {{encoder: {{kind: resnet, width: 0.125, stem_stride: 2}}, fused_width: 16}}
 stages:
-  pretrain: {{training: {{steps: {8 if SMALL else 300}, batch_size: 16, weight_decay: 0.1}}}}
+  pretrain: {{training: {{steps: {8 if SMALL else 160}, batch_size: 16, weight_decay: 0.1}}}}
   adapt: null
   finetune: {{training: {{steps: {8 if SMALL else 160}, batch_size: 16}}, ensemble: {{networks: 2}}}}
-splits: {{repeats: 1, outer: {2 if SMALL else 5}, stratum: injury, seed: 0}}
+splits: {{repeats: 1, outer: {2 if SMALL else 3}, stratum: injury, seed: 0}}
 controls: [scratch, network_scratch]
 baselines: [prevalence, random_encoder, volumes, quantiles, volumes_quantiles, pca_gpr]
 permutations: {9 if SMALL else 199}
@@ -86,8 +80,16 @@ run.comparisons.query("metric == 'auc' and model in ('network', 'full')")[
 # Maps are computed for held-out subjects only, and withheld if the network is not above chance.
 
 # %%
-maps = map_volumes(folder / "results", n_subjects=2, kinds=("occlusion",))
-print(maps.model_dump_json(indent=1)[:600])
+maps = map_volumes(folder / "results", n_subjects=2, kinds=("occlusion", "gradients"))
+if maps.maps:
+    display(run.plot.maps())
+print(*(f"withheld: {task}: {reason}" for task, reason in maps.withheld.items()))
+
+# %% [markdown]
+# The tables of deletion and insertion, and the agreement between folds, are on the page of the maps:
+
+# %%
+print(run.report.resolve(), folder / "results" / "volume_maps" / "maps.html", sep="\n")
 
 # %% [markdown]
 # ## Next steps

@@ -77,6 +77,12 @@ run.plot.differences("cognitive")
 run.plot.scatter("cognitive_score")
 
 # %% [markdown]
+# ## Flow of subjects
+
+# %%
+run.plot.flow()
+
+# %% [markdown]
 # ## The methods paragraph
 
 # %%
@@ -90,6 +96,7 @@ print(run.record.methods)
 audit = audit_run(folder / "results")
 for finding in audit.findings:
     print(f"{finding.status:8s} {finding.check}")
+print(run.report.resolve())
 
 # %% [markdown]
 # ## Next steps

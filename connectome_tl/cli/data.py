@@ -43,42 +43,28 @@ def convert(
     """
     from connectome_tl.config import checked
     from connectome_tl.settings.cohort import TriangleSettings
-    from connectome_tl.workflows.data.convert import convert_file, convert_folder
+    from connectome_tl.workflows.data.convert import convert as convert_files
     from connectome_tl.workflows.data.convert_names import cohort_patterns
+    from connectome_tl.workflows.progress import bar
 
     how = checked(TriangleSettings, layout=layout, order=order)
 
     def say(note: str) -> None:
         terminal.note(note if note.startswith("WARNING") else f"note: {note}")
 
-    if source.is_dir() or out.is_dir() or not out.suffix:
-        from connectome_tl.workflows.progress import bar
-
-        made = convert_folder(
-            source,
-            out,
-            format=format_,
-            labels=labels,
-            atlas=atlas,
-            pattern=pattern,
-            measure=measure,
-            layout=how.layout,
-            order=how.order,
-            track=bar(shown=terminal.shows_progress),
-            say=say,
-        )
-    else:
-        made = convert_file(
-            source,
-            out,
-            format=format_,
-            labels=labels,
-            atlas=atlas,
-            measure=measure,
-            layout=how.layout,
-            order=how.order,
-            say=say,
-        )
+    made = convert_files(
+        source,
+        out,
+        format=format_,
+        labels=labels,
+        atlas=atlas,
+        pattern=pattern,
+        measure=measure,
+        layout=how.layout,
+        order=how.order,
+        track=bar(shown=terminal.shows_progress),
+        say=say,
+    )
     patterns = cohort_patterns(made) if source.is_dir() else []
     terminal.answer(written=made, files=patterns)
     for path in made if len(made) <= _MOST_NAMED else ():

@@ -25,7 +25,8 @@ def maps(
     """Compute voxel maps of a finished image study: learned noise, occlusion, integrated gradients."""
     from connectome_tl.settings.images.descent import Descent
     from connectome_tl.settings.images.importance import NoiseMap
-    from connectome_tl.workflows.images.maps import FOLDER, PAGE, map_volumes
+    from connectome_tl.workflows.images.map_files import FOLDER
+    from connectome_tl.workflows.images.maps import PAGE, map_volumes
 
     noise = NoiseMap(descent=Descent(steps=steps, learning_rate=3e-3))
     found = map_volumes(

@@ -124,7 +124,7 @@ class Cohort:
 
     @property
     def plot(self) -> CohortPlots:
-        """Small figures with matplotlib: `cohort.plot.matrix()`, `cohort.plot.ages()`, `cohort.plot.outcomes()`."""
+        """Small figures with matplotlib: `cohort.plot.matrix()`, `.ages()`, `.outcomes()`, `.volume()`."""
         from connectome_tl.cohort.plots import CohortPlots
 
         return CohortPlots(self)

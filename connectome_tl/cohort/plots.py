@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -88,11 +88,32 @@ class CohortPlots:
         figure.legend(frameon=False, fontsize=8, loc="outside upper center", ncols=2)
         return figure
 
+    def volume(self, subject: str | None = None) -> Figure:
+        """Three slices of the volume of a subject; of the first one by default (nilearn)."""
+        cohort = self._cohort
+        found = {name: file for name, file in zip(cohort.ids, cohort.volumes, strict=False) if file}
+        if not found:
+            raise UsageError("the cohort has no volumes")
+        name = subject or next(iter(found))
+        if name not in found:
+            raise UsageError("the cohort has no volume of this subject", got=name)
+        from nibabel import Nifti1Image
+        from nilearn.plotting import plot_anat
 
-def _figure(width: float, height: float) -> Figure:
+        from connectome_tl.imaging.read.images import read_volume
+
+        image = read_volume(found[name], subject=name)
+        figure = _figure(7.2, 2.6, layout=None)
+        title = f"{name}, {cohort.volume_contrast}".removesuffix(", ")
+        picture = Nifti1Image(image.data, image.affine)
+        plot_anat(picture, figure=figure, title=title, draw_cross=False, black_bg=True, colorbar=False)
+        return figure
+
+
+def _figure(width: float, height: float, layout: Literal["constrained"] | None = "constrained") -> Figure:
     from connectome_tl.pictures import Picture
 
-    return Picture(figsize=(width, height), layout="constrained")
+    return Picture(figsize=(width, height), layout=layout)
 
 
 def _axes(figure: Figure) -> Axes:

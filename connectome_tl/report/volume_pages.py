@@ -7,13 +7,12 @@ from typing import Protocol
 
 import numpy as np
 
-from connectome_tl.report.figures.voxels import overlays
+from connectome_tl.report.figures.drawing import to_url
+from connectome_tl.report.figures.voxels import KINDS, MapImages
 from connectome_tl.report.labels import model_label, number
 from connectome_tl.report.pages import render, stamps_of
-from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
+from connectome_tl.settings.records.volume_maps import VolumeMap
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
-
-_KINDS = {"noise": "learned noise", "occlusion": "occlusion", "gradients": "integrated gradients"}
 
 
 class Study(Protocol):
@@ -32,33 +31,21 @@ class Study(Protocol):
     def exploratory(self) -> bool: ...
 
 
-def render_maps(
-    record: VolumeMapsRecord,
-    study: Study,
-    images: Mapping[str, np.ndarray],
-    backgrounds: Mapping[str, np.ndarray],
-    inside: Mapping[str, np.ndarray],
-    affines: Mapping[str, np.ndarray],
-    task_labels: Mapping[str, str],
-) -> str:
+def render_maps(found: MapImages, study: Study, task_labels: Mapping[str, str]) -> str:
     """Render the page of `connectome-tl maps`. The same arguments give the same bytes.
 
     Args:
-        images: mean maps, (x, y, z) from left to right, back to front and bottom to top, by file name.
-        backgrounds: mean volume, (x, y, z), by name of the outcome.
-        inside: voxels of the head, (x, y, z) bool, by name of the outcome.
-        affines: (4, 4) from voxels to mm, by name of the outcome.
         task_labels: label by name of the outcome.
 
     Returns:
         One HTML document with inline styles and pictures, without scripts or external resources.
     """
+    record = found.record
     tasks = list(dict.fromkeys(one.task for one in record.maps))
     shown = []
     for task in tasks:
         own = [one for one in record.maps if one.task == task]
-        maps = [(_KINDS[one.kind], np.abs(images[one.file])) for one in own]
-        picture = overlays(maps, backgrounds[task], inside[task], affines[task])
+        picture = to_url(found.figure(task))
         shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], _space(own)))
     return render(
         "volume_maps.html",
@@ -113,7 +100,7 @@ def _space(maps: Sequence[VolumeMap]) -> str:
 
 def _measures(one: VolumeMap) -> Sequence[str]:
     return (
-        _KINDS[one.kind],
+        KINDS[one.kind],
         str(one.n_subjects),
         f"{number(one.deletion)} ({number(one.random_deletion)})",
         f"{number(one.insertion)} ({number(one.random_insertion)})",

@@ -16,6 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import connectome_tl
 from connectome_tl.cli import main
 from connectome_tl.config import parse_settings
 from connectome_tl.evaluation import planning, power
@@ -90,6 +91,12 @@ def run_bash(text: str) -> None:
         assert left.value.code == 0, line
 
 
+def run_python(script: str) -> None:
+    """In a separate process: an extension that is registered here would affect later tests."""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
 def check_settings(block: Block, page: Path) -> None:
     kind = _KINDS[block.mark.removeprefix("settings: ")]
     text = block.text
@@ -118,15 +125,17 @@ def test_the_commands_of_a_page_run_as_printed(
     if page not in PRINTED:
         for module in (planning, power):
             monkeypatch.setattr(module, "N_STUDIES", 20)
-    script = ""
-    for block in blocks(DOCS / page):
-        if block.runs and block.language == "bash":
+    script, is_new = "", False
+    for block in (one for one in blocks(DOCS / page) if one.runs):
+        if block.language == "bash":
+            if is_new:
+                run_python(script)
+            is_new = False
             run_bash(block.text)
-        elif block.runs and block.language == "python":
-            script += block.text
-            # In a separate process: an extension registered here would affect later tests.
-            done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-            assert done.returncode == 0, done.stderr
+        elif block.language == "python":
+            script, is_new = script + block.text, True
+    if is_new:
+        run_python(script)
     printed = capsys.readouterr().out
     assert [number for number in PRINTED.get(page, ()) if number not in printed] == []
 
@@ -180,3 +189,18 @@ def test_the_guide_builds_without_a_warning(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "quickstart.html").is_file()
+    assert "Three stages and their controls" in (tmp_path / "tutorials" / "03_three_stages.html").read_text("utf-8")
+
+
+def test_the_reference_lists_every_public_name() -> None:
+    listed = re.findall(r"^\.\. auto\w+:: connectome_tl\.(\w+)$", (DOCS / "reference.md").read_text("utf-8"), re.M)
+    assert sorted(listed) == sorted(connectome_tl.__all__)
+    assert {"convert", "read_connectome", "read_cohort", "run_study", "read_run", "StudySettings"} <= set(listed)
+
+
+def test_every_notebook_is_a_tutorial_of_the_guide() -> None:
+    """The toctree and the table, in the order of the numbers."""
+    text = (DOCS / "tutorials.md").read_text("utf-8")
+    notebooks = [path.stem for path in sorted((DOCS.parent / "notebooks").glob("*.ipynb"))]
+    assert re.findall(r"^tutorials/(\w+)$", text, re.M) == notebooks
+    assert re.findall(r"<tutorials/(\w+)>", text) == notebooks

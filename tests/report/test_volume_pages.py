@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from connectome_tl.report.figures.voxels import MapImages
 from connectome_tl.report.volume_pages import render_maps, render_pruning
 from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
@@ -40,7 +41,7 @@ def maps_page(*maps: VolumeMap, withheld: dict[str, str] | None = None, seed: in
         "inside": {"injury": inside},
         "affines": {"injury": np.diag([8, 8, 8, 1])},
     }
-    return render_maps(record, Study(simulated=True), images, task_labels={"injury": "Injury on MRI"}, **grid)
+    return render_maps(MapImages(record, images, **grid), Study(simulated=True), {"injury": "Injury on MRI"})
 
 
 def network(**changed: object) -> PrunedNetwork:

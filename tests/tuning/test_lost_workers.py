@@ -233,6 +233,7 @@ def test_a_trial_that_died_before_its_first_heartbeat_or_its_retry_is_queued_aga
     ("url", "kind", "said"),
     [
         ("postgresql://me:secret@/x?host=/nowhere", OutputError, r"me:\*\*\*@/x.*cannot be reached"),
+        ("postgresql://me:secret@127.0.0.1:1/x", OutputError, r"cannot be reached.*connection failed.*port 1"),
         ("nonsense", UsageError, "expected postgresql://"),
         ("oracle://me:secret@host/x", UsageError, "expected postgresql://"),
     ],

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
+from connectome_tl import convert, read_connectome
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.errors import DataError, UsageError
@@ -172,3 +173,28 @@ def test_the_printed_files_line_reads_the_cohort(tmp_path: Path) -> None:
     assert list(cohort.ids) == ids
     for k in range(4):
         np.testing.assert_allclose(cohort.weights[k, 0], symmetric(k), rtol=1e-6)
+
+
+def test_a_connectome_is_read_as_it_is_converted(tmp_path: Path) -> None:
+    """By the functions of the package, from a file without names and from one with several arrays."""
+    np.save(tmp_path / "a.npy", symmetric())
+    (tmp_path / "labels.tsv").write_text("\n".join(NAMES) + "\n")
+    one = read_connectome(tmp_path / "a.npy", labels=tmp_path / "labels.tsv", measure="fa")
+    assert (one.regions, one.measures) == (NAMES, ("fa",))
+    np.testing.assert_array_equal(one.weights[0], symmetric())
+    (made,) = convert(tmp_path / "a.npy", tmp_path / "b_relmat.tsv", labels=tmp_path / "labels.tsv", measure="fa")
+    np.testing.assert_allclose(read_connectome(made).weights, one.weights, rtol=1e-6)
+    savemat(tmp_path / "c.mat", {"fa": symmetric(), "count": symmetric(2)})
+    chosen = read_connectome(tmp_path / "c.mat", measure="count", labels=tmp_path / "labels.tsv")
+    np.testing.assert_array_equal(chosen.weights[0], symmetric(2))
+    with pytest.raises(DataError):
+        read_connectome(tmp_path / "a.npy")
+
+
+def test_one_function_converts_files_and_folders(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    np.savez(tmp_path / "in" / "a.npz", weights=symmetric(), regions=np.array(NAMES))
+    to_file = convert(tmp_path / "in" / "a.npz", tmp_path / "b.tsv")
+    to_folder = convert(tmp_path / "in", tmp_path / "out")
+    assert to_file == (tmp_path / "b.tsv",)
+    assert [path.parent for path in to_folder] == [tmp_path / "out"]

@@ -18,9 +18,11 @@ from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.workflows.images import maps as volume_maps
+from connectome_tl.workflows.images.map_files import read_map_images
 from connectome_tl.workflows.images.maps import map_volumes
 from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.run import run_study
+from connectome_tl.workflows.study.study_run import read_run
 
 BRIEF = NoiseMap(width=4, depth=1, descent=Descent(steps=2))
 
@@ -53,6 +55,12 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
         assert -1 <= one.agreement <= 1
         assert np.isfinite(one.randomised)
     assert (run_dir / "volume_maps" / "maps.html").read_text("utf-8").count("<img") == 1
+    read = read_map_images(run_dir)
+    assert read is not None
+    assert read.record == found
+    assert read.inside["age"].any()
+    assert not read.backgrounds["age"][~read.inside["age"]].any()
+    assert len([axes for axes in read_run(run_dir).plot.maps("age").axes if axes.images]) >= 9
     assert not any(one.is_one_space for one in found.maps)  # grids are centred on each head
     table = pd.read_csv(run_dir / "volume_maps" / "subjects.tsv", sep="\t")
     for file, subject in zip(table["file"], table["subject"], strict=True):

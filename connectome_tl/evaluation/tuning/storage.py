@@ -25,6 +25,7 @@ MAX_RETRY = 10  # a trial whose worker was killed this often is abandoned
 GRACE = 3  # missed heartbeats after which a worker is considered dead
 BEGUN, SET_ASIDE = "begun", "set_aside"  # user attributes of a trial
 _ATTEMPTS = 5  # retries if two workers create the tables at the same time
+_REFUSED = "connection failed"  # psycopg found no server, or was not let in
 
 
 @contextmanager
@@ -72,7 +73,7 @@ def _storage(url: str, heartbeat: int) -> RDBStorage:
                 remedy="PostgreSQL needs its driver: pip install 'connectome-tl[cluster]'.",
             ) from error
         except (SQLAlchemyError, StorageInternalError, RuntimeError) as error:
-            if attempt == _ATTEMPTS:
+            if attempt == _ATTEMPTS or _said(error).startswith(_REFUSED):
                 raise unreachable(url, error) from error
             time.sleep(0.2 * attempt)
     raise AssertionError("not reached")
@@ -96,12 +97,25 @@ def shown(url: str) -> str:
 
 
 def unreachable(url: str, error: Exception) -> OutputError:
-    """Error for a failing database. The original message may contain the whole URL and is not shown."""
-    cause: BaseException = getattr(error, "orig", None) or error.__cause__ or error
+    """Error for a failing database, with what its driver says; the rest of the message may contain the whole URL."""
+    from sqlalchemy.engine import make_url
+
+    said, password = _said(error), make_url(url).password
+    if password:
+        said = said.replace(str(password), "***")
+    is_file = url.startswith("sqlite")
     return OutputError(
-        f"the database of trials {shown(url)} cannot be reached or read ({type(cause).__name__})",
-        remedy="Check that it runs and that the file is whole; the same command resumes.",
+        f"the database of trials {shown(url)} cannot be reached or read: {said}",
+        remedy=f"Check {'that the file is whole' if is_file else 'server, name, role and password'}; the same command "
+        "resumes.",
     )
+
+
+def _said(error: Exception) -> str:
+    """First line of the driver's message."""
+    cause: BaseException = getattr(error, "orig", None) or error.__cause__ or error
+    lines = str(cause).splitlines()
+    return lines[0] if lines else type(cause).__name__
 
 
 def requeue_lost(study: Study, storage: RDBStorage, *, all_running: bool = False) -> None:

@@ -2,27 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from connectome_tl.report.figures.drawing import figure_of, to_url
+from connectome_tl.report.figures.drawing import figure_of
+from connectome_tl.settings.records.volume_maps import VolumeMapsRecord
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+KINDS = {"noise": "learned noise", "occlusion": "occlusion", "gradients": "integrated gradients"}
 _SHOWN, _BRIGHTEST = 70.0, 99.5  # percentiles of the values inside the head: the lowest one shown, the brightest colour
+
+
+@dataclass(frozen=True, eq=False)
+class MapImages:
+    """Maps of a run with their arrays.
+
+    Attributes:
+        images: mean maps, (x, y, z) from left to right, back to front and bottom to top, by file name.
+        backgrounds: mean volume, (x, y, z), by name of the outcome.
+        inside: voxels of the head, (x, y, z) bool, by name of the outcome.
+        affines: (4, 4) from voxels to mm, by name of the outcome.
+    """
+
+    record: VolumeMapsRecord
+    images: Mapping[str, np.ndarray]
+    backgrounds: Mapping[str, np.ndarray]
+    inside: Mapping[str, np.ndarray]
+    affines: Mapping[str, np.ndarray]
+
+    def figure(self, task: str) -> Figure:
+        """All maps of an outcome on the mean volume."""
+        own = [one for one in self.record.maps if one.task == task]
+        maps = [(KINDS[one.kind], np.abs(self.images[one.file])) for one in own]
+        return overlays(maps, self.backgrounds[task], self.inside[task], self.affines[task])
 
 
 def overlays(
     maps: Sequence[tuple[str, np.ndarray]], background: np.ndarray, inside: np.ndarray, affine: np.ndarray
-) -> str:
+) -> Figure:
     """Largest values of maps on the mean volume, in three slices through the strongest place of each (nilearn).
 
     Args:
         maps: title and magnitude (x, y, z) of each map.
         background: (x, y, z) mean volume. inside: (x, y, z) bool, the head.
         affine: (4, 4) from voxels to mm.
-
-    Returns:
-        The PNG as a data URL.
     """
     import nibabel as nib
     from nilearn.plotting import plot_stat_map
@@ -51,4 +79,4 @@ def overlays(
             black_bg=True,
             title=title,
         )
-    return to_url(figure)
+    return figure

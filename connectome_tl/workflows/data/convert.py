@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from connectome_tl.atlas import load_atlas
+from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.export import files_written, refuse_overwriting, write_connectome
 from connectome_tl.connectome.formats.table import Format, format_named, is_matrix_name, read_matrix, recognised
 from connectome_tl.connectome.names.labels import read_labels
@@ -42,6 +43,84 @@ class _Job:
     measure: str | None = None
     layout: Layout | None = None
     notes: Counter[str] = field(default_factory=Counter)
+
+
+def convert(
+    source: str | Path,
+    out: str | Path,
+    *,
+    format: str = "auto",
+    labels: str | Path | None = None,
+    atlas: str | None = None,
+    pattern: str | None = None,
+    measure: str | None = None,
+    layout: Layout | None = None,
+    order: RowOrder | None = None,
+    track: Callable[[Sequence[Path], str], Iterable[Path]] | None = None,
+    say: Say = _silent,
+) -> tuple[Path, ...]:
+    """Convert a matrix file, or every matrix file of a folder, like `connectome-tl convert`.
+
+    If `out` is a folder, every atlas and measure of every file is written to a separate table with a BIDS name.
+
+    Args:
+        source: a file, or a folder. out: the file to write (.tsv, .csv, .npy, .npz, .mat, .graphml), or a folder.
+        format: `auto`, a name of a format, or `NAME:CHOICE`.
+        labels: table of the rows, for files without names; `numbered` for rows without names.
+        atlas: atlas to align the rows with, and to name them if the file does not.
+        pattern: pattern of the files of a folder (`**/*_connectivity.mat`).
+        measure: measure to select, or name of the only measure of a file without names.
+        layout: layout of a triangle, row by row: upper, lower or full.
+        order: order of unnamed rows: table or label.
+        track: wraps the list of files of a folder, to show progress.
+        say: called with each note and warning.
+
+    Returns:
+        The written files.
+
+    Raises:
+        UsageError: no such format, atlas or extension, or an output would overwrite an input.
+        MissingInputError: no such file. DataError: a file is damaged, or its rows have no names.
+    """
+    if Path(source).is_dir() or Path(out).is_dir() or not Path(out).suffix:
+        return convert_folder(
+            source, out, format=format, labels=labels, atlas=atlas, pattern=pattern, measure=measure, layout=layout,
+            order=order, track=track, say=say,
+        )  # fmt: skip
+    return convert_file(
+        source, out, format=format, labels=labels, atlas=atlas, measure=measure, layout=layout, order=order, say=say
+    )
+
+
+def read_connectome(
+    file: str | Path,
+    *,
+    format: str = "auto",
+    labels: str | Path | None = None,
+    atlas: str | None = None,
+    measure: str | None = None,
+    layout: Layout | None = None,
+    order: RowOrder | None = None,
+    say: Say = _silent,
+) -> Connectome:
+    """Read the connectome of one file of any supported format, with the names of its regions.
+
+    Args:
+        file: the file.
+        format, labels, atlas, measure, layout, order, say: as in `convert`.
+
+    Returns:
+        All measures of the file, or the one that `measure` selects; with an atlas, in the order of its regions.
+
+    Raises:
+        UsageError: no such format or atlas. MissingInputError: no such file.
+        DataError: damaged, unnamed rows without labels or atlas, or rows that do not fit.
+    """
+    job = _job(format, labels, atlas, measure, layout, order)
+    connectome, notes = _read(Path(file), _with_choice(Path(file), job), job, Path(file).name)
+    for note in notes:
+        say(note)
+    return connectome
 
 
 def convert_file(
@@ -81,12 +160,7 @@ def convert_file(
     if os.path.realpath(target) == os.path.realpath(file):
         raise UsageError("input and output are the same file", file=file)
     job = _job(format, labels, atlas, measure, layout, order)
-    known = _format_of(file, job)
-    name, _, choice = job.format.partition(":")
-    if not choice and known is not None and known.chooses in ("array", "variable") and measure is not None:
-        choice = measure if known.choices is not None and measure in known.choices(file) else ""
-        name = known.name if choice else name
-    made = _convert(file, target, f"{name}:{choice}" if choice else name, job, others=())
+    made = _convert(file, target, _with_choice(file, job), job, others=())
     for note in job.notes:
         say(note)
     return made
@@ -192,6 +266,14 @@ def _format_of(file: Path, job: _Job) -> Format | None:
     return recognised(file) if name == "auto" else format_named(name)
 
 
+def _with_choice(file: Path, job: _Job) -> str:
+    """The format of one file, with the array or variable that `measure` names."""
+    known = _format_of(file, job)
+    if ":" in job.format or known is None or known.chooses not in ("array", "variable") or known.choices is None:
+        return job.format
+    return f"{known.name}:{job.measure}" if job.measure in known.choices(file) else job.format
+
+
 def _choices(file: Path, job: _Job) -> list[str]:
     """The format, with a choice for each atlas or variable of the file."""
     known = _format_of(file, job)
@@ -210,14 +292,13 @@ def _name(file: Path, choice: str, job: _Job) -> str:
     return bids_name(file, job.atlas or (chosen if of_atlas else ""))
 
 
-def _convert(
-    file: Path, target: Path, format: str, job: _Job, *, others: Sequence[Path], taken: dict[Path, Path] | None = None
-) -> tuple[Path, ...]:
+def _read(file: Path, format: str, job: _Job, name_of: str) -> tuple[Connectome, tuple[str, ...]]:
+    """The connectome of a file, and notes; `name_of` is a file name that may state the measure."""
     matrix = read_matrix(file, format=format)
     name, _, choice = format.partition(":")
     chooses = "" if name == "auto" else format_named(name).chooses
     layout, notes = chosen_layout(matrix, job.layout)
-    entity = _MEASURE.search(target.name) or _MEASURE.search(file.name)
+    entity = _MEASURE.search(name_of) or _MEASURE.search(file.name)
     variable = choice if chooses in ("array", "variable") and "," not in choice else ""
     single = entity.group(1) if entity else job.measure or variable or "weight"  # not stated in the file
     measures = tuple(f"measure{i + 1}" for i in range(len(matrix.values))) if len(matrix.values) > 1 else (single,)
@@ -236,7 +317,14 @@ def _convert(
             otherwise=rows.otherwise,
         )
         notes += (f"WARNING: {note}",) if note else ()
-    notes += content_notes(connectome, file, estimated=name == "series")
+    return connectome, (*notes, *content_notes(connectome, file, estimated=name == "series"))
+
+
+def _convert(
+    file: Path, target: Path, format: str, job: _Job, *, others: Sequence[Path], taken: dict[Path, Path] | None = None
+) -> tuple[Path, ...]:
+    connectome, notes = _read(file, format, job, target.name)
+    name, _, choice = format.partition(":")
     files = files_written(target, connectome.measures, always_measure=taken is not None)
     for made in files:
         if taken and made in taken:
@@ -245,7 +333,8 @@ def _convert(
     labels = [] if job.labels is None else [job.labels]
     refuse_overwriting(files, [file, *labels, *beside, *others])
     inputs = {file.name: file_hash(file)} | {Path(one).name: file_hash(one) for one in labels}
-    atlas = job.known.atlas.name if job.known.atlas is not None else choice if chooses == "atlas" else ""
+    chosen = choice if choice and format_named(name).chooses == "atlas" else ""
+    atlas = job.known.atlas.name if job.known.atlas is not None else chosen
     settings = {"format": format, "atlas": atlas or None, "labels": Path(labels[0]).name if labels else None}
     made_files = write_connectome(
         connectome,

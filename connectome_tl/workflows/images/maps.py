@@ -20,6 +20,7 @@ from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.evaluation.study_maps import FoldMaps, fold_maps
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
+from connectome_tl.report.figures.voxels import MapImages
 from connectome_tl.report.volume_pages import render_maps
 from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.settings.records.volume_maps import MapKind, VolumeMap, VolumeMapsRecord
@@ -28,12 +29,13 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.networks.volumes import device_again
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.images.map_files import FOLDER, SUMMARY, write_background
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
 
-FOLDER, SUMMARY, SUBJECTS, PAGE = "volume_maps", "maps.json", "subjects.tsv", "maps.html"
-SUBJECT_MAPS = "subjects"  # folder beside the page
+SUBJECTS, PAGE = "subjects.tsv", "maps.html"
+SUBJECT_MAPS = "subjects"  # folder within FOLDER
 _APART = 0.01  # mm by which grids of one space may differ
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
 
@@ -114,14 +116,16 @@ def map_volumes(
                     shown.append(made)
                     images[made.file] = mean
                     tables.append(table)
+        for name, background in backgrounds.items():
+            write_background(out, name, background, heads[name], affines[name])
         record = VolumeMapsRecord(model=model, maps=tuple(shown), withheld=withheld)
         if tables:
             path = write_table(out / SUBJECTS, pd.concat(tables, ignore_index=True))
             write_sidecar(path, settings=study.decisive, seed=study.seed, Rows="held-out subjects, first repeat")
         write_json(out / SUMMARY, record)
         labels = {task.name: task.label for task in tasks}
-        page = render_maps(record, results, images, backgrounds, heads, affines, labels)
-        write_text(out / PAGE, page)
+        shown_maps = MapImages(record, images, backgrounds, heads, affines)
+        write_text(out / PAGE, render_maps(shown_maps, results, labels))
     return record
 
 

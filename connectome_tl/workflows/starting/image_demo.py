@@ -18,7 +18,8 @@ from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, Study
 from connectome_tl.settings.training import Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import Lesions, VolumeSettings, easy
-from connectome_tl.workflows.images.maps import FOLDER, PAGE, map_volumes
+from connectome_tl.workflows.images.map_files import FOLDER
+from connectome_tl.workflows.images.maps import PAGE, map_volumes
 from connectome_tl.workflows.study.run import run_study
 
 SIZE = 32  # voxels along each axis

@@ -14,6 +14,36 @@ from connectome_tl.workflows.starting.questions import FILE_QUESTIONS, Ask, choi
 from connectome_tl.workflows.starting.text import cohort_text, study_text
 
 
+def init_study(
+    table: str | Path,
+    matrices: str | Path,
+    folder: str | Path,
+    *,
+    answers: Mapping[str, str] | None = None,
+    pattern: str | None = None,
+    atlas: str | None = None,
+) -> tuple[Path, ...]:
+    """Write a `cohort.yaml` and a `study.yaml` from a spreadsheet and matrices, like `connectome-tl init --from`.
+
+    Args:
+        table: the spreadsheet. matrices: folder of the matrices. folder: where the settings are written.
+        answers: what the files do not contain, as for `--answer`: `{"atlas": "aal90"}`.
+        pattern: pattern of the matrices, if subjects have several.
+        atlas: atlas of the rows if the files do not name them.
+
+    Returns:
+        The written files; `study.yaml` is not written if the table has no outcome.
+
+    Raises:
+        DataError: the ids of the table and the names of the files do not match. OutputError: a file exists already.
+    """
+    told = answers or {}
+    _, made = start_from(
+        Path(table), Path(matrices), Path(folder), answers=told, ask=None, pattern=pattern, atlas=atlas
+    )
+    return tuple(made)
+
+
 def start_from(
     table: Path,
     matrices: Path,

@@ -16,6 +16,7 @@ from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.bundles import FitKind
 from connectome_tl.settings.records.results import RunRecord
+from connectome_tl.workflows.study.explain_files import read_explanations
 from connectome_tl.workflows.study.results import as_frame, read_predictions, read_record
 
 if TYPE_CHECKING:
@@ -49,10 +50,16 @@ class StudyRun:
 
     @property
     def plot(self) -> RunPlots:
-        """The report's figures as matplotlib figures: `run.plot.roc()`, `run.plot.differences()` ..."""
+        """The report's figures as matplotlib figures: `run.plot.roc()`, `run.plot.brain()` ... (see `RunPlots`)."""
         from connectome_tl.report.figures.plots import RunPlots
+        from connectome_tl.workflows.images.map_files import read_map_images
 
-        return RunPlots(self.record)
+        configuration = self.record.provenance.get("configuration", "")
+        return RunPlots(
+            self.record,
+            explanations=lambda: read_explanations(self.folder, configuration),
+            maps=lambda: read_map_images(self.folder),
+        )
 
     def __repr__(self) -> str:
         tasks = ", ".join(task.name for task in self.record.tasks)
@@ -64,7 +71,13 @@ class StudyRun:
         rows = "".join(
             f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in self._leading_scores()
         )
-        return f"<p><b>{escape(self.record.title)}</b></p><ul>{lines}</ul><table><tr>{heads}</tr>{rows}</table>"
+        known = ", ".join(f"{one.n_subjects} {one.role}" for one in self.record.cohorts)
+        report = self.report.resolve()
+        return (
+            f"<p><b>{escape(self.record.title)}</b> (subjects: {escape(known)})</p><ul>{lines}</ul>"
+            f"<table><tr>{heads}</tr>{rows}</table>"
+            f'<p>Report: <a href="{escape(report.as_uri())}">{escape(str(report))}</a></p>'
+        )
 
     def _leading_scores(self) -> list[tuple[str, str, str, str]]:
         """Outcome, metric, value and interval of the full model's primary score."""
