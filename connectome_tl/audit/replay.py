@@ -309,5 +309,5 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     return Finding(
         check=check,
         status="passed",
-        what=f"the fits are the same without the {len(test)} rows of test subjects and their relatives in it",
+        what=f"the fits are the same without {counted(len(test), 'row')} of test subjects and their relatives in it",
     )
