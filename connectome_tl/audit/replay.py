@@ -23,6 +23,7 @@ from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.recalibration import recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold, fold_predictions, plan_folds
+from connectome_tl.plurals import counted
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
