@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check wheel-test wheel-test-quick docs docs-executed services slurm format clean
+.PHONY: install demo test check wheel-test wheel-test-quick coverage docs docs-executed services slurm format clean
 
 install: .venv/.installed
 
@@ -18,16 +18,12 @@ demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
 # Style and types need one core for a while: they are checked beside the first tests, and their result is printed last.
-# Fewer than nine tenths of all lines run is a failure; .venv/coverage.txt lists the others. Lines that run only in
-# processes which tests start are not counted.
 CHECKS := ( $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports )
 
 test: install
 	@$(CHECKS) >.venv/check.log 2>&1 & check=$$!; trap 'kill $$check' INT TERM; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --out .venv/coverage.txt --fail-under 90 \
-		-m pytest -n auto --dist worksteal; tests=$$?; \
-	wait $$check; style=$$?; cat .venv/check.log; echo "Coverage (lines, not run, %):"; tail -n 1 .venv/coverage.txt; \
-	exit $$((tests || style))
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal; tests=$$?; \
+	wait $$check; style=$$?; cat .venv/check.log; exit $$((tests || style))
 
 check: install
 	$(CHECKS)
@@ -38,6 +34,10 @@ wheel-test: install
 
 wheel-test-quick: install
 	$(BIN)/python tests/release/try_wheel.py --quick
+
+# Which lines the tests run. It traces every line, so it is slower than `make test`.
+coverage: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

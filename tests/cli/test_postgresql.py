@@ -11,13 +11,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from postgres_server import _postgres_commands, postgres_server
-from small_study import small_cohorts, small_settings
+from small_study import last_stage, small_cohorts, small_settings
 
 from connectome_tl.cli import main
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.settings.training import Stages
 from connectome_tl.settings.tuning import TuneSettings
 
 PAGE = (Path(__file__).parents[2] / "docs" / "howto" / "postgresql.md").read_text("utf-8")
@@ -37,7 +36,7 @@ def test_a_search_in_a_new_database_is_read_by_optuna_as_printed(
         steps=1,
         source=None,
         pool=None,
-        stages=Stages(pretrain=None, adapt=None, finetune=small_settings(steps=1).stages.finetune),
+        stages=last_stage(small_settings(steps=1).stages.finetune),
         splits=SplitSettings(repeats=1, outer=2, inner=2, stratum="cognitive"),
         controls=(),
         tune=TuneSettings.model_validate(

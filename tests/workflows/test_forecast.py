@@ -82,7 +82,7 @@ def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
 def test_a_study_of_the_first_hour_is_not_timed_before_it_runs() -> None:
     """Its 20 ensembles of 320 steps take at most a minute, since networks stop early; the timing would take seconds."""
     short = STUDY.with_settings({"splits.repeats": 1, "splits.outer": 5, "stages.finetune.training.steps": 320})
-    short = short.with_settings({"stages.pretrain": None, "stages.adapt": None, "controls": ()})
+    short = short.model_copy(update={"stages": last_stage(short.stages.finetune), "controls": ()})
     assert not is_long(short, COHORTS, make_split_plan(COHORTS.target, short.splits), TARGET_TASKS)
     full = short.with_settings({"splits.repeats": 40})
     assert is_long(full, COHORTS, make_split_plan(COHORTS.target, full.splits), TARGET_TASKS)

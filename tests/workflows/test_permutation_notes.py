@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from small_study import small_cohorts, small_settings, with_rows
+from small_study import last_stage, small_cohorts, small_settings, with_rows
 
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.training.schemes import StudyCohorts
@@ -29,7 +29,7 @@ def test_a_study_without_exchangeable_subjects_is_fitted_and_judged_without_perm
     alone = {
         "source": None,
         "pool": None,
-        "stages": {"finetune": FINETUNE},
+        "stages": last_stage(FINETUNE),
         "controls": (),
         "baselines": (),
         "refits": {"linear": 0},

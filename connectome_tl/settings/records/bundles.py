@@ -133,7 +133,10 @@ class Inputs(Record):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if len(set(self.regions)) != len(self.regions) or len(self.transforms) != len(self.measures):
+        if len(set(self.regions)) != len(self.regions) or len(self.transforms) not in (
+            0,  # cohorts made in Python
+            len(self.measures),
+        ):
             raise ValueError("regions occur twice, or measures and transforms differ in number")
         return self
 

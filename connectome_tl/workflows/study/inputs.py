@@ -102,12 +102,13 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
             remedy="Weights of different kinds (counts, FBC, correlations) cannot share an encoder.",
         )
     if cohort.edge_transforms != target.edge_transforms:
-        raise DataError(
-            f"the edges of cohorts {cohort.name!r} and {target.name!r} are transformed differently",
-            expected=", ".join(target.edge_transforms),
-            got=", ".join(cohort.edge_transforms),
-            remedy="Give the same connectomes.transform in both cohort.yaml.",
+        # No error: files may hold transformed values already, as those of `write_cohort` do.
+        said = [f"{', '.join(one.edge_transforms)} in {one.name!r}" for one in (target, cohort)]
+        note = (
+            f"WARNING: connectomes.transform is {' and '.join(said)}: unless their files hold values of different "
+            f"scales, give both cohorts the same transform"
         )
+        cohort = replace(cohort, notes=(*cohort.notes, note))
     cohort = cohort.with_region_features(target.region_feature_names)
     if not atlas_bound and set(cohort.regions) != set(target.regions):
         return cohort
