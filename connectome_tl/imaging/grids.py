@@ -21,6 +21,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _LARGEST = 60_000.0  # largest value in half precision
 _WHOLE, _LEAST = 0.99, 0.8  # share of the head on the grid, below which this is noted and refused
+_FEWEST = 27  # voxels of the grid within the head
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +72,8 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     """Convert a volume to the grid.
 
     Raises:
-        DataError: no foreground, an implausible extent of the head, or intensities beyond half precision.
+        DataError: no foreground, an implausible size or extent of the head, too little of it on the grid, or
+            intensities beyond half precision.
     """
     volume, subject, path = to_ras(image), image.subject, image.file
     shown = find_foreground(volume.data, volume.zooms)
@@ -84,14 +86,14 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
     levels = volume.data[inside].astype(np.float64)
     values, mask, affine, kept = _placed(volume, inside, settings)
-    cut = _cut(kept, settings)
-    if cut and kept < _LEAST and settings.shape == "refuse":
+    cut, few = _cut(kept, settings), _few(int(mask.sum()))
+    if settings.shape == "refuse" and (few or kept < _LEAST):
         raise DataError(
-            cut,
-            expected=f"at least {_LEAST:.0%} of the head on the grid",
+            few or cut,
+            expected=f"at least {_LEAST:.0%} of the head on the grid, in at least {_FEWEST} voxels",
             subject=subject,
             file=path,
-            remedy="Set a larger image.size or image.voxel, or set image.shape: note.",
+            remedy="Set image.size and image.voxel for heads of this size, or set image.shape: note.",
         )
     values = normalised(values, mask, settings)
     if not np.isfinite(values).all() or np.abs(values).max() > _LARGEST:
@@ -112,7 +114,7 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
         shown.is_stripped,
-        tuple(note for note in (odd, cut) if note),
+        tuple(note for note in (odd, cut, few) if note),
     )
 
 
@@ -201,6 +203,10 @@ def _cut(kept: float, settings: ImageSettings) -> str:
     if kept >= _WHOLE:
         return ""
     return f"{1 - kept:.0%} of the head is outside the grid of {' x '.join(map(str, settings.shape3))} voxels"
+
+
+def _few(within: int) -> str:
+    return f"fewer than {_FEWEST} voxels of the grid are within the head ({within})" if within < _FEWEST else ""
 
 
 def _smoothed(data: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -13,7 +13,7 @@ from connectome_tl.errors import OutputError
 from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.imaging.read import headers, images
-from connectome_tl.provenance import content_hash, file_hash, read_json, write_bytes, write_json
+from connectome_tl.provenance import content_hash, file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
 GRID_CODE = (foreground, grids, headers, images, volume_checks)  # modules that determine the voxels of a grid
@@ -61,7 +61,7 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         write_bytes(voxels, buffer.getvalue())
         # The record is written last, to mark the grid as complete.
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
-    record = read_json(record_file)
+    record = read_own_json_object(record_file)
     state = voxels.stat()
     if _hash(str(voxels), state.st_size, state.st_mtime_ns) != record.get("voxels"):
         raise _damaged(voxels, "its voxels are not those that were stored")

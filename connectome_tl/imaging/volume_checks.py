@@ -14,6 +14,9 @@ CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
 _SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off
 _OBLIQUE = 2.0  # degrees between two axes and a right angle from which an affine is sheared
 _NARROW, _LOW = 0.52, 0.45  # width and height of a head over its length; heads have .7 to .95
+_WIDE, _HIGH = 1.15, 1.35  # the same, largest
+_ML = 20, 6000  # volume of a head: of a fetal brain, and well above that of adult heads with hydrocephalus
+_FULL = 0.9  # share of the axial slices that a head does not fill; a circle fills .79 of the square around it
 
 
 def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
@@ -86,7 +89,13 @@ def _named(path: str) -> set[str]:
 
 
 def head_problem(volume: Volume, foreground: np.ndarray) -> str:
-    """Problem of the extent of the head, or an empty text. `foreground`: (x, y, z) bool, RAS axes."""
+    """Problem of size, extent or place of the head, or an empty text. `foreground`: (x, y, z) bool, RAS axes."""
+    size = float(foreground.sum() * np.prod(volume.zooms) / 1000)
+    if not _ML[0] <= size <= _ML[1]:
+        return f"the head has {size:.3g} ml: its voxel sizes may not be in mm"
+    filled = foreground.mean(axis=(0, 1))
+    if np.median(filled[filled > 0]) > _FULL:
+        return "the head fills the field of view: it may be noise, or have no background"
     extent = []
     for axis in range(3):
         others = tuple(i for i in range(3) if i != axis)
@@ -97,6 +106,8 @@ def head_problem(volume: Volume, foreground: np.ndarray) -> str:
         return f"the head is {width:.0f} mm wide and {length:.0f} mm long: half a brain?"
     if height < _LOW * length:
         return f"the head is {height:.0f} mm high and {length:.0f} mm long: cut off?"
+    if width > _WIDE * length or height > _HIGH * length:
+        return f"the head is only {length:.0f} mm long, {width:.0f} mm wide, {height:.0f} mm high: cut off at one end"
     return ""
 
 

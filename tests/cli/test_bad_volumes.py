@@ -90,7 +90,13 @@ BAD: dict[str, tuple[Callable[[Path], None], int, str, dict[str, Any]]] = {
     "not a number": (rewritten(_with_nan), 65, "voxels are not numbers", {}),
     "no affine": (rewritten(lambda d, _: (d, None)), 65, "sform and qform codes are 0", {}),
     "a sheared affine": (rewritten(_sheared), 65, "not at right angles", {"grid": "zoom"}),
-    "a tenth of the voxel size": (rewritten(lambda d, a: (d, a / 10)), 65, "grid: isotropic", {"grid": "raw"}),
+    "a tenth of the voxel size": (rewritten(lambda d, a: (d, a / 10)), 65, "may not be in mm", {"grid": "raw"}),
+    "half the voxel size": (
+        rewritten(lambda d, a: (d, a / 2)),
+        65,
+        "grid: isotropic",
+        {"grid": "raw", "spread": 1.5},
+    ),
     "overflow": (rewritten(_overflowed), 65, "overflowed", {}),
     "half a brain": (rewritten(_halved), 65, "half a brain", {}),
     "another contrast": (

@@ -152,12 +152,13 @@ def test_grey_levels_are_standardised_over_the_foreground(tmp_path: Path) -> Non
     assert 0 <= squeezed.min() <= squeezed.max() == 1
 
 
-def _planes(values: np.ndarray) -> np.ndarray:
-    half = values.copy()
-    half[:16] = 0
+def _half(*part: slice) -> np.ndarray:
+    half = np.where(VOLUME > 0.2, VOLUME, 0)
+    half[part] = 0
     return half
 
 
+ALL = slice(None)
 BAD: dict[str, tuple[np.ndarray, str]] = {
     "four axes": (np.stack([VOLUME] * 2, axis=-1), "wrong number of axes"),
     "a slice": (VOLUME[:, :, 16:17], "wrong number of axes|slice"),
@@ -168,7 +169,11 @@ BAD: dict[str, tuple[np.ndarray, str]] = {
     "all NaN": (np.full_like(VOLUME, np.nan), "contains no number"),
     "overflow": (np.clip(VOLUME * 60000, 0, 32767).astype(np.int16), "overflowed"),
     "wrapped": ((VOLUME * 60000).astype(np.int64).astype(np.int16), "overflowed"),
-    "half a brain": (_planes(np.where(VOLUME > 0.2, VOLUME, 0)), "half a brain"),
+    "half a brain": (_half(slice(16)), "half a brain"),
+    "no top": (_half(ALL, ALL, slice(16, None)), "high.*cut off"),
+    "no front": (_half(ALL, slice(16, None)), "mm long.*cut off at one end"),
+    "no back": (_half(ALL, slice(16)), "mm long.*cut off at one end"),
+    "noise": (np.random.default_rng(0).random(VOLUME.shape, np.float32), "fills the field of view"),
 }
 
 
@@ -187,6 +192,24 @@ def test_what_settings_allow_is_let_pass(tmp_path: Path) -> None:
     assert np.isfinite(grid(written(tmp_path, hole), GRID.model_copy(update={"nan": "zero"}))).all()
     half = written(tmp_path, BAD["half a brain"][0], name="half")
     assert "half a brain" in gridded(half, "s1", GRID.model_copy(update={"shape": "note"})).notes[0]
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.1, 10])
+def test_a_head_whose_header_is_not_in_mm_is_refused_or_noted(tmp_path: Path, scale: float) -> None:
+    path = written(tmp_path, affine=AFFINE @ np.diag([scale, scale, scale, 1]))
+    with pytest.raises(DataError, match=r"the head has .* ml: its voxel sizes may not be in mm"):
+        gridded(path, "s1", GRID)
+    noted = gridded(path, "s1", GRID.model_copy(update={"shape": "note"})).notes
+    assert "not be in mm" in noted[0]
+    assert not gridded(written(tmp_path), "s1", GRID).notes
+
+
+def test_a_grid_with_almost_no_voxel_of_the_head_is_refused_or_noted(tmp_path: Path) -> None:
+    coarse = GRID.model_copy(update={"voxel": 45.0})
+    with pytest.raises(DataError, match=r"of the grid are within the head.*Set image.size and image.voxel"):
+        gridded(written(tmp_path), "s1", coarse)
+    noted = gridded(written(tmp_path), "s1", coarse.model_copy(update={"shape": "note"})).notes
+    assert "of the grid are within the head" in noted[0]
 
 
 def test_a_sheared_affine_is_resampled_or_refused(tmp_path: Path) -> None:
@@ -241,6 +264,18 @@ def test_a_damaged_grid_is_named(tmp_path: Path) -> None:
     found.file.write_bytes(b"nothing")
     with pytest.raises(OutputError, match="damaged grid"):
         found.read()
+
+
+@pytest.mark.parametrize("record", ["[]", "null", "{}", "{", '"text"'])
+def test_a_damaged_record_of_a_grid_is_named(tmp_path: Path, record: str) -> None:
+    path, folder = written(tmp_path), tmp_path / "cache"
+    file = stored_grid(path, "s1", GRID, folder).file.with_suffix(".json")
+    file.write_text(record)
+    with pytest.raises(OutputError, match="Delete the file") as caught:
+        stored_grid(path, "s1", GRID, folder)
+    remedied = Path(str(caught.value.problems[0].file))
+    remedied.unlink()
+    np.testing.assert_array_equal(stored_grid(path, "s1", GRID, folder).read(), gridded(path, "s1", GRID).values)
 
 
 def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:

@@ -121,6 +121,41 @@ def test_volumes_of_random_contrast_follow_the_labels() -> None:
     assert all(m[labels == LABELS["white"]].std() < 0.1 for m in made)
 
 
+# By settings: mean, standard deviation and 95th percentile of the first volume; of the second, mean, mean label, age,
+# oracle age, outcome, its probability and the number of blobs.
+nan = float("nan")
+FROZEN: list[tuple[VolumeSettings, list[float]]] = [
+    (SMALL, [0.12595, 0.20516, 0.69392, 0.099856, 0.5918, 23.817, 22.625, nan, nan, 0]),
+    (
+        replace(SMALL, contrast="T2w", log_ages=True),
+        [0.1273, 0.22122, 0.74587, 0.081989, 0.59033, 23.395, 22.561, nan, nan, 0],
+    ),
+    (
+        replace(SMALL, contrast="ADC", lesions=Lesions()),
+        [0.12769, 0.18633, 0.56594, 0.073803, 0.5918, 23.817, 22.625, 1, 0.99, 3],
+    ),
+    (
+        easy(replace(SMALL, contrast="ADC", ages=(0.0, 1.0))),
+        [0.10954, 0.19169, 0.65881, 0.051694, 0.27637, 0.99238, 0.47822, 1, 0.99, 1],
+    ),
+    (replace(SMALL, place="deep"), [0.1465, 0.24332, 0.81439, 0.085155, 0.50903, 23.817, 22.625, nan, nan, 0]),
+    (
+        replace(SMALL, skull=True, pose=1.0, ages=(240.0, 1000.0)),
+        [0.21711, 0.28013, 0.82225, 0.11026, 0.79834, 994.21, 993.38, nan, nan, 0],
+    ),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), FROZEN, ids=["T1w", "T2w", "lesions", "easy", "place", "head"])
+def test_simulated_volumes_have_not_changed(settings: VolumeSettings, expected: list[float]) -> None:
+    """The tables of the benchmarks are valid for these volumes only: do not update the numbers."""
+    made = simulate_volumes(2, settings, seed=9)
+    first, second = made.volumes
+    found = [first.mean(), first.std(), np.quantile(first, 0.95), second.mean(), made.labels[1].mean()]
+    found += [values[1] for values in (made.age, made.oracle_age, made.outcome, made.oracle_risk, made.n_blobs)]
+    assert [float(value) for value in found] == pytest.approx(expected, rel=1e-3, nan_ok=True)
+
+
 @pytest.mark.parametrize("wrong", [{"size": 4}, {"ages": (5.0, 5.0)}, {"ages": (-1.0, 5.0)}])
 def test_settings_that_make_no_volume_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="rising ages"):

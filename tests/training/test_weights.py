@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -82,8 +83,58 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "model.pth")
 
 
-def test_weights_that_are_not_finite_are_refused(medicalnet: Path) -> None:
+LOOP: dict[str, object] = {}
+LOOP["model"] = LOOP
+HOSTILE: dict[str, tuple[Callable[[], object], str]] = {
+    "a dictionary in itself": (lambda: LOOP, "no named tensors"),
+    "a view larger than its file": (lambda: {"a": torch.zeros(1).expand(1 << 42)}, "weights are too large"),
+    "sparse": (lambda: {"a": torch.eye(2).to_sparse()}, "not dense arrays.*: a"),
+    "meta": (lambda: {"a": torch.ones(2, device="meta")}, "not dense arrays.*: a"),
+    "nested": (lambda: {"a": torch.nested.nested_tensor([torch.ones(2), torch.ones(3)])}, "not dense arrays.*: a"),
+    "quantised": (
+        lambda: {"a": torch.quantize_per_tensor(torch.ones(2), 0.1, 0, torch.qint8)},
+        "not dense arrays.*: a",
+    ),
+    "complex": (lambda: {"a": torch.ones(2, dtype=torch.complex64)}, "not dense arrays.*: a"),
+    "two of one name": (lambda: {"a": torch.zeros(2), "module.a": torch.ones(2)}, "different weights are named a"),
+}
+
+
+@pytest.mark.filterwarnings("ignore")  # torch's, of features that it may remove
+@pytest.mark.parametrize("case", HOSTILE)
+def test_odd_tensors_are_one_message(tmp_path: Path, case: str) -> None:
+    content, says = HOSTILE[case]
+    torch.save(content(), tmp_path / "odd.pth")
+    with pytest.raises(DataError, match=says):
+        keep_as_safetensors(tmp_path / "odd.pth", tmp_path / "kept.safetensors")
+
+
+def test_equal_weights_under_two_names_are_taken_once(tmp_path: Path) -> None:
+    torch.save({"net.a": torch.ones(2), "encoder.a": torch.ones(2)}, tmp_path / "tied.pth")
+    assert list(read_weights(tmp_path / "tied.pth")) == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda weight: weight.repeat(1, 3, 1, 1, 1), r"conv1.weight is \(4, 3, 7, 7, 7\), not \(4, 1, 7, 7, 7\)"),
+        (lambda weight: weight.to(torch.uint8), r"conv1.weight is \(4, 1, 7, 7, 7\) of whole numbers"),
+        (lambda _: None, "missing: conv1.weight"),
+    ],
+    ids=["shape", "integers", "missing"],
+)
+def test_one_convolution_that_would_stay_random_is_refused(
+    medicalnet: Path, change: Callable[[torch.Tensor], torch.Tensor | None], says: str
+) -> None:
     weights = read_weights(medicalnet)
-    weights["bn1.weight"][0] = float("nan")
+    changed = change(weights.pop("conv1.weight"))
+    with pytest.raises(DataError, match=says):
+        load_into(net(), weights if changed is None else {**weights, "conv1.weight": changed})
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e300])
+def test_weights_that_are_not_finite_in_the_encoder_are_refused(medicalnet: Path, value: float) -> None:
+    weights = {name: tensor.double() for name, tensor in read_weights(medicalnet).items() if tensor.ndim}
+    weights["bn1.weight"][0] = value
     with pytest.raises(DataError, match="not finite"):
         load_into(net(), weights)

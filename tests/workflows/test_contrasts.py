@@ -47,6 +47,7 @@ def test_each_label_map_gives_copies_whose_grey_levels_follow_the_labels_alone(h
     assert list(new.family[:2]) == [old.ids[0]] * 2
     assert new.targets["age"].iloc[0] == new.targets["age"].iloc[1] == old.targets["age"].iloc[0]
     assert new.simulated
+    assert (old.volume_contrast, new.volume_contrast) == ("T1w", "")
     labels = read_volume(home / "older" / LABELS.replace("{id}", old.ids[0])).data
     copies = [read_volume(file).data for file in new.volumes[:2]]
     means = np.array([[copy[labels == k].mean() for k in np.unique(labels)] for copy in copies])

@@ -64,8 +64,8 @@ class ImageSettings(Settings):
             including bone and air, or the brain if the background is empty (`imaging.foreground`).
         outside: whether voxels outside the foreground are set to 0 (`zero`) or kept (`keep`).
         nan: treatment of NaN voxels.
-        shape: whether a head of implausible proportions, or one of which more than a fifth is outside the grid, is
-            refused or only noted.
+        shape: whether a head of implausible size or proportions, one that fills the field of view, or one of which
+            more than a fifth is outside the grid or very little is on it, is refused or only noted.
         spread: largest allowed ratio of voxel sizes between the volumes of a study, for `raw`.
         flip_test: average the predictions of each volume and its mirror image.
         embedding: precomputed embeddings instead of volumes, for an encoder of kind `embedding`.

@@ -22,6 +22,17 @@ from connectome_tl.settings.images.volumes import ImageEncoder
 
 LARGEST = 2 << 30  # largest size of a weight file in bytes
 LEAST_SHARE = 0.95  # smallest fraction of the encoder's entries that a file must contain
+_LEVELS = 4  # most dictionaries around the weights
+_KINDS = (
+    torch.float64,
+    torch.float32,
+    torch.float16,
+    torch.bfloat16,
+    torch.int64,
+    torch.int32,
+    torch.uint8,
+    torch.bool,
+)
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "backbone.", "encoder.", "net.", "branches.image.net.")
 _HEADS = ("fc.", "conv_seg.", "classifier.", "head.")
@@ -51,7 +62,8 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
 
     Raises:
         MissingInputError: no such file.
-        DataError: too large, not a file of weights, or one that would run code on load.
+        DataError: too large, not a file of weights, or one that would run code on load; tensors that are not plain
+            arrays of real numbers, or two different ones of one name.
     """
     path = Path(file)
     if not path.is_file():
@@ -68,41 +80,67 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises many kinds of errors for other files
         raise DataError(
-            f"not a file of weights only: {str(error).splitlines()[0][:200]}",
+            f"not a file of weights only: {(str(error) or repr(error)).splitlines()[0][:200]}",
             expected=".safetensors, or what torch.save writes of a state_dict",
             file=path,
             remedy="Only tensors are read: a file of a whole model or other objects can run code when it is loaded.",
         ) from error
-    while isinstance(content, dict) and not any(isinstance(value, Tensor) for value in content.values()):
-        inner = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
-        if inner is None:
+    for _ in range(_LEVELS):
+        if not isinstance(content, dict) or any(isinstance(value, Tensor) for value in content.values()):
             break
-        content = inner
-    if not isinstance(content, dict) or not any(isinstance(value, Tensor) for value in content.values()):
-        raise DataError("the file has no named tensors", expected="a state_dict", file=path)
-    return {_bare(str(name)): value for name, value in content.items() if isinstance(value, Tensor)}
+        content = next((content[name] for name in _WRAPPERS if isinstance(content.get(name), dict)), None)
+    tensors = content.items() if isinstance(content, dict) else ()
+    return _plain({str(name): value for name, value in tensors if isinstance(value, Tensor)}, path)
+
+
+def _plain(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
+    """Tensors by their bare names, all of them dense arrays of real numbers that fit into memory."""
+    if not tensors:
+        raise DataError("the file has no named tensors", expected="a state_dict", file=file)
+    odd = [
+        name
+        for name, value in tensors.items()
+        if value.layout != torch.strided or value.is_nested or value.device.type != "cpu" or value.dtype not in _KINDS
+    ]
+    if odd:
+        raise DataError(
+            f"tensors are not dense arrays of real numbers: {_some(odd)}",
+            file=file,
+            remedy="Save the weights in single precision: not sparse, nested, quantised or complex, nor on the device "
+            "`meta`.",
+        )
+    # A view may be much larger than its file.
+    if sum(value.numel() * value.element_size() for value in tensors.values()) > LARGEST:
+        raise DataError("the weights are too large", expected=f"at most {LARGEST >> 20} MiB", file=file)
+    found: dict[str, Tensor] = {}
+    for name, value in tensors.items():
+        if not torch.equal(found.setdefault(_bare(name), value), value):
+            raise DataError(f"different weights are named {_bare(name)} without prefixes", got=name, file=file)
+    return found
 
 
 def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = "") -> Loaded:
     """Load every entry with the same name and shape.
 
     Raises:
-        DataError: less than 95 % of the network's entries were found, or a value is not finite; the network is then
-            not changed.
+        DataError: less than 95 % of the network's entries were found, a convolution is missing, an entry has another
+            shape or no floating-point numbers, or a value is not finite; the network is then not changed.
     """
     own = net.state_dict()
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
-    taken = {n: t for n, t in weights.items() if n in own and t.shape == own[n].shape}
+    taken = {n: t.to(own[n].dtype) for n, t in weights.items() if n in own and _fits(t, own[n])}
     missing = tuple(sorted(wanted - set(taken)))
     refused = tuple(sorted(set(weights) - set(taken)))
     found = Loaded(tuple(sorted(set(taken) & wanted)), missing, refused)
-    if found.share < LEAST_SHARE:
-        other = [n for n in missing if n in weights]
-        differ = [f"{n} is {tuple(weights[n].shape)}, not {tuple(own[n].shape)}" for n in other]
+    body = [name for name in missing if not name.startswith(_HEADS)]
+    # A single convolution that remains random makes those behind it useless.
+    needed = [name for name in body if name in weights or own[name].ndim > 2]
+    if found.share < LEAST_SHARE or needed:
+        differ = [f"{n} is {_kind(weights[n])}, not {_kind(own[n])}" for n in missing if n in weights]
         strange = [n for n in refused if not n.startswith(_HEADS) and n not in own]
         raise DataError(
-            f"only {found.share:.0%} of the encoder's weights are in the file",
-            expected=f"at least {LEAST_SHARE:.0%}",
+            f"only {len(found.loaded)} of {len(wanted)} weights of the encoder can be taken from the file",
+            expected=f"at least {LEAST_SHARE:.0%}, and all convolutions",
             got="; ".join(
                 part
                 for part in (
@@ -115,10 +153,19 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = 
             file=file or None,
             remedy="Give the encoder the depth, width and norm (batch, for MedicalNet) that the file was made with.",
         )
-    if not all(bool(t.isfinite().all()) for t in taken.values() if t.is_floating_point()):
+    if not all(bool(t.isfinite().all()) for t in taken.values()):
         raise DataError("weights are not finite", file=file or None, remedy="The file is damaged; fetch it again.")
-    net.load_state_dict({**own, **{n: t.to(own[n].dtype) for n, t in taken.items()}})
+    net.load_state_dict({**own, **taken})
     return found
+
+
+def _fits(given: Tensor, own: Tensor) -> bool:
+    return given.shape == own.shape and given.is_floating_point() == own.is_floating_point()
+
+
+def _kind(tensor: Tensor) -> str:
+    whole = "" if tensor.is_floating_point() else " of whole numbers"
+    return f"{tuple(tensor.shape)}{whole}"
 
 
 def keep_as_safetensors(source: str | Path, file: Path) -> Path:

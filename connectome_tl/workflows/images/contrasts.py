@@ -117,6 +117,7 @@ def _copies(cohort: Cohort, rows: list[tuple[int, str]], volumes: list[str]) -> 
         covariate_specs=(),
         family=np.array(family, dtype=object),
         volumes=tuple(volumes),
+        volume_contrast="",
         as_read=None,
         simulated=True,
     )

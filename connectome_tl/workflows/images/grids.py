@@ -16,7 +16,7 @@ from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
-from connectome_tl.provenance import file_hash, read_json, write_bytes, write_json
+from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
@@ -147,7 +147,7 @@ def _with_weights(study: StudySettings, home: Path, folder: Path) -> ModelSettin
         number = file_hash(source)
         file = (folder / WEIGHTS / f"{number}.safetensors").resolve()
         report = file.with_suffix(".json")
-        if not report.is_file() or read_json(report).get("source") != card:
+        if not report.is_file() or read_own_json_object(report).get("source") != card:
             from connectome_tl.training.networks.weights import keep_as_safetensors
 
             write_json(report, {**_checked(encoder, keep_as_safetensors(source, file), source.name), "source": card})
