@@ -202,11 +202,11 @@ def test_every_image_that_cannot_be_used_is_named_in_one_error(tmp_path: Path) -
 
 
 def test_native_voxels_of_very_different_size_are_refused_as_they_are(tmp_path: Path) -> None:
-    study = write_study(tmp_path, image={"grid": "raw", "size": 12})
+    study = write_study(tmp_path, image={"grid": "raw", "size": 12, "spread": 1.5})
     image = sorted((tmp_path / "target" / "images").glob("*.nii.gz"))[0]
     volume = read_volume(image)
     affine = volume.affine.copy()
-    affine[:3, :3] /= 4
+    affine[:3, :3] /= 2
     write_volume(image, volume.data, affine)
     with pytest.raises(DataError, match="grid: isotropic") as caught:
         run_study(study, tmp_path / "run")

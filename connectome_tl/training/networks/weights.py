@@ -139,7 +139,7 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = 
         differ = [f"{n} is {_kind(weights[n])}, not {_kind(own[n])}" for n in missing if n in weights]
         strange = [n for n in refused if not n.startswith(_HEADS) and n not in own]
         raise DataError(
-            f"only {len(found.loaded)} of {len(wanted)} weights of the encoder can be taken from the file",
+            f"only {len(found.loaded)} of {len(wanted)} of the encoder's weights are in the file",
             expected=f"at least {LEAST_SHARE:.0%}, and all convolutions",
             got="; ".join(
                 part
