@@ -2,6 +2,11 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#       format_version: '1.3'
+#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -55,7 +60,12 @@ run = run_study(folder / "study.yaml", folder / "results")
 run.plot.scores()
 
 # %%
-found = explain_run(folder / "results", models=("core", "network"), n_permutations=19 if SMALL else 199)
+found = explain_run(
+    folder / "results",
+    models=("core", "network"),
+    n_permutations=19 if SMALL else 199,
+    n_refitted=0 if SMALL else None,
+)
 for one in found.withheld:
     print("withheld:", one.model, one.reason)
 print([(one.model, one.method) for one in found.maps])
