@@ -38,10 +38,17 @@ def test_placeholders_of_files_are_those_of_scans(file: str) -> None:
 
 
 def test_files_with_known_placeholders_and_literal_braces_are_accepted() -> None:
-    ConnectomesSettings.model_validate({"parcellation": "{subject}/{session}/{{x}}.nii.gz"})
-    ConnectomesSettings.model_validate({"surfaces": {"left": SURFACES, "ribbon": "{subject}.nii.gz"}})
+    file = "{subject}/{session}/{{x}}.nii.gz"
+    assert ConnectomesSettings.model_validate({"parcellation": file}).parcellation == file
+    surfaces = ConnectomesSettings.model_validate(
+        {"surfaces": {"left": SURFACES, "ribbon": "{subject}.nii.gz"}}
+    ).surfaces
+    assert surfaces is not None
+    assert surfaces.ribbon == "{subject}.nii.gz"
     own = {"by_age": "templateflow", "labels": "{template}_{cohort}.nii.gz"}
-    ConnectomesSettings.model_validate(BY_AGE | {"template": own})
+    template = ConnectomesSettings.model_validate(BY_AGE | {"template": own}).template
+    assert template is not None
+    assert template.labels == own["labels"]
 
 
 @pytest.mark.parametrize(

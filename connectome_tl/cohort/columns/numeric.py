@@ -16,6 +16,7 @@ import pandas as pd
 
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, texts
+from connectome_tl.connectome.formats.cells import points_of_thousands
 from connectome_tl.plurals import counted
 
 Censored = Literal["limit", "missing"]
@@ -182,7 +183,8 @@ class _Reader:
         plain = [cell for cell in with_comma if not _THOUSANDS[","].fullmatch(cell)]
         self.n_commas = len(with_comma if decimal == "," else plain if decimal is None else [])
         self.has_decimal_commas = bool(plain) or decimal == ","
-        self.has_thousands_points = decimal is None and _are_thousands(cells)
+        plain_numbers = [cell for cell in cells if _NUMBER.fullmatch(cell[:_LONGEST]) and cell not in CODES]
+        self.has_thousands_points = decimal is None and bool(points_of_thousands(plain_numbers))
         tenths = {match.group(): int(match.group(1)) for cell in cells if (match := _TENTHS.fullmatch(cell))}
         like_days = unit == "week" and bool(tenths) and max(tenths.values()) <= 6
         with_days = like_days and any(weeks_and_days(cell) is not None for cell in cells)
@@ -239,15 +241,6 @@ class _Reader:
         if match and self.unit and unit_word(match.group(2)) == self.unit:
             return self._number(match.group(1))
         return None
-
-
-def _are_thousands(cells: Sequence[str]) -> bool:
-    """Whether points may separate thousands: three digits follow each, and whole numbers have three digits or fewer."""
-    known = [cell for cell in cells if _NUMBER.fullmatch(cell[:_LONGEST])]
-    points = [cell for cell in known if "." in cell]
-    whole = [cell for cell in known if cell.lstrip("+-").isdigit() and cell not in CODES]
-    few = all(len(cell.lstrip("+-")) <= 3 for cell in whole)
-    return bool(points and whole) and few and all(_THOUSANDS["."].fullmatch(cell) for cell in points)
 
 
 def weeks_and_days(cell: str) -> float | None:

@@ -93,14 +93,19 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
         raise DataError(f"line {line}, value {column + 1} is text, not a number{more}", file=path, got=ascii(cell[:40]))
 
 
+def points_of_thousands(cells: Sequence[str]) -> list[str]:
+    """Numbers whose point may separate thousands: three digits follow each point, no such number is below 1, and
+    the others are whole, with at most three digits; empty where one of this is not so."""
+    points = [cell for cell in cells if "." in cell]
+    whole = [cell for cell in cells if "." not in cell]
+    grouped = all(_POINT_GROUPS.fullmatch(cell) for cell in points)
+    return points if grouped and whole and all(len(cell.lstrip("+-")) <= 3 for cell in whole) else []
+
+
 def _check_points(rows: Sequence[Sequence[str]], path: str | Path) -> None:
-    """Refuse points that may separate thousands: three digits follow each, no number is below 1 or has four
-    digits without a point, and some are whole."""
-    points = [cell for row in rows for cell in row if "." in cell]
-    if len(points) < _LEAST_POINTS or not all(_POINT_GROUPS.fullmatch(cell) for cell in points):
-        return
-    whole = [cell for row in rows for cell in row if "." not in cell]
-    if whole and not any(len(cell.lstrip("+-")) > 3 for cell in whole):
+    """Refuse points that may separate thousands."""
+    points = points_of_thousands([cell for row in rows for cell in row])
+    if len(points) >= _LEAST_POINTS:
         raise DataError(
             "points that may be decimal or separate thousands",
             file=path,
