@@ -208,13 +208,14 @@ def report(rows: list[Row]) -> None:
         against = {"objectives": "no adaptation", "atlases": "no transfer"}.get(part)
         control = against or "itself without messages"
         print(f"\n{part}: {len(wide)} cohorts\n")
-        print(f"| model | R2 | minus {control} | minus the core | CPU s |")
-        print("|---|---|---|---|---|")
+        core = " minus the core |" if "core" in wide else ""
+        print(f"| model | R2 | minus {control} |{core} CPU s |")
+        print("|---|---|---|---|" + ("---|" if core else ""))
         for name in dict.fromkeys(mine["model"]):
             other = against or f"{name} without messages"
             first = difference(wide, name, other) if other in wide and other != name else ""
-            second = difference(wide, name, "core") if "core" in wide and name != "core" else ""
-            print(f"| {name} | {wide[name].mean():.3f} | {first} | {second} | {cpu[name]:.1f} |")
+            second = f" {difference(wide, name, 'core') if name != 'core' else ''} |" if core else ""
+            print(f"| {name} | {wide[name].mean():.3f} | {first} |{second} {cpu[name]:.1f} |")
     probes = table[table["part"].str.startswith("probe ")]
     if len(probes):
         mean = probes.groupby(["part", "model"], sort=False)["value"].mean()
