@@ -1,4 +1,4 @@
-"""`connectome_tl.extend`: register encoders, objectives, modalities and importers of other packages.
+"""`connectome_tl.extend`: register encoders, objectives, modalities, kinds of tasks and importers of other packages.
 
 A settings file names only a registered `kind` or `format`, never a class or a path.
 """
@@ -16,7 +16,9 @@ if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.connectome.formats.table import Format
     from connectome_tl.features.steps import Fitter
     from connectome_tl.nn.batch import Modality
+    from connectome_tl.nn.losses import KindLoss
     from connectome_tl.settings.base import Settings
+    from connectome_tl.tasks import TaskKind
 
 GROUP = "connectome_tl"
 _IMPORTERS: dict[str, str] = {}
@@ -29,9 +31,10 @@ def extend(
     objective: Callable[..., Any] | None = None,
     modality: tuple[str, Fitter, type[Modality]] | None = None,
     records: tuple[type, ...] = (),
+    kind: tuple[TaskKind, KindLoss] | None = None,
     importer: Format | None = None,
 ) -> None:
-    """Register an encoder, an objective, a modality or an importer; repeated calls are allowed.
+    """Register an encoder, an objective, a modality, a kind of task or an importer; repeated calls are allowed.
 
     Args:
         settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
@@ -39,6 +42,7 @@ def extend(
         objective: creates a `training.objectives.objective.Objective` from these settings and `ObjectiveSizes`.
         modality: name, function that fits its steps on training rows, and class of its rows.
         records: classes of the fitted state of the modality's steps.
+        kind: kind of task (`tasks.TaskKind`) and its losses (`nn.losses.KindLoss`).
         importer: format of a further kind of matrix file.
 
     Raises:
@@ -50,10 +54,12 @@ def extend(
         register_format(importer)
         parts = (importer.read, importer.recognises, importer.choices)
         _IMPORTERS[importer.name] = "".join(code_hash(part) for part in parts if part is not None)
-    if settings is not None or modality is not None:
+    if settings is not None or modality is not None or kind is not None:
         from connectome_tl.training.extension import extend_learning
 
-        extend_learning(settings=settings, encoder=encoder, objective=objective, modality=modality, records=records)
+        extend_learning(
+            settings=settings, encoder=encoder, objective=objective, modality=modality, records=records, kind=kind
+        )
 
 
 def extension_code() -> list[str]:

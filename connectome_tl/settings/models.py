@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from connectome_tl.errors import UsageError
-from connectome_tl.tasks import KindName
+from connectome_tl.tasks import Form
 
 Role = Literal["full", "control", "baseline"]
 Engine = Literal["mixture", "core", "network"]
@@ -313,9 +313,9 @@ def model_named(name: str) -> ModelSpec:
     )
 
 
-def words_of(name: str, kind: KindName) -> str:
-    """Name of a model in a sentence after "better than", for outcomes of this kind."""
-    if name == UNINFORMED and kind == "regression":
+def words_of(name: str, form: Form) -> str:
+    """Name of a model in a sentence after "better than", for predictions of this form."""
+    if name == UNINFORMED and form == "value":
         return "the mean alone"
     return model_named(name).words
 

@@ -16,9 +16,11 @@ from connectome_tl.config import dump_settings
 from connectome_tl.features.steps import MODALITIES, RECORDS
 from connectome_tl.nn.batch import ROWS
 from connectome_tl.nn.branch import BRANCHES
+from connectome_tl.nn.losses import LOSSES
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
+from connectome_tl.tasks import KINDS
 from connectome_tl.training import extension
 from connectome_tl.training.objectives.table import OBJECTIVES
 from connectome_tl.training.schemes import StudyCohorts
@@ -31,7 +33,8 @@ RunSmall = Callable[..., StudyRun]
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten() -> Iterator[None]:
-    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, OBJECTIVES, extension._SOURCES, RECORDS, extension._CALLS]
+    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, OBJECTIVES, KINDS, LOSSES, RECORDS]
+    tables += [extension._SOURCES, extension._CALLS]
     before = [table.copy() for table in tables]
     places = [(ModelSettings, "encoder"), (ModelSettings, "others"), (Adapt, "objective")]
     kinds = [owner.__pydantic_fields__[name].annotation for owner, name in places]

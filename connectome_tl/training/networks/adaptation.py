@@ -89,6 +89,6 @@ def _source(setting: Setting, rows: RowSet, context: Context) -> Probed:
     other = context.cohort(rows.cohort)
     known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
     outcomes = outcomes_of(other, rows.labels or rows.ids, setting.tasks)
-    named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.kind != "multiclass"}
+    named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.form != "classes"}
     batch = to_batch(known.features.rows(other, rows.ids)).prepared()
     return Probed("source", batch, named, families_of(other, rows.ids))
