@@ -38,6 +38,7 @@ from connectome_tl.workflows.study.fitting import Found, permutation_notes
 from connectome_tl.workflows.study.records import (
     adaptation_probes,
     clinical_record,
+    idle_controls,
     network_rows,
     network_weights,
     prediction_records,
@@ -149,6 +150,7 @@ def judge(
             *_warnings(settings, cohorts, tasks),
             *permutation_notes(settings, cohorts.target, tasks),
             *found.beyond_clinical.notes,
+            *idle_controls(found.validation),
             *unsettled(found.validation),
         ),
         "notes": _notes(cohorts, benign=True),
