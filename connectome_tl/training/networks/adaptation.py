@@ -56,7 +56,9 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     watched, watch = probes.steps.values(), partial(probes.look, model)
     curve = trained(setting, model, objective, carried, pools, context, watched=watched, watch=watch)
     states = {f"0/{step}": state_of(model)}
-    result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    result = result_of(
+        setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve, setting.plan.stage)
+    )
     if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
     result.facts.update(probes.facts)

@@ -226,8 +226,10 @@ def state_of(model: OutcomeModel) -> State:
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
 
 
-def unsettled(curve: np.ndarray) -> tuple[str, ...]:
-    return () if has_settled(curve) else ("the training loss was still falling at the last step",)
+def unsettled(curve: np.ndarray, stage: str) -> tuple[str, ...]:
+    """A note with a remedy if training has not converged."""
+    falling = f"the training loss was still falling at the last step (remedy: more stages.{stage}.training.steps)"
+    return () if has_settled(curve) else (falling,)
 
 
 def result_of(
