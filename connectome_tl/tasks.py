@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from connectome_tl.errors import UsageError
 from connectome_tl.plurals import counted
@@ -75,6 +75,11 @@ class TaskKind:
         return {"risk": "auc", "value": "r2", "levels": "c_index", "classes": "macro_auc"}[self.form]
 
     @property
+    def is_linear(self) -> bool:
+        """Whether models are linear on the scale of the predictions themselves."""
+        return self.to_score is _unchanged
+
+    @property
     def by_level(self) -> bool:
         """Whether predictions are one probability per level (columns `p_0`, `p_1`, ...) instead of one number."""
         return self.form in ("levels", "classes")
@@ -134,7 +139,7 @@ def _known(name: str) -> str:
     return name
 
 
-KindName = Annotated[str, AfterValidator(_known)]
+KindName = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(KINDS)})]
 
 
 class Task(BaseModel):

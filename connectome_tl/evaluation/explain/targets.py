@@ -41,6 +41,8 @@ class Target:
         """Unit of the explained number."""
         if self.is_risk:
             return "log-odds"
+        if self.task.form == "value" and not self.task.spec.is_linear:
+            return "units of the linear score"
         return "levels" if self.task.form == "levels" else self.task.unit or "units of the outcome"
 
 
