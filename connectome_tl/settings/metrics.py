@@ -189,6 +189,16 @@ METRICS: dict[str, Metric] = {
 }  # fmt: skip
 
 
+def register_metric(metric: Metric) -> None:
+    """Register the metric of an extension; the same one may be registered again.
+
+    Raises:
+        UsageError: another metric has this name.
+    """
+    if METRICS.setdefault(metric.name, metric) != metric:
+        raise UsageError(f"a metric is already called {metric.name!r}", remedy="Choose another name.")
+
+
 def metric_named(name: str) -> Metric:
     """The record of one metric.
 

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.metrics import mean_poisson_deviance
 from small_study import plan_of, small_cohorts, small_settings
 from torch import Tensor
 
@@ -18,8 +19,10 @@ from connectome_tl.cohort.columns.outcomes import read_outcome
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.nn.losses import KindLoss
 from connectome_tl.settings.columns import Outcome
+from connectome_tl.settings.metrics import Estimand, Metric, Widening
 from connectome_tl.settings.study import CohortUse, SplitSettings
 from connectome_tl.tasks import KINDS, Task, TaskKind
 from connectome_tl.training.checkpoint import FitStore
@@ -55,12 +58,25 @@ def soft(outputs: Tensor, taught: Tensor) -> Tensor:
     return poisson(outputs, taught).mean()
 
 
+def explained_deviance(rows: OutOfFold, base: OutOfFold | None, estimand: Estimand) -> Interval:
+    """Deviance of a Poisson model, explained beyond that of the training mean, with a crude interval."""
+    mean = np.full_like(rows.y_true, rows.y_true.mean()) if base is None else base.predicted.mean(axis=0)
+    both = (np.maximum(one, 0.01) for one in (rows.predicted.mean(axis=0), mean))
+    ours, none = (mean_poisson_deviance(rows.y_true, one) for one in both)
+    half = 1.0 / np.sqrt(rows.y_true.size) * (1.0 if estimand == "procedure" else 0.5)
+    return 1.0 - ours / none, 1.0 - ours / none - half, 1.0 - ours / none + half
+
+
+DEVIANCE = Metric(
+    "deviance_explained", "Deviance explained", "explained deviance", 1, -np.inf, 1.0, ("value",), 0.0,
+    interval="normal", widening=dict.fromkeys(("procedure", "fitted"), Widening(1.0)), kinds=("tally",),
+)  # fmt: skip
 COUNT = TaskKind("tally", "value", "mae", "the mean", "an expected tally", centred, log_rate, rate, whole, "no tally")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def registered(forgotten: None) -> None:
-    extend(kind=(COUNT, KindLoss(poisson, soft, columnwise=True)))
+    extend(kind=(COUNT, KindLoss(poisson, soft, columnwise=True)), metric=(DEVIANCE, explained_deviance))
 
 
 def with_seizures(cohort: Cohort) -> Cohort:
@@ -102,11 +118,13 @@ def test_a_study_with_it_runs_to_a_report_that_says_so(
     assert np.isfinite(learnt["y_score"]).all()
     assert (learnt["y_score"] >= 0).all()
     scores = run.scores[run.scores["task"] == "seizures"]
-    assert set(scores["metric"]) == {"r2", "mae"}
+    assert set(scores["metric"]) == {"r2", "mae", "deviance_explained"}
+    assert "deviance_explained" not in set(run.scores[run.scores["task"] == "cognitive"]["metric"])
     assert "seizures" in set(run.permutations["task"])
     assert "seizures" in set(run.comparisons["task"])
     page = run.report.read_text("utf-8")
     assert "an expected tally" in page
+    assert "Deviance explained" in page
     assert "were used to predict seizures" in page
     assert unknown_to_the_package("tally")
 

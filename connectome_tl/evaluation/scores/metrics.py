@@ -35,6 +35,8 @@ from connectome_tl.tasks import Form, Task
 
 BASE_MODEL = UNINFORMED
 Found = dict[str, Interval]
+FURTHER: dict[str, Callable[[OutOfFold, OutOfFold | None, Estimand], Interval]] = {}
+"""Metrics of extensions: from out-of-fold predictions, those of the prevalence model, and the estimand."""
 
 
 def scores(
@@ -95,6 +97,7 @@ def task_scores(
         base: the prevalence model on the same subjects and repeats; None where it is not in the table.
     """
     made = _OF_FORM[task.form](rows, base, estimand)
+    made |= {name: of(rows, base, estimand) for name, of in FURTHER.items() if METRICS[name].of(task.kind)}
     found = rows.scores(made, task, model, estimand)
     if task.is_binary and model != BASE_MODEL:  # its risk varies only between folds, so that it has no slope
         found += calibration_scores(rows, task, model, base, estimand)
