@@ -86,7 +86,7 @@ def outputs(task: Task, rng: np.random.Generator, y: np.ndarray, shape: str) -> 
     if shape == "constant":
         return np.tile([0.5, 0.3, 0.2], (y.size, 1)) if task.spec.by_level else np.full(y.size, 0.31)
     if task.spec.by_level:
-        apart = np.abs(y[:, None] - np.arange(3)) if task.spec.ordered else 1.0 - np.eye(3)[y.astype(int)]
+        apart = np.abs(y[:, None] - np.arange(3)) if task.form == "levels" else 1.0 - np.eye(3)[y.astype(int)]
         weight = np.exp(-9.0 * apart) if shape == "perfect" else np.exp(
             -SKILL[shape] * apart + rng.normal(size=apart.shape))  # fmt: skip
         weight = np.ceil(3 * weight / weight.sum(axis=1, keepdims=True)) if shape == "steps" else weight

@@ -1,4 +1,4 @@
-"""`connectome_tl.extend`: register encoders, objectives, modalities and importers of other packages.
+"""`connectome_tl.extend`: register encoders, objectives, task kinds, baselines, metrics, importers of other packages.
 
 A settings file names only a registered `kind` or `format`, never a class or a path.
 """
@@ -10,16 +10,22 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
-from connectome_tl.provenance import code_hash
+from connectome_tl.provenance import code_hash, content_hash
 
 if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.connectome.formats.table import Format
+    from connectome_tl.evaluation.baselines.ground import Maker
+    from connectome_tl.evaluation.scores.predictions import Interval
     from connectome_tl.features.steps import Fitter
     from connectome_tl.nn.batch import Modality
+    from connectome_tl.nn.losses import KindLoss
     from connectome_tl.settings.base import Settings
+    from connectome_tl.settings.metrics import Metric
+    from connectome_tl.settings.models import ModelSpec
+    from connectome_tl.tasks import TaskKind
 
 GROUP = "connectome_tl"
-_IMPORTERS: dict[str, str] = {}
+_SOURCES: dict[str, str] = {}
 
 
 def extend(
@@ -29,16 +35,27 @@ def extend(
     objective: Callable[..., Any] | None = None,
     modality: tuple[str, Fitter, type[Modality]] | None = None,
     records: tuple[type, ...] = (),
+    kind: tuple[TaskKind, KindLoss] | None = None,
+    baseline: tuple[ModelSpec, Maker] | None = None,
+    control: ModelSpec | None = None,
+    metric: tuple[Metric, Callable[..., Interval]] | None = None,
     importer: Format | None = None,
 ) -> None:
-    """Register an encoder, an objective, a modality or an importer; repeated calls are allowed.
+    """Register parts of other packages; repeated calls are allowed.
 
     Args:
-        settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
+        settings: settings class of the encoder or objective, with a literal `kind` and `describe()`; or of the
+            baseline, with `describe()` only.
         encoder: creates a `nn.branch.Branch` from these settings and the sizes of their modality.
         objective: creates a `training.objectives.objective.Objective` from these settings and `ObjectiveSizes`.
         modality: name, function that fits its steps on training rows, and class of its rows.
         records: classes of the fitted state of the modality's steps.
+        kind: kind of task (`tasks.TaskKind`) and its losses (`nn.losses.KindLoss`).
+        baseline: its row in the table of models (`settings.models.ModelSpec`), and a function from
+            `evaluation.baselines.ground.Ground` to its `Baseline`s.
+        control: its row in the table of models, with its definition (`settings.models.Scheme`).
+        metric: its record (`settings.metrics.Metric`), and a function from out-of-fold predictions, those of the
+            prevalence model, and the estimand to a value and its interval.
         importer: format of a further kind of matrix file.
 
     Raises:
@@ -49,17 +66,39 @@ def extend(
 
         register_format(importer)
         parts = (importer.read, importer.recognises, importer.choices)
-        _IMPORTERS[importer.name] = "".join(code_hash(part) for part in parts if part is not None)
-    if settings is not None or modality is not None:
+        _SOURCES[f"importer {importer.name}"] = "".join(code_hash(part) for part in parts if part is not None)
+    if baseline is not None:
+        from connectome_tl.evaluation.baselines.fixed import register_baseline
+
+        register_baseline(*baseline, settings)
+        code = code_hash(baseline[1]) + ("" if settings is None else code_hash(settings))
+        _SOURCES[f"baseline {baseline[0].name}"] = code
+        settings = None
+    if control is not None:
+        from connectome_tl.settings.models import register
+
+        register(control)
+        scheme = {} if control.scheme is None else {**vars(control.scheme), "without": sorted(control.scheme.without)}
+        _SOURCES[f"control {control.name}"] = content_hash(scheme)
+    if metric is not None:
+        from connectome_tl.evaluation.scores.metrics import FURTHER
+        from connectome_tl.settings.metrics import register_metric
+
+        register_metric(metric[0])
+        FURTHER[metric[0].name] = metric[1]
+        _SOURCES[f"metric {metric[0].name}"] = code_hash(metric[1])
+    if settings is not None or modality is not None or kind is not None:
         from connectome_tl.training.extension import extend_learning
 
-        extend_learning(settings=settings, encoder=encoder, objective=objective, modality=modality, records=records)
+        extend_learning(
+            settings=settings, encoder=encoder, objective=objective, modality=modality, records=records, kind=kind
+        )
 
 
 def extension_code() -> list[str]:
     """Hashes of the code of all extensions; torch is not imported for it."""
     learning = sys.modules.get("connectome_tl.training.extension")
-    return [f"importer {name} {code}" for name, code in sorted(_IMPORTERS.items())] + (
+    return [f"{name} {code}" for name, code in sorted(_SOURCES.items())] + (
         [] if learning is None else learning.sources()
     )
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from connectome_tl.errors import UsageError
 from connectome_tl.plurals import counted
 
-KindName = Literal["binary", "regression", "ordinal", "multiclass"]
+Form = Literal["risk", "value", "levels", "classes"]
 Operator = Literal["<", "<=", ">", ">="]
 Status = Literal["observed", "lost", "died", "untestable", "unknown"]
 
@@ -25,25 +25,64 @@ _OPERATORS: dict[str, Callable[[np.ndarray, float], np.ndarray]] = {
 }
 
 
+def _unchanged(values: np.ndarray) -> np.ndarray:
+    return values
+
+
+def _no_scale(_: np.ndarray) -> tuple[float, float]:
+    return 0.0, 1.0
+
+
+def standard_scale(known: np.ndarray) -> tuple[float, float]:
+    """Mean and standard deviation of known scores; 1 for the latter if they hardly differ."""
+    mean = float(known.mean())
+    spread = float(known.std(ddof=1)) if len(known) > 1 else 0.0
+    return mean, (spread if spread > 1e-8 * abs(mean) else 1.0)
+
+
 @dataclass(frozen=True)
 class TaskKind:
-    """Properties of a kind of task.
+    """A kind of task: form and metrics of its predictions, and the scores that models learn.
+
+    Everything outside of this record depends on the form, not on the name. Losses of networks are in `nn.losses`.
 
     Attributes:
         name: value of `kind` in cohort.yaml.
-        primary: name of the primary metric (`settings.metrics`).
-        by_level: whether predictions are one probability per level (columns `p_0`, `p_1`, ...) instead of one number.
-        ordered: whether levels have an order.
-        scaled: whether targets are standardised on the training rows.
+        form: what is predicted: a `risk`, a `value`, or a probability per level (`levels`, which have an order) or per
+            class (`classes`).
+        second: name of the metric that a verdict reports in addition to the primary one.
         baseline: prediction of a model without features.
+        words: name of a prediction.
+        scale: mean and spread, by which networks standardise scores, from the known scores of training rows.
+        to_score, from_score: for the form `value`, the scale on which core and networks are linear, and its inverse.
+        valid: whether each known value is possible; None for all. invalid: name of one that is not.
     """
 
-    name: KindName
-    primary: str
-    by_level: bool
-    ordered: bool
-    scaled: bool
+    name: str
+    form: Form
+    second: str
     baseline: str
+    words: str
+    scale: Callable[[np.ndarray], tuple[float, float]] = _no_scale
+    to_score: Callable[[np.ndarray], np.ndarray] = _unchanged
+    from_score: Callable[[np.ndarray], np.ndarray] = _unchanged
+    valid: Callable[[np.ndarray], np.ndarray] | None = None
+    invalid: str = ""
+
+    @property
+    def primary(self) -> str:
+        """Name of the primary metric (`settings.metrics`), which permutation tests use as well."""
+        return {"risk": "auc", "value": "r2", "levels": "c_index", "classes": "macro_auc"}[self.form]
+
+    @property
+    def is_linear(self) -> bool:
+        """Whether models are linear on the scale of the predictions themselves."""
+        return self.to_score is _unchanged
+
+    @property
+    def by_level(self) -> bool:
+        """Whether predictions are one probability per level (columns `p_0`, `p_1`, ...) instead of one number."""
+        return self.form in ("levels", "classes")
 
     def n_columns(self, n_levels: int) -> int:
         """Number of columns of a prediction: one probability or value, or a probability per level."""
@@ -51,24 +90,36 @@ class TaskKind:
 
     def n_outputs(self, n_levels: int) -> int:
         """Number of outputs of a network's head: one; a logit per threshold between levels; a logit per class."""
-        if not self.by_level:
-            return 1
-        return n_levels - 1 if self.ordered else n_levels
+        return {"levels": n_levels - 1, "classes": n_levels}.get(self.form, 1)
 
-    def score_kinds(self, n_levels: int) -> list[KindName]:
+    def score_kinds(self, n_levels: int) -> list[str]:
         """What the closed-form core takes each of its scores for: classes without an order are one against the rest."""
-        return ["binary"] * n_levels if self.by_level and not self.ordered else [self.name]
+        kind = {"value": "regression", "levels": "ordinal"}.get(self.form, "binary")
+        return [kind] * (n_levels if self.form == "classes" else 1)
 
 
 KINDS: dict[str, TaskKind] = {
     kind.name: kind
     for kind in (
-        TaskKind("binary", "auc", False, False, False, "the share of positives"),
-        TaskKind("regression", "r2", False, True, True, "the mean"),
-        TaskKind("ordinal", "c_index", True, True, False, "the share of each level"),
-        TaskKind("multiclass", "macro_auc", True, False, False, "the share of each class"),
+        TaskKind("binary", "risk", "brier", "the share of positives", "a risk"),
+        TaskKind("regression", "value", "mae", "the mean", "a value", standard_scale),
+        TaskKind(
+            "ordinal", "levels", "mae", "the share of each level", "a risk per level",
+            valid=lambda values: ~(values % 1 > 0), invalid="a broken number",
+        ),
+        TaskKind("multiclass", "classes", "multiclass_brier", "the share of each class", "a risk per class"),
     )
-}
+}  # fmt: skip
+
+
+def register_kind(kind: TaskKind) -> None:
+    """Register the kind of an extension; the same one may be registered again.
+
+    Raises:
+        UsageError: another kind has this name.
+    """
+    if KINDS.setdefault(kind.name, kind) != kind:
+        raise UsageError(f"a kind of task is already called {kind.name!r}", remedy="Choose another name.")
 
 
 def kind_named(name: str) -> TaskKind:
@@ -80,6 +131,15 @@ def kind_named(name: str) -> TaskKind:
     if name not in KINDS:
         raise UsageError("unknown kind of task", expected=", ".join(KINDS), got=repr(name))
     return KINDS[name]
+
+
+def _known(name: str) -> str:
+    if name not in KINDS:
+        raise ValueError(f"unknown kind of task; expected one of {', '.join(KINDS)}")
+    return name
+
+
+KindName = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(KINDS)})]
 
 
 class Task(BaseModel):
@@ -104,7 +164,7 @@ class Task(BaseModel):
     def _cutoff_goes_with_operator(self) -> Task:
         if (self.operator is None) != (self.cutoff is None):
             raise ValueError("operator and cutoff go together: give both or neither")
-        if self.cutoff is not None and self.kind != "binary":
+        if self.cutoff is not None and not self.is_binary:
             raise ValueError("a cut-off makes a binary task; kind is " + self.kind)
         return self
 
@@ -114,8 +174,14 @@ class Task(BaseModel):
         return kind_named(self.kind)
 
     @property
+    def form(self) -> Form:
+        """Form of its predictions."""
+        return self.spec.form
+
+    @property
     def is_binary(self) -> bool:
-        return self.kind == "binary"
+        """Whether it has a positive and a negative class, and a risk as its prediction."""
+        return self.form == "risk"
 
     @property
     def n_levels(self) -> int:
@@ -145,7 +211,7 @@ class Task(BaseModel):
         return self.spec.n_outputs(self.n_levels)
 
     @property
-    def score_kinds(self) -> list[KindName]:
+    def score_kinds(self) -> list[str]:
         """Kinds of its scores in the closed-form core, see `TaskKind.score_kinds`."""
         return self.spec.score_kinds(self.n_levels if self.spec.by_level else 0)
 
@@ -187,6 +253,6 @@ class Task(BaseModel):
         return f"{self.name} ({self.unit})" if self.unit else self.name
 
 
-def regressions_of(tasks: Iterable[Task]) -> tuple[str, ...]:
-    """Names of the regression outcomes."""
-    return tuple(task.name for task in tasks if task.kind == "regression")
+def values_of(tasks: Iterable[Task]) -> tuple[str, ...]:
+    """Names of the outcomes that are values."""
+    return tuple(task.name for task in tasks if task.form == "value")

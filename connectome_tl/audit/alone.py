@@ -98,7 +98,7 @@ def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
 def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -> list[str]:
     """Columns that reveal the outcome in combination, but not alone."""
     seen = np.isfinite(outcome)
-    if not (task.is_binary or task.kind == "regression") or seen.sum() < _FEWEST_ROWS:
+    if not (task.is_binary or task.form == "value") or seen.sum() < _FEWEST_ROWS:
         return []
     made = taken_together({name: values[seen] for name, values in columns.items()}, outcome[seen])
     allowed, names = _CHANCE / max(len(made), 1), list(made)
@@ -106,7 +106,7 @@ def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -
     for name in names:
         one, y = made[name], outcome[seen]
         # Held out, so that the prediction must be as near in value, too: a correlation would forgive its sign.
-        if task.kind == "regression":
+        if task.form == "value":
             share = 1 - float(((y - one) ** 2).sum()) / max(float(((y - y.mean()) ** 2).sum()), 1e-300)
             text, p = (f"R2 {share:.2f}" if share > R2_LIMIT else ""), 0.0
         else:
@@ -172,7 +172,7 @@ def _too_good(values: np.ndarray, names: Sequence[str], outcome: np.ndarray, tas
     for k in np.flatnonzero(varies & _may_be_beyond(values, outcome, task)):
         known = np.isfinite(values[:, k])
         one, y = values[known, k], outcome[known]
-        text, p = _r2(one, y) if task.kind == "regression" else _auc(one, y, task)
+        text, p = _r2(one, y) if task.form == "value" else _auc(one, y, task)
         if text and p < allowed:
             found.append(f"{names[k]} ({text})")
     return found
@@ -186,11 +186,11 @@ def _may_be_beyond(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
     values = np.where(np.isfinite(values), values, np.nan)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         ranks = stats.rankdata(values, axis=0)
-        if task.kind == "regression":
+        if task.form == "value":
             best = np.maximum(_squared_correlation(values, y), _squared_correlation(ranks, stats.rankdata(y)))
         else:
             best = np.array([_separation(ranks, positive) for positive in _cuts(y, task)]).max(axis=0)
-    return np.asarray(~(best < (R2_LIMIT if task.kind == "regression" else AUC_LIMIT) - _ROUNDING))
+    return np.asarray(~(best < (R2_LIMIT if task.form == "value" else AUC_LIMIT) - _ROUNDING))
 
 
 def _squared_correlation(values: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -224,7 +224,7 @@ def _cuts(y: np.ndarray, task: Task) -> list[np.ndarray]:
     """(n_subjects,) bool each: the positive one, those above a level, or those of a class."""
     if task.is_binary:
         return [y == 1]
-    return [y > c if task.spec.ordered else y == c for c in range(task.n_levels)]
+    return [y > c if task.form == "levels" else y == c for c in range(task.n_levels)]
 
 
 def _auc(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float]:

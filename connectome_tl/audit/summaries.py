@@ -128,7 +128,7 @@ def telling_levels(column: pd.Series, outcome: np.ndarray, task: Task) -> str:
     if y.size < _FEWEST_KNOWN or (sizes > 1).sum() < 3 or np.unique(y).size < 2:
         return ""
     codes = np.unique(codes, return_inverse=True)[1]
-    if task.kind == "regression":
+    if task.form == "value":
         share, p = _explained(codes, y)
         return f"{share:.0%} of its variance is between levels" if share > EXPLAINED and p < _P else ""
     share = _purity(codes, y.astype(int))

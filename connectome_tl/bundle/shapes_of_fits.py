@@ -9,7 +9,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.volumes import VolumeSteps, n_coarse
 from connectome_tl.settings.records.bundles import Inputs
-from connectome_tl.tasks import Task, regressions_of
+from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, UNPENALISED, CoreModel
 from connectome_tl.training.fitted import MixtureModel, NetworkModel
@@ -77,7 +77,7 @@ def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
     for name, weights in fit.linear.items():
         check_shape(f"weights of {name}", weights, (widths[name], n_scores))
     _check_outputs(fit, n_scores)
-    ordinal = {task.name: task.n_outputs for task in model.tasks if task.kind == "ordinal"}
+    ordinal = {task.name: task.n_outputs for task in model.tasks if task.form == "levels"}
     if set(model.thresholds) != set(ordinal):
         raise DataError("thresholds of a core do not match its outcomes")
     for name, risks in model.thresholds.items():
@@ -96,7 +96,7 @@ def _check_outputs(fit: CoreFit, n_scores: int) -> None:
 
 
 def _n_scores(task: Task) -> int:
-    return task.n_levels if task.kind == "multiclass" else 1
+    return task.n_levels if task.form == "classes" else 1
 
 
 def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
@@ -152,7 +152,7 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
     if set(model.step) != {task.name for task in model.tasks}:
         raise DataError("a network does not name the state that predicts an outcome")
     with torch.device("meta"):
-        network = build_model(model.settings, model.sizes, model.heads, regressions_of(model.tasks))
+        network = build_model(model.settings, model.sizes, model.heads, values_of(model.tasks))
     wanted = network.state_dict()
     for name, state in model.states.items():
         if set(state) != set(wanted):

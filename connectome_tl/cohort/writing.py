@@ -113,7 +113,7 @@ def _outcome(cohort: Cohort, task: Task, table: dict[str, Any]) -> Outcome:
     column = str(fields["column"])
     if task.levels:
         table[column] = [None if np.isnan(score) else task.levels[int(score)] for score in scores]
-    elif fields["kind"] == "binary" and fields["operator"] is None:
+    elif task.is_binary and fields["operator"] is None:
         table[column] = [None if np.isnan(score) else str(int(score)) for score in scores]
     else:
         table[column] = scores

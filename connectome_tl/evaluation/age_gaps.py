@@ -57,7 +57,7 @@ def check_brain_age(
     asked = study.brain_age
     if asked is None:
         return
-    regressions = [task for task in tasks if task.kind == "regression"]
+    regressions = [task for task in tasks if task.form == "value"]
     task = next((task for task in regressions if task.name == asked.task), None)
     if task is None:
         raise UsageError(

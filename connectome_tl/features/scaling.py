@@ -185,7 +185,7 @@ def _shown(levels: tuple[str, ...]) -> tuple[str, ...]:
 
 @dataclass(frozen=True, eq=False)
 class TargetScaler:
-    """Mean and standard deviation of each regression target over training rows; binary targets are unchanged."""
+    """Mean and spread of each outcome's scores over training rows (`TaskKind.scale`); risks are unchanged."""
 
     mean: np.ndarray  # (n_tasks,)
     scale: np.ndarray
@@ -196,10 +196,8 @@ class TargetScaler:
         mean, scale = np.zeros(len(tasks)), np.ones(len(tasks))
         for t, task in enumerate(tasks):
             seen = targets[np.isfinite(targets[:, t]), t]
-            if task.kind == "regression" and len(seen):
-                mean[t] = seen.mean()
-                spread = seen.std(ddof=1) if len(seen) > 1 else 0.0
-                scale[t] = spread if spread > _TINY * abs(mean[t]) else 1.0
+            if len(seen):
+                mean[t], scale[t] = task.spec.scale(seen)
         return TargetScaler(mean, scale, tuple(ids))
 
     def apply(self, targets: np.ndarray) -> np.ndarray:

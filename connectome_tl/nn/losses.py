@@ -61,6 +61,11 @@ LOSSES: dict[str, KindLoss] = {
 }
 
 
+def register_loss(kind: str, loss: KindLoss) -> None:
+    """Register the losses of the outcomes of an extension."""
+    LOSSES[kind] = loss
+
+
 @dataclass(frozen=True)
 class Outcomes:
     """Outcomes of a model in order, with their kinds and numbers of outputs.

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
+from pydantic.fields import FieldInfo
 
 
 class Settings(BaseModel):
@@ -66,6 +67,16 @@ def given_of(settings: Settings, names: Sequence[str]) -> list[str]:
     """Those of the named settings that differ from their defaults."""
     fields = type(settings).model_fields
     return [name for name in names if getattr(settings, name) != fields[name].get_default(call_default_factory=True)]
+
+
+def add_block(above: type[Settings], key: str, name: str, block: Settings) -> None:
+    """Add the block of an extension to settings of a fixed class, which `above` has under `key`."""
+    field = above.__pydantic_fields__[key]
+    owner = type(field.default)
+    owner.__pydantic_fields__[name] = FieldInfo(annotation=type(block), default=block)
+    owner.model_rebuild(force=True)
+    field.default = owner()
+    above.model_rebuild(force=True)
 
 
 SettingsT = TypeVar("SettingsT", bound=Settings)

@@ -134,18 +134,18 @@ class Outcome(Settings):
 
     @model_validator(mode="after")
     def _is_a_task(self) -> Outcome:
-        self.task()
-        if self.kind != "binary" and self.status is not None:
+        form = self.task().form
+        if form != "risk" and self.status is not None:
             for state in ("died", "untestable"):
                 if getattr(self.status, state) in ("positive", "negative"):
                     raise ValueError(f"a {self.kind} outcome has no positive class: {state} can only be 'missing'")
-        if self.kind == "binary" and self.levels and (len(self.levels) != 2 or self.operator is not None):
+        if form == "risk" and self.levels and (len(self.levels) != 2 or self.operator is not None):
             raise ValueError("a binary outcome has two levels, negative then positive, and then no cut-off")
-        if self.kind == "multiclass" and len(self.levels) < 2:
+        if form == "classes" and len(self.levels) < 2:
             raise ValueError("a multiclass outcome needs its levels, for example levels: [none, mild, severe]")
         if len(set(self.levels)) != len(self.levels):
             raise ValueError("levels must differ")
-        if self.kind == "regression" and not self.unit and self.column.lower() in AGE_WORDS:
+        if form == "value" and not self.unit and self.column.lower() in AGE_WORDS:
             raise ValueError(f"{self.column}: {WHICH_UNIT}")
         if not self.edition and any(word in f"{self.name} {self.column}".lower() for word in ("bayley", "bsid")):
             raise ValueError("give the edition (edition: Bayley-III); scores of different editions cannot be mixed")

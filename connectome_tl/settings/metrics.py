@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from connectome_tl.errors import UsageError
-from connectome_tl.tasks import KindName
+from connectome_tl.tasks import Form, kind_named
 
 Estimand = Literal["procedure", "fitted"]
 
@@ -61,7 +61,7 @@ class Metric:
         words: name in sentences.
         sign: +1 if larger is better, -1 if smaller is better, 0 if neither is.
         low, high: range of its values, infinite if unbounded.
-        kinds: kinds of tasks that have it.
+        forms: forms of predictions that have it (`TaskKind.form`). kinds: if given, only tasks of these kinds.
         chance: value of an uninformed model; None if there is none.
         uninformed: description of an uninformed model.
         margin: half-width of the equivalence margin; None if none was fixed.
@@ -79,7 +79,7 @@ class Metric:
     sign: int
     low: float
     high: float
-    kinds: tuple[KindName, ...]
+    forms: tuple[Form, ...]
     chance: float | None = None
     uninformed: str = "chance"
     margin: float | None = None
@@ -87,9 +87,11 @@ class Metric:
     interval: str = ""
     widening: dict[Estimand, Widening] = field(default_factory=dict)
     difference: Widening | None = None
+    kinds: tuple[str, ...] = ()
 
-    def of(self, kind: KindName) -> bool:
-        return kind in self.kinds
+    def of(self, kind: str) -> bool:
+        """Whether tasks of this kind have it."""
+        return kind_named(kind).form in self.forms and kind in (self.kinds or (kind,))
 
 
 _INF = math.inf
@@ -115,80 +117,86 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric(
-            "auc", "AUC", "AUC", 1, 0.0, 1.0, ("binary",), 0.5, margin=0.05,
+            "auc", "AUC", "AUC", 1, 0.0, 1.0, ("risk",), 0.5, margin=0.05,
             interval=f"{_WITHIN}; Hanley-McNeil variance of these pairs, score interval",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
-            "c_index", "Concordance", "concordance index", 1, 0.0, 1.0, ("ordinal",), 0.5, margin=0.05,
+            "c_index", "Concordance", "concordance index", 1, 0.0, 1.0, ("levels",), 0.5, margin=0.05,
             interval=f"{_WITHIN} with different levels; Hanley-McNeil variance of these pairs, score interval",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
-            "macro_auc", "Macro AUC", "macro one-vs-rest AUC", 1, 0.0, 1.0, ("multiclass",), 0.5, margin=0.05,
+            "macro_auc", "Macro AUC", "macro one-vs-rest AUC", 1, 0.0, 1.0, ("classes",), 0.5, margin=0.05,
             interval=f"mean over classes of one-vs-rest AUC, {_WITHIN}; Hanley-McNeil variances, score interval",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
-            "weighted_kappa", "Weighted kappa", "quadratic weighted kappa", 1, -1.0, 1.0, ("ordinal",), 0.0,
+            "weighted_kappa", "Weighted kappa", "quadratic weighted kappa", 1, -1.0, 1.0, ("levels",), 0.0,
             interval="quadratic weights, mean over repeats; t interval over families, log of the disagreement",
             widening=_KAPPA,
         ),
         Metric(
-            "balanced_accuracy", "Balanced accuracy", "balanced accuracy", 1, 0.0, 1.0, ("binary", "multiclass"),
+            "balanced_accuracy", "Balanced accuracy", "balanced accuracy", 1, 0.0, 1.0, ("risk", "classes"),
             interval="mean of the classes' sensitivities, intervals combined (Zou-Donner)", widening=_CALLS,
         ),
         Metric(
-            "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("binary",),
+            "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("risk",),
             interval="Wilson interval over positives (Jeffreys' for a value near 1 if negatives are rare), widened for "
             "varying calls",
             widening=_RECALL,
         ),
         Metric(
-            "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("binary",),
+            "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("risk",),
             interval="Wilson interval over negatives (Jeffreys' for a value near 1 if positives are rare), widened for "
             "varying calls",
             widening=_RECALL,
         ),
         Metric(
-            "brier", "Brier score", "Brier score", -1, 0.0, 1.0, ("binary",), margin=0.01,
+            "brier", "Brier score", "Brier score", -1, 0.0, 1.0, ("risk",), margin=0.01,
             interval=f"for cohorts with this share of positives; {_LOG}", widening=_BRIER,
             difference=Widening(3.5, 2.5),
         ),
         Metric(
-            "multiclass_brier", "Brier score (all classes)", "multiclass Brier score", -1, 0.0, 2.0, ("multiclass",),
+            "multiclass_brier", "Brier score (all classes)", "multiclass Brier score", -1, 0.0, 2.0, ("classes",),
             margin=0.01, interval=f"summed over classes, for cohorts with these shares; {_LOG}", widening=_BRIER,
             difference=Widening(3.5, 2.5),
         ),
         Metric(
-            "scaled_brier", "Scaled Brier", "scaled Brier score", 1, -_INF, 1.0, ("binary",), 0.0,
+            "scaled_brier", "Scaled Brier", "scaled Brier score", 1, -_INF, 1.0, ("risk",), 0.0,
             "predicting the prevalence",
             interval="1 - Brier / Brier of the prevalence, with the interval of the Brier score",
             widening=_BRIER,
         ),
         Metric(
-            "calibration_intercept", "Calibration intercept", "calibration intercept", 0, -_INF, _INF, ("binary",),
+            "calibration_intercept", "Calibration intercept", "calibration intercept", 0, -_INF, _INF, ("risk",),
             interval=_LOGISTIC, widening=dict.fromkeys(("procedure", "fitted"), Widening(2.0)),
         ),
         Metric(
-            "calibration_slope", "Calibration slope", "calibration slope", 0, -_INF, _INF, ("binary",),
+            "calibration_slope", "Calibration slope", "calibration slope", 0, -_INF, _INF, ("risk",),
             interval=_LOGISTIC, widening=dict.fromkeys(("procedure", "fitted"), Widening(4.5, 5.0)),
         ),
         Metric(
-            "r2", "R²", "R2", 1, -_INF, 1.0, ("regression",), 0.0, "predicting the mean", margin=0.05,
+            "r2", "R²", "R2", 1, -_INF, 1.0, ("value",), 0.0, "predicting the mean", margin=0.05,
             interval="against the training folds' mean; t interval over families, log of the ratio",
             widening=_R2,
         ),
         Metric(
-            "mae", "MAE", "mean absolute error", -1, 0.0, _INF, ("regression", "ordinal"), margin=0.05,
+            "mae", "MAE", "mean absolute error", -1, 0.0, _INF, ("value", "levels"), margin=0.05,
             margin_in_sd=True, interval=_LOG, widening=_MAE, difference=Widening(3.0, 0.5),
         ),
     )
 }  # fmt: skip
-# The second metric of each kind that a verdict reports in addition to the primary one.
-SECOND: dict[KindName, str] = {
-    "binary": "brier", "regression": "mae", "ordinal": "mae", "multiclass": "multiclass_brier",
-}  # fmt: skip
+
+
+def register_metric(metric: Metric) -> None:
+    """Register the metric of an extension; the same one may be registered again.
+
+    Raises:
+        UsageError: another metric has this name.
+    """
+    if METRICS.setdefault(metric.name, metric) != metric:
+        raise UsageError(f"a metric is already called {metric.name!r}", remedy="Choose another name.")
 
 
 def metric_named(name: str) -> Metric:

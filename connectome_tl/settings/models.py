@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from connectome_tl.errors import UsageError
-from connectome_tl.tasks import KindName
+from connectome_tl.tasks import Form
 
 Role = Literal["full", "control", "baseline"]
 Engine = Literal["mixture", "core", "network"]
@@ -282,8 +282,11 @@ MODELS: dict[str, ModelSpec] = {
 }
 
 
-def register(spec: ModelSpec) -> None:
+def register(spec: ModelSpec, *, has_function: bool = False) -> None:
     """Register the model of an extension with its label, colour and question.
+
+    Args:
+        has_function: whether the baseline has one (`evaluation.baselines.fixed.register_baseline`).
 
     Raises:
         UsageError: another model has this name, `of` is not the name of a model, or a study is to list a baseline or
@@ -293,7 +296,7 @@ def register(spec: ModelSpec) -> None:
         raise UsageError(f"a model is already called {spec.name!r}", remedy="Choose another name.")
     if spec.of not in MODELS:
         raise UsageError(f"model {spec.name!r} is a control of an unknown model", got=repr(spec.of))
-    if spec.listed != "never" and spec.scheme is None and spec.name not in MODELS:
+    if spec.listed != "never" and spec.scheme is None and spec.name not in MODELS and not has_function:
         raise UsageError(f"model {spec.name!r} has no function", remedy='Register it with listed="never".')
     MODELS[spec.name] = spec
 
@@ -313,9 +316,9 @@ def model_named(name: str) -> ModelSpec:
     )
 
 
-def words_of(name: str, kind: KindName) -> str:
-    """Name of a model in a sentence after "better than", for outcomes of this kind."""
-    if name == UNINFORMED and kind == "regression":
+def words_of(name: str, form: Form) -> str:
+    """Name of a model in a sentence after "better than", for predictions of this form."""
+    if name == UNINFORMED and form == "value":
         return "the mean alone"
     return model_named(name).words
 

@@ -12,6 +12,7 @@ from connectome_tl.settings.objectives import AnyObjective, MaskedEdges, NonNega
 
 TaskWeights = Literal["equal", "uncertainty", "gradient"]
 Steps = Annotated[int, Field(ge=0)]
+_FEWEST_STEPS, _MOST_STEPS = 320, 2560
 _CURVE = 100  # largest number of points of a training curve
 
 
@@ -32,7 +33,8 @@ class Training(Settings):
     """Training by AdamW, with a number of steps that depends on the number of rows.
 
     Args:
-        steps: number of optimiser steps; `auto` is 320, and 640 for 600 or more rows.
+        steps: number of optimiser steps; `auto` is one per training row (64 passes with batches of 64), at least 320
+            and at most 2560.
         batch_size: number of rows per batch; `auto` gives equal batches of about 64 rows (all rows below 96), or of
             about 8 with volumes.
         part_learning_rates: factor on `learning_rate` for a part of the model (a modality, `fusion`, `heads`).
@@ -80,7 +82,7 @@ class Training(Settings):
 
     def steps_for(self, n_rows: int) -> int:
         """Optimiser steps for this number of training rows."""
-        return (640 if n_rows >= 600 else 320) if self.steps == "auto" else self.steps
+        return min(max(n_rows, _FEWEST_STEPS), _MOST_STEPS) if self.steps == "auto" else self.steps
 
     @staticmethod
     def steps_per_point(n_steps: int) -> int:

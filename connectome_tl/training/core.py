@@ -97,15 +97,15 @@ class CoreModel:
             n = task.n_scores
             own = slice(at, at + n)
             at += n
-            if task.kind == "binary":
+            if task.form == "risk":
                 columns.append(risks[:, own])
-            elif task.kind == "multiclass":
+            elif task.form == "classes":
                 columns.append(class_probabilities(risks[:, own]))
-            elif task.kind == "ordinal":
+            elif task.form == "levels":
                 model = self.thresholds[task.name]
                 columns.append(level_probabilities(model.apply(np.repeat(scores[:, own], task.n_outputs, axis=1))))
             else:
-                columns.append(scores[:, own])
+                columns.append(task.spec.from_score(scores[:, own]))
         return np.concatenate(columns, axis=1)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -298,7 +298,7 @@ def tangent_features(plan: FitPlan, context: Context, cohort: Cohort) -> Feature
 
 def labels_of(values: np.ndarray, task: Task) -> np.ndarray:
     """(n_rows, n_scores) outcomes as the core takes them."""
-    return one_vs_rest(values, task.n_levels) if task.n_scores > 1 else values[:, None]
+    return one_vs_rest(values, task.n_levels) if task.form == "classes" else task.spec.to_score(values)[:, None]
 
 
 def own_scores(tasks: Sequence[Task], source: Sequence[Task]) -> tuple[int | None, ...]:
@@ -318,7 +318,7 @@ def _thresholds(
     found: dict[str, RiskModel] = {}
     at = 0
     for t, task in enumerate(tasks):
-        if task.kind == "ordinal":
+        if task.form == "levels":
             levels = np.arange(task.n_outputs)
             known = np.isfinite(raw[:, [t]])
             above = np.where(known, raw[:, [t]] > levels, np.nan)

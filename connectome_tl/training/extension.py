@@ -1,4 +1,4 @@
-"""Implementation of `connectome_tl.extend` for branches, objectives and modalities."""
+"""Implementation of `connectome_tl.extend` for branches, objectives, modalities and kinds of tasks."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.features.steps import Fitter, register_modality
 from connectome_tl.nn.batch import Modality, register_rows
 from connectome_tl.nn.branch import BranchFactory, register_branch
+from connectome_tl.nn.losses import KindLoss, register_loss
 from connectome_tl.provenance import code_hash
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import EncoderSettings
@@ -17,6 +18,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import ObjectiveSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
+from connectome_tl.tasks import TaskKind, register_kind
 from connectome_tl.training.objectives.table import ObjectiveFactory, register_objective
 
 _SOURCES: dict[str, str] = {}
@@ -30,8 +32,9 @@ def extend_learning(
     objective: ObjectiveFactory | None = None,
     modality: tuple[str, Fitter, type[Modality]] | None = None,
     records: tuple[type, ...] = (),
+    kind: tuple[TaskKind, KindLoss] | None = None,
 ) -> None:
-    """Register an encoder, an objective or a modality.
+    """Register an encoder, an objective, a modality or a kind of task.
 
     Args:
         settings: settings class of the encoder or objective, with a literal `kind` and `describe()`.
@@ -39,11 +42,24 @@ def extend_learning(
         objective: creates an `Objective` from these settings and `ObjectiveSizes`.
         modality: name, function that fits its steps on training rows, and class of its rows.
         records: classes of the fitted state of the modality's steps.
+        kind: kind of task and its losses.
 
     Raises:
         UsageError: the settings have a wrong base class, or no new kind.
     """
-    call = {"settings": settings, "encoder": encoder, "objective": objective, "modality": modality, "records": records}
+    if kind is not None:
+        register_kind(kind[0])
+        register_loss(kind[0].name, kind[1])
+        parts = (kind[1].rows, kind[1].soft, kind[0].scale, kind[0].to_score, kind[0].from_score)
+        _SOURCES[f"task kind {kind[0].name}"] = "".join(code_hash(part) for part in parts)
+    call = {
+        "settings": settings,
+        "encoder": encoder,
+        "objective": objective,
+        "modality": modality,
+        "records": records,
+        "kind": kind,
+    }
     if call not in _CALLS:
         _CALLS.append(call)
     if modality is not None:
@@ -53,20 +69,20 @@ def extend_learning(
         _SOURCES[f"modality {name}"] = code_hash(fitter)
     if settings is None:
         return
-    kind = settings.model_fields["kind"].default if "kind" in settings.model_fields else None
-    if not isinstance(kind, str):
+    tag = settings.model_fields["kind"].default if "kind" in settings.model_fields else None
+    if not isinstance(tag, str):
         raise UsageError(f"{settings.__name__} has no kind", expected='kind: Literal["name"] = "name"')
     if encoder is not None:
         _check(settings, EncoderSettings)
         register_branch(settings, encoder)  # type: ignore[arg-type]
         field = "encoder" if settings.modality == "connectome" else "others"  # type: ignore[attr-defined]
         _admit(ModelSettings, field, settings)
-        _SOURCES[f"encoder {kind}"] = code_hash(encoder) + code_hash(settings)
+        _SOURCES[f"encoder {tag}"] = code_hash(encoder) + code_hash(settings)
     if objective is not None:
         _check(settings, ObjectiveSettings)
         register_objective(settings, objective)  # type: ignore[arg-type]
         _admit(Adapt, "objective", settings)
-        _SOURCES[f"objective {kind}"] = code_hash(objective) + code_hash(settings)
+        _SOURCES[f"objective {tag}"] = code_hash(objective) + code_hash(settings)
 
 
 def calls() -> list[dict[str, Any]]:

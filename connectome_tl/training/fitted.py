@@ -17,7 +17,7 @@ from connectome_tl.nn.batch import ROWS, Batch
 from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.tasks import Task, regressions_of
+from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.interface import FittedModel, check_regions
@@ -55,7 +55,7 @@ class NetworkModel:
 
     def model(self, state: Arrays) -> OutcomeModel:
         """A network with this state, in evaluation mode."""
-        model = build_model(self.settings, self.sizes, self.heads, regressions_of(self.tasks))
+        model = build_model(self.settings, self.sizes, self.heads, values_of(self.tasks))
         model.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
         return model.eval()
 

@@ -33,7 +33,7 @@ def fit_mixture(plan: FitPlan, context: Context) -> FitResult:
             weights[task.name] = 0.0
             continue
         one, two = (np.array([side.held_out[i][places[task.name]] for i in ids]) for side in (core, network))
-        scale = np.nanstd(truth[:, t]) if task.kind == "regression" else 1.0
+        scale = np.nanstd(truth[:, t]) if task.form == "value" else 1.0
         weights[task.name], gains[task.name] = choose_weight(
             one, two, truth[:, t], task, _families(cohort, ids), float(scale) or 1.0
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,6 +18,7 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+import connectome_tl
 from connectome_tl.errors import DataError, DivergedError, InternalError, UsageError
 from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
 from connectome_tl.evaluation.intervals.pairs import auc_variance, macro_pairs, within_fold_pairs
@@ -29,6 +33,7 @@ from connectome_tl.settings.models import MODELS, ModelSpec, model_named, regist
 from connectome_tl.settings.records.results import NetworkWeight
 from connectome_tl.tasks import KINDS, Task, kind_named
 
+PACKAGE = Path(connectome_tl.__file__).parent
 PARTS = ["full", "core", "network", "scratch", "network_scratch"]
 TASKS = [MOTOR, LANGUAGE, SEVERITY, DIAGNOSIS]
 
@@ -66,6 +71,17 @@ def test_every_kind_has_a_primary_metric_of_its_own_and_an_unknown_one_raises():
         prediction_rows(unknown, "full", 0, 0, ["a"], np.zeros(1), np.zeros(1), 0.5)
     with pytest.raises(UsageError, match="unknown metric"):
         metric_named("accuracy")
+
+
+def test_no_module_but_their_table_tests_the_name_of_a_kind():
+    """Scores of the closed-form core have kinds of their own."""
+    tested = re.compile(r"kind (?:==|!=|in|not in) [({]?[\"'](?:" + "|".join(KINDS) + r")\b")
+    files = [path for path in PACKAGE.rglob("*") if path.suffix in (".py", ".html")]
+    assert len(files) > 500
+    found = [
+        path.name for path in files if tested.search(path.read_text("utf-8")) and path.parent.name != "closed_form"
+    ]
+    assert found == []
 
 
 def test_sizes_follow_the_levels_and_levels_are_asked_for():

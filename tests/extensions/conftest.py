@@ -10,15 +10,23 @@ import pytest
 import yaml
 from small_study import small_cohorts, small_settings
 
+from connectome_tl import extension as extended
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
+from connectome_tl.evaluation.baselines.fixed import BASELINES
+from connectome_tl.evaluation.scores.metrics import FURTHER
 from connectome_tl.features.steps import MODALITIES, RECORDS
 from connectome_tl.nn.batch import ROWS
 from connectome_tl.nn.branch import BRANCHES
+from connectome_tl.nn.losses import LOSSES
+from connectome_tl.settings.baselines import BaselineSettings
+from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.models import MODELS
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
+from connectome_tl.tasks import KINDS
 from connectome_tl.training import extension
 from connectome_tl.training.objectives.table import OBJECTIVES
 from connectome_tl.training.schemes import StudyCohorts
@@ -31,16 +39,21 @@ RunSmall = Callable[..., StudyRun]
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten() -> Iterator[None]:
-    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, OBJECTIVES, extension._SOURCES, RECORDS, extension._CALLS]
+    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, OBJECTIVES, KINDS, LOSSES, RECORDS]
+    tables += [MODELS, BASELINES, METRICS, FURTHER, extended._SOURCES, extension._SOURCES, extension._CALLS]
     before = [table.copy() for table in tables]
     places = [(ModelSettings, "encoder"), (ModelSettings, "others"), (Adapt, "objective")]
     kinds = [owner.__pydantic_fields__[name].annotation for owner, name in places]
+    blocks = dict(BaselineSettings.__pydantic_fields__)
     yield
     for table, content in zip(tables, before, strict=True):
         table.clear()
         table.extend(content) if isinstance(table, list) else table.update(content)
     for (owner, name), kind in zip(places, kinds, strict=True):
         owner.__pydantic_fields__[name].annotation = kind
+    BaselineSettings.__pydantic_fields__ = blocks
+    BaselineSettings.model_rebuild(force=True)
+    StudySettings.__pydantic_fields__["baseline_settings"].default = BaselineSettings()
     for model in (ModelSettings, Pretrain, Adapt, FineTune, Stages, StudySettings):
         model.model_rebuild(force=True)
 

@@ -43,7 +43,7 @@ def outputs(task: Task, rng: np.random.Generator, y: np.ndarray, skill: float) -
         return y.mean() + skill * (y - y.mean()) / 2 + noise * y.std()
     if task.is_binary:
         return 1 / (1 + np.exp(-(skill * (y - 0.5) + noise)))
-    apart = np.abs(y[:, None] - np.arange(3)) if task.spec.ordered else 1.0 - np.eye(3)[y.astype(int)]
+    apart = np.abs(y[:, None] - np.arange(3)) if task.form == "levels" else 1.0 - np.eye(3)[y.astype(int)]
     weight = np.exp(-skill * apart + rng.normal(size=apart.shape))
     return weight / weight.sum(axis=1, keepdims=True)
 

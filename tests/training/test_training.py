@@ -239,7 +239,7 @@ def test_training_that_has_not_come_to_rest_is_named() -> None:
     assert not has_settled(np.linspace(10, 1, 60))
     assert has_settled(np.r_[np.linspace(10, 1, 30), np.ones(30)])
     quick = one(single("network_scratch", steps=40, learning_rate=3e-3))
-    assert "still falling" in " ".join(quick.notes)
+    assert "still falling at the last step (remedy: more stages.finetune.training.steps)" in " ".join(quick.notes)
 
 
 def test_an_ensemble_stops_early_where_held_out_rows_got_worse_and_takes_their_best_step() -> None:

@@ -165,7 +165,7 @@ def _add_line(file: str) -> Callable[[Path, pytest.MonkeyPatch], object]:
 
 def _extend(_: Path, patched: pytest.MonkeyPatch) -> None:
     patched.setattr(formats, "FORMATS", list(formats.FORMATS))
-    patched.setattr(extension, "_IMPORTERS", {})
+    patched.setattr(extension, "_SOURCES", {})
     extend(importer=formats.FORMATS[0])
 
 

@@ -12,8 +12,9 @@ from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.core import UNUSED_SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, StageName
-from connectome_tl.workflows.study.records import training_curves, unsettled
+from connectome_tl.workflows.study.records import idle_controls, training_curves, unsettled
 
 FOLD = Fold(tuple(f"s{i}" for i in range(40)), ())
 LATE = "still improving at the last step: motor_score"
@@ -37,7 +38,7 @@ def validation(plans: dict[str, list[FitPlan]], results: list[FitResult]) -> Cro
 
 
 def test_the_points_of_a_training_curve_are_at_their_steps() -> None:
-    few, many = plan(0), plan(1, n_rows=600)
+    few, many = plan(0), plan(1, n_rows=640)
     # A point is the mean of 4 of 320 steps, or of 7 of 640; losses are their own step.
     results = [result(few, np.arange(4.0, 321.0, 4)), result(many, np.minimum(np.arange(7.0, 645.0, 7), 640.0))]
     (curve,) = training_curves(validation({"network": [few]}, results))
@@ -65,3 +66,12 @@ def test_a_control_whose_network_is_undertrained_is_named_once(controls: tuple[s
         f"network, pretrain: {slow} (1 of 1 fits)",
         f"{controls[-1]}, finetune: {LATE} (1 of 1 fits)",
     )
+
+
+@pytest.mark.parametrize(("n_idle", "said"), [(0, ()), (1, ("1 of 2 fits",)), (2, ("2 of 2 fits",))])
+def test_a_control_with_a_permuted_source_that_was_not_usable_is_named(n_idle: int, said: tuple[str, ...]) -> None:
+    plans = [plan(0), plan(1)]
+    results = [result(one, None, *[UNUSED_SOURCE] * (i < n_idle)) for i, one in enumerate(plans)]
+    found = idle_controls(validation({"core_permuted_source": plans, "core_scratch": plans}, results))
+    assert len(found) == len(said)
+    assert all(text.startswith("core_permuted_source: ") and words in text for text, words in zip(found, said))

@@ -19,7 +19,7 @@ from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, is_missing, nearest, texts, whole
 from connectome_tl.errors import Problem
 from connectome_tl.settings.columns import Outcome
-from connectome_tl.tasks import Status
+from connectome_tl.tasks import Status, kind_named
 
 _WORDS: dict[str, Status] = {
     **dict.fromkeys(("observed", "seen", "assessed", "tested", "complete", "completed"), "observed"),
@@ -105,7 +105,8 @@ def _scores(
     if spec.levels:
         ranks = outcome_levels(cells, spec.name, spec.levels, ids, file, findings, marks=marks, codes=codes)
         return ranks, ("",) * len(cells)
-    if spec.kind == "binary" and spec.operator is None:
+    kind = kind_named(spec.kind)
+    if kind.form == "risk" and spec.operator is None:
         values = read_numbers(cells, ids, file, Findings(), marks=marks, censored=spec.censored).values
         known = texts(cells, marks.missing)
         coded = sorted({cell for cell in known if whole(cell) in CODES})
@@ -124,11 +125,11 @@ def _scores(
         )
         return np.where(np.isin(values, [0, 1]), values, np.nan), ("",) * len(cells)
     found = read_numbers(cells, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
-    if spec.kind == "ordinal":
-        wrong = np.flatnonzero(found.values % 1 > 0).tolist()
+    if kind.valid is not None and spec.operator is None:
+        wrong = np.flatnonzero(~(np.isnan(found.values) | kind.valid(found.values))).tolist()
         findings.several(
             [(ids[i], f"{found.values[i]:g}") for i in wrong],
-            f"ordinal outcome {spec.name!r} holds a broken number",
+            f"{spec.kind} outcome {spec.name!r} holds {kind.invalid}",
             file,
         )
     return found.values, found.bounds
@@ -247,7 +248,7 @@ def _check_range(spec: Outcome, scores: np.ndarray, ids: Sequence[str], file: st
     said = f"{spec.name} {spec.column} {spec.edition}".lower()
     if not any(word in said for word in ("bayley", "bsid")) or spec.unit == "scaled" or spec.levels:
         return
-    if spec.kind != "regression" and spec.operator is None:
+    if kind_named(spec.kind).form != "value" and spec.operator is None:
         return
     low, high = _COMPOSITE
     outside = np.flatnonzero((scores < low) | (scores > high)).tolist()

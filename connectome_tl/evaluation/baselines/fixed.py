@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
+from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.baselines.covariates import clinical_only, nuisance_only, prevalence
 from connectome_tl.evaluation.baselines.cpm import cpm
 from connectome_tl.evaluation.baselines.design import Baseline
@@ -28,6 +30,8 @@ from connectome_tl.evaluation.baselines.pca_logistic import pca_logistic
 from connectome_tl.evaluation.baselines.ridges import linear_all, ridge, tangent_ridge
 from connectome_tl.evaluation.baselines.volume_networks import real_volumes, synthetic_volumes, two_stage
 from connectome_tl.evaluation.scores.predictions import prediction_rows
+from connectome_tl.settings.base import Settings, add_block
+from connectome_tl.settings.models import ModelSpec, register
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts
@@ -55,9 +59,26 @@ _MAKERS: tuple[Maker, ...] = (
     synthetic_volumes,
     real_volumes,
 )
-BASELINES = {maker.__name__: maker for maker in _MAKERS}
+BASELINES: dict[str, Maker] = {maker.__name__: maker for maker in _MAKERS}
 """Functions by the name of the model, see `settings.models.MODELS`."""
 _WITHOUT_COLUMNS = "prevalence"
+
+
+def register_baseline(spec: ModelSpec, maker: Maker, settings: type[Settings] | None = None) -> None:
+    """Register the baseline of an extension, which studies may name in `baselines`.
+
+    Args:
+        settings: class of its block in `baseline_settings`, with `describe()`; needs a default for every key.
+
+    Raises:
+        UsageError: it has no role of a baseline, or another model has its name.
+    """
+    if spec.role != "baseline":
+        raise UsageError(f"model {spec.name!r} is no baseline", got=spec.role)
+    register(replace(spec, listed="named"), has_function=True)
+    BASELINES[spec.name] = maker
+    if settings is not None:
+        add_block(StudySettings, "baseline_settings", spec.name, settings())
 
 
 def baselines_of(study: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> Mapping[str, list[Baseline]]:

@@ -56,6 +56,6 @@ def solve(settings: PcaLogisticSettings, design: Design, y: np.ndarray) -> Score
 
 def pca_logistic(ground: Ground) -> list[Baseline]:
     """Baselines of all tasks but regressions."""
-    tasks = tuple(task for task in ground.tasks if task.kind != "regression")
+    tasks = tuple(task for task in ground.tasks if task.form != "value")
     learner = calibrated(partial(solve, ground.study.baseline_settings.pca_logistic), shares_work=False)
     return [Baseline(ground.edges, tasks, learner)] if ground.target.regions else []

@@ -73,7 +73,7 @@ def fit_source(study: StudySettings, source: Cohort) -> SourceModels:
     columns, labels = [], []
     for task in (source.task(name) for name in names):
         y = source.targets[task.name].to_numpy(float)
-        made = one_vs_rest(y, task.n_levels) if task.kind == "multiclass" else y[:, None]
+        made = one_vs_rest(y, task.n_levels) if task.form == "classes" else y[:, None]
         for column in made.T:
             known = column[np.isfinite(column)]
             if known.size > 1 and known.min() < known.max():

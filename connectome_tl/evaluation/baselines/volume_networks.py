@@ -51,7 +51,7 @@ def real_volumes(ground: Ground) -> list[Baseline]:
 
 
 def _on_volumes(ground: Ground, method: Method) -> list[Baseline]:
-    tasks = tuple(task for task in ground.tasks if task.kind == "regression")
+    tasks = tuple(task for task in ground.tasks if task.form == "value")
     if not ground.study.model.reads_volumes or not any(ground.target.volumes):
         return []
     learner = Learner(_Volumes(ground.study, ground.target, method))

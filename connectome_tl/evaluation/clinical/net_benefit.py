@@ -71,7 +71,7 @@ def subgroup_scores(
     small = {group for group, inside in members.items() if _too_small(rows.y_true[inside], task)}
     if len(small) == 1 and len(members) > 1:
         small.add(min(members.keys() - small, key=lambda group: (sizes[group], group)))
-    shown = "mae" if task.kind == "regression" else task.spec.primary
+    shown = "mae" if task.form == "value" else task.spec.primary
     found = []
     for group, inside in members.items():
         score = None

@@ -68,13 +68,13 @@ class NetworkView:
         made = [one(view) for one in self._networks[self.model.step[target.task.name]] for view in views]
         task = target.task
         own = [outputs[:, target.output : target.output + task.n_outputs].double() for outputs in made]
-        if task.kind == "regression":
+        if task.form == "value":
             place = [t.name for t in self.model.tasks].index(task.name)
             scale, mean = float(self.model.targets.scale[place]), float(self.model.targets.mean[place])
             return torch.stack([outputs[:, 0] for outputs in own]).mean(dim=0) * scale + mean
-        if task.kind == "ordinal":
+        if task.form == "levels":
             return torch.stack([torch.sigmoid(o).cummin(dim=1).values.sum(dim=1) for o in own]).mean(dim=0)
-        if task.kind == "binary":
+        if task.form == "risk":
             risk = torch.stack([torch.sigmoid(outputs[:, 0]) for outputs in own]).mean(dim=0)
         else:
             risk = torch.stack([torch.softmax(outputs, dim=1)[:, target.which] for outputs in own]).mean(dim=0)

@@ -18,7 +18,7 @@ _EDGE = 1e-6  # probabilities are clipped to [_EDGE, 1 - _EDGE]
 class Target:
     """One explained number.
 
-    Binary outcomes: the log-odds of the risk. Regressions: the value, before it is cut to the range of training.
+    Binary outcomes: the log-odds of the risk. Values: the score, before it is cut to the range of training.
     Ordinal outcomes: the expected level. Outcomes of classes: the log-odds of one class against the rest.
 
     Attributes:
@@ -34,14 +34,16 @@ class Target:
 
     @property
     def is_risk(self) -> bool:
-        return self.task.kind in ("binary", "multiclass")
+        return self.task.form in ("risk", "classes")
 
     @property
     def unit(self) -> str:
         """Unit of the explained number."""
         if self.is_risk:
             return "log-odds"
-        return "levels" if self.task.kind == "ordinal" else self.task.unit or "units of the outcome"
+        if self.task.form == "value" and not self.task.spec.is_linear:
+            return "units of the linear score"
+        return "levels" if self.task.form == "levels" else self.task.unit or "units of the outcome"
 
 
 def targets_of(tasks: Sequence[Task]) -> tuple[Target, ...]:
@@ -49,7 +51,7 @@ def targets_of(tasks: Sequence[Task]) -> tuple[Target, ...]:
     found: list[Target] = []
     column = output = 0
     for task in tasks:
-        if task.kind == "multiclass":
+        if task.form == "classes":
             found += [Target(task, name, column + k, output, k) for k, name in enumerate(task.levels)]
             column += task.n_levels
         else:
@@ -68,6 +70,6 @@ def explained_of_predictions(values: np.ndarray, target: Target) -> np.ndarray:
     """(n,) the explained number of predictions (n, n_columns of the outcome)."""
     if target.is_risk:
         return np.asarray(logit(np.clip(values[:, target.which], _EDGE, 1 - _EDGE)))
-    if target.task.kind == "ordinal":
+    if target.task.form == "levels":
         return np.asarray(values @ np.arange(values.shape[1]))
-    return np.asarray(values[:, 0])
+    return np.asarray(target.task.spec.to_score(values[:, 0]))

@@ -151,9 +151,9 @@ def maps_of_folds(
 
 def _metric_parts(value: np.ndarray, lost: np.ndarray, target: Target, cohort: Cohort, fold: Fold) -> np.ndarray | None:
     """`statistic_parts` of the whole model and with each set occluded; None for an outcome of classes."""
-    if target.task.kind == "multiclass":
+    if target.task.form == "classes":
         return None
-    truth = cohort.targets[target.task.name].to_numpy(float)
+    truth = target.task.spec.to_score(cohort.targets[target.task.name].to_numpy(float))
     scores = np.concatenate([value[:, None], (value - lost).T], axis=1)
     train, test = (
         np.repeat(truth[cohort.positions(rows)][:, None], scores.shape[1], axis=1) for rows in (fold.train, fold.test)

@@ -141,7 +141,7 @@ def added_value_statistics(
 
 def _scores(score: np.ndarray, task: Task) -> np.ndarray:
     """(n_test, n_scores, n_labelings) as `statistic_parts` takes it."""
-    return score.transpose(1, 0, 2) if task.kind == "multiclass" else score[:, 0]
+    return score.transpose(1, 0, 2) if task.form == "classes" else score[:, 0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -182,7 +182,7 @@ class _Clinical:
 
 def _labels(y: np.ndarray, task: Task) -> np.ndarray:
     """Labels (n_train, n_scores): -1 and 1 for classes (one against the rest for multiclass tasks), else values."""
-    if task.kind == "multiclass":
+    if task.form == "classes":
         return np.where(np.isnan(y)[:, None], np.nan, 2.0 * (y[:, None] == np.arange(task.n_levels)) - 1.0)
     return (2.0 * y - 1.0 if task.is_binary else y)[:, None]
 

@@ -72,7 +72,7 @@ def _parts(baseline: Baseline, cohorts: StudyCohorts, splits: SplitPlan, every: 
             if not usable.any():
                 continue
             y = y_train[:, usable]
-            if task.kind == "multiclass":
+            if task.form == "classes":
                 missing = np.isnan(y)
                 each = [np.where(missing, np.nan, y == level) for level in range(task.n_levels)]
                 score = np.array([many(design, labels_of) for labels_of in each])

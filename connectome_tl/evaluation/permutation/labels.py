@@ -59,7 +59,7 @@ def core_statistics(
         scores = refitted_scores(plan, cohorts.by_name(), done, outcomes[every[:, train]], fold.test)
         for t, task in enumerate(tasks):
             labels = outcomes[every, t].T
-            found = scores[names[t]] if task.kind == "multiclass" else scores[names[t]][0]
+            found = scores[names[t]] if task.form == "classes" else task.spec.from_score(scores[names[t]][0])
             sums[t] += statistic_parts(found, labels[train], labels[test], task)
         if progress is not None:
             progress(f + 1, len(folds))
@@ -104,7 +104,7 @@ def network_statistics(
         for t, task in enumerate(tasks):
             labels = outcomes[every, t].T
             own = found[:, :, places[task.name]]
-            if task.kind == "multiclass":
+            if task.form == "classes":
                 score = own.transpose(2, 1, 0)
             else:
                 score = np.array([score_of(task, one) for one in own]).T

@@ -147,7 +147,7 @@ def _refitted_score(
     fold: FoldRows, y_train: np.ndarray, task: Task, fit: Callable[[np.ndarray, np.ndarray], LinearFit]
 ) -> np.ndarray:
     """(n_test, n_labelings), or (n_levels, n_test, n_labelings) for classes without an order, one against the rest."""
-    if task.kind == "multiclass":
+    if task.form == "classes":
         missing = np.isnan(y_train)
         each = [np.where(missing, np.nan, 2.0 * (y_train == c) - 1.0) for c in range(task.n_levels)]
         return np.array([fit(fold.x_train, labels).predict(fold.x_test) for labels in each])
@@ -156,7 +156,7 @@ def _refitted_score(
 
 def no_parts(task: Task, n_labelings: int) -> np.ndarray:
     """Zeros of the shape of `statistic_parts`."""
-    return np.zeros((2, task.n_levels, n_labelings) if task.kind == "multiclass" else (2, n_labelings))
+    return np.zeros((2, task.n_levels, n_labelings) if task.form == "classes" else (2, n_labelings))
 
 
 def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
@@ -169,17 +169,17 @@ def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) ->
     for parts, task in zip(sums, tasks, strict=True):
         with np.errstate(invalid="ignore", divide="ignore"):
             ratio = parts[0] / parts[1]
-        if task.kind == "multiclass":
+        if task.form == "classes":
             met = parts[1] > 0
             with np.errstate(invalid="ignore", divide="ignore"):
                 ratio = np.where(met, ratio, 0.0).sum(axis=0) / met.sum(axis=0)
-        found.append(1.0 - ratio if task.kind == "regression" else ratio)
+        found.append(1.0 - ratio if task.form == "value" else ratio)
     return np.array(found).T
 
 
 def can_be_fitted(y: np.ndarray, task: Task) -> np.ndarray:
     """Whether labels (n_train, n_labelings) contain two values or two classes, (n_labelings,)."""
-    if task.kind == "regression":
+    if task.form == "value":
         return np.asarray((~np.isnan(y)).sum(axis=0) >= 2)
     return np.asarray(sum(((y == level).any(axis=0) for level in range(task.n_levels)), start=np.zeros(1)) >= 2)
 
@@ -198,11 +198,11 @@ def statistic_parts(score: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, 
     Raises:
         UsageError: a task of an unknown kind.
     """
-    if task.spec.name == "regression":
+    if task.form == "value":
         base = np.nanmean(y_train, axis=0)
         return np.array([np.nansum((score - y_test) ** 2, axis=0), np.nansum((base - y_test) ** 2, axis=0)])
     one_fold = np.zeros(len(y_test), dtype=int)
-    if task.kind == "multiclass":
+    if task.form == "classes":
         each = [
             within_fold_counts(np.where(np.isnan(y_test), np.nan, y_test == c), score[c], one_fold)
             for c in range(task.n_levels)

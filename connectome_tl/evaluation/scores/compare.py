@@ -118,7 +118,7 @@ def compare_rows(
     spec = model_named(control)
     question = spec.question if spec.of == model else ""
     if control == BASE_MODEL:
-        question = f"Is it better than {words_of(control, task.kind)}?"
+        question = f"Is it better than {words_of(control, task.form)}?"
     margin = record.margin * (float(rows.y_true.std()) if record.margin_in_sd else 1.0)
     return Comparison(
         task=task.name,

@@ -31,10 +31,12 @@ from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out
 from connectome_tl.settings.metrics import METRICS, Estimand
 from connectome_tl.settings.models import UNINFORMED
 from connectome_tl.settings.records.results import Score
-from connectome_tl.tasks import KindName, Task
+from connectome_tl.tasks import Form, Task
 
 BASE_MODEL = UNINFORMED
 Found = dict[str, Interval]
+FURTHER: dict[str, Callable[[OutOfFold, OutOfFold | None, Estimand], Interval]] = {}
+"""Metrics of extensions: from out-of-fold predictions, those of the prevalence model, and the estimand."""
 
 
 def scores(
@@ -94,7 +96,8 @@ def task_scores(
     Args:
         base: the prevalence model on the same subjects and repeats; None where it is not in the table.
     """
-    made = _OF_KIND[task.spec.name](rows, base, estimand)
+    made = _OF_FORM[task.form](rows, base, estimand)
+    made |= {name: of(rows, base, estimand) for name, of in FURTHER.items() if METRICS[name].of(task.kind)}
     found = rows.scores(made, task, model, estimand)
     if task.is_binary and model != BASE_MODEL:  # its risk varies only between folds, so that it has no slope
         found += calibration_scores(rows, task, model, base, estimand)
@@ -103,7 +106,7 @@ def task_scores(
 
 def ranking(rows: OutOfFold, task: Task) -> Ranking:
     """The pairs behind the AUC, the concordance index or the macro AUC."""
-    if rows.probability is not None and not task.spec.ordered:
+    if rows.probability is not None and task.form == "classes":
         return macro_pairs(rows.y_true, rows.probability, rows.fold)
     return within_fold_pairs(rows.y_true, rows.score, rows.fold)
 
@@ -163,11 +166,11 @@ def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand)
     }
 
 
-_OF_KIND: dict[KindName, Callable[[OutOfFold, OutOfFold | None, Estimand], Found]] = {
-    "binary": binary_metrics,
-    "regression": regression_metrics,
-    "ordinal": ordinal_metrics,
-    "multiclass": multiclass_metrics,
+_OF_FORM: dict[Form, Callable[[OutOfFold, OutOfFold | None, Estimand], Found]] = {
+    "risk": binary_metrics,
+    "value": regression_metrics,
+    "levels": ordinal_metrics,
+    "classes": multiclass_metrics,
 }
 
 

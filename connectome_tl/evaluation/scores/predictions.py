@@ -88,7 +88,7 @@ def score_of(task: Task, outputs: np.ndarray) -> np.ndarray:
     """
     if not task.spec.by_level:
         return outputs[:, 0]
-    if task.spec.ordered:
+    if task.form == "levels":
         return outputs @ np.arange(outputs.shape[1])
     return outputs.max(axis=1)
 
@@ -99,7 +99,7 @@ def called(task: Task, outputs: np.ndarray, threshold: float) -> np.ndarray:
         return (outputs[:, 0] >= threshold).astype(float)
     if not task.spec.by_level:
         return outputs[:, 0]
-    if task.spec.ordered:
+    if task.form == "levels":
         return (np.cumsum(outputs, axis=1) >= 0.5 - 1e-9).argmax(axis=1).astype(float)
     return outputs.argmax(axis=1).astype(float)
 

@@ -83,7 +83,7 @@ class RunPlots:
     def scatter(self, task: str | None = None) -> Figure:
         """Predicted against observed values of a continuous or ordinal outcome."""
         one = self._task(task, binary=False)
-        rows, levels = self._full(one), one.levels if one.kind == "ordinal" else ()
+        rows, levels = self._full(one), one.levels if one.form == "levels" else ()
         return _drawn(lambda: scatter_figure(rows, "scatter", unit=one.unit, levels=levels))
 
     def permutations(self, task: str | None = None) -> Figure:

@@ -35,10 +35,10 @@ def task_figures(
     by_model = {model: rows for (name, model), rows in by_key.items() if name == task.name}
     full = by_model.get(FULL)
     found: list[Figure] = []
-    levels = task.levels if task.kind == "ordinal" else ()
+    levels = task.levels if task.form == "levels" else ()
     if full is not None and task.is_binary:
         found += _binary_figures(view, record, by_model, sheet)
-    elif full is not None and task.spec.ordered:
+    elif full is not None and task.form != "classes":
         found += sheet.draw(
             lambda name: scatter_figure(full, name, unit=task.unit, levels=levels, stamp=sheet.stamp),
             "Predicted against observed",

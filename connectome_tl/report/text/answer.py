@@ -44,7 +44,7 @@ def _tests(task: Task, record: RunRecord) -> list:  # type: ignore[type-arg]
 def _beaten(record: RunRecord) -> list[tuple[str, Task]]:
     better = {verdict.task: verdict.better_baseline for verdict in record.verdicts if verdict.better_baseline}
     return [
-        (f"the full model scores lower than {words_of(better[task.name], task.kind)}", task)
+        (f"the full model scores lower than {words_of(better[task.name], task.form)}", task)
         for task in record.tasks
         if task.name in better
     ]

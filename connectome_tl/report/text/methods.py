@@ -139,7 +139,7 @@ def _model(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) ->
 
 def _linear_heads(settings: StudySettings, tasks: Sequence[Task]) -> list[str]:
     """Outcomes whose heads have a single linear output: values, binary outcomes."""
-    values = settings.model.regression.kind == "value" and any(task.kind == "regression" for task in tasks)
+    values = settings.model.regression.kind == "value" and any(task.form == "value" for task in tasks)
     return ["values"] * values + ["binary outcomes"] * any(task.is_binary for task in tasks)
 
 

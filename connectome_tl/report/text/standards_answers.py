@@ -8,6 +8,7 @@ from connectome_tl.report.text.methods import SITES_OUT
 from connectome_tl.settings.models import FULL
 from connectome_tl.settings.records.explanations import ExplanationRecord
 from connectome_tl.settings.records.results import CohortRecord, RunRecord
+from connectome_tl.tasks import KINDS
 
 
 def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[str, str]:
@@ -129,10 +130,7 @@ def _groups(record: RunRecord) -> str:
 
 def _output(record: RunRecord) -> str:
     kinds = {task.kind for task in record.tasks}
-    said = {
-        "binary": "a risk", "regression": "a value", "ordinal": "a risk per level", "multiclass": "a risk per class"
-    }  # fmt: skip
-    words = [said[kind] for kind in said if kind in kinds]
+    words = [kind.words for kind in KINDS.values() if kind.name in kinds]
     return f"{plain(listed(words))}; research only, not for care." if words else ""
 
 

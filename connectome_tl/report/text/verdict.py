@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from connectome_tl.plurals import counted
 from connectome_tl.report.labels import one
 from connectome_tl.report.text.probes import probes_verdict
-from connectome_tl.settings.metrics import SECOND, metric_named
+from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.models import CORE, FULL, model_named, words_of
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
 from connectome_tl.settings.records.scores import NOT_ESTIMABLE
@@ -66,7 +66,7 @@ def task_verdicts(
                     *(_stage(c) for c in all_of_it if model_named(c.control).subject),
                     *probes_verdict(probes),
                 ),
-                caution=tuple(_cautions(task, said, main, _score(mine, model, SECOND[task.kind]), ours, noun)),
+                caution=tuple(_cautions(task, said, main, _score(mine, model, task.spec.second), ours, noun)),
             )
         )
     return found
@@ -172,7 +172,7 @@ def _headline(task: Task, said: str, main: Score, best: Score | None, ours: dict
     if best is not None:
         parts.insert(0, _beaten(task, main, best, ours.get(best.model)))
     parts[1:1] = [
-        f"worse than {words_of(c.control, task.kind)}" for c in worse if best is None or c.control != best.model
+        f"worse than {words_of(c.control, task.form)}" for c in worse if best is None or c.control != best.model
     ]
     known = (
         ("clinical_only", "clinical covariates"),
@@ -213,7 +213,7 @@ def _beaten(task: Task, main: Score, best: Score, comparison: Comparison | None)
     if number(best.value) == number(main.value):
         values = f"{number(main.value)} for both, rounded"
     values = f"{metric_named(main.metric).words} {values}"
-    what = words_of(best.model, task.kind)
+    what = words_of(best.model, task.form)
     if comparison is not None and comparison.verdict == "harms":
         return f"worse than {what} ({values})"
     return f"a lower score than {what} ({values}), possibly by chance"
@@ -222,7 +222,7 @@ def _beaten(task: Task, main: Score, best: Score, comparison: Comparison | None)
 def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[PermutationResult], noun: str) -> str:
     metric = metric_named(main.metric)
     text = f"{_capital(metric.words)} {number(main.value)} ({interval(main.low, main.high)}; {who(task, main, noun)})."
-    second = _score(scores, main.model, SECOND[task.kind])
+    second = _score(scores, main.model, task.spec.second)
     if second is not None and second.value == second.value:
         text += f" {_capital(metric_named(second.metric).words)} {_second(task, second)}."
     for test in tests:
@@ -237,7 +237,7 @@ def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[
 
 def _second(task: Task, score: Score) -> str:
     plain = metric_named(score.metric).high == float("inf")  # in the unit of the outcome
-    unit = (f" {task.unit}" if task.unit else " levels" if task.kind == "ordinal" else "") if plain else ""
+    unit = (f" {task.unit}" if task.unit else " levels" if task.form == "levels" else "") if plain else ""
     if not plain:
         return f"{number(score.value)} ({interval(score.low, score.high)})"
     ends = f"{score.low:.3g} to {score.high:.3g}" if math.isfinite(score.high - score.low) else NOT_ESTIMABLE

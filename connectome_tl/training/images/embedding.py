@@ -91,7 +91,7 @@ def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndar
     nothing = np.full(len(ids), np.nan), ""
     column = 0
     for task in model.tasks:
-        if task.name == "age" and task.kind == "regression" and task.unit in DAYS:
+        if task.name == "age" and task.form == "value" and task.unit in DAYS:
             break
         column += task.n_columns
     else:

@@ -56,7 +56,9 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     watched, watch = probes.steps.values(), partial(probes.look, model)
     curve = trained(setting, model, objective, carried, pools, context, watched=watched, watch=watch)
     states = {f"0/{step}": state_of(model)}
-    result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    result = result_of(
+        setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve, setting.plan.stage)
+    )
     if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
     result.facts.update(probes.facts)
@@ -89,6 +91,6 @@ def _source(setting: Setting, rows: RowSet, context: Context) -> Probed:
     other = context.cohort(rows.cohort)
     known = NetworkModel.of(setting.parent.arrays, setting.parent.plain)
     outcomes = outcomes_of(other, rows.labels or rows.ids, setting.tasks)
-    named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.kind != "multiclass"}
+    named = {task.name: outcomes[:, t] for t, task in enumerate(setting.tasks) if task.form != "classes"}
     batch = to_batch(known.features.rows(other, rows.ids)).prepared()
     return Probed("source", batch, named, families_of(other, rows.ids))

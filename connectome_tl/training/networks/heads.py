@@ -37,7 +37,7 @@ def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried
         (t, task)
         for t, task in enumerate(setting.tasks)
         if f"heads.{task.name}.weight" not in carried
-        and task.kind in ("binary", "regression")
+        and task.form in ("risk", "value")
         and task.name not in model.soft_heads
     ]
     if not new or not len(weight):

@@ -28,14 +28,14 @@ def predictions_of(outputs: np.ndarray, tasks: Sequence[Task], scaler: TargetSca
     for t, task in enumerate(tasks):
         raw = outputs[:, start : start + task.n_outputs]
         start += task.n_outputs
-        if task.kind == "binary":
+        if task.form == "risk":
             columns.append(expit(raw))
-        elif task.kind == "ordinal":
+        elif task.form == "levels":
             columns.append(level_probabilities(expit(raw)))
-        elif task.kind == "multiclass":
+        elif task.form == "classes":
             columns.append(softmax(raw, axis=1))
         else:
-            columns.append(raw * scaler.scale[t] + scaler.mean[t])
+            columns.append(task.spec.from_score(raw * scaler.scale[t] + scaler.mean[t]))
     return np.concatenate(columns, axis=1) if columns else np.zeros((len(outputs), 0))
 
 
@@ -50,12 +50,15 @@ def level_probabilities(above: np.ndarray) -> np.ndarray:
 
 
 def mixed(core: np.ndarray, network: np.ndarray, weight: float, task: Task) -> np.ndarray:
-    """(n, n_columns of the task) `(1 - weight) core + weight network`, on the logit scale for a binary outcome."""
+    """(n, n_columns of the task) `(1 - weight) core + weight network`, on the scale of logits or scores."""
     if weight == 0.0:
         return core
     if task.is_binary:
         ends = [logit(np.clip(part, _EDGE, 1 - _EDGE)) for part in (core, network)]
         return expit((1.0 - weight) * ends[0] + weight * ends[1])
+    if task.form == "value":
+        ends = [task.spec.to_score(part) for part in (core, network)]
+        return task.spec.from_score((1.0 - weight) * ends[0] + weight * ends[1])
     return (1.0 - weight) * core + weight * network
 
 
@@ -69,7 +72,7 @@ def losses(predicted: np.ndarray, truth: np.ndarray, task: Task) -> np.ndarray:
         return -(truth * np.log(risk) + (1.0 - truth) * np.log1p(-risk))
     seen = np.isfinite(truth)
     level = np.where(seen, truth, 0).astype(int)
-    if task.spec.ordered:
+    if task.form == "levels":
         steps = np.arange(predicted.shape[1]) >= level[:, None]
         found = ((np.cumsum(predicted, axis=1) - steps) ** 2).sum(axis=1)  # ranked probability score
     else:

@@ -20,7 +20,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model, part_of
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Training
-from connectome_tl.tasks import Task, regressions_of
+from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
 from connectome_tl.training.core import PREDICTABLE, UNUSED_SOURCE
@@ -86,7 +86,7 @@ class Setting:
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
         """A network with random and transferred weights, and the names of the latter."""
         torch.manual_seed(seed_of(self.plan, "weights", number))
-        model = build_model(self.model, self.sizes, self.heads, regressions_of(self.tasks))
+        model = build_model(self.model, self.sizes, self.heads, values_of(self.tasks))
         for t, task in enumerate(self.tasks):
             if task.name in model.soft_heads and self.goal.shape[1]:
                 model.soft_heads[task.name].cover(self.goal[:, t])
@@ -123,7 +123,11 @@ def set_up(plan: FitPlan, context: Context) -> Setting:
 
 
 def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np.ndarray:
-    return cohort.targets[[task.name for task in tasks]].to_numpy(dtype=float)[cohort.positions(ids)]
+    """(n_rows, n_tasks) scores that networks learn, see `TaskKind.to_score`."""
+    raw = cohort.targets[[task.name for task in tasks]].to_numpy(dtype=float)[cohort.positions(ids)]
+    for t, task in enumerate(tasks):
+        raw[:, t] = task.spec.to_score(raw[:, t])
+    return raw
 
 
 def families_of(cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
@@ -222,8 +226,10 @@ def state_of(model: OutcomeModel) -> State:
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
 
 
-def unsettled(curve: np.ndarray) -> tuple[str, ...]:
-    return () if has_settled(curve) else ("the training loss was still falling at the last step",)
+def unsettled(curve: np.ndarray, stage: str) -> tuple[str, ...]:
+    """A note with a remedy if training has not converged."""
+    falling = f"the training loss was still falling at the last step (remedy: more stages.{stage}.training.steps)"
+    return () if has_settled(curve) else (falling,)
 
 
 def result_of(

@@ -37,11 +37,11 @@ def shrink(
     places, slopes = columns_of(setting.tasks), {}
     for t, task in enumerate(setting.tasks):
         name = f"heads.{task.name}"
-        if task.kind != "regression" or not all(f"{name}.weight" in state for state in states.values()):
+        if task.form != "value" or not all(f"{name}.weight" in state for state in states.values()):
             continue
         mean, scale = setting.scaler.mean[t], setting.scaler.scale[t]
         goal = setting.goal[:, t].double().numpy()
-        predicted = (held_out[:, places[task.name]][:, 0] - mean) / scale
+        predicted = (task.spec.to_score(held_out[:, places[task.name]][:, 0]) - mean) / scale
         known = np.isfinite(goal) & np.isfinite(predicted)
         if known.sum() < _FEWEST:
             continue
@@ -54,7 +54,9 @@ def shrink(
             others[part] = False
             if others.sum() >= _FEWEST:
                 line = _line(predicted[others], goal[others])
-                held_out[part, places[task.name]] = (_on(line, predicted[part]) * scale + mean)[:, None]
+                held_out[part, places[task.name]] = task.spec.from_score(_on(line, predicted[part]) * scale + mean)[
+                    :, None
+                ]
         slopes[task.name] = slope
     return slopes
 

@@ -34,7 +34,9 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
     curve = trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
     step = setting.training.steps_for(len(setting.batch))
     states = {f"0/{step}": state_of(model)}
-    result = result_of(setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve))
+    result = result_of(
+        setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve, setting.plan.stage)
+    )
     judge = context.parent(plan, "source")
     if judge is not None:
         result.facts[PREDICTABLE] = judge.facts[PREDICTABLE]

@@ -32,12 +32,13 @@ from connectome_tl.report.text.verdict import task_verdicts
 from connectome_tl.settings.models import FULL, in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.tasks import Task, regressions_of
+from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.study.fitting import Found, permutation_notes
 from connectome_tl.workflows.study.records import (
     adaptation_probes,
     clinical_record,
+    idle_controls,
     network_rows,
     network_weights,
     prediction_records,
@@ -149,6 +150,7 @@ def judge(
             *_warnings(settings, cohorts, tasks),
             *permutation_notes(settings, cohorts.target, tasks),
             *found.beyond_clinical.notes,
+            *idle_controls(found.validation),
             *unsettled(found.validation),
         ),
         "notes": _notes(cohorts, benign=True),
@@ -236,7 +238,7 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
         origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
-        regressions=any(regressions_of(cohort.tasks) for cohort in cohorts.roles.values()),
+        regressions=any(values_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
 
 

@@ -96,7 +96,7 @@ def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:
         n_positive = int(known.sum())
         plan = plan_binary(task, n_positive, known.size - n_positive)
         return plan, f"{n_positive} positive of {known.size}: at least 3 of each class and at most 500 are simulated"
-    if task.kind == "regression":
+    if task.form == "value":
         return plan_regression(task, known.size), f"{known.size} known: 20 to 500 are simulated"
     return None, f"{task.kind} outcomes are not simulated; plan for a cut-off of it (binary)"
 

@@ -10,10 +10,12 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_results
 from connectome_tl.evaluation.nested_cv import CrossValidation
-from connectome_tl.settings.models import FULL
+from connectome_tl.plurals import counted
+from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
+from connectome_tl.training.core import UNUSED_SOURCE
 from connectome_tl.training.plans import FitPlan
 
 _MAIN = (FULL, "core", "network")
@@ -131,6 +133,22 @@ def unsettled(validation: CrossValidation) -> tuple[str, ...]:
             lines.append(f"{model}, {stage}: {note} ({len(keys)} of {len(totals[model, stage])} fits)")
             said |= keys
     return tuple(lines)
+
+
+def idle_controls(validation: CrossValidation) -> tuple[str, ...]:
+    """A line per control with permuted outcomes of the source whose source was not usable: it then tests nothing."""
+    used: dict[str, dict[str, bool]] = {}
+    for item in validation.planned:
+        scheme = model_named(item.model).scheme
+        for plan in item.plans if scheme is not None and scheme.permuted else ():
+            used.setdefault(item.model, {})[plan.key] = UNUSED_SOURCE not in validation.results[plan.key].notes
+    return tuple(
+        f"{model}: no permuted outcome of the source was predictable in {sum(not one for one in fits.values())} of "
+        f"{counted(len(fits), 'fit')}, which therefore equal those without stage 1; there this control does not test "
+        "whether the outcomes of the source matter"
+        for model, fits in used.items()
+        if not all(fits.values())
+    )
 
 
 def _rank(model: str) -> int:

@@ -19,7 +19,6 @@ from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 from connectome_tl.settings_lines import names_lines
-from connectome_tl.tasks import KindName
 from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
 from connectome_tl.workflows.progress import Steps
@@ -181,7 +180,7 @@ def _translated(url: str) -> Iterator[None]:
         raise unreachable(url, error) from error
 
 
-def _check_metrics(metrics: Sequence[str], kind: KindName) -> None:
+def _check_metrics(metrics: Sequence[str], kind: str) -> None:
     wrong = [name for name in metrics if not METRICS[name].of(kind)]
     if wrong:
         known = [name for name, metric in METRICS.items() if metric.of(kind) and metric.sign]

@@ -78,13 +78,13 @@ def predict_baseline(task: Task, design: Design, y_train: np.ndarray, learner: L
             f"no training row of a fold has outcome {task.name!r}",
             remedy="Leave the task out (target.tasks), or use fewer folds.",
         )
-    if task.kind in ("binary", "regression"):
+    if task.form in ("risk", "value"):
         return _predict(design, y_train, task.is_binary, learner)[:, None]
     codes = np.arange(task.n_levels)
-    labels = [y_train > k for k in codes[:-1]] if task.spec.ordered else [y_train == k for k in codes]
+    labels = [y_train > k for k in codes[:-1]] if task.form == "levels" else [y_train == k for k in codes]
     each = [_predict(design, np.where(seen, label, np.nan), True, learner) for label in labels]
     risks = np.stack(each, axis=1)
-    return level_probabilities(risks) if task.spec.ordered else risks / risks.sum(axis=1, keepdims=True)
+    return level_probabilities(risks) if task.form == "levels" else risks / risks.sum(axis=1, keepdims=True)
 
 
 def _predict(design: Design, y_train: np.ndarray, binary: bool, learner: Learner) -> np.ndarray:
