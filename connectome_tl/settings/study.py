@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -91,7 +92,9 @@ def _listed(role: Role) -> tuple[AfterValidator, WithJsonSchema]:
     def check(name: str) -> str:
         known = listed_models(role, "default", "named")
         if name not in known:
-            raise ValueError(f"no {role} is called {name!r}; known are {', '.join(known)}")
+            near = difflib.get_close_matches(name.lower(), known, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"no {role} is called {name!r}; known are {', '.join(known)}{hint}")
         return name
 
     return AfterValidator(check), WithJsonSchema({"type": "string", "enum": listed_models(role, "default", "named")})
