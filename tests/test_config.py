@@ -370,3 +370,31 @@ def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
 )
 def test_a_value_of_the_wrong_form_is_refused_in_words_of_yaml(line: str, said: str) -> None:
     assert re.search(said, refusal(COHORTS + line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("harmonise: {protect: [age], unseen: none}", "no effect without method: combat or gamma: protect, unseen"),
+        ("harmonise: {method: combat, reference: A}", "reference has no effect without unseen: reference"),
+        ("splits: {scheme: site_out, outer: 10, repeats: 20}", "whose folds are the sites: outer, repeats"),
+        ("splits: {scheme: site_out, stratum: motor}", "whose folds are the sites: stratum"),
+        ("recalibration: {method: temperature}", "recalibration has no effect without inner folds"),
+        ("baseline_settings: {two_stage: {folds: 3}}", "baseline_settings.two_stage has no effect: add two_stage"),
+    ],
+)
+def test_settings_without_effect_on_folds_sites_and_baselines_are_refused(line: str, said: str) -> None:
+    assert said in refusal(COHORTS + line + "\n")
+
+
+def test_held_out_sites_are_tested_once_unless_repeats_divide_inner_folds() -> None:
+    assert SplitSettings(scheme="site_out").repeats == 1
+    assert SplitSettings(scheme="site_out", inner=2, repeats=3).repeats == 3
+    found = parse_settings(COHORTS + "splits: {scheme: site_out}\n", StudySettings)
+    assert found.splits.repeats == 1
+    assert parse_settings(dump_settings(found), StudySettings) == found
+
+
+def test_outcomes_of_a_pool_are_refused() -> None:
+    text = "target: {cohort: a}\npool: {cohort: b, tasks: [motor]}\n"
+    assert "pool.tasks has no effect" in refusal(text)
