@@ -371,7 +371,7 @@ NARROW = ("auc", "brier", "r2", "mae", "sensitivity")
 
 
 def allowed(cell: Cell, metric: str) -> float:
-    """Largest allowed ratio to the ideal width: 1.3 for the metrics of `NARROW` if no class has fewer than 10, else 2."""
+    """Largest allowed ratio to the ideal width: 1.3 for `NARROW` metrics if no class has fewer than 10, else 2."""
     large = cell.n_positive is None or min(cell.n_positive, cell.n - cell.n_positive) >= 10
     return 1.3 if large and metric in NARROW else 2.0
 
