@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 from connectome_tl.evaluation.baselines.engines.linear import decompose, probability_from_ridge
 from connectome_tl.evaluation.intervals.out_of_fold import TEST_ONLY
@@ -214,9 +214,9 @@ def binary_truth(cell: Cell, population: Population, weights: np.ndarray, interc
         brier += share * float(HERMITE_WEIGHT @ (p - (sign > 0)) ** 2)
     return np.array(
         [
-            stats.norm.cdf(np.sqrt(2) * shift / sd),
-            stats.norm.cdf((intercept + shift) / sd),
-            stats.norm.cdf(-(intercept - shift) / sd),
+            special.ndtr(np.sqrt(2) * shift / sd),
+            special.ndtr((intercept + shift) / sd),
+            special.ndtr(-(intercept - shift) / sd),
             brier,
         ]
     )
@@ -228,7 +228,7 @@ def regression_truth(_: Cell, population: Population, weights: np.ndarray, inter
     variance = 1.0 + error @ population.sigma @ error
     sd = np.sqrt(variance)
     absolute = sd * np.sqrt(2 / np.pi) * np.exp(-(intercept**2) / (2 * variance)) + intercept * (
-        1 - 2 * stats.norm.cdf(-intercept / sd)
+        1 - 2 * special.ndtr(-intercept / sd)
     )
     return np.array([variance + intercept**2, absolute])
 
