@@ -14,6 +14,7 @@ from connectome_tl.settings.records.results import Noun, People
 _GROWN_UP, _NO_INFANT = 18.0, 2.0  # years from birth
 _TERM_WEEKS = 40.0
 _ENOUGH = 0.5
+_BORN_IN: tuple[AgeUnit, ...] = ("weeks", "days")
 
 
 def people_of(cohort: Cohort) -> People:
@@ -35,7 +36,7 @@ def gestational_ages(cohort: Cohort) -> pd.Series | None:
     for spec in cohort.covariate_specs:
         if spec.type == "numeric" and names_gestation(spec.column):
             values = cohort.covariates[spec.column].astype(float)
-            for unit in ("weeks", "days"):
+            for unit in _BORN_IN:
                 weeks = pd.Series(in_unit(values.to_numpy(), unit, "weeks"), index=values.index)
                 if weeks.notna().any() and weeks.dropna().between(*BORN).all():
                     return weeks

@@ -21,7 +21,8 @@ _NOUNS = {"connectome": "connectomes", "image": "volumes"}
 
 def _idle(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
     """Settings that have no effect with the modalities of these cohorts."""
-    known, problems = modalities_of(study, cohorts), []
+    known = modalities_of(study, cohorts)
+    problems: list[Problem] = []
     if study.model.modality_dropout and len(known) == 1:
         problems.append(Problem(f"model.modality_dropout has no effect: the only modality is {known[0]}"))
     if study.devices > 1 and "image" not in known:
