@@ -40,7 +40,7 @@ class CohortUse(Settings):
 class SplitSettings(Settings):
     """Division of subjects into training and test rows.
 
-    `kfold` is repeated, nested, stratified and grouped cross-validation; `site_out` holds out each site in turn;
+    `kfold` is repeated, nested, stratified and grouped cross-validation; `site_out` holds out each site in turn, once;
     `few_labels` draws `n_labelled` training subjects and divides the others into `outer` test folds.
     `families: ignored` LEAKS: relatives may be both in the training and in the test rows, as in some published code. It
     exists to show the effect of this error; the report states it throughout.
