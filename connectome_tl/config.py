@@ -258,16 +258,36 @@ def _problem(
             expected=f"one of {', '.join(fields)}" if fields else None,
             remedy=f"Did you mean {near[0]}?" if near else None,
         )
-    message = item["msg"].removeprefix("Value error, ")
-    if item["type"] == "union_tag_not_found":
-        kinds = [str(m.model_fields["kind"].default) for m in _models_at(kind, path) if "kind" in m.model_fields]
-        expected = f"kind: one of {', '.join(kinds)}"
-        return Problem(f"{where}: set `kind`", file=file, line=line, expected=expected)
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")
-    shown = repr(got) if isinstance(got, (str, int, float, bool, type(None))) else None
-    return Problem(f"{where}: {message}", file=file, line=line, got=shown)
+    shown = repr(got) if isinstance(got, (str, int, float, bool, list, type(None))) else None
+    message, expected, remedy = _in_words(item, kind, path)
+    return Problem(f"{where}: {message}", expected, shown, file=file, line=line, remedy=remedy)
+
+
+def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[str, str | None, str | None]:
+    """What is wrong, expected values, and a remedy, for the errors that pydantic names by Python types."""
+    error, got, context = item["type"], item.get("input"), item.get("ctx", {})
+    name = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
+    if error in ("model_type", "model_attributes_type", "dict_type", "union_tag_not_found"):
+        kinds = [str(m.model_fields["kind"].default) for m in _models_at(kind, path) if "kind" in m.model_fields]
+        if len(kinds) > 1:
+            near = f"Did you mean {name}: {{kind: {got}}}?" if got in kinds else None
+            return "set `kind`", f"kind: one of {', '.join(kinds)}", near
+        fields = [] if error == "dict_type" else _fields_at(kind, item["loc"])
+        return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
+    if error in ("tuple_type", "list_type"):
+        return "a list is needed", None, f"Write {name}: [{got}]." if isinstance(got, (str, int, float)) else None
+    if error in ("literal_error", "union_tag_invalid"):
+        tagged = error == "union_tag_invalid"
+        known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
+        given = str(context["tag"] if tagged else got)
+        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.4)), None)
+        near = near if len(given) > 3 else None  # gpu is not cpu
+        what = f"no {name} is called {given}" if tagged else "unknown value"
+        return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None
+    return item["msg"].removeprefix("Value error, "), None, None
 
 
 def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,7 @@ def test_a_union_without_its_kind_is_that_of_the_default_and_another_kind_has_it
     assert found == ModelSettings().encoder.model_copy(update={"width": 4})
     other = parse_settings(COHORTS + "model: {encoder: {kind: flat}}\n", StudySettings).model.encoder
     assert other == FlatEncoder()
-    assert "'graph', 'flat', 'gcn'" in refusal(COHORTS + "model: {encoder: {kind: round}}\n")
+    assert "one of graph, flat, gcn" in refusal(COHORTS + "model: {encoder: {kind: round}}\n")
 
 
 def blocks(settings: Settings, path: tuple[str, ...] = ()) -> list[tuple[tuple[str, ...], Settings]]:
@@ -348,3 +349,52 @@ def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
     assert "line 4: title" in said
     assert "cannot be displayed" in said
     said.encode()
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("refits: 50", "refits: a block of keys and values is needed; expected keys linear, network; got 50"),
+        ("confounds: [age]", r"confounds: a block .*keys columns; got \['age'\]"),
+        ("core: {unpenalised: age}", r"core.unpenalised: a list is needed; got 'age'. Write unpenalised: \[age\]\."),
+        ("core: {clip: off}", "clip: a number or null is needed, not false"),
+        ("n_seeds: true", "n_seeds: a number is needed, not true"),
+        ("stages: {finetune: {training: {learning_rate: yes}}}", "learning_rate: a number is needed, not true"),
+        ("baselines: [Ridge]", r"no baseline is called 'Ridge'.*Did you mean ridge\?"),
+        ("controls: [scratc]", r"Did you mean scratch\?"),
+        ("model: {encoder: {kind: graf}}", r"no encoder is called graf; expected one of graph, .*Did you mean graph\?"),
+        ("model: {encoder: graph}", r"set `kind`; .*got 'graph'. Did you mean encoder: \{kind: graph\}\?"),
+        ("splits: {scheme: k-fold}", r"unknown value; expected one of kfold, site_out, few_labels; .*mean kfold\?"),
+        ("device: gpu", "expected one of cpu, cuda, auto; got 'gpu'$"),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_refused_in_words_of_yaml(line: str, said: str) -> None:
+    assert re.search(said, refusal(COHORTS + line + "\n"))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("harmonise: {protect: [age], unseen: none}", "no effect without method: combat or gamma: protect, unseen"),
+        ("harmonise: {method: combat, reference: A}", "reference has no effect without unseen: reference"),
+        ("splits: {scheme: site_out, outer: 10, repeats: 20}", "whose folds are the sites: outer, repeats"),
+        ("splits: {scheme: site_out, stratum: motor}", "whose folds are the sites: stratum"),
+        ("recalibration: {method: temperature}", "recalibration has no effect without inner folds"),
+        ("baseline_settings: {two_stage: {folds: 3}}", "baseline_settings.two_stage has no effect: add two_stage"),
+    ],
+)
+def test_settings_without_effect_on_folds_sites_and_baselines_are_refused(line: str, said: str) -> None:
+    assert said in refusal(COHORTS + line + "\n")
+
+
+def test_held_out_sites_are_tested_once_unless_repeats_divide_inner_folds() -> None:
+    assert SplitSettings(scheme="site_out").repeats == 1
+    assert SplitSettings(scheme="site_out", inner=2, repeats=3).repeats == 3
+    found = parse_settings(COHORTS + "splits: {scheme: site_out}\n", StudySettings)
+    assert found.splits.repeats == 1
+    assert parse_settings(dump_settings(found), StudySettings) == found
+
+
+def test_outcomes_of_a_pool_are_refused() -> None:
+    text = "target: {cohort: a}\npool: {cohort: b, tasks: [motor]}\n"
+    assert "pool.tasks has no effect" in refusal(text)

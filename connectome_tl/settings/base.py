@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
@@ -29,7 +30,27 @@ class Settings(BaseModel):
             default = field.get_default(call_default_factory=True, validated_data={})
             if isinstance(default, Settings) and isinstance(merged.get(name), dict):
                 merged[name] = _over(default, merged[name])
+            elif isinstance(merged.get(name), bool) and _is_number(field.annotation):
+                nothing = " or null" if type(None) in get_args(field.annotation) else ""
+                raise ValueError(
+                    f"{name}: a number{nothing} is needed, not {str(merged[name]).lower()} (or on, off, yes, no)"
+                )
         return merged
+
+
+def _is_number(annotation: Any) -> bool:
+    """Whether a field is a number, and neither a truth value nor text; pydantic takes true for 1."""
+    kinds = _plain(annotation)
+    return bool(kinds & {int, float}) and not kinds & {bool, str}
+
+
+def _plain(annotation: Any) -> set[Any]:
+    inner = get_args(annotation)
+    if get_origin(annotation) is Annotated:
+        inner = inner[:1]
+    elif get_origin(annotation) not in (None, Union, UnionType):
+        return set()
+    return {kind for one in inner for kind in _plain(one)} if inner else {annotation}
 
 
 def _over(default: Settings, given: dict[Any, Any]) -> dict[Any, Any]:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, field_validator, model_validator
 
-from connectome_tl.settings.base import Settings
+from connectome_tl.settings.base import Settings, given_of
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.tangent import CORRELATIONS, COVARIANCES, TangentSettings
 
@@ -35,6 +35,15 @@ class HarmoniseSettings(Settings):
     def _names_are_unique(self) -> HarmoniseSettings:
         if len(set(self.protect)) != len(self.protect):
             raise ValueError("protect names a covariate twice")
+        return self
+
+    @model_validator(mode="after")
+    def _all_act(self) -> HarmoniseSettings:
+        idle = given_of(self, ("protect", "unseen", "reference", "prior")) if self.method == "none" else []
+        if idle:
+            raise ValueError(f"no effect without method: combat or gamma: {', '.join(idle)}")
+        if self.reference is not None and self.unseen != "reference":
+            raise ValueError("reference has no effect without unseen: reference")
         return self
 
 

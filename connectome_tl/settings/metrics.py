@@ -100,13 +100,13 @@ _CALLS: dict[Estimand, Widening] = {"procedure": Widening(2.2), "fitted": Wideni
 # Smallest and largest value for a procedure: see `intervals.calls`.
 _RECALL: dict[Estimand, Widening] = {"procedure": Widening(1.1, larger=Widening(2.2)), "fitted": Widening(1.3)}
 _BRIER: dict[Estimand, Widening] = {
-    "procedure": Widening(1.0, 2.6, between=4.0, coefficient=0.8, larger=Widening(1.3, 1.6, coefficient=0.8)),
-    "fitted": Widening(2.0, 0.8),
+    "procedure": Widening(1.0, 2.6, between=4.0, coefficient=1.2, larger=Widening(1.3, 1.6, coefficient=1.2)),
+    "fitted": Widening(2.4, 0.8),
 }
 _MAE: dict[Estimand, Widening] = {"procedure": Widening(1.3, 1.5), "fitted": Widening(1.3, 0.8)}
 _R2: dict[Estimand, Widening] = {
     "procedure": Widening(1.0, 3.0, between=4.0, larger=Widening(1.4, 2.4, coefficient=0.4)),
-    "fitted": Widening(2.0, 1.6),
+    "fitted": Widening(2.0, 2.0),
 }
 _KAPPA: dict[Estimand, Widening] = {"procedure": Widening(2.0, 1.7), "fitted": Widening(2.0, 1.6)}
 _WITHIN = "pairs within repeat and test fold"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
 
 from connectome_tl.errors import UsageError
-from connectome_tl.settings.base import EachOnce, Settings, with_value
+from connectome_tl.settings.base import EachOnce, Settings, given_of, with_value
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
@@ -39,7 +40,7 @@ class CohortUse(Settings):
 class SplitSettings(Settings):
     """Division of subjects into training and test rows.
 
-    `kfold` is repeated, nested, stratified and grouped cross-validation; `site_out` holds out each site in turn;
+    `kfold` is repeated, nested, stratified and grouped cross-validation; `site_out` holds out each site in turn, once;
     `few_labels` draws `n_labelled` training subjects and divides the others into `outer` test folds.
     `families: ignored` LEAKS: relatives may be both in the training and in the test rows, as in some published code. It
     exists to show the effect of this error; the report states it throughout.
@@ -53,6 +54,18 @@ class SplitSettings(Settings):
     stratum: str | None = None  # the first binary outcome; "" for none
     n_labelled: Annotated[int, Field(ge=2)] | None = None
     families: Literal["together", "ignored"] = "together"
+
+    @model_validator(mode="after")
+    def _all_act(self) -> SplitSettings:
+        """Held-out sites are the same in every repeat, which only divides the inner folds in another way."""
+        if self.scheme != "site_out":
+            return self
+        idle = given_of(self, ("outer",) if self.inner else ("outer", "repeats", "seed", "stratum"))
+        if idle and (idle != ["repeats"] or self.repeats > 1):
+            raise ValueError(f"no effect with scheme site_out, whose folds are the sites: {', '.join(idle)}")
+        if not self.inner:
+            object.__setattr__(self, "repeats", 1)  # not the default of other schemes
+        return self
 
     @model_validator(mode="after")
     def _fits_the_scheme(self) -> SplitSettings:
@@ -91,7 +104,9 @@ def _listed(role: Role) -> tuple[AfterValidator, WithJsonSchema]:
     def check(name: str) -> str:
         known = listed_models(role, "default", "named")
         if name not in known:
-            raise ValueError(f"no {role} is called {name!r}; known are {', '.join(known)}")
+            near = difflib.get_close_matches(name.lower(), known, n=1)
+            hint = f". Did you mean {near[0]}?" if near else ""
+            raise ValueError(f"no {role} is called {name!r}; known are {', '.join(known)}{hint}")
         return name
 
     return AfterValidator(check), WithJsonSchema({"type": "string", "enum": listed_models(role, "default", "named")})
@@ -185,7 +200,15 @@ class StudySettings(Settings):
 
     @model_validator(mode="after")
     def _settings_have_an_effect(self) -> StudySettings:
-        """Refuse settings of earlier stages that the study does not have."""
+        """Refuse settings of stages, baselines and folds that the study does not have."""
+        blocks = type(self.baseline_settings).model_fields
+        idle = [name for name in given_of(self.baseline_settings, tuple(blocks)) if name not in self.baselines]
+        if idle:
+            raise ValueError(f"baseline_settings.{idle[0]} has no effect: add {idle[0]} to baselines, or remove it")
+        if not self.splits.inner and given_of(self.recalibration, tuple(type(self.recalibration).model_fields)):
+            raise ValueError("recalibration has no effect without inner folds: set splits.inner to 2 or more")
+        if self.pool is not None and self.pool.tasks is not None:
+            raise ValueError("pool.tasks has no effect: outcomes of the pool are not used; remove it")
         if self.stages.pretrain is not None:
             return self
         if self.stages.adapt is None:

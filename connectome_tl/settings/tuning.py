@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from connectome_tl.settings.base import Record, Settings
+from connectome_tl.settings.base import Record, Settings, given_of
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, HarmoniseSettings
 from connectome_tl.settings.images.volumes import ImageSettings
@@ -134,9 +134,12 @@ class Dimension(Settings):
         return tuple(choice if isinstance(choice, plain) else json_text(choice) for choice in self.choices)
 
     @property
-    def ends(self) -> tuple[Any, ...]:
-        """Both ends of a range, or all choices."""
-        return self.choices or (self.low, self.high)
+    def tested(self) -> tuple[Any, ...]:
+        """All choices, or both ends of a range and, in a range of fractions, a fraction between them."""
+        if self.low is None or self.high is None:
+            return self.choices
+        ends = (self.low, self.high)
+        return ends if self.is_integer else (*ends, self.low + (self.high - self.low) / math.pi)
 
     def value(self, label: Any) -> Any:
         """The setting of a value in the database of trials."""
@@ -189,6 +192,15 @@ class TuneSettings(Settings):
             raise ValueError(f"objectives: no metric {wrong[0]!r} to be tuned; metrics are {', '.join(directed)}")
         if len(set(self.objectives)) < len(self.objectives):
             raise ValueError("objectives: a metric occurs twice")
+        return self
+
+    @model_validator(mode="after")
+    def _all_act(self) -> TuneSettings:
+        if self.sampler == "random" and given_of(self, ("startup",)):
+            raise ValueError("startup has no effect with sampler: random; remove one of them")
+        if self.prune == "inside" and (self.model == "core" or len(self.objectives) > 1):
+            why = "several objectives" if len(self.objectives) > 1 else "model: core, which has no checkpoints"
+            raise ValueError(f"prune: inside has no effect with {why}; write prune: true")
         return self
 
 

@@ -19,6 +19,17 @@ from connectome_tl.training.stages import unseen_fit
 _NOUNS = {"connectome": "connectomes", "image": "volumes"}
 
 
+def _idle(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
+    """Settings that have no effect with the modalities of these cohorts."""
+    known = modalities_of(study, cohorts)
+    problems: list[Problem] = []
+    if study.model.modality_dropout and len(known) == 1:
+        problems.append(Problem(f"model.modality_dropout has no effect: the only modality is {known[0]}"))
+    if study.devices > 1 and "image" not in known:
+        problems.append(Problem("devices has no effect: it is for networks on volumes", remedy="Set devices: 1."))
+    return problems
+
+
 def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
     """Check, before anything is written or fitted, that the cohorts have all that the study uses.
 
@@ -34,6 +45,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 remedy="Give `connectomes`, `volumes` or `covariates` in its cohort.yaml.",
             )
         )
+    problems += _idle(study, cohorts)
     problems += _early_stages(study, cohorts)
     problems += _network_problems(study, cohorts)
     if study.stages.pretrain is not None and study.source is not None and cohorts.source is not None:

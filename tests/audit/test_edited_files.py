@@ -25,6 +25,7 @@ from connectome_tl.workflows.study.ledger import LEDGER, doubts, reveal
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.results import read_record
 from connectome_tl.workflows.study.stored_fits import SpotCheckedFits
+from connectome_tl.workflows.study.written_again import strange_findings
 
 pytestmark = pytest.mark.usefixtures("audits_draw_once")
 FIT = FitResult(
@@ -287,3 +288,12 @@ def test_early_fits_of_another_machine_are_compared_by_what_they_compute():
                           apply=apply)  # fmt: skip
     assert half.status == "warning"
     assert half.what == "equal to the last bit: 1 network; only up to rounding: 1"
+
+
+def test_tables_and_pages_that_a_run_does_not_write_are_named(tmp_path):
+    for name in ("scores.tsv", "calibrated.tsv", "best.csv", "old.html", "notes.txt"):
+        (tmp_path / name).touch()
+    (found,) = strange_findings(tmp_path, {"scores.tsv"})
+    assert found.status == "warning"
+    assert "best.csv, calibrated.tsv, old.html" in found.what
+    assert not strange_findings(tmp_path, {"scores.tsv", "calibrated.tsv", "best.csv", "old.html"})

@@ -120,7 +120,12 @@ def test_repeats_and_seeds_differ_and_equal_settings_agree() -> None:
 def test_a_plan_sees_nothing_but_ids_families_sites_and_the_stratum(scheme: str) -> None:
     cohort = people(30, family=["f", "f", *[""] * 28], site=["A", "B", "C"] * 10)
     split = SplitSettings(
-        scheme=scheme, repeats=2, outer=3, inner=2, stratum="outcome", n_labelled=12 if scheme == "few_labels" else None
+        scheme=scheme,
+        repeats=2,
+        outer=5 if scheme == "site_out" else 3,
+        inner=2,
+        stratum="outcome",
+        n_labelled=12 if scheme == "few_labels" else None,
     )
     plan = make_split_plan(cohort, split)
     rng = np.random.default_rng(0)

@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from tuning_cases import tuned_cohorts, tuned_study
 
+from connectome_tl.cohort.splits import Fold, make_split_plan
 from connectome_tl.config import dump_settings, parse_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.tuning.search import best_of
 from connectome_tl.evaluation.tuning.space import check_space
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import _SECTIONS, Dimension, TuneSettings, tunable_keys
+from connectome_tl.training.schemes import StudyCohorts
 
 HEAD = "target: {cohort: target/cohort.yaml}\ntune:\n  space:\n"
 
@@ -62,6 +64,7 @@ def test_a_space_survives_the_settings_file() -> None:
 @pytest.mark.parametrize(
     ("space", "said"),
     [
+        ({"edges.n_edges": {"low": 10, "high": 1e2}}, "edges.n_edges = 38.6.*valid integer.*high: 100"),
         ({"edges.consensus": {"low": 0.5, "high": 2.0}}, "edges.consensus = 2.0: .*less than or equal to 1"),
         ({"model.encoder.widths": {"choices": [[4], [8]]}}, "this study has no setting model.encoder.widths"),
         ({"confounds": {"choices": [None, {"columns": ["hat"]}]}}, "no column 'hat' in cohort"),
@@ -71,9 +74,48 @@ def test_a_space_survives_the_settings_file() -> None:
 def test_values_that_the_study_or_its_cohorts_refuse_are_found_before_the_first_trial(
     space: dict[str, Any], said: str
 ) -> None:
-    found = TuneSettings.model_validate({"space": space}).space
+    _refused(space, "core", said)
+
+
+@pytest.mark.parametrize(
+    ("key", "ends", "model"),
+    [
+        ("stages.finetune.training.learning_rate", (0.001, 0.01), "core"),
+        ("model.dropout", (0.0, 0.5), "core"),
+        ("core.clip", (2.0, 6.0), "network"),
+        ("core.landmarks", (100, 200), "network"),
+    ],
+)
+def test_settings_on_which_the_tuned_model_does_not_depend_are_refused(
+    key: str, ends: tuple[float, float], model: str
+) -> None:
+    space = {key: {"low": ends[0], "high": ends[1]}}
+    _refused(space, model, f"{key} has no effect on the tuned model, {model}")
+    check_space(*_asked(space, "full"))
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        "  sampler: random\n  startup: 5\n",
+        "  model: core\n  prune: inside\n",
+        "  objectives: [auc, brier]\n  prune: inside\n",
+    ],
+)
+def test_settings_of_a_search_without_effect_are_refused(lines: str) -> None:
+    with pytest.raises(UsageError, match="has no effect with"):
+        parse_settings(HEAD + "    core.clip: {low: 2.0, high: 6.0}\n" + lines, StudySettings)
+
+
+def _asked(space: dict[str, Any], model: str) -> tuple[StudySettings, StudyCohorts, TuneSettings, Fold]:
+    study, cohorts = tuned_study(), tuned_cohorts()
+    fold = make_split_plan(cohorts.target, study.splits).repeats[0][0]
+    return study, cohorts, TuneSettings.model_validate({"space": space, "model": model}), fold
+
+
+def _refused(space: dict[str, Any], model: str, said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        check_space(tuned_study(), tuned_cohorts(), found)
+        check_space(*_asked(space, model))
 
 
 def test_a_choice_may_be_a_whole_block() -> None:

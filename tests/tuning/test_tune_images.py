@@ -87,7 +87,7 @@ def test_the_space_that_comes_with_the_package_fits_a_study_of_volumes() -> None
     space = load_settings(SPACE, TuneSettings).space
     study = StudySettings.model_validate({**STUDY, "source": None, "pool": None, "stages": {}})
     for key, one in space.items():
-        for value in one.ends:
+        for value in one.tested:
             assert study.with_settings({key: value}) is not None
     assert {"image.augment", "image.augment.noise", "image.flip_test"} <= set(tunable_keys())
 

@@ -28,7 +28,8 @@ def tuned_study(*, inner: int = 3, outer: int = 2, **tune: Any) -> StudySettings
     """The target cohort only, the closed-form core, one outcome."""
     whole = small_settings(steps=1)
     stages = last_stage(whole.stages.finetune)
-    block = {"space": SPACE, "trials": 6, "model": "core", "startup": 3, **tune}
+    first = {} if tune.get("sampler") == "random" else {"startup": 3}
+    block = {"space": SPACE, "trials": 6, "model": "core", **first, **tune}
     return small_settings(
         steps=1,
         source=None,

@@ -77,3 +77,13 @@ def test_a_small_class_is_counted_in_subjects() -> None:
     ]
     assert found[0] == found[1] != []
     assert (people_of(once).rows, people_of(twice).rows) == ("infants", "scans")
+
+
+def test_settings_of_modalities_that_the_cohorts_do_not_have_are_refused() -> None:
+    cohorts = small_cohorts(n_source=12, n_pool=10, n_target=12)
+    check_names(small_settings().with_settings({"model.modality_dropout": 0.5}), cohorts)
+    alone = StudyCohorts({**cohorts.roles, "target": replace(cohorts.target, covariate_specs=())})
+    with pytest.raises(UsageError) as refused:
+        check_names(small_settings().with_settings({"model.modality_dropout": 0.5, "devices": 2}), alone)
+    assert "model.modality_dropout has no effect: the only modality is connectome" in str(refused.value)
+    assert "devices has no effect" in str(refused.value)

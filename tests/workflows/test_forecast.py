@@ -106,6 +106,7 @@ def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line
     answer = json.loads(CliRunner().invoke(app, asked).stdout)
     assert answer["result"]["forecast"]["seconds"] > 0
     assert not (tmp_path / "run").exists()
+    assert "--check has no effect" in str(CliRunner().invoke(app, [*asked, "--check"]).exception)
     assert not is_long(study, COHORTS, make_split_plan(COHORTS.target, study.splits), TARGET_TASKS[:1])
     said: list[str] = []
     run_study(tmp_path / "study.yaml", tmp_path / "run", tell=said.append)

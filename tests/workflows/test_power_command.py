@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from small_study import small_cohorts
 from connectome_tl.cli import main
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.evaluation import planning
-from connectome_tl.workflows.study.power import power_of_cohort
+from connectome_tl.workflows.study.power import known_subjects, plan_of, power_of_cohort
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +36,25 @@ def test_every_outcome_of_a_cohort_has_a_plan_at_its_own_size(tmp_path: Path) ->
     text = screen.file.getvalue()  # type: ignore[attr-defined]
     assert all(task.label in text for task in target.tasks)
     assert 'verdict "helps"' in text
+
+
+def test_repeated_scans_count_once_and_families_are_named() -> None:
+    target, n = small_cohorts().target, 24
+    children = tuple(f"child {k // 2}" for k in range(n))
+    family = np.array([f"family {k // 4}" if k < 8 else "" for k in range(n)], dtype=object)
+    task = next(task for task in target.tasks if task.is_binary)
+    targets = target.targets.assign(**{task.name: np.arange(n) // 2 % 2})
+    target = replace(target, children=children, family=family, targets=targets)
+    values, notes = known_subjects(target, task)
+    assert values.tolist() == [k % 2 for k in range(12)]
+    assert "The 24 scans are of 12 subjects" in notes[0]
+    assert "The 12 subjects are from 10 families" in notes[1]
+    plan, _ = plan_of(target, task)
+    assert plan is not None
+    assert (plan.n, plan.n_positive) == (12, 6)
+    assert all(note in plan.method for note in notes)
+    apart = replace(target, children=(), family=np.array([""] * n, dtype=object))
+    assert known_subjects(apart, task)[1] == []
 
 
 @pytest.mark.parametrize(

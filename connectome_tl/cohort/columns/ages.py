@@ -15,6 +15,7 @@ from connectome_tl.cohort.tables.cells import PLAIN, Marks
 from connectome_tl.settings.columns import AgeColumn, AgeUnit
 
 _TERM_WEEKS = 40.0
+BORN = (20.0, 45.0)  # possible gestational ages at birth, weeks
 
 
 def ages(
@@ -73,7 +74,7 @@ def check_gestation(
 ) -> np.ndarray:
     """Gestational ages in weeks (n_rows,); impossible values are reported and set to NaN."""
     weeks = in_unit(values, unit, "weeks")
-    outside = (weeks < 20) | (weeks > 45)
+    outside = (weeks < BORN[0]) | (weeks > BORN[1])
     findings.several(
         [(ids[i], f"{values[i]:g} {unit}") for i in np.flatnonzero(outside).tolist()],
         f"gestational age {column!r} is not possible",

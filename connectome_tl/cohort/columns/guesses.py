@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -188,13 +188,23 @@ def _group(facts: _Facts) -> Meant | None:
     return None
 
 
+def names_gestation(name: str) -> bool:
+    """Whether a column of this name may hold gestational ages at birth."""
+    words = _words(name)
+    return _gestational(words, "".join(words)) or "ssw" in words
+
+
+def _gestational(words: Collection[str], joined: str) -> bool:
+    return "ga" in words or any(part in joined for part in ("gestation", "gestage", "birthage", "ageatbirth"))
+
+
 def _age(facts: _Facts) -> Meant | None:
     words, joined = facts.words, facts.joined
     if not facts.numeric:
         return None
     if "pma" in words or "postmenstrual" in joined:
         return "age", "postmenstrual"
-    if "ga" in words or "gestation" in joined or "birthage" in joined or ("ssw" in words and not facts.aged):
+    if _gestational(words, joined) or ("ssw" in words and not facts.aged):
         return "gestational_age", None
     if facts.aged and not _PARENT & words:
         return "age", "corrected" if {"corrected", "korrigiert", "korrigiertes", "corrige"} & words else None

@@ -93,6 +93,7 @@ class InnerFolds:
     Attributes:
         fold: the outer fold. model: name of the scored model. task, metrics: the score.
         store: store of finished fits; identical fits of several trials are made once.
+        place: the outer fold in words, for messages.
     """
 
     study: StudySettings
@@ -102,6 +103,7 @@ class InnerFolds:
     task: Task
     metrics: tuple[str, ...]
     store: FitStore | None = None
+    place: str = "an outer fold"
 
     def scores(self, study: StudySettings, heard: Heard | None = None) -> tuple[float, ...]:
         """One number per metric, pooled over all inner folds as for the outer folds.
@@ -124,7 +126,7 @@ class InnerFolds:
         found = self._score(tables)
         if not np.isfinite(found).all():
             raise DataError(
-                f"the inner folds of an outer fold give no {', '.join(self.metrics)} of {self.task.name}",
+                f"the inner folds of {self.place} give no {', '.join(self.metrics)} of {self.task.name}",
                 expected="both classes among the rows that an inner fold tests",
                 remedy="Use fewer inner folds (splits.inner).",
             )

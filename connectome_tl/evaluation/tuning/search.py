@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
 
 Wants = Literal["nothing", "a trial", "to wait"]
-_PATIENCE = 20  # allowed number of stopped trials, in addition to ten per requested trial
+_PATIENCE = 20  # allowed number of stopped trials, in addition to ten per requested trial if one was completed
 
 
 class _SetAside(Exception):
@@ -90,13 +90,15 @@ class FoldSearch:
         counts, wanted = self._counts(), self.tune.trials
         if counts["COMPLETE"] >= wanted:
             return "nothing"
-        if counts["PRUNED"] > 10 * wanted + _PATIENCE:
+        # No trial is stopped by others before one is complete: all of these failed.
+        if counts["PRUNED"] > (10 * wanted if counts["COMPLETE"] else 0) + _PATIENCE:
             why = Counter(str(t.user_attrs.get(STOPPED, "pruned")) for t in self.study.get_trials(deepcopy=False))
             raise DataError(
                 f"repeat {self.repeat}, fold {self.number}: {counted(counts['PRUNED'], 'trial')} ended early, "
                 f"{counts['COMPLETE']} did not",
                 got="; ".join(f"{text} ({n})" for text, n in why.most_common(3)),
-                remedy="Search a space in which training does not diverge, or set tune.prune: false.",
+                remedy="Search a space whose values fit together and in which training does not diverge."
+                + (" Or set tune.prune: false." if counts["COMPLETE"] else ""),
             )
         if counts["WAITING"] or sum(counts[state] for state in ("COMPLETE", "RUNNING", "WAITING")) < wanted:
             return "a trial"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -90,15 +91,39 @@ def summary(plan: Plan) -> str:
 
 
 def plan_of(cohort: Cohort, task: Task) -> tuple[Plan | None, str]:
-    """The plan of one outcome, or None and the reason."""
-    known = cohort.targets[task.name].dropna().to_numpy(dtype=float)
+    """The plan of one outcome, for subjects rather than scans, or None and the reason."""
+    values, notes = known_subjects(cohort, task)
+    known = values.to_numpy(dtype=float)
     if task.is_binary:
         n_positive = int(known.sum())
         plan = plan_binary(task, n_positive, known.size - n_positive)
-        return plan, f"{n_positive} positive of {known.size}: at least 3 of each class and at most 500 are simulated"
-    if task.form == "value":
-        return plan_regression(task, known.size), f"{known.size} known: 20 to 500 are simulated"
-    return None, f"{task.kind} outcomes are not simulated; plan for a cut-off of it (binary)"
+        why = f"{n_positive} positive of {known.size}: at least 3 of each class and at most 500 are simulated"
+    elif task.form == "value":
+        plan, why = plan_regression(task, known.size), f"{known.size} known: 20 to 500 are simulated"
+    else:
+        return None, f"{task.kind} outcomes are not simulated; plan for a cut-off of it (binary)"
+    if plan is not None and notes:
+        plan = plan.model_copy(update={"method": ". ".join((plan.method, *notes))})
+    return plan, why
+
+
+def known_subjects(cohort: Cohort, task: Task) -> tuple[pd.Series, list[str]]:
+    """The known outcomes of a task, one per subject, and sentences on repeated scans and on families."""
+    known = cohort.targets[task.name].dropna()
+    child = dict(zip(cohort.ids, cohort.children or cohort.ids, strict=True))
+    family = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    each = known[~known.index.map(child).duplicated()]
+    alone = [i for i in each.index if i not in family]
+    n_families = len(alone) + len({family[i] for i in each.index if i in family})
+    notes = []
+    if each.size < known.size:
+        notes.append(f"The {known.size} scans are of {counted(each.size, 'subject')}, each of whom counts once")
+    if n_families < each.size:
+        notes.append(
+            f"The {each.size} subjects are from {counted(n_families, 'family', 'families')}; relatives count as "
+            f"independent here, so that intervals will be wider, at most as with n = {n_families}"
+        )
+    return each, notes
 
 
 def print_plan(task: Task, plan: Plan, screen: Console) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.people import gestational_ages
 from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_results
 from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.plurals import counted
@@ -176,9 +177,10 @@ def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[T
             groups[spec.column] = _texts(cohort, cohort.covariates[spec.column])
     if len({site for site in cohort.site if site}) > 1:
         groups["site"] = dict(zip(cohort.ids, map(str, cohort.site), strict=True))
-    if "gestational_age" in numeric:
+    born = gestational_ages(cohort)
+    if born is not None:
         bands = pd.cut(
-            cohort.covariates["gestational_age"].astype(float),
+            born,
             [0, 28, 32, 37, 50],
             right=False,
             labels=["under 28 weeks", "28 to 31 weeks", "32 to 36 weeks", "37 weeks and more"],

@@ -208,14 +208,14 @@ def _searches(
     task = tuned_task(tune, tasks_of(settings, cohorts))
     metrics = tune.objectives or (task.spec.primary,)
     _check_metrics(metrics, task.kind)
-    check_space(settings, cohorts, tune.space)
+    check_space(settings, cohorts, tune, splits.repeats[0][0])
     store = FitStore(folder / "models")
     return [
         FoldSearch(
             f"{identity[:16]} repeat {repeat} fold {number}",
             repeat,
             number,
-            InnerFolds(settings, cohorts, fold, tune.model, task, metrics, store),
+            InnerFolds(settings, cohorts, fold, tune.model, task, metrics, store, f"repeat {repeat}, fold {number}"),
             tune,
             database,
             settings.seed,

@@ -19,6 +19,7 @@ from connectome_tl.workflows.study.prediction_files import AGE_GAPS, prediction_
 from connectome_tl.workflows.study.results import table_cells, table_text
 
 _PROVENANCE = "provenance.json"
+_ALWAYS = ("scores.tsv", "comparisons.tsv", "report.html")
 
 
 def written_findings(
@@ -50,11 +51,32 @@ def written_findings(
         # The hash of the table is left out: its values are compared with those that are fitted again.
         differ = _differences(read_own_json_object(side), {**described, "Versions": made_with})
         wrong += [f"{side.name}, {text}" for text in differ if text != "Sha256"]
-    findings = [_finding("provenance and sidecars are those of the run", wrong, made_with)]
+    curve = ("learning_curve.tsv",) if recorded.learning_curve else ()
+    findings = [
+        _finding("provenance and sidecars are those of the run", wrong, made_with),
+        *strange_findings(folder, {*_ALWAYS, *curve, *(file.name for file in prediction_files(found))}),
+    ]
     if found.gaps is not None and (folder / AGE_GAPS).is_file():
         again = table_finding(AGE_GAPS, table_cells(folder / AGE_GAPS), table_text(found.gaps.table))
         findings.append(again.model_copy(update={"check": f"{AGE_GAPS} follows from the predictions"}))
     return findings
+
+
+def strange_findings(folder: Path, made: set[str]) -> list[Finding]:
+    """A warning about tables and pages in the folder that no part of this run writes, so that nothing checks them."""
+    strange = [path.name for path in folder.iterdir() if path.suffix in (".tsv", ".csv", ".html")]
+    strange = sorted(name for name in strange if name not in made)
+    if not strange:
+        return []
+    return [
+        Finding(
+            check="files of the run only",
+            status="warning",
+            what=f"not written by this run, and not checked: {', '.join(strange[:8])}"
+            + (f" and {len(strange) - 8} more" if len(strange) > 8 else ""),
+            remedy="Do not take them for its results; remove them, or keep them in another folder.",
+        )
+    ]
 
 
 def _differences(said: Mapping[str, Any], expected: Mapping[str, Any]) -> list[str]:
