@@ -17,12 +17,15 @@ from small_study import small_cohorts
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
+from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import TuneSettings
+from connectome_tl.simulation.volume_cohorts import write_volumes
+from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
@@ -51,7 +54,27 @@ RUN_HERE = {
     "example/study.yaml": (),
     "abide33.yaml": ("splits.n_labelled=12",),
     "dhcp33.yaml": ("splits.n_labelled=12",),
+    "structural.yaml": (),
+    "morphometric.yaml": (),
+    "meta_matching.yaml": ("stages.adapt=null",),
 }
+SMALL_VOLUMES = (
+    "stages.adapt=null",
+    "image.size=12",
+    "model.encoder.depth=10",
+    "model.encoder.width=0.0625",
+    "stages.pretrain.training.batch_size=4",
+    "stages.finetune.training.batch_size=4",
+)
+RUN_ON_VOLUMES = {
+    "age2hie_same_site.yaml": ("image.voxel=13",),
+    "age2hie_pooled.yaml": ("image.voxel=13",),
+    "age2hie_held_out_site.yaml": ("image.voxel=13",),
+    "gloresnet.yaml": ("stages.pretrain=null", "controls=[]"),
+    "raw_t1w_resnet.yaml": (),
+}
+NEEDED = {"meta_matching.yaml": ("meta_matching",), "structural.yaml": ("linear_all",)}
+ELSEWHERE = ("he2020.yaml", "kawahara2017.yaml", "images_to_report.yaml")  # tests/evaluation, tests/workflows
 
 
 def patterns() -> Iterator[str]:
@@ -88,7 +111,7 @@ def test_every_line_of_the_gallery_is_of_a_file() -> None:
 
 
 def with_outcomes(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
-    """The cohort with random outcomes of these names, the first one binary, and a measure of each region."""
+    """The cohort with random outcomes of these names, the first one binary, and measures of each region, if any."""
     rng = np.random.default_rng(len(names))
     tasks = tuple(
         Task(name=name, kind="regression" if k else "binary", column=f"column_{name}") for k, name in enumerate(names)
@@ -97,28 +120,40 @@ def with_outcomes(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
     values[:, :1] = (np.arange(cohort.n_subjects) % 2)[:, None][:, : len(names)]
     targets = pd.DataFrame(values, index=list(cohort.ids), columns=list(names))
     status = targets.notna().map(lambda seen: "observed" if seen else "unknown")
+    cohort = replace(cohort, tasks=tasks, targets=targets, status=status, scores=None)
+    if not cohort.regions:
+        return cohort
     measures = rng.normal(size=(cohort.n_subjects, cohort.n_regions, 2))
-    return replace(
-        cohort,
-        tasks=tasks,
-        targets=targets,
-        status=status,
-        scores=None,
-        region_features=measures,
-        region_feature_names=("thickness", "area"),
-    )
+    return replace(cohort, region_features=measures, region_feature_names=("thickness", "area"))
 
 
-@pytest.mark.parametrize("name", RUN_HERE)
-def test_a_study_of_the_gallery_runs_small(name: str) -> None:
-    """The published models are run in tests/evaluation, images_to_report.yaml in tests/workflows."""
-    study = load_settings(CONFIGS / name, StudySettings, overrides=[*SMALL, *RUN_HERE[name]])
-    roles = small_cohorts().roles
+@pytest.fixture(scope="module")
+def volumes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cohort]:
+    """Older subjects and infants of two sites."""
+    home, settings = tmp_path_factory.mktemp("volumes"), VolumeSettings(size=16, n_sites=2)
+    numbers = {"source": 8, "target": 16}
+    written = {role: write_volumes(n, settings, home / role, name=role) for role, n in numbers.items()}
+    return {role: replace(cohort, volume_cache=str(home / "cache")) for role, cohort in written.items()}
+
+
+def test_every_study_of_the_gallery_is_run_small() -> None:
+    studies = {name for name in FILES if "target" in yaml.safe_load((CONFIGS / name).read_text("utf-8"))}
+    assert studies == {*RUN_HERE, *RUN_ON_VOLUMES, *ELSEWHERE}
+
+
+@pytest.mark.parametrize("name", [*RUN_HERE, *RUN_ON_VOLUMES])
+def test_a_study_of_the_gallery_runs_small(name: str, request: pytest.FixtureRequest) -> None:
+    images = name in RUN_ON_VOLUMES
+    changed = [*SMALL, *SMALL_VOLUMES, *RUN_ON_VOLUMES[name]] if images else [*SMALL, *RUN_HERE[name]]
+    study = load_settings(CONFIGS / name, StudySettings, overrides=changed)
+    roles = request.getfixturevalue("volumes") if images else small_cohorts().roles
     default = ("cognitive", "language")
     cohorts = StudyCohorts({role: with_outcomes(roles[role], use.tasks or default) for role, use in study.uses.items()})
     check_names(study, cohorts)
     splits = make_split_plan(cohorts.target, study.splits)
-    found = cross_validate(study, cohorts, splits).predictions
-    assert {"full", "core", "network", "scratch"} == set(found["model"])
-    assert set(found["task"]) == {task.name for task in tasks_of(study, cohorts)}
+    tasks = tasks_of(study, cohorts)
+    baselines = baseline_predictions(study, cohorts, splits, tasks)
+    found = pd.concat([cross_validate(study, cohorts, splits).predictions, baselines])
+    assert {"full", "core", "network", *study.controls, *NEEDED.get(name, ())} <= set(found["model"])
+    assert set(found["task"]) == {task.name for task in tasks}
     assert np.isfinite(found["y_score"]).all()

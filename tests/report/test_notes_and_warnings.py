@@ -61,6 +61,7 @@ def test_notes_that_columns_give_are_known() -> None:
     assert [note for note in findings.notes if not is_benign(note)] == []
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_run_page_lists_warnings_first_and_notes_with_the_cohorts() -> None:
     record = example_record(n_tasks=1, n_repeats=1, n_permutations=0).model_copy(
         update={"warnings": ("look at this",), "notes": ("read as that",)}

@@ -26,6 +26,7 @@ def record() -> RunRecord:
     return example_record(n_repeats=2, n_permutations=19)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_every_table_of_the_page_can_be_saved_from_the_page(record: RunRecord) -> None:
     with collected() as tables:
         page = Page(render_report(record))
@@ -99,6 +100,7 @@ def test_references_are_those_of_what_was_done(record: RunRecord) -> None:
         assert not one.doi or re.fullmatch(r"10\.\d{4,}/\S+", one.doi)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_checklists_fill_what_the_run_knows_and_leave_the_rest_open(record: RunRecord) -> None:
     tripod, probast, claim = checklists(record)
     assert {where for where, _, _ in tripod.rows} == {str(k) for k in range(1, 28)}
@@ -152,6 +154,7 @@ def test_text_has_the_contrast_that_wcag_asks_for() -> None:
     assert contrast("#fff", named["bad"]) >= 4.5
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_the_page_can_be_used_with_a_keyboard(record: RunRecord) -> None:
     page = Page(render_report(record))
     assert ":focus-visible" in CSS

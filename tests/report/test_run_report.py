@@ -114,6 +114,7 @@ def test_every_model_of_every_task_is_in_the_forest(page: Page, record: RunRecor
         assert len(rows) == n_forests + n_differences, model
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_negative_transfer_is_said_aloud(record: RunRecord) -> None:
     harms = [
         c for c in record.comparisons if c.verdict == "harms" and c.control in ("no_pretrain", "no_adapt", "scratch")
@@ -124,6 +125,7 @@ def test_negative_transfer_is_said_aloud(record: RunRecord) -> None:
     assert "Negative transfer." not in render_report(record.model_copy(update={"comparisons": calm}))
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_what_a_comparison_says_in_words_is_its_verdict(record: RunRecord) -> None:
     one = next(c for c in record.comparisons if c.control == "no_pretrain")
     base = next(c for c in record.comparisons if c.control == "clinical_only")
@@ -183,6 +185,7 @@ def test_undefined_numbers_are_n_a_with_their_reason(record: RunRecord) -> None:
     assert not any(re.search(r"nan|None", value) for _, key, value in page.attributes if key == "style")
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_an_interval_without_bounds_is_said_to_be_missing(record: RunRecord) -> None:
     scores = tuple(s.model_copy(update={"low": NAN, "high": NAN}) for s in record.scores if s.model == "full")
     visible = Page(render_report(record.model_copy(update={"scores": scores, "predictions": ()}))).visible
@@ -190,6 +193,7 @@ def test_an_interval_without_bounds_is_said_to_be_missing(record: RunRecord) -> 
     assert not re.search(r"\b(nan|inf)\b", visible)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_no_permutations_is_said() -> None:
     visible = Page(render_report(example_record(n_permutations=0, n_tasks=1, n_repeats=2))).visible
     assert "No permutation test was run" in visible
@@ -277,6 +281,7 @@ def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(p
     assert any(row[1:] == ["AUC", "0.58", "[0.30, 0.80]", "31"] for row in rows)
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_without_inner_folds_it_is_said_that_risks_are_raw(record: RunRecord) -> None:
     raw = record.model_copy(update={"recalibrated": ()})
     assert "No inner folds" in Page(render_report(raw)).visible
@@ -313,6 +318,7 @@ def test_a_table_says_which_levels_are_called_which(record: RunRecord) -> None:
     assert level_table(record, record.tasks[0]) == ((), [])
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_a_baseline_that_scores_better_stands_at_a_glance(record: RunRecord) -> None:
     verdicts = tuple(v.model_copy(update={"better_baseline": "clinical_only"}) for v in record.verdicts[:1])
     glance = Page(render_report(record.model_copy(update={"verdicts": verdicts}))).visible
@@ -325,6 +331,7 @@ def test_a_baseline_that_scores_better_stands_at_a_glance(record: RunRecord) -> 
     )
 
 
+@pytest.mark.usefixtures("blank_figures")
 def test_methods_of_a_table_are_letters_with_a_legend_and_whole_in_its_download(record: RunRecord) -> None:
     with collected() as tables:
         page = Page(render_report(record))

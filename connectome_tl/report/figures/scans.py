@@ -13,6 +13,8 @@ from connectome_tl.report.figures.drawing import ACCENT, INK, figure_of, panel, 
 # For each view: viewing direction, direction from left to right, direction from bottom to top.
 _VIEWS = (("axial", "IS", "LR", "PA"), ("coronal", "PA", "LR", "IS"), ("sagittal", "LR", "PA", "IS"))
 _FLAGGED = "#D55E00"
+_Box = tuple[float, float, float, float]
+_WIDTH, _GAP, _TITLE = 9.8, 0.1, 0.25  # of the slices, in inches
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,10 +50,11 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
     along = [np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis))) for axis in range(3)]
     box_of = tuple(slice(max(int(r[0]) - 2, 0), int(r[-1]) + 3) for r in along)
     widths, highest = _extent([one.stop - one.start for one in box_of], codes)
-    figure = figure_of(10, (9.6 * highest / sum(widths) + 0.3) * len(rows))
-    figure.set_layout_engine("constrained")
+    # Places are computed here: a layout engine draws everything twice more.
+    scale, line_height = (_WIDTH - 4 * _GAP) / sum(widths), (_WIDTH - 4 * _GAP) * highest / sum(widths) + _TITLE
+    size = _WIDTH, line_height * len(rows) + _GAP
+    figure = figure_of(*size)
     figure.set_facecolor("white")
-    axes = figure.subplots(len(rows), 3, squeeze=False, width_ratios=widths)  # one scale in all views
     for column, (view, normal, sides, ends) in enumerate(_VIEWS):
         axis, across, up = (_axis(codes, pair) for pair in (normal, sides, ends))
         turned = (codes[up] == ends[1], codes[across] == sides[1])
@@ -64,7 +67,9 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
             return (np.swapaxes(found, 0, 1) if upright else found)[flips]
 
         for line, row in enumerate(rows):
-            box = axes[line, column]
+            left = (column + 1) * _GAP + scale * sum(widths[:column])
+            bottom = size[1] - (line + 1) * line_height
+            box = figure.add_axes(_share(left, bottom, scale * widths[column], line_height - _TITLE, size))
             box.imshow(cut(row.image), origin="lower", cmap=row.colours, vmin=0, vmax=row.most)
             box.contour(cut(mask.astype(float)), levels=[0.5], colors="#ffd166", linewidths=0.8)
             if row.outline is not None:
@@ -72,13 +77,18 @@ def cuts(rows: Sequence[Row], mask: np.ndarray, parcels: np.ndarray, codes: Sequ
             box.text(0.02, 0.5, sides[0], color="white", transform=box.transAxes, va="center")
             box.set_axis_off()
             box.set_anchor("N")
-            box.set(xticks=(), yticks=())  # unseen ticks would still be laid out, which takes half of the time
+            box.set(xticks=(), yticks=())
             box.set_title(f"{view}: {row.title}" if column == 0 else view, fontsize=10, loc="left")
             if row.with_labels:
                 found = cut(parcels)
                 colour = np.ma.masked_where(found == 0, found % 20)
                 box.imshow(colour, origin="lower", cmap="tab20", vmin=0, vmax=19, alpha=0.5, interpolation="nearest")
     return to_url(figure)
+
+
+def _share(left: float, bottom: float, width: float, height: float, of: tuple[float, float]) -> _Box:
+    """A box in inches as shares of a figure of this size."""
+    return left / of[0], bottom / of[1], width / of[0], height / of[1]
 
 
 def _axis(codes: Sequence[str], pair: str) -> int:
@@ -100,14 +110,16 @@ def _edges(box: Any, image: np.ndarray) -> None:
 
 def matrix_image(shown: np.ndarray, regions: Sequence[str], legend: str) -> str:
     """A matrix as a data URL of a PNG; NaN is grey."""
-    figure = figure_of(5.4, 4.5)
-    figure.set_layout_engine("constrained")
+    named = len(regions) <= 40
+    margin = 0.15 + 0.07 * max(map(len, regions), default=0) if named else 0.4  # of names in 7 points
+    side, size = 3.9, (margin + 5.0, margin + 4.0)
+    figure = figure_of(*size)
     figure.set_facecolor("white")
-    box = figure.subplots()
-    drawn = box.imshow(shown, cmap="viridis", interpolation="nearest")
+    box = figure.add_axes(_share(margin, margin, side, side, size))
+    drawn = box.imshow(shown, cmap="viridis", interpolation="nearest", aspect="auto")
     box.set_facecolor("#eef1f4")
-    figure.colorbar(drawn, ax=box, label=legend)
-    if len(regions) <= 40:
+    figure.colorbar(drawn, cax=figure.add_axes(_share(margin + side + 0.15, margin, 0.2, side, size)), label=legend)
+    if named:
         box.set_xticks(range(len(regions)), regions, rotation=90, fontsize=7)
         box.set_yticks(range(len(regions)), regions, fontsize=7)
     return to_url(figure)
