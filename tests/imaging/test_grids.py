@@ -187,6 +187,88 @@ def test_a_volume_that_no_grid_can_be_made_of_is_one_message_with_subject_and_fi
     assert (problem.subject, str(problem.file)) == ("s1", path)
 
 
+BRAIN = find_foreground(VOLUME, np.full(3, 5.0)).mask
+
+
+def stripped(background: float, gain: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """The brain on a background that none of its voxels has."""
+    return np.where(BRAIN, gain * (VOLUME + 0.5) + offset, background).astype(np.float32)
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "minmax"])
+@pytest.mark.parametrize("outside", ["zero", "keep"])
+def test_the_background_of_a_stripped_brain_does_not_affect_its_grid(
+    tmp_path: Path, normalise: str, outside: str
+) -> None:
+    """Zeros, fill values of CT, standardised intensities, and numbers in place of NaN."""
+    settings = GRID.model_copy(update={"normalise": normalise, "outside": outside})
+    centre, sd = VOLUME[BRAIN].mean() + 0.5, VOLUME[BRAIN].std()
+    copies = [stripped(background) for background in (0, -1, -1000, 1e5)]
+    copies += [stripped(0, 1 / sd, -centre / sd), stripped(0, 1000, 5000), stripped(-1024, 80)]
+    first, *others = [gridded(written(tmp_path, one, name=str(i)), "s1", settings) for i, one in enumerate(copies)]
+    for other in others:
+        np.testing.assert_allclose(other.values.astype(float), first.values.astype(float), atol=0.01)
+        assert other.head_ml == first.head_ml
+        np.testing.assert_allclose(other.tissue_ml, first.tissue_ml, rtol=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quantiles_of_standardised_and_shifted_brains_are_of_the_order_of_1(tmp_path: Path, seed: int) -> None:
+    """The mean of a standardised brain is round-off, no scale."""
+    brain = VOLUME[BRAIN] + 0.05 * np.random.default_rng(seed).normal(size=BRAIN.sum())
+    data = np.zeros_like(VOLUME)
+    data[BRAIN] = (brain - brain.mean()) / brain.std()
+    found = [gridded(written(tmp_path, one), "s1", GRID).quantiles for one in (data, data + 1000, 1e-9 * data)]
+    assert np.abs(found).max() < 5
+    assert np.ptp(found, axis=1).min() > 2
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=0.01)
+
+
+@pytest.mark.parametrize("level", [1e3, 1e7, 1e25, -1e7])
+@pytest.mark.parametrize("is_stripped", [True, False])
+def test_a_spike_does_not_flatten_a_head(tmp_path: Path, level: float, is_stripped: bool) -> None:
+    data = stripped(0) if is_stripped else VOLUME.copy()
+    clean = gridded(written(tmp_path, data), "s1", GRID)
+    data[15, 16, 17] = level
+    found = gridded(written(tmp_path, data, name="spike"), "s1", GRID)
+    both = (clean.values != 0) & (found.values != 0)
+    assert both.sum() > 0.99 * (clean.values != 0).sum()
+    both[9:16, 9:16, 9:16] = False
+    pairs = [one.values.astype(float)[both] for one in (found, clean)]
+    np.testing.assert_allclose(*pairs, atol=0.1)
+    np.testing.assert_allclose(found.quantiles, clean.quantiles, atol=0.02)
+    assert np.abs(found.values).max() < 30
+    assert found.notes == ("1 voxel of the head with outlying grey levels was clipped",)
+    assert not clean.notes
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "uint32", "int32"])
+def test_wrapped_and_saturated_integers_are_refused_or_noted(tmp_path: Path, kind: str) -> None:
+    info = np.iinfo(kind)
+    scaled = np.maximum(VOLUME, 0).astype(float) / np.quantile(VOLUME, 0.97) * info.max
+    wrapped, cut = scaled.astype(np.int64).astype(kind), np.minimum(scaled, info.max).astype(kind)
+    for data in (wrapped, cut):
+        path = written(tmp_path, data)
+        with pytest.raises(DataError, match=r"overflowed the integers.*image.overflow: note"):
+            gridded(path, "s1", GRID)
+    noted = gridded(written(tmp_path, cut), "s1", GRID.model_copy(update={"overflow": "note"})).notes
+    assert noted == (f"grey levels may have overflowed: {(cut == info.max).mean():.1%} of the voxels at {info.max}",)
+    whole = (VOLUME.astype(float) / VOLUME.max() * info.max).astype(kind)
+    assert not gridded(written(tmp_path, whole), "s1", GRID).notes
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "minmax", "none"])
+def test_no_voxel_of_the_head_has_the_value_of_the_background(tmp_path: Path, normalise: str) -> None:
+    kept = gridded(written(tmp_path), "s1", GRID.model_copy(update={"normalise": "zscore"})).values != 0
+    found = grid(written(tmp_path), GRID.model_copy(update={"normalise": normalise}))
+    np.testing.assert_array_equal(found != 0, kept)
+    flat = np.where(np.quantile(VOLUME[BRAIN], 0.1) < VOLUME, VOLUME, 0)  # intensities equal to their minimum
+    flat[~BRAIN] = -1
+    assert (
+        grid(written(tmp_path, flat), GRID.model_copy(update={"normalise": normalise})) != 0
+    ).sum() > 0.9 * kept.sum()
+
+
 def test_what_settings_allow_is_let_pass(tmp_path: Path) -> None:
     hole = np.where(np.arange(32)[:, None, None] == 5, np.nan, VOLUME).astype(np.float32)
     assert np.isfinite(grid(written(tmp_path, hole), GRID.model_copy(update={"nan": "zero"}))).all()
@@ -218,7 +300,10 @@ def test_a_sheared_affine_is_resampled_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path, affine=sheared)
     with pytest.raises(DataError, match=r"right angles.*grid: isotropic"):
         gridded(path, "s1", ImageSettings(size=24, grid="raw"))
-    assert np.isfinite(grid(path)).all()
+    found = gridded(path, "s1", GRID)
+    assert np.isfinite(found.values).all()
+    assert "degrees off right angles" in found.notes[0]
+    assert found.head_ml == pytest.approx(gridded(written(tmp_path, name="square"), "s1", GRID).head_ml, rel=0.05)
 
 
 def test_an_image_without_orientation_and_a_missing_one_are_refused(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
-from connectome_tl.imaging.grids import Gridded, gridded
+from connectome_tl.imaging.foreground import mixed_backgrounds
+from connectome_tl.imaging.grids import Gridded, gridded, head_on
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
@@ -57,9 +57,7 @@ def volume_images(
 def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
     values = made.values.astype(np.float32)
     # Show the zeroed background as black, since standardised intensities of dark tissue are below 0.
-    inside = values != 0 if settings.outside == "zero" else find_foreground(values, made.zooms).mask
-    if not inside.any():
-        inside = np.ones(values.shape, dtype=bool)
+    inside = head_on(values, np.array(made.affine), settings)
     low, high = (float(q) for q in np.quantile(values[inside], (0.005, 0.995)))
     grey = 0.1 + 0.9 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)
     if settings.outside == "zero":
