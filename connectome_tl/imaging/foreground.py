@@ -22,7 +22,7 @@ _STRAY = 0.05  # of the head's volume: other voxels that the surroundings of a s
 _FACES = 0.3  # share of the outer faces from which their most frequent value counts as the background
 _ASPECT = 1.1  # height of a head above the neck over its width: 170 mm and 155 mm in adults
 _CROWN = 0.8  # of that height, from the vertex: where the width is taken, above the shoulders
-_SPIKE = 10.0  # times the 99.9th percentile: larger intensities are limited to it
+_SPIKE = 10.0  # times the 99th percentile: larger intensities are limited to it
 _VERTEX = 0.25  # of the largest width, which the vertex has at least
 
 
@@ -89,7 +89,7 @@ def _scaled(contrast: np.ndarray) -> np.ndarray:
     there = contrast[contrast > 0]
     if not there.size:
         return contrast
-    top = np.quantile(there, 0.999, method="lower")
+    top = np.quantile(there, 0.99, method="lower")
     return np.asarray(np.minimum(contrast / top, np.float32(_SPIKE)))
 
 

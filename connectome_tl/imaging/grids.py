@@ -23,8 +23,10 @@ QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98
 _LARGEST = 60_000.0  # largest value in half precision
 _WHOLE, _LEAST = 0.99, 0.8  # share of the head on the grid, below which this is noted and refused
 _FEWEST = 27  # voxels of the grid within the head
+_ELSEWHERE = 10  # times this range: a background further away is a fill value, not the intensity of air
 _FAR = 3  # times the range of most levels: levels further away are outliers
 _TINY = 2.0**-14  # smallest normal number in half precision
+_FEWEST_LEVELS = 10
 _LEAST_SD = float(np.finfo(np.float64).tiny)
 
 
@@ -37,8 +39,8 @@ class Gridded:
         affine: (16,) rows of the 4 x 4 matrix from voxels of the grid to mm of the image.
         head_ml: volume of the foreground in the original image: the head above the neck, or the brain of a
             skull-stripped image. tissue_ml: volumes of its dark, middle and bright part.
-        quantiles: quantiles of the foreground's intensities (`QUANTILES`) above the background, relative to the mean
-            absolute intensity above it.
+        quantiles: quantiles of the foreground's intensities (`QUANTILES`) above the background, or above their 1st
+            percentile if the background is a distant fill value, relative to the mean absolute intensity above it.
         native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
         is_stripped: whether the image has an empty background, as after skull stripping.
         notes: accepted irregularities.
@@ -93,6 +95,14 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
     data, spikes = without_outliers(volume.data, inside)
     levels = data[inside].astype(np.float64)
+    n_levels = len(np.unique(levels[:: max(1, len(levels) // 100_000)]))
+    if n_levels < _FEWEST_LEVELS:
+        raise DataError(
+            f"the head has only {counted(n_levels, 'grey level')}: a mask or a label map?",
+            subject=subject,
+            file=path,
+            remedy="Name the image itself in `volumes`.",
+        )
     if settings.normalise != "none":
         volume = replace(volume, data=data)
     if shown.is_stripped and (settings.normalise, settings.outside) != ("none", "keep"):
@@ -122,13 +132,12 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     values = values.astype(np.float16)
     if settings.outside == "zero":  # 0 is outside the foreground, and no voxel within it is 0
         values[mask & (values == 0)] = _TINY
-    above = levels - shown.background
     return Gridded(
         values,
         tuple(float(x) for x in affine.ravel()),
         float(inside.sum() * voxel_ml),
         _tissues(levels, voxel_ml),
-        tuple(float(q) for q in np.quantile(above, QUANTILES) / np.abs(above).mean()),
+        _quantiles(levels, shown.background),
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
         shown.is_stripped,
@@ -146,6 +155,13 @@ def to_ras(volume: Volume) -> Volume:
     data = nib.orientations.apply_orientation(volume.data, turn)
     affine = volume.affine @ nib.orientations.inv_ornt_aff(turn, volume.shape)
     return Volume(np.ascontiguousarray(data), affine, volume.subject, volume.file)
+
+
+def _quantiles(levels: np.ndarray, background: float) -> tuple[float, ...]:
+    low, high = np.quantile(levels, (0.01, 0.99))
+    reach = _ELSEWHERE * (high - low)
+    above = levels - (background if low - reach <= background <= high + reach else low)
+    return tuple(float(q) for q in np.quantile(above, QUANTILES) / max(float(np.abs(above).mean()), _LEAST_SD))
 
 
 def without_outliers(data: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, str]:

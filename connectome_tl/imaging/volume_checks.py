@@ -14,6 +14,8 @@ CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
 _SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off
 _JUMP = 0.75  # of the range of integers, between neighbours of which one has wrapped around
 _JUMPS = 0.01  # share of such pairs; real images windowed to 8 bits have up to .008
+_ENOUGH, _OUTLYING = 5, 5  # volumes that are compared; median absolute deviations of their likeness
+_OFFSET = 1e-4  # range over largest intensity, below which single precision is too coarse
 _LARGEST = 1e30  # whose square is far beyond single precision, and sums of voxels are within it
 _OBLIQUE = 2.0  # degrees between two axes and a right angle from which an affine is sheared
 _NARROW, _LOW = 0.52, 0.45  # width and height of a head over its length; heads have .7 to .95
@@ -51,7 +53,7 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> tuple[Vo
             expected=f"at most {_LARGEST:g}",
             remedy="Divide the intensities of all images by one number.",
         )
-    data = raw.data.astype(np.float32)
+    data = _single(raw.data)
     if unknown.all():
         raise _wrong(raw, "the image contains no number")
     if unknown.any():
@@ -131,6 +133,37 @@ def head_problem(volume: Volume, foreground: np.ndarray) -> str:
     if width > _WIDE * length or height > _HIGH * length:
         return f"the head is only {length:.0f} mm long, {width:.0f} mm wide, {height:.0f} mm high: cut off at one end"
     return ""
+
+
+def _single(data: np.ndarray) -> np.ndarray:
+    """The volume in single precision, without an offset that would leave few distinct intensities in it."""
+    known = data[np.isfinite(data)].astype(np.float64) if data.dtype.kind == "f" else data
+    if not known.size:
+        return data.astype(np.float32)
+    low, high = float(known.min()), float(known.max())
+    if 0 < high - low < _OFFSET * max(abs(low), abs(high)):
+        return (data.astype(np.float64) - low).astype(np.float32)
+    return data.astype(np.float32)
+
+
+def unlike_others(coarse: np.ndarray) -> list[int]:
+    """Rows of volumes that resemble the inverse of the others, as of another contrast; none among fewer than five.
+
+    Args:
+        coarse: (n_subjects, n) means over blocks of voxels on one grid, 0 outside the head.
+    """
+    used = np.median(np.abs(coarse), axis=0) > 0
+    values = coarse[:, used].astype(np.float64)
+    if len(values) < _ENOUGH or values.shape[1] < _ENOUGH:
+        return []
+    others = values.sum(axis=0) - values
+    centred = [one - one.mean(axis=1, keepdims=True) for one in (values, others)]
+    size = np.prod([np.linalg.norm(one, axis=1) for one in centred], axis=0)
+    r = (centred[0] * centred[1]).sum(axis=1) / np.maximum(size, np.finfo(float).tiny)
+    typical = np.median(r)
+    spread = 1.4826 * float(np.median(np.abs(r - typical)))
+    # In a cohort of infants around the inversion of contrast the spread is large.
+    return [int(i) for i in np.flatnonzero((r < 0) & (r < typical - _OUTLYING * spread))]
 
 
 def _overflow(data: np.ndarray) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.foreground import find_foreground
-from connectome_tl.imaging.grids import cropped, gridded
+from connectome_tl.imaging.grids import cropped, gridded, onto_grid
+from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.volume_cache import stored_grid
-from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.imaging.volume_checks import check_contrast, unlike_others
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volumes import VolumeSettings, affine_of, simulate_volumes
 
@@ -234,8 +236,7 @@ def test_a_spike_does_not_flatten_a_head(tmp_path: Path, level: float, is_stripp
     both = (clean.values != 0) & (found.values != 0)
     assert both.sum() > 0.99 * (clean.values != 0).sum()
     both[9:16, 9:16, 9:16] = False
-    pairs = [one.values.astype(float)[both] for one in (found, clean)]
-    np.testing.assert_allclose(*pairs, atol=0.1)
+    np.testing.assert_allclose(found.values[both].astype(float), clean.values[both].astype(float), atol=0.1)
     np.testing.assert_allclose(found.quantiles, clean.quantiles, atol=0.02)
     assert np.abs(found.values).max() < 30
     assert found.notes == ("1 voxel of the head with outlying grey levels was clipped",)
@@ -267,6 +268,38 @@ def test_no_voxel_of_the_head_has_the_value_of_the_background(tmp_path: Path, no
     assert (
         grid(written(tmp_path, flat), GRID.model_copy(update={"normalise": normalise})) != 0
     ).sum() > 0.9 * kept.sum()
+
+
+@pytest.mark.parametrize("n_levels", [1, 5])
+def test_a_mask_or_label_map_is_refused(tmp_path: Path, n_levels: int) -> None:
+    data = np.where(BRAIN, 1 + np.arange(BRAIN.size).reshape(BRAIN.shape) % n_levels, 0).astype(np.int16)
+    with pytest.raises(DataError, match=f"only {n_levels} grey level.*a mask or a label map"):
+        gridded(written(tmp_path, data), "s1", GRID)
+
+
+def test_a_large_offset_does_not_flatten_a_head(tmp_path: Path) -> None:
+    plain = np.rint(1000 * VOLUME).astype(np.int32)
+    found = [grid(written(tmp_path, data)) for data in (plain, plain + 10**9, plain.astype(np.float64) - 1e12)]
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=0.01)
+
+
+def _coarse(n: int, seed: int, ages: tuple[float, float], contrast: Literal["T1w", "T2w"] = "T1w") -> np.ndarray:
+    settings = VolumeSettings(size=16, contrast=contrast, ages=ages)
+    volumes = simulate_volumes(n, settings, seed=seed).volumes
+    grids = [onto_grid(Volume(one, affine_of(settings)), ImageSettings(size=12, voxel=13.0)) for one in volumes]
+    return np.array([one.values.astype(float).ravel() for one in grids])
+
+
+def test_one_volume_of_another_contrast_among_many_is_found() -> None:
+    first, other = _coarse(10, 1, (12, 24)), _coarse(1, 2, (12, 24), "T2w")
+    assert unlike_others(np.concatenate([first, other])) == [10]
+    assert unlike_others(first) == []
+    assert unlike_others(np.concatenate([first[:3], other])) == []  # too few to tell which is the other
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_infants_around_the_inversion_of_contrast_are_not_named(seed: int) -> None:
+    assert unlike_others(_coarse(12, seed, (0, 24))) == []
 
 
 def test_what_settings_allow_is_let_pass(tmp_path: Path) -> None:
