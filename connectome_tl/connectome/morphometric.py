@@ -38,7 +38,7 @@ def regional_features(image: Volume, labels: Volume, numbers: Sequence[int]) -> 
             subject=labels.subject,
             file=image.file,
         )
-    voxel = float(np.prod(labels.zooms))
+    voxel = labels.voxel_mm3
     out = np.full((len(numbers), len(FEATURES)), np.nan)
     for row, values in enumerate(values_by_region(image, labels, numbers)):
         if len(values):

@@ -14,6 +14,7 @@ from connectome_tl.evaluation.map_checks import agreement, area, deletion_curve,
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.features.volumes import Grid, read_volumes
+from connectome_tl.imaging.grids import head_on
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_maps import MapKind
@@ -76,10 +77,10 @@ def fold_maps(
     test = rows_of(cohort, planned.fold.test, image, device)
     test = test.at(range(min(n_subjects, len(test))))
     affines = np.reshape([grid.affine for grid in grids_of(cohort, test.ids, image)], (-1, 4, 4))
+    inside = np.array([head_on(v[0].numpy(), a, image) for v, a in zip(test.volumes, affines, strict=True)])
     found: dict[MapKind, FoldMaps] = {}
     for kind in kinds if len(test) and len(train) else ():
         maps = _maps(kind, predictor, train, test, noise, seed)
-        inside = (test.volumes != 0).any(dim=1).numpy()
         everywhere: np.ndarray = np.all(inside, axis=0)
         likeness = float("nan")
         if check_random:

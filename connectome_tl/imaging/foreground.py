@@ -22,6 +22,7 @@ _STRAY = 0.05  # of the head's volume: other voxels that the surroundings of a s
 _FACES = 0.3  # share of the outer faces from which their most frequent value counts as the background
 _ASPECT = 1.1  # height of a head above the neck over its width: 170 mm and 155 mm in adults
 _CROWN = 0.8  # of that height, from the vertex: where the width is taken, above the shoulders
+_SPIKE = 10.0  # times the 99th percentile: larger intensities are limited to it
 _VERTEX = 0.25  # of the largest width, which the vertex has at least
 
 
@@ -32,10 +33,12 @@ class Foreground:
     Attributes:
         mask: (x, y, z) bool.
         is_stripped: whether the background has one value, as after skull stripping; the foreground is then the brain.
+        background: intensity of the background.
     """
 
     mask: np.ndarray
     is_stripped: bool
+    background: float
 
 
 def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
@@ -48,7 +51,7 @@ def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
         The foreground; its mask is empty if nothing differs from the background.
     """
     level, is_frequent = _background(data)
-    contrast = np.abs(data.astype(np.float32) - np.float32(level))
+    contrast = _scaled(np.abs(data.astype(np.float32) - np.float32(level)))
     unit = min(_UNIT, float((zooms * data.shape).max()) / _ACROSS)
     step = np.maximum(1, np.round(unit / zooms)).astype(int)
     edges = zooms * step / unit
@@ -57,8 +60,8 @@ def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
         around = _repeated(_dilated(head, _REACH, edges), step, data.shape)
         differs = data != level
         if (differs & ~around).sum() <= _STRAY * (differs & around).sum():
-            return Foreground(_filled(_largest(differs & around)), True)
-    return Foreground(_enlarged(_above_the_neck(head, edges), step, data.shape), False)
+            return Foreground(_filled(_largest(differs)), True, level)
+    return Foreground(_enlarged(_above_the_neck(head, edges), step, data.shape), False, level)
 
 
 def mixed_backgrounds(is_stripped: Collection[bool]) -> str:
@@ -79,6 +82,15 @@ def _background(data: np.ndarray) -> tuple[float, bool]:
     if counts.max() >= _FACES * len(faces):
         return float(levels[counts.argmax()]), True
     return float(np.quantile(data, 0.01)), False
+
+
+def _scaled(contrast: np.ndarray) -> np.ndarray:
+    """Contrast relative to its high values, without spikes, so that its squares are within single precision."""
+    there = contrast[contrast > 0]
+    if not there.size:
+        return contrast
+    top = np.quantile(there, 0.99, method="lower")
+    return np.asarray(np.minimum(contrast / top, np.float32(_SPIKE)))
 
 
 def _blocks(values: np.ndarray, step: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -6,7 +6,7 @@ Nothing is fitted across volumes: each grid depends only on its own voxels and t
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
@@ -16,12 +16,18 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.volume_checks import checked_volume, head_problem
+from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 
 QUANTILES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98)
 _LARGEST = 60_000.0  # largest value in half precision
 _WHOLE, _LEAST = 0.99, 0.8  # share of the head on the grid, below which this is noted and refused
 _FEWEST = 27  # voxels of the grid within the head
+_ELSEWHERE = 10  # times this range: a background further away is a fill value, not the intensity of air
+_FAR = 3  # times the range of most levels: levels further away are outliers
+_TINY = 2.0**-14  # smallest normal number in half precision
+_FEWEST_LEVELS = 10
+_LEAST_SD = float(np.finfo(np.float64).tiny)
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,7 +39,8 @@ class Gridded:
         affine: (16,) rows of the 4 x 4 matrix from voxels of the grid to mm of the image.
         head_ml: volume of the foreground in the original image: the head above the neck, or the brain of a
             skull-stripped image. tissue_ml: volumes of its dark, middle and bright part.
-        quantiles: quantiles of the foreground's intensities relative to their mean (`QUANTILES`).
+        quantiles: quantiles of the foreground's intensities (`QUANTILES`) above the background, or above their 1st
+            percentile if the background is a distant fill value, relative to the mean absolute intensity above it.
         native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
         is_stripped: whether the image has an empty background, as after skull stripping.
         notes: accepted irregularities.
@@ -65,7 +72,9 @@ def gridded(path: str, subject: str, settings: ImageSettings) -> Gridded:
     Raises:
         MissingInputError, DataError: as `checked_volume` and `onto_grid`.
     """
-    return onto_grid(checked_volume(path, subject, settings), settings)
+    image, notes = checked_volume(path, subject, settings)
+    made = onto_grid(image, settings)
+    return replace(made, notes=(*notes, *made.notes))
 
 
 def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
@@ -78,13 +87,28 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     volume, subject, path = to_ras(image), image.subject, image.file
     shown = find_foreground(volume.data, volume.zooms)
     inside = shown.mask
-    voxel_ml = float(np.prod(volume.zooms)) / 1000
+    voxel_ml = volume.voxel_mm3 / 1000
     if not inside.any() or inside.all():
         raise DataError("no head can be distinguished from the background", subject=subject, file=path)
     odd = head_problem(volume, inside)
     if odd and settings.shape == "refuse":
         raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
-    levels = volume.data[inside].astype(np.float64)
+    data, spikes = without_outliers(volume.data, inside)
+    levels = data[inside].astype(np.float64)
+    n_levels = len(np.unique(levels[:: max(1, len(levels) // 100_000)]))
+    if n_levels < _FEWEST_LEVELS:
+        raise DataError(
+            f"the head has only {counted(n_levels, 'grey level')}: a mask or a label map?",
+            subject=subject,
+            file=path,
+            remedy="Name the image itself in `volumes`.",
+        )
+    if settings.normalise != "none":
+        volume = replace(volume, data=data)
+    if shown.is_stripped and (settings.normalise, settings.outside) != ("none", "keep"):
+        # The background has any value; its mixture with the edge of the brain must not depend on it.
+        low = np.quantile(levels, 0.01).astype(data.dtype)
+        volume = replace(volume, data=np.where(inside, volume.data, low))
     values, mask, affine, kept = _placed(volume, inside, settings)
     cut, few = _cut(kept, settings), _few(int(mask.sum()))
     if settings.shape == "refuse" and (few or kept < _LEAST):
@@ -105,16 +129,19 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
             file=path,
             remedy="Set image.normalise: zscore.",
         )
+    values = values.astype(np.float16)
+    if settings.outside == "zero":  # 0 is outside the foreground, and no voxel within it is 0
+        values[mask & (values == 0)] = _TINY
     return Gridded(
-        values.astype(np.float16),
+        values,
         tuple(float(x) for x in affine.ravel()),
         float(inside.sum() * voxel_ml),
         _tissues(levels, voxel_ml),
-        tuple(float(q) for q in np.quantile(levels, QUANTILES) / max(abs(levels.mean()), 1e-12)),
+        _quantiles(levels, shown.background),
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
         shown.is_stripped,
-        tuple(note for note in (odd, cut, few) if note),
+        tuple(note for note in (odd, cut, few, spikes) if note),
     )
 
 
@@ -130,15 +157,50 @@ def to_ras(volume: Volume) -> Volume:
     return Volume(np.ascontiguousarray(data), affine, volume.subject, volume.file)
 
 
+def _quantiles(levels: np.ndarray, background: float) -> tuple[float, ...]:
+    low, high = np.quantile(levels, (0.01, 0.99))
+    reach = _ELSEWHERE * (high - low)
+    above = levels - (background if low - reach <= background <= high + reach else low)
+    return tuple(float(q) for q in np.quantile(above, QUANTILES) / max(float(np.abs(above).mean()), _LEAST_SD))
+
+
+def without_outliers(data: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, str]:
+    """The volume with outlying intensities clipped, and a note on those of the foreground, if there are any.
+
+    A single voxel of a spike or of metal would otherwise determine the standard deviation of a head.
+    """
+    levels = data[inside]
+    # Percentiles that leave out an extreme voxel of a small foreground, too.
+    low = float(np.quantile(levels, 0.01, method="higher"))
+    high = float(np.quantile(levels, 0.99, method="lower"))
+    low, high = low - _FAR * (high - low), high + _FAR * (high - low)
+    n = int(((levels < low) | (levels > high)).sum())
+    if low == high or not n:
+        return data, ""
+    clipped = np.clip(data, low, high).astype(data.dtype)
+    return clipped, f"{counted(n, 'voxel')} of the head with outlying grey levels {'was' if n == 1 else 'were'} clipped"
+
+
 def normalised(values: np.ndarray, inside: np.ndarray, settings: ImageSettings) -> np.ndarray:
     """Normalise intensities; the background is set to 0 if the settings require it."""
     used = values[inside] if settings.over == "foreground" and inside.any() else values.ravel()
     if settings.normalise == "zscore":
-        values = (values - used.mean()) / max(float(used.std()), 1e-6 * max(abs(float(used.mean())), 1e-6))
+        mean = used.mean(dtype=np.float64)
+        values = (values - mean) / max(float(used.std(dtype=np.float64)), 1e-6 * abs(float(mean)), _LEAST_SD)
     elif settings.normalise == "minmax":
         low, high = np.quantile(used, (0.01, 0.99))
-        values = np.clip((values - low) / max(float(high - low), 1e-12), 0.0, 1.0)
+        values = np.clip((values - low) / max(float(high - low), _LEAST_SD), 0.0, 1.0)
     return np.where(inside, values, 0.0) if settings.outside == "zero" else values
+
+
+def head_on(values: np.ndarray, affine: np.ndarray, settings: ImageSettings) -> np.ndarray:
+    """(x, y, z) bool, the voxels of a grid that are within the head, all if there is none; `affine` as in `Gridded`."""
+    if settings.outside == "zero":
+        found = values != 0
+    else:
+        zooms = np.linalg.norm(np.reshape(affine, (4, 4))[:3, :3], axis=0)
+        found = find_foreground(values.astype(np.float32), zooms).mask
+    return found if found.any() else np.ones(values.shape, dtype=bool)
 
 
 def cropped(values: np.ndarray, shape: tuple[int, int, int], middle: np.ndarray | None = None) -> np.ndarray:
@@ -220,9 +282,9 @@ def _tissues(levels: np.ndarray, voxel_ml: float) -> tuple[float, float, float]:
     from sklearn.mixture import GaussianMixture
 
     points = np.quantile(levels, np.linspace(0.005, 0.995, 400))[:, None]
+    points = (points - points.mean()) / max(float(points.std()), _LEAST_SD)
     starts = np.quantile(points, (0.1, 0.5, 0.9))[:, None]
-    least = 1e-4 * max(float(points.var()), 1e-12)
-    model = GaussianMixture(3, means_init=starts, reg_covar=least, max_iter=60, random_state=0)
+    model = GaussianMixture(3, means_init=starts, reg_covar=1e-4, max_iter=60, random_state=0)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # full convergence is not needed for the three volumes
         which = model.fit(points).predict(points)

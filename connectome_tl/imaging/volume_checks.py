@@ -12,6 +12,11 @@ from connectome_tl.settings.images.volumes import ImageSettings
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
 _SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off
+_JUMP = 0.75  # of the range of integers, between neighbours of which one has wrapped around
+_JUMPS = 0.01  # share of such pairs; real images windowed to 8 bits have up to .008
+_ENOUGH, _OUTLYING = 5, 5  # volumes that are compared; median absolute deviations of their likeness
+_OFFSET = 1e-4  # range over largest intensity, below which single precision is too coarse
+_LARGEST = 1e30  # whose square is far beyond single precision, and sums of voxels are within it
 _OBLIQUE = 2.0  # degrees between two axes and a right angle from which an affine is sheared
 _NARROW, _LOW = 0.52, 0.45  # width and height of a head over its length; heads have .7 to .95
 _WIDE, _HIGH = 1.15, 1.35  # the same, largest
@@ -19,20 +24,36 @@ _ML = 20, 6000  # volume of a head: of a fetal brain, and well above that of adu
 _FULL = 0.9  # share of the axial slices that a head does not fill; a circle fills .79 of the square around it
 
 
-def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
-    """Read an image and check that it can be converted to a grid.
+def checked_volume(path: str, subject: str, settings: ImageSettings) -> tuple[Volume, tuple[str, ...]]:
+    """Read an image and check that it can be converted to a grid; returns it with notes on accepted irregularities.
 
     Raises:
         MissingInputError: no such file.
-        DataError: not three-dimensional, a single slice, NaN, constant, saturated at the largest integer, or a sheared
-            affine if the grid keeps the native axes.
+        DataError: not three-dimensional, a single slice, NaN, constant, overflowed integers, intensities beyond single
+            precision, or a sheared affine if the grid keeps the native axes.
     """
     raw = read_volume(path, subject=subject, dtype=None)
-    _check_stored(raw)
-    data = np.asarray(raw.data, dtype=np.float32)
-    if min(data.shape) < 4:
+    if min(raw.shape) < 4:
         raise _wrong(raw, "the image is a slice, not a volume", got=" x ".join(map(str, raw.shape)))
-    unknown = ~np.isfinite(data)
+    notes = []
+    if overflow := _overflow(raw.data):
+        if settings.overflow == "refuse":
+            raise _wrong(
+                raw,
+                "grey levels overflowed the integers in which they are stored",
+                got=overflow,
+                remedy="Export the image again as float, or with a scale; or set image.overflow: note.",
+            )
+        notes.append(f"grey levels may have overflowed: {overflow}")
+    unknown = ~np.isfinite(raw.data)
+    if (np.abs(raw.data) > _LARGEST).any(where=~unknown):
+        raise _wrong(
+            raw,
+            "grey levels are too large",
+            expected=f"at most {_LARGEST:g}",
+            remedy="Divide the intensities of all images by one number.",
+        )
+    data = _single(raw.data)
     if unknown.all():
         raise _wrong(raw, "the image contains no number")
     if unknown.any():
@@ -47,14 +68,17 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> Volume:
     low, high = float(data.min()), float(data.max())
     if low == high:
         raise _wrong(raw, f"the image contains only {low:g}", expected="an image of a head")
-    if settings.grid != "isotropic" and _shear(raw.affine) > _OBLIQUE:
-        raise _wrong(
-            raw,
-            "the axes of the affine are not at right angles",
-            got=f"{_shear(raw.affine):.1f} degrees off",
-            remedy="Resample it, or set image.grid: isotropic, which resamples.",
-        )
-    return Volume(data, raw.affine, subject, path)
+    shear = _shear(raw.affine)
+    if shear > _OBLIQUE:
+        if settings.grid != "isotropic":
+            raise _wrong(
+                raw,
+                "the axes of the affine are not at right angles",
+                got=f"{shear:.1f} degrees off",
+                remedy="Resample it, or set image.grid: isotropic, which resamples.",
+            )
+        notes.append(f"the axes of the affine are {shear:.1f} degrees off right angles")
+    return Volume(data, raw.affine, subject, path), tuple(notes)
 
 
 def check_contrast(path: str, subject: str, contrast: str) -> None:
@@ -90,7 +114,7 @@ def _named(path: str) -> set[str]:
 
 def head_problem(volume: Volume, foreground: np.ndarray) -> str:
     """Problem of size, extent or place of the head, or an empty text. `foreground`: (x, y, z) bool, RAS axes."""
-    size = float(foreground.sum() * np.prod(volume.zooms) / 1000)
+    size = float(foreground.sum() * volume.voxel_mm3 / 1000)
     if not _ML[0] <= size <= _ML[1]:
         return f"the head has {size:.3g} ml: its voxel sizes may not be in mm"
     filled = foreground.mean(axis=(0, 1))
@@ -111,22 +135,59 @@ def head_problem(volume: Volume, foreground: np.ndarray) -> str:
     return ""
 
 
-def _check_stored(raw: Volume) -> None:
-    kind = raw.data.dtype
+def _single(data: np.ndarray) -> np.ndarray:
+    """The volume in single precision, without an offset that would leave few distinct intensities in it."""
+    known = data[np.isfinite(data)].astype(np.float64) if data.dtype.kind == "f" else data
+    if not known.size:
+        return data.astype(np.float32)
+    low, high = float(known.min()), float(known.max())
+    if 0 < high - low < _OFFSET * max(abs(low), abs(high)):
+        return (data.astype(np.float64) - low).astype(np.float32)
+    return data.astype(np.float32)
+
+
+def unlike_others(coarse: np.ndarray) -> list[int]:
+    """Rows of volumes that resemble the inverse of the others, as of another contrast; none among fewer than five.
+
+    Args:
+        coarse: (n_subjects, n) means over blocks of voxels on one grid, 0 outside the head.
+    """
+    used = np.median(np.abs(coarse), axis=0) > 0
+    values = coarse[:, used].astype(np.float64)
+    if len(values) < _ENOUGH or values.shape[1] < _ENOUGH:
+        return []
+    others = values.sum(axis=0) - values
+    centred = [one - one.mean(axis=1, keepdims=True) for one in (values, others)]
+    size = np.prod([np.linalg.norm(one, axis=1) for one in centred], axis=0)
+    r = (centred[0] * centred[1]).sum(axis=1) / np.maximum(size, np.finfo(float).tiny)
+    typical = np.median(r)
+    spread = 1.4826 * float(np.median(np.abs(r - typical)))
+    # In a cohort of infants around the inversion of contrast the spread is large.
+    return [int(i) for i in np.flatnonzero((r < 0) & (r < typical - _OUTLYING * spread))]
+
+
+def _overflow(data: np.ndarray) -> str:
+    """What shows that stored integers overflowed, or an empty text.
+
+    Values that wrapped around lie beside values near the other limit. Voxels at the limits do not count, since
+    saturated fat may lie beside black bone.
+    """
+    kind = data.dtype
     if kind.kind not in "iu" or kind.itemsize > 4:
-        return
-    limits = np.iinfo(kind)
-    top = float((raw.data == limits.max).mean())
-    wrapped = kind.kind == "i" and bool((raw.data < limits.min // 2).any() and (raw.data > limits.max // 2).any())
-    if top > _SATURATED or wrapped:
-        raise _wrong(
-            raw,
-            "grey levels overflowed the integers in which they are stored",
-            got=f"{top:.1%} of the voxels at {limits.max}"
-            if not wrapped
-            else f"values from {limits.min // 2} up and from {limits.max // 2} up",
-            remedy="Export the image again as float, or with a scale.",
-        )
+        return ""
+    low, high = np.iinfo(kind).min, np.iinfo(kind).max
+    top = float((data == high).mean())
+    if top > _SATURATED:
+        return f"{top:.1%} of the voxels at {high}"
+    if kind.kind == "i" and bool((data < low // 2).any() and (data > high // 2).any()):
+        return f"values from {low // 2} up and from {high // 2} up"
+    within, jumps = (data > low) & (data < high), 0
+    for axis in range(3):
+        values, counted = (np.moveaxis(one, axis, 0) for one in (data, within))
+        steps = np.abs(np.diff(values.astype(np.float64), axis=0))
+        jumps += int(((steps > _JUMP * (float(high) - float(low))) & counted[1:] & counted[:-1]).sum())
+    share = jumps / max(int(within.sum()), 1)
+    return f"neighbours that differ by {_JUMP:.0%} of the range of {kind}, {share:.1%}" if share > _JUMPS else ""
 
 
 def _shear(affine: np.ndarray) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import nibabel as nib
 import numpy as np
@@ -10,9 +11,10 @@ import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.foreground import find_foreground
-from connectome_tl.imaging.grids import cropped, gridded
+from connectome_tl.imaging.grids import cropped, gridded, onto_grid
+from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.volume_cache import stored_grid
-from connectome_tl.imaging.volume_checks import check_contrast
+from connectome_tl.imaging.volume_checks import check_contrast, unlike_others
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volumes import VolumeSettings, affine_of, simulate_volumes
 
@@ -187,6 +189,119 @@ def test_a_volume_that_no_grid_can_be_made_of_is_one_message_with_subject_and_fi
     assert (problem.subject, str(problem.file)) == ("s1", path)
 
 
+BRAIN = find_foreground(VOLUME, np.full(3, 5.0)).mask
+
+
+def stripped(background: float, gain: float = 1.0, offset: float = 0.0) -> np.ndarray:
+    """The brain on a background that none of its voxels has."""
+    return np.where(BRAIN, gain * (VOLUME + 0.5) + offset, background).astype(np.float32)
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "minmax"])
+@pytest.mark.parametrize("outside", ["zero", "keep"])
+def test_the_background_of_a_stripped_brain_does_not_affect_its_grid(
+    tmp_path: Path, normalise: str, outside: str
+) -> None:
+    """Zeros, fill values of CT, standardised intensities, and numbers in place of NaN."""
+    settings = GRID.model_copy(update={"normalise": normalise, "outside": outside})
+    centre, sd = VOLUME[BRAIN].mean() + 0.5, VOLUME[BRAIN].std()
+    copies = [stripped(background) for background in (0, -1, -1000, 1e5)]
+    copies += [stripped(0, 1 / sd, -centre / sd), stripped(0, 1000, 5000), stripped(-1024, 80)]
+    first, *others = [gridded(written(tmp_path, one, name=str(i)), "s1", settings) for i, one in enumerate(copies)]
+    for other in others:
+        np.testing.assert_allclose(other.values.astype(float), first.values.astype(float), atol=0.01)
+        assert other.head_ml == first.head_ml
+        np.testing.assert_allclose(other.tissue_ml, first.tissue_ml, rtol=0.02)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_quantiles_of_standardised_and_shifted_brains_are_of_the_order_of_1(tmp_path: Path, seed: int) -> None:
+    """The mean of a standardised brain is round-off, no scale."""
+    brain = VOLUME[BRAIN] + 0.05 * np.random.default_rng(seed).normal(size=BRAIN.sum())
+    data = np.zeros_like(VOLUME)
+    data[BRAIN] = (brain - brain.mean()) / brain.std()
+    found = [gridded(written(tmp_path, one), "s1", GRID).quantiles for one in (data, data + 1000, 1e-9 * data)]
+    assert np.abs(found).max() < 5
+    assert np.ptp(found, axis=1).min() > 2
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=0.01)
+
+
+@pytest.mark.parametrize("level", [1e3, 1e7, 1e25, -1e7])
+@pytest.mark.parametrize("is_stripped", [True, False])
+def test_a_spike_does_not_flatten_a_head(tmp_path: Path, level: float, is_stripped: bool) -> None:
+    data = stripped(0) if is_stripped else VOLUME.copy()
+    clean = gridded(written(tmp_path, data), "s1", GRID)
+    data[15, 16, 17] = level
+    found = gridded(written(tmp_path, data, name="spike"), "s1", GRID)
+    both = (clean.values != 0) & (found.values != 0)
+    assert both.sum() > 0.99 * (clean.values != 0).sum()
+    both[9:16, 9:16, 9:16] = False
+    np.testing.assert_allclose(found.values[both].astype(float), clean.values[both].astype(float), atol=0.1)
+    np.testing.assert_allclose(found.quantiles, clean.quantiles, atol=0.02)
+    assert np.abs(found.values).max() < 30
+    assert found.notes == ("1 voxel of the head with outlying grey levels was clipped",)
+    assert not clean.notes
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int8", "uint16", "int16", "uint32", "int32"])
+def test_wrapped_and_saturated_integers_are_refused_or_noted(tmp_path: Path, kind: str) -> None:
+    info = np.iinfo(kind)
+    scaled = np.maximum(VOLUME, 0).astype(float) / np.quantile(VOLUME, 0.97) * info.max
+    wrapped, cut = scaled.astype(np.int64).astype(kind), np.minimum(scaled, info.max).astype(kind)
+    for data in (wrapped, cut):
+        path = written(tmp_path, data)
+        with pytest.raises(DataError, match=r"overflowed the integers.*image.overflow: note"):
+            gridded(path, "s1", GRID)
+    noted = gridded(written(tmp_path, cut), "s1", GRID.model_copy(update={"overflow": "note"})).notes
+    assert noted == (f"grey levels may have overflowed: {(cut == info.max).mean():.1%} of the voxels at {info.max}",)
+    whole = (VOLUME.astype(float) / VOLUME.max() * info.max).astype(kind)
+    assert not gridded(written(tmp_path, whole), "s1", GRID).notes
+
+
+@pytest.mark.parametrize("normalise", ["zscore", "minmax", "none"])
+def test_no_voxel_of_the_head_has_the_value_of_the_background(tmp_path: Path, normalise: str) -> None:
+    kept = gridded(written(tmp_path), "s1", GRID.model_copy(update={"normalise": "zscore"})).values != 0
+    found = grid(written(tmp_path), GRID.model_copy(update={"normalise": normalise}))
+    np.testing.assert_array_equal(found != 0, kept)
+    flat = np.where(np.quantile(VOLUME[BRAIN], 0.1) < VOLUME, VOLUME, 0)  # intensities equal to their minimum
+    flat[~BRAIN] = -1
+    assert (
+        grid(written(tmp_path, flat), GRID.model_copy(update={"normalise": normalise})) != 0
+    ).sum() > 0.9 * kept.sum()
+
+
+@pytest.mark.parametrize("n_levels", [1, 5])
+def test_a_mask_or_label_map_is_refused(tmp_path: Path, n_levels: int) -> None:
+    data = np.where(BRAIN, 1 + np.arange(BRAIN.size).reshape(BRAIN.shape) % n_levels, 0).astype(np.int16)
+    with pytest.raises(DataError, match=f"only {n_levels} grey level.*a mask or a label map"):
+        gridded(written(tmp_path, data), "s1", GRID)
+
+
+def test_a_large_offset_does_not_flatten_a_head(tmp_path: Path) -> None:
+    plain = np.rint(1000 * VOLUME).astype(np.int32)
+    found = [grid(written(tmp_path, data)) for data in (plain, plain + 10**9, plain.astype(np.float64) - 1e12)]
+    np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=0.01)
+
+
+def _coarse(n: int, seed: int, ages: tuple[float, float], contrast: Literal["T1w", "T2w"] = "T1w") -> np.ndarray:
+    settings = VolumeSettings(size=16, contrast=contrast, ages=ages)
+    volumes = simulate_volumes(n, settings, seed=seed).volumes
+    grids = [onto_grid(Volume(one, affine_of(settings)), ImageSettings(size=12, voxel=13.0)) for one in volumes]
+    return np.array([one.values.astype(float).ravel() for one in grids])
+
+
+def test_one_volume_of_another_contrast_among_many_is_found() -> None:
+    first, other = _coarse(10, 1, (12, 24)), _coarse(1, 2, (12, 24), "T2w")
+    assert unlike_others(np.concatenate([first, other])) == [10]
+    assert unlike_others(first) == []
+    assert unlike_others(np.concatenate([first[:3], other])) == []  # too few to tell which is the other
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_infants_around_the_inversion_of_contrast_are_not_named(seed: int) -> None:
+    assert unlike_others(_coarse(12, seed, (0, 24))) == []
+
+
 def test_what_settings_allow_is_let_pass(tmp_path: Path) -> None:
     hole = np.where(np.arange(32)[:, None, None] == 5, np.nan, VOLUME).astype(np.float32)
     assert np.isfinite(grid(written(tmp_path, hole), GRID.model_copy(update={"nan": "zero"}))).all()
@@ -218,7 +333,10 @@ def test_a_sheared_affine_is_resampled_or_refused(tmp_path: Path) -> None:
     path = written(tmp_path, affine=sheared)
     with pytest.raises(DataError, match=r"right angles.*grid: isotropic"):
         gridded(path, "s1", ImageSettings(size=24, grid="raw"))
-    assert np.isfinite(grid(path)).all()
+    found = gridded(path, "s1", GRID)
+    assert np.isfinite(found.values).all()
+    assert "degrees off right angles" in found.notes[0]
+    assert found.head_ml == pytest.approx(gridded(written(tmp_path, name="square"), "s1", GRID).head_ml, rel=0.05)
 
 
 def test_an_image_without_orientation_and_a_missing_one_are_refused(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def plausible_brain(mask: np.ndarray, image: Volume) -> np.ndarray:
     Raises:
         DataError: its volume is implausible.
     """
-    litres = mask.sum() * float(np.prod(image.zooms)) / 1e6
+    litres = mask.sum() * image.voxel_mm3 / 1e6
     if not 0.02 <= litres <= 2.5:
         raise DataError(
             "no plausible brain was found",

@@ -79,6 +79,11 @@ class Dwi:
         return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
 
     @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel in mm^3, also with sheared axes."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
     def voxel_directions(self) -> np.ndarray:
         """Directions in the image's axes, as used by dipy, (n_volumes, 3)."""
         return self.directions @ (self.affine[:3, :3] / self.zooms)

@@ -48,6 +48,11 @@ class Volume:
         return np.sqrt((self.affine[:3, :3] ** 2).sum(axis=0))
 
     @property
+    def voxel_mm3(self) -> float:
+        """Volume of a voxel in mm^3, also with sheared axes."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])))
+
+    @property
     def shape(self) -> tuple[int, ...]:
         return tuple(int(n) for n in self.data.shape)
 

@@ -69,7 +69,7 @@ def check(
     numbers, before = np.unique(template.data[template.data > 0], return_counts=True)
     after = np.array([(labels.data == number).sum() for number in numbers])
     lost = tuple(int(number) for number, n in zip(numbers, after, strict=True) if n == 0)
-    here, there = np.prod(labels.zooms), np.prod(template.zooms)
+    here, there = labels.voxel_mm3, template.voxel_mm3
     share = (after[after > 0] * here / (after * here).sum()) / (before[after > 0] * there / (before * there).sum())
     ratio = float(np.maximum(share, 1 / share).max()) if share.size else float("inf")
     subject, problems = labels.subject, list[Problem]()

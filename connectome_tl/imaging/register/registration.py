@@ -214,7 +214,7 @@ def coarse_brain(image: Volume, voxel_mm: float) -> Volume:
 
 def side_mm(image: Volume) -> float:
     """Side in mm of a cube with the volume of the brain."""
-    return float(max((image.data > 0).sum(), 1) * np.prod(image.zooms)) ** (1 / 3)
+    return float(max((image.data > 0).sum(), 1) * image.voxel_mm3) ** (1 / 3)
 
 
 def head_box(image: Volume, air_mm: float = _MARGIN_MM) -> tuple[slice, ...]:

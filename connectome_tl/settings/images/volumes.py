@@ -61,9 +61,11 @@ class ImageSettings(Settings):
             that are registered to one template.
         normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
         over: voxels used for mean, standard deviation and percentiles. The foreground is the head above the neck,
-            including bone and air, or the brain if the background is empty (`imaging.foreground`).
+            including bone and air, or the brain if the background is empty (`imaging.foreground`). Outlying intensities
+            are clipped to three times the range of the 1st to 99th percentile beyond it, except with `none`.
         outside: whether voxels outside the foreground are set to 0 (`zero`) or kept (`keep`).
         nan: treatment of NaN voxels.
+        overflow: whether images whose stored integers are saturated or wrapped around are refused or only noted.
         shape: whether a head of implausible size or proportions, one that fills the field of view, or one of which
             more than a fifth is outside the grid or very little is on it, is refused or only noted.
         spread: largest allowed ratio of voxel sizes between the volumes of a study, for `raw`.
@@ -86,12 +88,22 @@ class ImageSettings(Settings):
     over: Literal["foreground", "all"] = "foreground"
     outside: Literal["zero", "keep"] = "zero"
     nan: Literal["refuse", "zero"] = "refuse"
+    overflow: Literal["refuse", "note"] = "refuse"
     shape: Literal["refuse", "note"] = "refuse"
     spread: Annotated[float, Field(ge=1)] = 3.0
     augment: Augmentation = Augmentation()
     flip_test: bool = False
     precision: Literal["float32", "bf16", "auto"] = "float32"
     embedding: EmbeddingUse | None = None
+
+    @model_validator(mode="after")
+    def _contrast_knows_the_head(self) -> ImageSettings:
+        if self.outside == "keep" and (self.augment.invert or self.augment.contrast):
+            raise ValueError(
+                "image.augment.invert and contrast change the intensities within the head, which they find by a "
+                "background of 0: set image.outside: zero, or leave them out"
+            )
+        return self
 
     @property
     def shape3(self) -> tuple[int, int, int]:

@@ -9,11 +9,12 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
-from connectome_tl.imaging.grids import Gridded, gridded
+from connectome_tl.imaging.foreground import mixed_backgrounds
+from connectome_tl.imaging.grids import Gridded, gridded, head_on
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
+from connectome_tl.workflows.images.grids import unlike_volumes
 
 LOOKED_AT = ImageSettings(size=56, voxel=3.5, shape="note")
 """Default settings of the pictures, without a study."""
@@ -30,7 +31,7 @@ def volume_images(
     """
     asked = settings or LOOKED_AT
     there = [(i, file) for i, file in zip(cohort.ids, cohort.volumes, strict=False) if file]
-    images, found, stripped = [], [], []
+    images, found, grids = [], [], []
     for n, (subject, file) in enumerate(there):
         try:
             made = gridded(file, subject, asked)
@@ -40,9 +41,13 @@ def volume_images(
         finally:
             done(n + 1, len(there))
         images.append(_image(subject, made, asked))
-        stripped.append(made.is_stripped)
+        grids.append(made)
         found += [QualityFinding(level="warning", check="volume", message=note, subject=subject) for note in made.notes]
-    if mixed := mixed_backgrounds(stripped):
+    found += [
+        QualityFinding(level="warning", check="volume", message=note, subject=subject)
+        for subject, note in unlike_volumes([one.subject for one in images], grids)
+    ]
+    if mixed := mixed_backgrounds([one.is_stripped for one in grids]):
         found.append(QualityFinding(level="warning", check="volume", message=mixed))
     without = cohort.n_subjects - len(there)
     if without:
@@ -57,9 +62,7 @@ def volume_images(
 def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
     values = made.values.astype(np.float32)
     # Show the zeroed background as black, since standardised intensities of dark tissue are below 0.
-    inside = values != 0 if settings.outside == "zero" else find_foreground(values, made.zooms).mask
-    if not inside.any():
-        inside = np.ones(values.shape, dtype=bool)
+    inside = head_on(values, np.array(made.affine), settings)
     low, high = (float(q) for q in np.quantile(values[inside], (0.005, 0.995)))
     grey = 0.1 + 0.9 * np.clip((values - low) / max(high - low, 1e-6), 0, 1)
     if settings.outside == "zero":

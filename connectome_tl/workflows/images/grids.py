@@ -13,9 +13,11 @@ import yaml
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
+from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
+from connectome_tl.imaging.volume_checks import unlike_others
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
@@ -85,6 +87,18 @@ def made_grids(
     raise_all("volumes cannot be used", problems, MissingInputError if only_missing else DataError)
     _check_voxels(settings, every, grids)
     return grids
+
+
+def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
+    """Subjects whose volume seems to have another contrast than the others, each with a note."""
+    if not grids:
+        return []
+    x, y, z = grids[0].read().shape
+    coarse = coarse_voxels(GridReader(tuple(grids), (x, y, z)), len(grids))
+    return [
+        (ids[i], f"the grey levels of the volume of {ids[i]} resemble the inverse of the others': another contrast?")
+        for i in unlike_others(coarse)
+    ]
 
 
 def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
@@ -214,6 +228,7 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     for subject, path in known:
         owners.setdefault(image_hash(path), []).append(subject)
     found += [f"{' and '.join(who[:4])} have the same image" for who in owners.values() if len(who) > 1]
+    found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known])]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
     if known and without:

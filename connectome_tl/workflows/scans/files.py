@@ -94,7 +94,7 @@ def numbers_of(found: ScanResult) -> dict[str, float]:
     matrix = found.assembly.connectome.weights[0]
     upper = matrix[np.triu_indices(len(matrix), 1)]
     numbers = {
-        "brain_ml": float(dwi.mask.sum() * np.prod(dwi.zooms) / 1000),
+        "brain_ml": float(dwi.mask.sum() * dwi.voxel_mm3 / 1000),
         "mean_fa": float(found.images["FA"][dwi.mask].mean()),
         "mean_md": float(found.images["MD"][dwi.mask].mean()),
         "n_regions_present": float(found.assembly.connectome.node_mask.sum()),

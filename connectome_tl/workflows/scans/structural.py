@@ -83,7 +83,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
 
     registration = {} if gate is None else {"Registration": gate.record()}
     stem = f"atlas-{plan.atlas_name}"
-    numbers = {"brain_ml": float(brain.sum() * np.prod(first.zooms) / 1000)}
+    numbers = {"brain_ml": float(brain.sum() * first.voxel_mm3 / 1000)}
     numbers |= {"n_regions_present": float(made.node_mask.sum())}
     numbers |= {"mean_weight": float(made.weights[0][np.triu_indices(made.n_regions, 1)].mean())}
     numbers |= {} if gate is None else gate.numbers()
