@@ -15,7 +15,7 @@ from connectome_tl.plurals import counted
 @command(app)
 def maps(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
-    model: Annotated[str, typer.Option("--model", help="A model whose only input is the volume.")] = "network",
+    model: Annotated[str, typer.Option("--model", help="A model with a network on volumes.")] = "network",
     subjects: Annotated[int, typer.Option(min=1, help="Number of held-out subjects of each fold.")] = 10,
     steps: Annotated[int, typer.Option(min=1, help="Training steps of the map by learned noise.")] = 300,
     base: Annotated[

@@ -10,6 +10,7 @@ import pandas as pd
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.map_checks import agreement, area, deletion_curve, insertion_curve, randomised
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
@@ -23,6 +24,8 @@ from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.images.importance import fit_noise_map
 from connectome_tl.training.images.predictor import VolumePredictor
 from connectome_tl.training.images.rows import VolumeRows
+
+KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +61,7 @@ def fold_maps(
     image: ImageSettings,
     store: FitStore,
     task: str,
-    kinds: Sequence[MapKind],
+    kinds: Sequence[MapKind] | None,
     noise: NoiseMap,
     *,
     n_subjects: int,
@@ -69,26 +72,31 @@ def fold_maps(
     """Maps of the first held-out subjects of a fold that have a volume; the noise network is trained on training rows.
 
     Raises:
-        UsageError: not a network on volumes alone.
+        UsageError: not a network with volumes; `noise` of a network with further modalities.
         MissingInputError: the fit is not stored.
     """
     predictor = VolumePredictor(stored_model(store, planned.plans[0].key), task).eval().to(device)
     train = rows_of(cohort, planned.fold.train, image, device)
     test = rows_of(cohort, planned.fold.test, image, device)
     test = test.at(range(min(n_subjects, len(test))))
+    kinds = kinds or [kind for kind in KINDS if kind != "noise" or not predictor.is_fused]
+    if predictor.is_fused and "noise" in kinds:
+        raise UsageError(
+            "maps by learned noise need a network on volumes alone", remedy="Ask for occlusion and gradients."
+        )
     affines = np.reshape([grid.affine for grid in grids_of(cohort, test.ids, image)], (-1, 4, 4))
     inside = np.array([head_on(v[0].numpy(), a, image) for v, a in zip(test.volumes, affines, strict=True)])
     found: dict[MapKind, FoldMaps] = {}
     for kind in kinds if len(test) and len(train) else ():
-        maps = _maps(kind, predictor, train, test, noise, seed)
+        maps = _maps(kind, predictor, train, test, noise, seed, cohort)
         everywhere: np.ndarray = np.all(inside, axis=0)
         likeness = float("nan")
         if check_random:
             other = randomised(predictor, seed)
             assert isinstance(other, VolumePredictor)
-            shown = _maps(kind, other.eval(), train, test, noise, seed).mean(axis=0)
+            shown = _maps(kind, other.eval(), train, test, noise, seed, cohort).mean(axis=0)
             likeness = agreement([maps.mean(axis=0), shown], everywhere)
-        areas = _areas(predictor, test, maps, inside, seed)
+        areas = _areas(predictor, test, maps, inside, seed, cohort)
         found[kind] = FoldMaps(maps, affines, test.volumes.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
     return found
 
@@ -107,20 +115,30 @@ def grids_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings) -> list[G
 
 
 def _maps(
-    kind: MapKind, predictor: VolumePredictor, train: VolumeRows, test: VolumeRows, noise: NoiseMap, seed: int
+    kind: MapKind,
+    predictor: VolumePredictor,
+    train: VolumeRows,
+    test: VolumeRows,
+    noise: NoiseMap,
+    seed: int,
+    cohort: Cohort,
 ) -> np.ndarray:
     if kind == "noise":
         return fit_noise_map(predictor, train, train.ids, noise, seed).maps(test.volumes)
     make = occlusion_maps if kind == "occlusion" else gradient_maps
-    return make(predictor, test.volumes, ComparedMaps())
+    if not predictor.is_fused:
+        return make(predictor, test.volumes, ComparedMaps())
+    rows = zip(test.ids, test.volumes.split(1), strict=True)
+    return np.concatenate([make(predictor.beside(cohort, one), volume, ComparedMaps()) for one, volume in rows])
 
 
 def _areas(
-    predictor: VolumePredictor, test: VolumeRows, maps: np.ndarray, inside: np.ndarray, seed: int
+    predictor: VolumePredictor, test: VolumeRows, maps: np.ndarray, inside: np.ndarray, seed: int, cohort: Cohort
 ) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
     for subject, volume, found, head in zip(test.ids, test.volumes, maps, inside, strict=True):
         random = rng.random(found.shape)
+        predictor.beside(cohort, subject)
         rows.append(
             {
                 "subject": subject,

@@ -15,6 +15,7 @@ from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.images.volumes import ImageSettings
 
+VOXELS = "image voxels"  # block of the coarse grid
 COARSE = 12  # voxels along each axis of the coarse grid for linear models
 _TINY = 1e-8
 
@@ -103,7 +104,7 @@ class VolumeSteps:
         coarse = (coarse_voxels(reader, len(ids)) - self.coarse_mean) / self.coarse_scale
         blocks = {
             "image": np.where(present[:, None], summary, 0.0).astype(np.float32),
-            "image voxels": np.where(present[:, None], coarse, 0.0).astype(np.float32),
+            VOXELS: np.where(present[:, None], coarse, 0.0).astype(np.float32),
         }
         where = np.where(present, np.arange(len(ids)), -1)
         return Arrays({"where": where}, present, blocks=blocks, shared={"source": reader})
@@ -144,8 +145,8 @@ def read_volumes(
 
 def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.ndarray:
     """Means over blocks of voxels, (n_rows, size^3); 0 for a subject without a volume."""
-    n = _coarse_shape(reader.shape, size)
-    edges = [np.linspace(0, m, k, endpoint=False).astype(int) for m, k in zip(reader.shape, n, strict=True)]
+    edges = _edges(reader.shape, size)
+    n = [len(own) for own in edges]
     counts = [np.diff([*e, m]) for e, m in zip(edges, reader.shape, strict=True)]
     voxels = counts[0][:, None, None] * counts[1][None, :, None] * counts[2][None, None, :]
     found = np.zeros((n_rows, int(np.prod(n))), dtype=np.float32)
@@ -157,13 +158,27 @@ def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.nda
     return found
 
 
+def coarse_blocks(shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:
+    """Column of `coarse_voxels` of each voxel, (x, y, z), and the number of blocks along each axis."""
+    edges = _edges(shape, COARSE)
+    n = tuple(len(own) for own in edges)
+    places = [np.searchsorted(own, np.arange(m), side="right") - 1 for own, m in zip(edges, shape, strict=True)]
+    return np.ravel_multi_index(tuple(np.meshgrid(*places, indexing="ij")), n), n
+
+
 def n_coarse(shape: tuple[int, int, int]) -> int:
     """Number of columns of `coarse_voxels` for grids of this shape."""
     return int(np.prod(_coarse_shape(shape, COARSE)))
 
 
-def _coarse_shape(shape: tuple[int, int, int], size: int) -> list[int]:
+def _coarse_shape(shape: tuple[int, ...], size: int) -> list[int]:
     return [min(size, m) for m in shape]
+
+
+def _edges(shape: tuple[int, ...], size: int) -> list[np.ndarray]:
+    """First voxel of each block along each axis."""
+    n = _coarse_shape(shape, size)
+    return [np.linspace(0, m, k, endpoint=False).astype(int) for m, k in zip(shape, n, strict=True)]
 
 
 def _grid(file: str, subject: str, cohort: Cohort, settings: ImageSettings) -> Grid | None:

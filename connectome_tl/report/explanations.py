@@ -23,9 +23,10 @@ from connectome_tl.settings.records.results import RunRecord
 Row = tuple[str, ...]
 _SHOWN = 10
 _SIGNIFICANT = 0.05
+_SHOWN_KINDS = ("edge", "region", "covariate", "cell")  # whose stability and agreement are shown
 _KINDS = {
-    "edge": "Edges", "region": "Regions", "covariate": "Covariates", "group": "Lobes or networks",
-    "modality": "Modalities",
+    "edge": "Edges", "region": "Regions", "covariate": "Covariates", "cell": "Cells of the volumes",
+    "group": "Lobes or networks", "modality": "Modalities",
 }  # fmt: skip
 _TITLES = {
     "pattern": "Pattern: association with the prediction",
@@ -42,8 +43,7 @@ class MapView:
     unit: str
     note: str
     figures: list[Figure]
-    regions: list[Row]
-    covariates: list[Row]
+    cells: list[Row]
     groups: list[Row]
     tests: list[str]
 
@@ -90,9 +90,10 @@ def _model_view(
 
 def _lead(maps: list[ExplanationMap]) -> str:
     """One sentence: which items exceed the null, and how well the methods agree on the strongest regions."""
-    tested = [(one, test) for one in maps for test in one.null if test.kind in ("edge", "region")]
+    tested = [(one, test) for one in maps for test in one.null if test.kind in ("edge", "region", "cell")]
     if not tested:
-        return "This model was not tested against permuted outcomes."
+        why = next((one.untested for one in maps if one.untested), "")
+        return f"This model was not tested against permuted outcomes{f' ({why})' if why else ''}."
     parts = [f"{one.method}: {test.n_beyond} of {test.n_items} {_KINDS[test.kind].lower()}" for one, test in tested]
     n = tested[0][1].n_permutations
     return (
@@ -123,7 +124,9 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
         "Red: a larger value raises the prediction.",
     )
     lobes = dict(zip(found.regions, found.lobes, strict=True)) if found.lobes else {}
-    for items, title in ((one.regions, "Regions"), (one.covariates, "Clinical covariates")):
+    for items, title in (
+        (one.regions, "Regions"), (one.covariates, "Clinical covariates"), (one.cells, "Cells of the volumes"),
+    ):  # fmt: skip
         figures += sheet.draw(
             lambda name, items=items, title=title: bars_figure(  # type: ignore[misc]
                 _starred(items), [lobes.get(item.name, "") for item in items], name, sheet.stamp, title=title
@@ -137,8 +140,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
         unit=note.strip(),
         note=one.note + (f" Attributions miss the prediction by {one.gap:.2g} SD on average." if one.gap else ""),
         figures=figures,
-        regions=_item_rows(one.regions),
-        covariates=_item_rows(one.covariates, len(one.covariates)),
+        cells=_cell_rows(one, found),
         groups=_item_rows((*one.groups, *one.modalities), len(one.groups) + len(one.modalities)),
         tests=[
             f"{_KINDS[test.kind]}: {test.n_beyond} of {test.n_items} beyond the corrected threshold; smallest p "
@@ -164,6 +166,13 @@ def _item_rows(items: tuple[MapItem, ...], longest: int = _SHOWN) -> list[Row]:
     ]
 
 
+def _cell_rows(one: ExplanationMap, found: ExplanationRecord) -> list[Row]:
+    """The rows of the strongest cells, with their regions where an atlas names them."""
+    regions = {cell.name: cell.region for cell in found.cells}
+    rows = _item_rows(one.cells)
+    return [(row[0], regions[row[0]], *row[1:]) for row in rows] if any(regions.values()) else rows
+
+
 def _stability_rows(maps: list[ExplanationMap]) -> list[Row]:
     return [
         (
@@ -176,7 +185,7 @@ def _stability_rows(maps: list[ExplanationMap]) -> list[Row]:
         )
         for one in maps
         for s in one.stability
-        if s.kind in ("edge", "region", "covariate")
+        if s.kind in _SHOWN_KINDS
     ]
 
 
@@ -189,7 +198,7 @@ def _agreement_rows(key: tuple[str, str, str], found: ExplanationRecord) -> list
             f"{number(row.overlap)} of {row.top}",
         )
         for row in found.agreements
-        if (row.task, row.level, row.model) == key and row.kind in ("edge", "region", "covariate")
+        if (row.task, row.level, row.model) == key and row.kind in _SHOWN_KINDS
     ]
 
 

@@ -18,6 +18,7 @@ from connectome_tl.errors import InternalError
 from connectome_tl.evaluation.explain.items import Items, Places
 from connectome_tl.evaluation.explain.radial import RadialPath, radial_gradients, radial_occluded
 from connectome_tl.features.steps import Features
+from connectome_tl.features.volumes import VOXELS
 from connectome_tl.training.closed_form.blocks import Block
 from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, CoreModel, blocks_of, unpenalised_columns
@@ -266,6 +267,8 @@ def block_places(
         return Places.of(n_columns, items.modalities.index("regional measures"), region=region)
     if name == CONNECTOME_PRESENCE:
         return Places.of(n_columns, items.modalities.index("edges"))
+    if name == VOXELS and items.cells:
+        return Places.of(n_columns, items.modalities.index("image"), cell=items.cells.blocks)
     block, _, free = name.partition(", ")  # unpenalised columns are a separate block
     # A modality may have several blocks, whose names begin with its own: image, image voxels.
     modality = max((one for one in items.modalities if f"{block} ".startswith(f"{one} ")), key=len)

@@ -10,20 +10,19 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.evaluation.explain.cells import Cells, no_cells
 from connectome_tl.features.modalities import ClinicalSteps
 from connectome_tl.features.steps import Features
-
-KINDS = ("edge", "region", "covariate", "group", "modality")
 
 
 @dataclass(frozen=True, eq=False)
 class Items:
-    """Edges, regions, covariates, groups of regions and modalities of a study's target.
+    """Edges, regions, covariates, groups of regions, modalities and cells of volumes of a study's target.
 
     Attributes:
         regions, measures: names. covariates: names of the encoded columns.
         groups: (n_regions,) positions by name of the group (a lobe, or a network of the atlas).
-        modalities: of the models.
+        modalities: of the models. cells: of the volumes.
     """
 
     regions: tuple[str, ...]
@@ -31,6 +30,7 @@ class Items:
     covariates: tuple[str, ...]
     groups: Mapping[str, np.ndarray] = field(default_factory=dict)
     modalities: tuple[str, ...] = ()
+    cells: Cells = field(default_factory=no_cells)
 
     @property
     def n_regions(self) -> int:
@@ -57,6 +57,7 @@ class Items:
             found: dict[str, Sequence[str]] = {
                 "region": self.regions,
                 "covariate": self.covariates,
+                "cell": self.cells.names,
                 "group": tuple(self.groups),
                 "modality": self.modalities,
             }
@@ -93,12 +94,13 @@ class Places:
 
     Attributes:
         edge: position among the edges. region: for a column of one region alone. covariate: position.
-        modality: position among the modalities.
+        cell: of the volume. modality: position among the modalities.
     """
 
     edge: np.ndarray
     region: np.ndarray
     covariate: np.ndarray
+    cell: np.ndarray
     modality: np.ndarray
 
     @staticmethod
@@ -109,19 +111,21 @@ class Places:
         edge: np.ndarray | None = None,
         region: np.ndarray | None = None,
         covariate: np.ndarray | None = None,
+        cell: np.ndarray | None = None,
     ) -> Places:
         nowhere = np.full(n_columns, -1)
         return Places(
             nowhere if edge is None else edge,
             nowhere if region is None else region,
             nowhere if covariate is None else covariate,
+            nowhere if cell is None else cell,
             np.full(n_columns, modality),
         )
 
     @staticmethod
     def joined(parts: Sequence[Places]) -> Places:
         """Columns side by side."""
-        names = ("edge", "region", "covariate", "modality")
+        names = ("edge", "region", "covariate", "cell", "modality")
         empty = [np.zeros(0, dtype=int)]
         return Places(*(np.concatenate([getattr(part, name) for part in parts] or empty) for name in names))
 
@@ -130,8 +134,10 @@ class Places:
         return len(self.edge)
 
     def onto(self, items: Items) -> csr_array:
-        """(n_edges + n_regions + n_covariates, n_columns) 1 where the column belongs to the item."""
-        start = {"edge": 0, "region": items.n_edges, "covariate": items.n_edges + items.n_regions}
+        """(n_edges + n_regions + n_covariates + n_cells, n_columns) 1 where the column belongs to the item."""
+        covariates = items.n_edges + items.n_regions
+        cells = covariates + len(items.covariates)
+        start = {"edge": 0, "region": items.n_edges, "covariate": covariates, "cell": cells}
         rows, columns = [], []
         for name, offset in start.items():
             own = getattr(self, name)
@@ -139,11 +145,11 @@ class Places:
             rows.append(own[at] + offset)
             columns.append(at)
         row, column = np.concatenate(rows), np.concatenate(columns)
-        shape = (items.n_edges + items.n_regions + len(items.covariates), self.n_columns)
+        shape = (cells + len(items.cells), self.n_columns)
         return csr_array((np.ones(row.size), (row, column)), shape=shape)
 
     def sets(self, items: Items) -> list[np.ndarray]:
-        """Columns that are occluded together: those of each region, covariate, group and modality, in this order.
+        """Columns that are occluded together: those of each region, covariate, cell, group and modality, in this order.
 
         Occlusion of a region includes all its edges.
         """
@@ -157,6 +163,7 @@ class Places:
 
         found = [touching(np.array([r])) for r in range(items.n_regions)]
         found += [np.flatnonzero(self.covariate == c) for c in range(len(items.covariates))]
+        found += [np.flatnonzero(self.cell == c) for c in range(len(items.cells))]
         found += [touching(regions) for regions in items.groups.values()]
         return found + [np.flatnonzero(self.modality == m) for m in range(len(items.modalities))]
 
@@ -167,17 +174,22 @@ Values = dict[str, np.ndarray]
 
 def split_sets(values: np.ndarray, items: Items) -> Values:
     """(n_sets, ...) in the order of `Places.sets` by kind."""
-    sizes = (items.n_regions, len(items.covariates), len(items.groups), len(items.modalities))
-    parts = np.split(values, np.cumsum(sizes)[:-1])
-    return dict(zip(("region", "covariate", "group", "modality"), parts, strict=True))
+    kinds = ("region", "covariate", "cell", "group", "modality")
+    parts = np.split(values, np.cumsum([len(items.names(kind)) for kind in kinds])[:-1])
+    return dict(zip(kinds, parts, strict=True))
 
 
-def by_item(edges: np.ndarray, own: np.ndarray, covariates: np.ndarray) -> Values:
-    """Signed values of edges and covariates (n_items, ...), and values of the regions' own measures, region by region.
+def by_item(signed: np.ndarray, own: np.ndarray, items: Items) -> Values:
+    """Signed values of edges, covariates and cells, and values of the regions' own measures, region by region.
 
     They are averaged over folds first; then `with_regions` makes the regions' values.
+
+    Args:
+        signed: (n_items, ...) in the order of `Places.onto`; those of regions are ignored.
     """
-    return {"edge": edges, "own": own, "covariate": covariates}
+    rest = signed[items.n_edges + items.n_regions :]
+    n = len(items.covariates)
+    return {"edge": signed[: items.n_edges], "own": own, "covariate": rest[:n], "cell": rest[n:]}
 
 
 def with_regions(values: Values, items: Items) -> Values:

@@ -28,7 +28,7 @@ class Explained(Protocol):
         ...
 
     def attributions(self, target: Target) -> np.ndarray:
-        """(n_rows, n_edges + n_regions + n_covariates) integrated gradients."""
+        """(n_rows, n_items) integrated gradients, in the order of `Places.onto`."""
         ...
 
     def occlusions(self, target: Target) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -14,14 +14,15 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.explain.items import Items
 from connectome_tl.evaluation.explain.radial import ROWS_AT_ONCE, integrated_gradients
 from connectome_tl.evaluation.explain.targets import Target
-from connectome_tl.nn.batch import Batch, ImageRows, Modality
+from connectome_tl.nn.batch import Batch, ImageRows, Modality, VolumeSource
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.fitted import NetworkModel, mirrored, to_batch
 
 # Input tensors of the built-in modalities; other modalities are explained only as a whole, by occlusion.
-_FIELDS = (("connectome", "edges"), ("connectome", "regional"), ("clinical", "values"))
+_VOLUME = ("image", "volume")
+_FIELDS = (("connectome", "edges"), ("connectome", "regional"), ("clinical", "values"), _VOLUME)
 _EDGE = 1e-6
-REFERENCES = 8
+REFERENCES, REFERENCES_WITH_VOLUMES = 8, 4
 STEPS = 24  # of each path
 _VOLUMES = 8  # rows predicted at once with volumes
 
@@ -54,7 +55,8 @@ class NetworkView:
                 means[name, key] = getattr(part, key).mean(dim=0, keepdim=True)
             if isinstance(part, ImageRows) and part.volume is None and (mean := _mean_volume(part)) is not None:
                 means[name, "volume"] = mean
-        spread = torch.linspace(0, len(train) - 1, min(REFERENCES, len(train))).round().long().unique()
+        wanted = REFERENCES_WITH_VOLUMES if _VOLUME in means else REFERENCES
+        spread = torch.linspace(0, len(train) - 1, min(wanted, len(train))).round().long().unique()
         return NetworkView(model, items, batch, means, train.rows(spread))
 
     @cached_property
@@ -92,20 +94,15 @@ class NetworkView:
         return torch.cat(found).numpy()
 
     def attributions(self, target: Target) -> np.ndarray:
-        """(n_rows, n_edges + n_regions + n_covariates) integrated gradients (captum), mean over the references.
+        """(n_rows, n_items) integrated gradients (captum) in the order of `Places.onto`, mean over the references.
 
         Paths start at training rows (expected gradients: Erion et al. 2021, doi:10.1038/s42256-021-00343-w), because
         layer normalisation is nearly singular at the mean row.
         """
-        asked = [(name, key) for name, key in _FIELDS if (name, key) in self.means]
+        asked = [place for place in _FIELDS if place in self.means and (place != _VOLUME or self.items.cells)]
         n, n_references = len(self.batch), len(self.references)
-        if not asked:  # volumes alone, which are occluded
-            self.gaps[target] = float(np.abs(self.value(target) - self.reference_value(target)).mean())
-            return self._onto({})
         every = torch.arange(n).repeat(n_references)
         start = torch.arange(n_references).repeat_interleave(n)
-        inputs = tuple(getattr(self.batch.modalities[name], key)[every] for name, key in asked)
-        baselines = tuple(getattr(self.references.modalities[name], key)[start] for name, key in asked)
 
         def function(*given: Tensor) -> Tensor:
             values, at = given[:-1], given[-1]
@@ -117,23 +114,30 @@ class NetworkView:
             return self.explained(target, batch) + unused
 
         rows = _VOLUMES if "image" in self.batch.modalities else len(every)
-        parts = [
-            integrated_gradients(
+        parts = []
+        for at in torch.arange(len(every)).split(rows) if asked else ():
+            found = integrated_gradients(
                 function,
-                tuple(value[at] for value in inputs),
-                tuple(value[at] for value in baselines),
+                tuple(self._input(self.batch, place, every[at]) for place in asked),
+                tuple(self._input(self.references, place, start[at]) for place in asked),
                 (every[at],),
                 steps=STEPS,
                 rows_at_once=min(rows, ROWS_AT_ONCE),
             )
-            for at in torch.arange(len(every)).split(rows)
-        ]
-        found = [torch.cat(of_input) for of_input in zip(*parts, strict=True)]
-        means = (part.double().reshape(n_references, n, *part.shape[1:]).mean(dim=0).numpy() for part in found)
-        summed = self._onto(dict(zip(asked, means, strict=True)))
+            parts.append(self._onto(dict(zip(asked, (one.double().numpy() for one in found), strict=True)), len(at)))
+        whole = np.concatenate(parts) if parts else self._onto({}, len(every))
+        summed = whole.reshape(n_references, n, -1).mean(axis=0)
         change = self.value(target) - self.reference_value(target)
         self.gaps[target] = float(np.abs(summed.sum(axis=1) - change).mean())
         return summed
+
+    def _input(self, batch: Batch, place: tuple[str, str], at: Tensor) -> Tensor:
+        """Rows of an input; volumes are read, and those that do not exist are the mean."""
+        if place != _VOLUME:
+            found: Tensor = getattr(batch.modalities[place[0]], place[1])[at]
+            return found
+        here = batch.present["image"][at].view(-1, 1, 1, 1, 1)
+        return torch.where(here, batch.image.rows(at).volumes, self.means[_VOLUME])
 
     def gap(self, target: Target) -> float:
         """Mean absolute completeness error of the latest attributions.
@@ -146,8 +150,9 @@ class NetworkView:
         """Mean explained number of the references, restricted to the regions and modalities of a row."""
         return float(self._value(target, self.references).mean())
 
-    def _onto(self, found: dict[tuple[str, str], np.ndarray]) -> np.ndarray:
-        items, n = self.items, len(self.batch)
+    def _onto(self, found: dict[tuple[str, str], np.ndarray], n: int) -> np.ndarray:
+        """(n, n_items) attributions of `n` rows of the inputs."""
+        items = self.items
         edges, own = np.zeros((n, items.n_edges)), np.zeros((n, items.n_regions))
         if ("connectome", "edges") in found:
             both = found["connectome", "edges"]
@@ -159,23 +164,29 @@ class NetworkView:
         covariates = np.zeros((n, len(items.covariates)))
         if ("clinical", "values") in found:
             covariates[:, items.covariate_positions(self.model.features)] = found["clinical", "values"]
-        return np.concatenate([edges, own, covariates], axis=1)
+        cells = items.cells.sums(found[_VOLUME]) if _VOLUME in found else np.zeros((n, len(items.cells)))
+        return np.concatenate([edges, own, covariates, cells], axis=1)
 
     def occlusions(self, target: Target) -> np.ndarray:
         """Decrease of the explained number, (n_sets, n_rows), if each set of inputs is set to its mean."""
         whole = self.value(target)
-        return np.stack([whole - self._value(target, batch) for batch in self._occluded()])
+        return np.stack(
+            [
+                np.zeros_like(whole) if batch is self.batch else whole - self._value(target, batch)
+                for batch in self._occluded()
+            ]
+        )
 
-    def _occluded(self) -> list[Batch]:
+    def _occluded(self) -> Iterator[Batch]:
         """Batches in the order of `Places.sets`."""
         items = self.items
-        regions = [self._without_regions(np.array([r])) for r in range(items.n_regions)]
         own = items.covariate_positions(self.model.features)
-        covariates = [
-            self._at_mean("clinical", "values", np.flatnonzero(own == c)) for c in range(len(items.covariates))
-        ]
-        groups = [self._without_regions(members) for members in items.groups.values()]
-        return [*regions, *covariates, *groups, *(self._without_modality(name) for name in items.modalities)]
+        yield from (self._without_regions(np.array([r])) for r in range(items.n_regions))
+        for c in range(len(items.covariates)):
+            yield self._at_mean("clinical", "values", np.flatnonzero(own == c))
+        yield from (self._without_cell(c) for c in range(len(items.cells)))
+        yield from (self._without_regions(members) for members in items.groups.values())
+        yield from (self._without_modality(name) for name in items.modalities)
 
     def _without_regions(self, regions: np.ndarray) -> Batch:
         if "connectome" not in self.batch.modalities:
@@ -187,6 +198,15 @@ class NetworkView:
         edges = torch.where(either, self.means["connectome", "edges"], rows.edges)
         regional = torch.where(touched[:, None], self.means["connectome", "regional"], rows.regional)
         return self.batch.with_connectome(replace(rows.with_edges(edges), regional=regional))
+
+    def _without_cell(self, cell: int) -> Batch:
+        source = self.batch.image.source if _VOLUME in self.means else None
+        if source is None:
+            return self.batch
+        inside = self.items.cells.voxels == cell
+        return self.batch.with_image(
+            replace(self.batch.image, source=_Occluded(source, inside, self.means[_VOLUME].numpy()[0]))
+        )
 
     def _at_mean(self, name: str, key: str, columns: np.ndarray | None = None) -> Batch:
         if name not in self.batch.modalities:
@@ -208,6 +228,26 @@ class NetworkView:
                 mean = self.means[place]
                 found = _with(found, *place, mean.expand(len(found), *mean.shape[1:]))
         return found
+
+
+@dataclass(frozen=True, eq=False)
+class _Occluded:
+    """Volumes of a source whose voxels `inside` (x, y, z) are those of `mean` (n_channels, x, y, z)."""
+
+    source: VolumeSource
+    inside: np.ndarray
+    mean: np.ndarray
+
+    @property
+    def n_channels(self) -> int:
+        return self.source.n_channels
+
+    def read(self, rows: Sequence[int]) -> np.ndarray:
+        return np.where(self.inside, self.mean, self.source.read(rows))
+
+    def stored(self, rows: Sequence[int]) -> np.ndarray:
+        found = self.source.stored(rows)
+        return np.where(self.inside, self.mean.astype(found.dtype), found)
 
 
 def _inputs_of(part: Modality) -> list[str]:

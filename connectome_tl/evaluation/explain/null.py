@@ -80,7 +80,7 @@ def _gradients(
                 gradients[at] += path.gradients_of_row(r, columns[cut])
             own += np.abs(onto_regions @ (gradients[alone] * slopes[cut])) / view.n_rows
         signed, *levered = sums
-        parts.append(by_item(signed[:edges], own, signed[edges + items.n_regions :]))
+        parts.append(by_item(signed, own, items))
         found.append(plain.weights(levered))
     whole = {kind: np.concatenate([part[kind] for part in parts], axis=1) for kind in parts[0]}
     return whole, np.concatenate(found, axis=1)

@@ -1,4 +1,4 @@
-"""Features of a model as plain columns, for patterns and signs of attributions."""
+"""Features of a model as plain columns, for patterns and signs of attributions; of volumes, means of cells."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.evaluation.explain.forward import ForwardModel
 from connectome_tl.evaluation.explain.items import Items, Places, Values, by_item
 from connectome_tl.features.steps import Features
+from connectome_tl.features.volumes import VOXELS
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class PlainColumns:
         """For each of `_columns`: (n_rows, n_items) factors whose sum with attributions over rows is the weight.
 
         The weights of a prediction that is linear in its columns are found by least squares from the attributions of
-        each item: one column per edge and covariate, several per region.
+        each item: one column per edge, covariate and cell, several per region.
         """
         squares = (self.delta**2).sum(axis=0)
         each = np.divide(self.delta, squares, out=np.zeros_like(self.delta), where=squares > 0)
@@ -101,9 +102,7 @@ class PlainColumns:
             weights: (n_columns, n_outcomes).
         """
         found = self._forward.patterns(weights)
-        items, edges = self.items, self.items.n_edges
-        summed = self._onto @ found
-        return by_item(summed[:edges], found[self.places.region >= 0], summed[edges + items.n_regions :])
+        return by_item(self._onto @ found, found[self.places.region >= 0], self.items)
 
     def signed(self, attributions: np.ndarray) -> Values:
         """Mean over rows of attributions (n_rows, n_items); positive if larger values of the item raise the number.
@@ -113,7 +112,7 @@ class PlainColumns:
         items, edges = self.items, self.items.n_edges
         found = (attributions * self.signs).mean(axis=0)
         own = np.abs(attributions[:, edges : edges + items.n_regions]).mean(axis=0)
-        return by_item(found[:edges], own, found[edges + items.n_regions :])
+        return by_item(found, own, items)
 
 
 def _columns(features: Features, cohort: Cohort, ids: Sequence[str], items: Items) -> tuple[np.ndarray, Places]:
@@ -134,4 +133,10 @@ def _columns(features: Features, cohort: Cohort, ids: Sequence[str], items: Item
         values.append(every)
         own = np.arange(len(items.covariates))
         places.append(Places.of(own.size, items.modalities.index("clinical"), covariate=own))
+    if items.cells:
+        blocks = arrays["image"].blocks if "image" in arrays else {}
+        voxels = blocks.get(VOXELS, np.zeros((len(ids), len(items.cells.blocks))))  # a fold may have no volume
+        values.append(items.cells.means(voxels))
+        cell = np.arange(len(items.cells))
+        places.append(Places.of(cell.size, items.modalities.index("image"), cell=cell))
     return np.concatenate(values, axis=1), Places.joined(places)

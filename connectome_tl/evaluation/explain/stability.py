@@ -14,7 +14,7 @@ from connectome_tl.evaluation.explain.items import Items, Values
 from connectome_tl.evaluation.explain.units import UnitMap, pooled
 from connectome_tl.settings.records.explanations import ItemKind, Stability
 
-TOP = {"edge": 50, "region": 10, "covariate": 3, "group": 3, "modality": 1}
+TOP = {"edge": 50, "region": 10, "covariate": 3, "cell": 5, "group": 3, "modality": 1}
 Over = Literal["folds", "repeats", "seeds"]
 
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -15,19 +16,27 @@ from connectome_tl.atlas import Atlas, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
+from connectome_tl.evaluation.explain.cells import Cells, cells_of, no_cells
 from connectome_tl.evaluation.explain.forward import LARGEST
 from connectome_tl.evaluation.explain.items import Items, encoded_names
 from connectome_tl.evaluation.explain.models import features_of
 from connectome_tl.evaluation.explain.null import NullMaps, null_maps
-from connectome_tl.evaluation.explain.refitted_null import FEWEST_REFITTED, affordable, n_refits, refitted_null_maps
+from connectome_tl.evaluation.explain.refitted_null import (
+    FEWEST_REFITTED,
+    LONGEST,
+    affordable,
+    n_refits,
+    refitted_null_maps,
+)
 from connectome_tl.evaluation.explain.summary import FullMap, agreements, summaries
 from connectome_tl.evaluation.explain.units import planned_folds, unit_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations, families_and_sites
 from connectome_tl.features.steps import Features
+from connectome_tl.features.volumes import VolumeSteps
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, Withheld
+from connectome_tl.settings.records.explanations import CellPlace, ExplanationMap, ExplanationRecord, Withheld
 from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -104,13 +113,16 @@ def explain_study(
         rest = [task for task in tasks if shown(task) and task not in core]
         null = Nulls(study, cohorts, store, scratch, items, counted, notes)
         nulls = null.of_core(planned_folds(study, cohorts, splits, tasks, "core"), n_permutations, core) if core else {}
+        why = {task.name: null.reason(n_permutations, "--permutations 0") for task in core}
         if rest:
             n_used = affordable(planned, cohorts, each, study.n_jobs) if n_refitted is None else n_refitted
             nulls |= null.of_refits(planned, n_used, rest)
+            asked = "" if n_refitted is None else "--refitted 0"
+            why |= {task.name: null.reason(n_used, asked or _too_long(planned)) for task in rest}
             notes.append(_how_tested(model, planned, n_used))
         if core and model != "core":
             notes.append(_same_as_core(model, core))
-        found += summaries(units, items, model, nulls)
+        found += summaries(units, items, model, nulls, why)
     if items is not None and items.n_edges > LARGEST:
         notes.append(
             f"Patterns: with more than {LARGEST:,} edges, only correlations along principal components are used."
@@ -125,12 +137,26 @@ def explain_study(
         lobes=() if atlas is None else tuple(region.lobe for region in atlas.regions),
         hemispheres=() if atlas is None else tuple(region.hemisphere for region in atlas.regions),
         coordinates=() if atlas is None else tuple((r.x, r.y, r.z) for r in atlas.regions),
+        cells=() if items is None else _cell_places(items.cells),
+        cell_space=_cell_space(items.cells) if items is not None and items.cells else "",
         maps=tuple(one for one, _ in found),
         agreements=tuple(agreements(found)),
         withheld=tuple(withheld),
         notes=tuple(notes),
     )
     return Explanation(record, tuple(found), items or Items((), (), ()))
+
+
+def _cell_places(cells: Cells) -> tuple[CellPlace, ...]:
+    placed = zip(cells.names, cells.coordinates.tolist(), cells.regions, strict=True)
+    return tuple(CellPlace(name=name, x=x, y=y, z=z, region=region) for name, (x, y, z), region in placed)
+
+
+def _cell_space(cells: Cells) -> str:
+    if not cells.is_one_space:
+        return "relative to the centre of each volume's grid; the grids have different places in the volumes"
+    where = "the space of the volumes, in which all grids have the same place"
+    return where + ("" if any(cells.regions) else "; no regions: no known atlas is in this space")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,6 +170,10 @@ class Nulls:
     items: Items
     counted: Counted
     notes: list[str]
+
+    def reason(self, n_permutations: int, without: str) -> str:
+        """Why there is no null, given the number of permutations."""
+        return without if not n_permutations else self._refused
 
     def of_core(self, planned: Sequence[PlannedFold], n_permutations: int, tasks: Sequence[Task]) -> NullMaps:
         """In closed form."""
@@ -172,14 +202,20 @@ class Nulls:
             )
 
     def _permutations(self, n_permutations: int) -> np.ndarray | None:
-        target, seed = self.cohorts.target, self.study.seed
-        if not n_permutations:
+        if not n_permutations or self._refused:
             return None
+        target = self.cohorts.target
+        return exchangeable_permutations(target.ids, n_permutations, self.study.seed, *families_and_sites(target))
+
+    @cached_property
+    def _refused(self) -> str:
+        """Why the outcomes cannot be permuted; empty if they can."""
+        target = self.cohorts.target
         try:
-            return exchangeable_permutations(target.ids, n_permutations, seed, *families_and_sites(target))
+            exchangeable_permutations(target.ids, 1, self.study.seed, *families_and_sites(target))
         except DataError as error:
-            self.notes.append(f"No null: {error}")
-            return None
+            return f"no permutations: {error}"
+        return ""
 
 
 def is_core(task: Task, planned: Sequence[PlannedFold], store: FitStore) -> bool:
@@ -197,6 +233,11 @@ def _same_as_core(model: str, tasks: Sequence[Task]) -> str:
     return f"p values of the {model} model for {names} are those of the core: the network has no weight in these folds."
 
 
+def _too_long(planned: Sequence[PlannedFold]) -> str:
+    n = n_refits(planned, FEWEST_REFITTED)
+    return f"no permutations: {n} refits and their maps take more than {LONGEST / 60:.0f} min (--refitted)"
+
+
 def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> str:
     n_fits = n_refits(planned, n_refitted or FEWEST_REFITTED)
     if n_refitted:
@@ -206,8 +247,8 @@ def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> 
             "stage (first repeat, one seed)."
         )
     return (
-        f"The maps of the {model} model have no p values: they need its last stage fitted again, {n_fits} times for "
-        f"{FEWEST_REFITTED} permutations (--refitted {FEWEST_REFITTED})."
+        f"The maps of the {model} model have no p values: they need its last stage fitted again, "
+        f"{counted(n_fits, 'time')} for {FEWEST_REFITTED} permutations (--refitted {FEWEST_REFITTED})."
     )
 
 
@@ -237,12 +278,15 @@ def items_of(cohort: Cohort, fitted: Iterable[Features]) -> Items:
     modalities: dict[str, None] = {"edges": None} if cohort.regions else {}
     if cohort.regions and cohort.region_features is not None and cohort.region_features.shape[2]:
         modalities["regional measures"] = None
+    cells = no_cells()
     for features in fitted:
         names |= dict.fromkeys(encoded_names(features))
         modalities |= dict.fromkeys(name for name in features.steps if name != "connectome")
-    return Items(
-        cohort.regions, cohort.measures if cohort.regions else (), tuple(names), groups_of(cohort), tuple(modalities)
-    )
+        volumes = features.steps.get("image")
+        if isinstance(volumes, VolumeSteps) and not cells:
+            cells = cells_of(cohort, volumes.settings)
+    measures = cohort.measures if cohort.regions else ()
+    return Items(cohort.regions, measures, tuple(names), groups_of(cohort), tuple(modalities), cells)
 
 
 def atlas_of(cohort: Cohort) -> Atlas | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import cast
 
@@ -30,18 +30,19 @@ _NOTES: dict[Method, str] = {
     "with the prediction, whether or not the model uses it. It is the covariance of the held-out subjects of all folds "
     "times the weights of each fit.",
     "integrated gradients": "What the model uses. Values of regions are half the sum of the magnitudes of their "
-    "edges, plus that of their own measures.",
+    "edges, plus that of their own measures; those of cells are sums over their voxels.",
     "occlusion": "All edges of a region are occluded with it. `drop` is the decrease of the metric over all folds.",
 }
 
 
 def summaries(
-    units: Sequence[UnitMap], items: Items, model: str, nulls: NullMaps
+    units: Sequence[UnitMap], items: Items, model: str, nulls: NullMaps, untested: Mapping[str, str] | None = None
 ) -> list[tuple[ExplanationMap, FullMap]]:
     """One summary, and all its items, per outcome, class and method.
 
     Args:
-        units: maps of all fits of one model. nulls: of the core; empty for models without a null.
+        units: maps of all fits of one model. nulls: empty for models without a null.
+        untested: why there is no null, by outcome.
     """
     found = []
     targets = list(dict.fromkeys(unit.target for unit in units))
@@ -50,7 +51,9 @@ def summaries(
             mine = standardised([unit for unit in units if unit.target == target and unit.method == method])
             if mine:
                 null = nulls.get((target.task.name, target.level, method), {})
-                found.append(_summary(mine, target, method, items, model, null))
+                record, full = _summary(mine, target, method, items, model, null)
+                why = "" if null else (untested or {}).get(target.task.name, "")
+                found.append((record.model_copy(update={"untested": why}), full))
     return found
 
 
@@ -82,6 +85,7 @@ def _summary(
         regions=tuple(full.get("region", ())),
         edges=tuple(edges[:DRAWN_EDGES]),
         covariates=tuple(full.get("covariate", ())),
+        cells=tuple(full.get("cell", ())),
         groups=tuple(full.get("group", ())),
         modalities=tuple(full.get("modality", ())),
         n_edges=len(edges),
@@ -89,6 +93,7 @@ def _summary(
         matrix_scale=scale,
         stability=tuple(stabilities(units, items)),
         null=tuple(tests),
+        n_folds=len({unit.fold for unit in units}),
         note=_NOTES[method],
     )
     return record, full

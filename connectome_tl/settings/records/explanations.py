@@ -9,7 +9,7 @@ from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.scores import Number
 
 Method = Literal["pattern", "integrated gradients", "occlusion"]
-ItemKind = Literal["edge", "region", "covariate", "group", "modality"]
+ItemKind = Literal["edge", "region", "covariate", "cell", "group", "modality"]
 
 
 class MapItem(Record):
@@ -63,10 +63,11 @@ class NullResult(Record):
 class ExplanationMap(Record):
     """One map: a model, an outcome, a method.
 
-    `items` contains all regions, covariates, groups and modalities, and the strongest edges; `n_edges` is the total
-    number of edges. `matrix` contains all edges as base64 of int8 (n_regions, n_regions), scaled so that 127 is
-    `matrix_scale`; magnitudes of several measures are summed. `unit` is the unit of the values, `explained` the scale
-    of the predictions; `gap` is the mean completeness error of attributions, in standard deviations.
+    It contains all regions, covariates, cells of volumes, groups and modalities, and the strongest edges; `n_edges` is
+    the total number of edges. `n_folds` is the number of folds of a repeat. `untested` is why there is no p value.
+    `matrix` contains all edges as base64 of int8 (n_regions, n_regions), scaled so that 127 is `matrix_scale`;
+    magnitudes of several measures are summed. `unit` is the unit of the values, `explained` the scale of the
+    predictions; `gap` is the mean completeness error of attributions, in standard deviations.
     """
 
     task: str
@@ -81,6 +82,7 @@ class ExplanationMap(Record):
     regions: tuple[MapItem, ...] = ()
     edges: tuple[MapItem, ...] = ()
     covariates: tuple[MapItem, ...] = ()
+    cells: tuple[MapItem, ...] = ()
     groups: tuple[MapItem, ...] = ()
     modalities: tuple[MapItem, ...] = ()
     n_edges: int = 0
@@ -88,6 +90,8 @@ class ExplanationMap(Record):
     matrix_scale: Number = math.nan
     stability: tuple[Stability, ...] = ()
     null: tuple[NullResult, ...] = ()
+    n_folds: int = 0
+    untested: str = ""
     note: str = ""
 
 
@@ -113,6 +117,16 @@ class Withheld(Record):
     reason: str
 
 
+class CellPlace(Record):
+    """A cell of the volumes: its centre in mm, and its most frequent region, "" where no atlas is in their space."""
+
+    name: str
+    x: Number
+    y: Number
+    z: Number
+    region: str = ""
+
+
 class MapFile(Record):
     """A written table with its size in bytes, number of rows and hash."""
 
@@ -122,7 +136,11 @@ class MapFile(Record):
 
 
 class ExplanationRecord(Record):
-    """Results of `explain` for a run; `configuration` is the hash of that run's configuration."""
+    """Results of `explain` for a run.
+
+    `configuration` is the hash of that run's configuration. `space` is that of the regions' coordinates, `cell_space`
+    that of the cells'.
+    """
 
     configuration: str
     models: tuple[str, ...]
@@ -132,6 +150,8 @@ class ExplanationRecord(Record):
     lobes: tuple[str, ...] = ()
     hemispheres: tuple[str, ...] = ()
     coordinates: tuple[tuple[Number, Number, Number], ...] = ()
+    cells: tuple[CellPlace, ...] = ()
+    cell_space: str = ""
     maps: tuple[ExplanationMap, ...] = ()
     agreements: tuple[Agreement, ...] = ()
     withheld: tuple[Withheld, ...] = ()

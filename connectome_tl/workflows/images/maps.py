@@ -13,11 +13,12 @@ import pandas as pd
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.coarse_maps import TOP, coarse_table
+from connectome_tl.evaluation.explain.cells import cells_in, mean_affine
 from connectome_tl.evaluation.explain.study import not_above_chance
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.map_checks import agreement
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.evaluation.study_maps import FoldMaps, fold_maps
+from connectome_tl.evaluation.study_maps import KINDS, FoldMaps, fold_maps
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.figures.voxels import MapImages
@@ -36,15 +37,13 @@ from connectome_tl.workflows.study.results import read_record
 
 SUBJECTS, PAGE = "subjects.tsv", "maps.html"
 SUBJECT_MAPS = "subjects"  # folder within FOLDER
-_APART = 0.01  # mm by which grids of one space may differ
-KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
 
 
 def map_volumes(
     run_dir: str | Path,
     *,
     model: str = "network",
-    kinds: Sequence[MapKind] = KINDS,
+    kinds: Sequence[MapKind] | None = None,
     n_subjects: int = 10,
     noise: NoiseMap | None = None,
     subfolder: str = FOLDER,
@@ -60,7 +59,9 @@ def map_volumes(
     subjects, are personal data.
 
     Args:
-        model: a model of the run with a network on volumes alone.
+        model: a model of the run with a network on volumes. Other modalities are those of the mapped subject.
+        kinds: all by default; without `noise`, which needs a network on volumes alone, for networks with other
+            modalities.
         n_subjects: number of subjects per fold. noise: settings of the map by learned noise.
         subfolder: whose earlier content is removed.
         base: folder that the cohort paths of study.yaml are relative to; the run folder by default.
@@ -106,13 +107,13 @@ def map_volumes(
         if out.exists():  # maps of an earlier call, of another model or of other subjects
             shutil.rmtree(out)
         for name, folds in computed.items():
-            for kind in kinds:
+            for kind in KINDS:
                 found = [fold[kind] for fold in folds if kind in fold]
                 if found:
                     heads[name] = np.all([fold.inside for fold in found], axis=0)
                     backgrounds[name] = np.mean([fold.background for fold in found], axis=0)
-                    affines[name] = _mean_affine(found)
-                    made, mean, table = _write(out, name, kind, found, heads[name], study)
+                    affines[name] = mean_affine(_affines(found), heads[name].shape)
+                    made, mean, table = _write(out, name, kind, found, heads[name], study, cohorts.target.atlas)
                     shown.append(made)
                     images[made.file] = mean
                     tables.append(table)
@@ -130,7 +131,7 @@ def map_volumes(
 
 
 def _write(
-    out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], inside: np.ndarray, study: StudySettings
+    out: Path, task: str, kind: MapKind, folds: Sequence[FoldMaps], inside: np.ndarray, study: StudySettings, atlas: str
 ) -> tuple[VolumeMap, np.ndarray, pd.DataFrame]:
     """Write the map of each subject and their mean; `inside` is the head in all folds."""
     maps, affines = (np.concatenate([getattr(fold, name) for fold in folds]) for name in ("maps", "affines"))
@@ -141,24 +142,25 @@ def _write(
     (out / SUBJECT_MAPS).mkdir(parents=True, exist_ok=True)
     for file, values, affine in zip(subjects["file"], maps, affines, strict=True):
         write_volume(out / file, values.astype(np.float32), affine)
-    is_one_space, mean = _is_one_space(affines), maps.mean(axis=0).astype(np.float32)
-    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, _mean_affine(folds))
-    space = f"grids at {'one place' if is_one_space else 'different places'} in the images of the subjects"
+    cells, mean = cells_in(inside, affines, atlas), maps.mean(axis=0).astype(np.float32)
+    path = write_volume(out / f"{task}_{kind}.nii.gz", mean, mean_affine(affines, inside.shape))
+    space = f"grids at {'one place' if cells.is_one_space else 'different places'} in the images of the subjects"
     if len(affines) == 1:
         space = "image of the only subject"
     write_sidecar(path, settings=study.decisive, seed=study.seed, Space=space, Kind=kind, Outcome=task)
-    table = write_table(
-        out / f"{task}_{kind}.tsv", coarse_table([fold.mean for fold in folds], inside, _mean_affine(folds))
-    )
+    table = write_table(out / f"{task}_{kind}.tsv", coarse_table([fold.mean for fold in folds], cells))
     write_sidecar(
         table,
         settings=study.decisive,
         seed=study.seed,
         units={"x, y, z": "mm"},
         Columns={
-            "value": "mean over the voxels of a coarse cell, and over folds",
+            "region": "most frequent region of the atlas, if it is in the space of the volumes",
+            "value": "mean over the voxels of the cell, and over folds",
             "stability": f"share of the folds in which the cell is among the {TOP} largest",
+            "stability_low, stability_high": "95 % Wilson interval of this share",
         },
+        Tests="No p values: maps of voxels are not permuted; see the tables of cells of connectome-tl explain.",
         Space=space,
     )
     areas = subjects[["deletion", "insertion", "random_deletion", "random_insertion"]].mean().to_dict()
@@ -169,23 +171,12 @@ def _write(
         agreement=agreement([fold.mean for fold in folds], inside) if len(folds) > 1 else float("nan"),
         randomised=folds[0].likeness,
         file=path.name,
-        is_one_space=is_one_space,
+        is_one_space=cells.is_one_space,
         **{str(name): float(value) for name, value in areas.items()},
     )
     return made, mean, subjects
 
 
-def _is_one_space(affines: np.ndarray) -> bool:
-    return len(affines) > 1 and bool(np.abs(affines - affines[0]).max() < _APART)
-
-
-def _mean_affine(folds: Sequence[FoldMaps]) -> np.ndarray:
-    """Affine (4, 4) of the mean map: that of all grids, or one around the origin with their mean voxel size."""
-    affines = np.concatenate([fold.affines for fold in folds])
-    if len(affines) == 1 or _is_one_space(affines):
-        first: np.ndarray = affines[0]
-        return first
-    spacing = np.linalg.norm(affines[:, :3, :3], axis=1).mean(axis=0)
-    found = np.diag([*spacing, 1.0])
-    found[:3, 3] = -spacing * (np.array(folds[0].inside.shape) - 1) / 2
-    return found
+def _affines(folds: Sequence[FoldMaps]) -> np.ndarray:
+    """(n_subjects, 4, 4) of all grids."""
+    return np.concatenate([fold.affines for fold in folds])

@@ -23,7 +23,7 @@ from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.images.maps import PAGE as VOXEL_PAGE
 from connectome_tl.workflows.images.maps import map_volumes
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, item_row, table_name
+from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, item_rows, table_name
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.ledger import reveal
 from connectome_tl.workflows.study.results import read_record
@@ -33,7 +33,10 @@ VOXEL_MAPS = f"{FOLDER}/volume_maps"
 COLUMNS = {
     "value": "see `Unit` in this file",
     "stability": "share of the test folds in which the item is among the largest",
+    "stability_low, stability_high": "95 % Wilson interval, with the folds of one repeat as units; they "
+    "share most of their training rows, so that it is too narrow if anything",
     "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat)",
+    "no_p": "why there are no p values",
     "drop": "fall of the outcome's primary metric when the item is occluded",
 }
 
@@ -126,7 +129,8 @@ def _voxel_maps(
         )
     except UsageError as error:
         return (f"No voxel maps: {error}",)
-    return (f"Voxel maps of the {model} model: {VOXEL_MAPS}/{VOXEL_PAGE} in the run folder.",)
+    part = "" if model == "network" else ", of its network alone"
+    return (f"Voxel maps of the {model} model{part}: {VOXEL_MAPS}/{VOXEL_PAGE} in the run folder.",)
 
 
 def _write(folder: Path, found: Explanation, settings: StudySettings) -> ExplanationRecord:
@@ -153,16 +157,16 @@ def _table(
     settings: StudySettings,
 ) -> MapFile:
     name = table_name(record, kind)
-    rows = [item_row(item, kind, whole) for item in items]
+    rows = item_rows(items, kind, record, whole)
     path = write_table(out / name, pd.DataFrame(rows))
     write_sidecar(
         path,
         settings=settings.decisive,
         seed=settings.seed,
-        units={"x, y, z": "mm (RAS+)"} if kind in ("edge", "region") else None,
+        units={"x, y, z": "mm (RAS+)"} if kind in ("edge", "region", "cell") else None,
         Unit=record.unit,
         Columns=COLUMNS,
         Rows="held-out rows of every fold",
-        Space=whole.space,
+        Space=whole.cell_space if kind == "cell" else whole.space,
     )
     return MapFile(name=name, n_rows=len(rows), n_bytes=path.stat().st_size)

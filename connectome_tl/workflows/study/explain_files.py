@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+
 from connectome_tl.errors import DataError
+from connectome_tl.evaluation.intervals.shares import share_interval
 from connectome_tl.provenance import read_json
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem
 
 FOLDER, SUMMARY, PAGE = "explanations", "explanations.json", "explanations.html"
 _PLURAL = {
-    "edge": "edges", "region": "regions", "covariate": "covariates", "group": "groups", "modality": "modalities"
+    "edge": "edges", "region": "regions", "covariate": "covariates", "cell": "cells", "group": "groups",
+    "modality": "modalities",
 }  # fmt: skip
 PERMUTED = "permuted"  # fits under permuted outcomes, until the explanations are written
 
@@ -50,19 +54,35 @@ def item_tables(found: ExplanationRecord) -> Iterator[tuple[str, tuple[Explanati
 
 def item_table(record: ExplanationMap, kind: str, found: ExplanationRecord) -> list[dict[str, object]]:
     """Rows of the items of one kind in the summary; of edges the strongest only."""
-    return [item_row(item, kind, found) for item in getattr(record, _PLURAL[kind])]
+    return item_rows(getattr(record, _PLURAL[kind]), kind, record, found)
 
 
-def item_row(item: MapItem, kind: str, whole: ExplanationRecord) -> dict[str, object]:
-    """One row of a table of items."""
+def item_rows(
+    items: Sequence[MapItem], kind: str, record: ExplanationMap, whole: ExplanationRecord
+) -> list[dict[str, object]]:
+    """Rows of the table of one kind of item of a map; a last column says why there are no p values."""
+    low, high = share_interval(np.array([item.stability for item in items]), record.n_folds)
+    rows = []
+    for item, *ends in zip(items, low.tolist(), high.tolist(), strict=True):
+        said = _named(item, kind, whole) | {"value": item.value, "stability": item.stability}
+        said |= {"stability_low": ends[0], "stability_high": ends[1], "p_corrected": item.p}
+        said |= {} if kind == "edge" else {"drop": item.drop}
+        rows.append(said | ({"no_p": record.untested} if record.untested else {}))
+    return rows
+
+
+def _named(item: MapItem, kind: str, whole: ExplanationRecord) -> dict[str, object]:
+    """Name and place of an item."""
     said: dict[str, object] = {kind: item.name}
     if kind == "edge":
         for end, at in (("first", item.first), ("second", item.second)):
             said |= {end: whole.regions[at]} | {f"{end}_{key}": value for key, value in _place(at, whole).items()}
     elif kind == "region":
         said |= _place(whole.regions.index(item.name), whole)
-    said |= {"value": item.value, "stability": item.stability, "p_corrected": item.p}
-    return said if kind == "edge" else {**said, "drop": item.drop}
+    elif kind == "cell":
+        place = next(one for one in whole.cells if one.name == item.name)
+        said |= {"region": place.region, "x": place.x, "y": place.y, "z": place.z}
+    return said
 
 
 def _place(at: int, whole: ExplanationRecord) -> dict[str, object]:
