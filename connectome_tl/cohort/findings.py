@@ -25,7 +25,8 @@ _BENIGN = re.compile(
     r"|censored values were read as (?:their limit|missing)|(?:is missing|its unit is .*), says \S+"
     r"|missing cells were filled from .*|read from the column gender|are in the participants table already"
     r"|(?:is|are) missing in .*masked.*|further files fit the pattern of .*"
-    r"|SIFT2 measures were multiplied by .*|CONN values are Fisher's z already|and were read as positions"
+    r"|SIFT2 measures were multiplied by .*|CONN values are Fisher's z already"
+    r"|and were read as (?:positions|label numbers)"
     r"|covariate and outcome; a study may use it as one of them only"
     r"|`run` makes them from the scans in .*"
 )

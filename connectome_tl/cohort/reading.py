@@ -178,7 +178,9 @@ def _matrices(
         marks = marks_of(settings)
         found = similarity_matrices(spec, features, known, search, id_column=_one_column(settings), marks=marks)
     elif spec.files is not None:
-        tables = (settings.participants, spec.rows, spec.label_table, *(more.file for more in settings.tables))
+        features = settings.region_features
+        measured = [] if features is None else [t.replace("{name}", n) for t in features.tables for n in features.names]
+        tables = (settings.participants, spec.rows, spec.label_table, *(t.file for t in settings.tables), *measured)
         other = [name for name in tables if name is not None]
         found = read_files(spec, known, search, other=other, track=track)
     else:

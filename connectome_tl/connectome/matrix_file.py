@@ -54,6 +54,7 @@ class MatrixFile:
         order: the order of unnamed rows where the writing tool determines it.
         nan_is_missing: the writing tool marks missing regions with rows of NaN.
         notes: decisions of the importer (factors applied, triangles mirrored).
+        n_frames: frames of the time series that the matrix was made from.
     """
 
     values: np.ndarray
@@ -65,6 +66,7 @@ class MatrixFile:
     nan_is_missing: bool = False
     notes: tuple[str, ...] = ()
     lists: tuple[RowList, ...] = ()
+    n_frames: int = 0
 
     @property
     def row_counts(self) -> tuple[int, ...]:

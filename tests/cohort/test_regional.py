@@ -101,7 +101,7 @@ def test_an_unknown_value_masks_its_region_and_moves_no_other_subject(on_disk: O
 
 
 def test_node_features_beside_connectomes_come_from_the_same_table(on_disk: OnDisk) -> None:
-    values = np.arange(6 * 90, dtype=float).reshape(6, 90)
+    values = 1 + np.arange(6 * 90, dtype=float).reshape(6, 90)
     lines = ["participant_id\t" + "\t".join(f"volume_{region}" for region in on_disk.names)]
     lines += [f"sub-{i + 1:02d}\t" + "\t".join(map(str, row)) for i, row in enumerate(values)]
     (on_disk.folder / "volumes.txt").write_text("\n".join(lines))
@@ -110,7 +110,7 @@ def test_node_features_beside_connectomes_come_from_the_same_table(on_disk: OnDi
 
 
 def test_where_the_unmatched_are_dropped_a_subject_without_regional_measures_is_unknown(on_disk: OnDisk) -> None:
-    values = np.arange(6 * 90, dtype=float).reshape(6, 90)
+    values = 1 + np.arange(6 * 90, dtype=float).reshape(6, 90)
     lines = ["participant_id\t" + "\t".join(f"volume_{region}" for region in on_disk.names)]
     owners = ["sub-01", "sub-02", "sub-99", "sub-04", "sub-05", "sub-06"]
     lines += [f"{owner}\t" + "\t".join(map(str, row)) for owner, row in zip(owners, values, strict=True)]
@@ -202,3 +202,26 @@ def test_one_cause_in_many_columns_and_subjects_is_one_line(on_disk: OnDisk) -> 
     problems = on_disk.problems()
     assert len(problems) == 1
     assert "decimal: ','" in problems[0]
+
+
+def test_absent_regions_zeros_and_other_units_of_regional_measures_are_noted(on_disk: OnDisk) -> None:
+    rng = np.random.default_rng(0)
+    sizes = 1 + rng.random((6, 90))
+    sizes[1, 3], sizes[4] = 0.0, sizes[4] * 1000
+    lines = [
+        "participant_id\t" + "\t".join(f"{name}_{region}" for name in ("thickness", "load") for region in on_disk.names)
+    ]
+    lines += [f"sub-{i + 1:02d}\t" + "\t".join(map(str, [*row, *row])) for i, row in enumerate(sizes)]
+    cells = [line.split("\t") for line in lines]
+    (on_disk.folder / "sizes.tsv").write_text("\n".join("\t".join(row[:8] + row[9:]) for row in cells))
+    on_disk.settings["region_features"] = {"table": "sizes.tsv", "names": ["thickness", "load"]}
+    cohort = on_disk.read()
+    expected = np.stack([sizes, sizes], axis=2)
+    expected[1, 3, 0] = expected[:, 7, 0] = np.nan
+    np.testing.assert_array_equal(cohort.region_features, expected)
+    said = " | ".join(cohort.notes)
+    assert f"thickness of 0 was read as missing: sub-02 {on_disk.names[3]} |" in said
+    assert f"thickness of {on_disk.names[7]} is unknown in every subject" in said
+    assert "thickness of 1 subject may have another unit: median sub-05" in said
+    assert "load of 1 subject may have another unit" in said
+    assert "load of 0" not in said

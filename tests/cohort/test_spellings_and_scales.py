@@ -62,6 +62,38 @@ def test_a_missing_code_with_a_decimal_is_missing_where_it_is_far_away(code: str
     assert numbers(["-97", "-99.9", "-98"])[0][1] == -99.9
 
 
+@pytest.mark.parametrize("codes", [["-99", "-98"], ["997", "998", "996"], ["-555", "666"], ["-97", "-97"]])
+def test_codes_of_several_kinds_of_missing_are_missing_together(codes: list[str]) -> None:
+    found, _ = numbers(["1.5", "2.5", "3.1", *codes])
+    assert np.isnan(found[3:]).all()
+    assert found[:3] == [1.5, 2.5, 3.1]
+
+
+@pytest.mark.parametrize(
+    ("cells", "note"),
+    [
+        (["1", "2", "5", "9", "3"], "9 above values up to 5; if it means missing"),
+        (["34", "33", "33.5", "340", "35"], "340 is far from all other values"),
+        (["12", "14", "11", "-2147483648", "13"], "-2.14748e+09 is far from all other values"),
+        (["1", "2", "7", "3", "4"], ""),
+        (["1", "2.5", "9", "3", "4"], ""),
+        (["12", "14", "11", "40", "13"], ""),
+    ],
+)
+def test_values_that_may_be_codes_are_kept_and_noted(cells: list[str], note: str) -> None:
+    found, findings = numbers(cells)
+    assert found == [float(cell) for cell in cells]
+    assert bool(findings.notes) == bool(note)
+    assert note in " ".join(findings.notes)
+
+
+@pytest.mark.parametrize(
+    "cell", ["38 4/7 weeks", "38 semanas 4 dias", "38 settimane e 4 giorni", "38 weken en 4 dagen", "38 sem 4 j"]
+)
+def test_weeks_and_days_in_several_languages(cell: str) -> None:
+    assert numbers([cell, "40"], unit="weeks")[0][0] == pytest.approx(38 + 4 / 7)
+
+
 def test_tenths_of_weeks_that_may_be_days_are_noted() -> None:
     found, findings = numbers(["40.3", "38+6", "41.0"], unit="weeks")
     assert found == pytest.approx([40.3, 38 + 6 / 7, 41])
@@ -112,10 +144,20 @@ def test_spellings_of_one_category_are_one(name: str, cells: list[str]) -> None:
         ("sexo", ["H", "M", "H"], "both H and M"),
         ("smoker", ["1", "0", "Yes", "No"], "codes without an explanation"),
         ("sex", ["1", "male", "female"], "codes without an explanation"),
+        ("site", ["King's", "Kings", "UCL"], "one category or two"),
+        ("site", ["U.C.L.", "UCL", "King"], "one category or two"),
     ],
 )
 def test_spellings_that_can_mean_either_are_refused(name: str, cells: list[str], message: str) -> None:
     assert message in str(categories(cells, name)[1].problems[0])
+
+
+def test_more_than_two_sexes_are_noted_and_words_for_an_unknown_one_are_missing() -> None:
+    found, findings = categories(["M", "F", "U", "prefer not to say"], "sex")
+    assert found == ["M", "F", "", ""]
+    assert "U, prefer not to say was read as missing" in findings.notes[0]
+    found, findings = categories(["M", "F", "fmale", "male"], "sex")
+    assert "3 sexes (F, fmale, male)" in " ".join(findings.notes)
 
 
 def test_letters_of_other_columns_and_words_beside_others_stay_categories() -> None:
@@ -142,6 +184,12 @@ COLUMNS = [
     ("vital_status", ["alive"] * 5 + ["dead"]),
     ("Death", ["0"] * 5 + ["1"]),
     ("deceased", ["no"] * 5 + ["yes"]),
+    ("survived", ["yes"] * 5 + ["no"]),
+    ("in_hospital_death", ["no"] * 5 + ["yes"]),
+    ("death_date", [""] * 5 + ["2021-03-04"]),
+    ("Tod", ["nein"] * 5 + ["ja"]),
+    ("mortality_status", ["Survivor"] * 5 + ["Non-survivor"]),
+    ("score_status", ["alive"] * 5 + ["Neonatal death"]),
     ("follow_up", ["ok", "followed", "ok", "ok", "lost to follow up", "verstorben"]),
 ]
 
@@ -155,6 +203,13 @@ def test_a_death_in_any_wording_needs_a_rule_and_is_then_a_death(tmp_path: Path,
     status = read_cohort(cohort(tmp_path, ruled, score=SCORES, **{name: cells})).status["cog"]
     assert list(status)[5] == "died"
     assert list(status)[:4] == ["observed"] * 4
+
+
+def test_deaths_of_others_and_totals_are_no_deaths(tmp_path: Path) -> None:
+    spec = "{name: cog, column: score, kind: regression}"
+    with pytest.raises(DataError, match="holds text"):
+        read_cohort(cohort(tmp_path, spec, score=[*SCORES[:5], "mother died"]))
+    assert "died" not in list(read_cohort(cohort(tmp_path, spec, score=SCORES, tot=list("000001"))).status["cog"])
 
 
 def test_a_level_of_an_outcome_that_means_missing_is_refused(tmp_path: Path) -> None:

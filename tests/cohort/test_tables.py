@@ -15,6 +15,7 @@ from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.errors import DataError
 from connectome_tl.settings.cohort import AgeColumn
+from tests.cohort.conftest import OnDisk
 
 
 @pytest.mark.parametrize(
@@ -155,3 +156,19 @@ def test_kin_is_joined_through_others() -> None:
 def test_ids_are_compared_without_padding(one: str, other: str) -> None:
     assert bare(one) == bare(other)
     assert bare("100") != bare("10")
+
+
+@pytest.mark.parametrize("last", ["Total", "Mean", "N = 20", "* corrected age", "Note: preliminary"])
+def test_a_line_below_the_table_is_no_subject(on_disk: OnDisk, last: str) -> None:
+    for cells in on_disk.table.values():
+        cells.append("n/a")
+    on_disk.table["participant_id"][-1] = last
+    on_disk.settings["connectomes"]["unmatched"] = "drop"
+    assert "a line below the table is not a subject" in on_disk.problems()[0]
+
+
+@pytest.mark.parametrize("name", ["01. Mrz", "1-avr", "4-sept", "01.03.2021", "5-okt", "Mär 21"])
+def test_ids_that_a_spreadsheet_took_for_dates_are_named(on_disk: OnDisk, name: str) -> None:
+    on_disk.table["participant_id"][0] = name
+    on_disk.settings["connectomes"]["unmatched"] = "drop"
+    assert any("changed by a spreadsheet" in problem for problem in on_disk.problems())

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.lib import format as npy
+from scipy import sparse
 from scipy.io import loadmat, savemat
 
 from connectome_tl.connectome.formats.matlab import read_mat
@@ -107,3 +108,14 @@ def test_two_members_of_one_name_are_refused(tmp_path: Path) -> None:
             archive.writestr("weights.npy", buffer.getvalue())
     with pytest.raises(DataError, match="one name"):
         read_matrix(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("kind", ["csr", "csc", "coo", "bsr", "dia"])
+def test_sparse_matrices_of_scipy_are_read_and_damaged_ones_refused(tmp_path: Path, kind: str) -> None:
+    sparse.save_npz(tmp_path / "m.npz", sparse.coo_array(MATRIX).asformat(kind))
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.npz").values[0], MATRIX)
+    parts = dict(np.load(tmp_path / "m.npz"))
+    beyond = "col" if kind == "coo" else "shape" if kind == "dia" else "indices"
+    np.savez(tmp_path / "m.npz", **(parts | {beyond: parts[beyond] + 10_000_000}))
+    with pytest.raises(DataError, match="cannot be read"):
+        read_matrix(tmp_path / "m.npz")

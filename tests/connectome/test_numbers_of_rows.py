@@ -120,3 +120,19 @@ def test_a_header_that_counts_regions_is_no_edge_list(tmp_path: Path, stem: str)
     found, _ = lined_up(read_matrix(tmp_path / "m.csv"), RowNames(), measures=("x",))
     assert found.regions == tuple(names)
     np.testing.assert_array_equal(found.weights[0], MATRIX)
+
+
+@pytest.mark.parametrize("stem", ["ROI_", "Region", "parcel-0"])
+@pytest.mark.parametrize("numbers", ["from 0", "from 1", "labels", "one absent"])
+def test_names_that_count_regions_are_positions_or_label_numbers(tmp_path: Path, stem: str, numbers: str) -> None:
+    atlas = load_atlas("dk68")
+    kept = np.delete(np.arange(68), 5) if numbers == "one absent" else np.arange(68)
+    counted = {"from 0": range(68), "from 1": range(1, 69)}.get(numbers, [atlas.regions[i].index for i in kept])
+    matrix = near_is_strong("dk68")
+    names = [f"{stem}{number}" for number in counted]
+    pd.DataFrame(matrix[np.ix_(kept, kept)], index=names, columns=names).to_csv(tmp_path / "m.csv")
+    found, rows = lined_up(read_matrix(tmp_path / "m.csv"), RowNames(atlas), measures=("x",))
+    np.testing.assert_array_equal(found.weights[0][np.ix_(kept, kept)], matrix[np.ix_(kept, kept)])
+    assert found.node_mask.sum() == len(kept)
+    assert rows.assumed == numbers.startswith("from")
+    assert f"{stem}{counted[0]} to" in rows.notes[0]

@@ -116,3 +116,22 @@ def test_convert_makes_a_connectome_of_series(tmp_path: Path) -> None:
     np.save(tmp_path / "x.npy", SERIES)
     (made,) = convert_file(tmp_path / "x.npy", tmp_path / "x_relmat.tsv", format="series:partial", atlas="aal116")
     np.testing.assert_allclose(read_matrix(made).values[0], nilearns("partial"), atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"sep": ";", "decimal": ","}, {"index_label": "frame"}, {"index_label": "t", "sep": "\t"}, {"header": False}],
+)
+def test_separators_and_a_column_of_times_do_not_matter(tmp_path: Path, options: dict) -> None:
+    frame = pd.DataFrame(SERIES, columns=list(ATLAS.names), index=np.arange(60) * 0.72)
+    frame.to_csv(tmp_path / "x.csv", **options)
+    np.testing.assert_allclose(read(tmp_path / "x.csv").weights[0], nilearns(), atol=1e-8)
+
+
+def test_regions_in_rows_are_named_as_the_cause(tmp_path: Path) -> None:
+    frames = pd.DataFrame(np.random.default_rng(0).normal(size=(116, 200)), index=list(ATLAS.names))
+    frames.to_csv(tmp_path / "named.csv")
+    np.save(tmp_path / "bare.npy", frames.to_numpy())
+    for name in ("named.csv", "bare.npy"):
+        with pytest.raises(DataError, match="transpose"):
+            read(tmp_path / name)

@@ -13,6 +13,7 @@ import pandas as pd
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.arrays.files import Search, found_files
 from connectome_tl.cohort.arrays.matrices import Matrices, kept_regions
+from connectome_tl.cohort.arrays.regional_checks import checked_measures
 from connectome_tl.cohort.columns.numeric import numbers
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.cohort.tables.cells import PLAIN, Marks
@@ -47,7 +48,9 @@ def read_region_features(
     """
     try:
         if spec.stack is not None:
-            return _from_stack(spec, matrices, search.folder)
+            values = _from_stack(spec, matrices, search.folder)
+            notes = search.findings.notes
+            return checked_measures(values, matrices.ids, matrices.regions, spec.names, str(spec.stack), notes)
         own = replace(search, ids=[subject for subject in search.ids if subject not in matrices.without])
         tables, _ = _tables(spec, known, own, id_column=id_column, lacking="are unknown there", marks=marks)
         if search.unmatched != "refuse" or matrices.without:
@@ -306,4 +309,6 @@ def _lined_up(
             findings.notes.append(f"{file}: {counted(len(other), 'column')} without a region left out: {other[0]}, ...")
         here = [name for name in rows if name in known]
         out[i, order_of(here, regions, where="the connectomes")] = table.to_numpy()[[name in known for name in rows]]
-    return out
+    return checked_measures(
+        out, list(tables), regions, spec.names, ", ".join(spec.tables) or str(spec.files), findings.notes
+    )

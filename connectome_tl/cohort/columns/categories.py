@@ -33,7 +33,14 @@ _ANSWERS = {
     **dict.fromkeys(("y", "yes", "true", "ja", "j", "oui", "si", "sí", "sì", "sim"), "yes"),
     **dict.fromkeys(("n", "no", "false", "nein", "non", "nee", "não", "nao"), "no"),
 }
+_BETWEEN = re.compile(r"[-_ .,;:'’‘`´/()]")
+_NO_SEX = NO_VALUE | {"u", "nk", "not stated", "not specified"}
 _NO_PLACE = frozenset({"none"})
+
+
+def answers(meaning: str) -> tuple[str, ...]:
+    """Words for yes, or for no."""
+    return tuple(word for word, means in _ANSWERS.items() if means == meaning)
 
 
 def is_sex(column: str) -> bool:
@@ -84,6 +91,10 @@ def covariate_categories(
         )
     _refuse_errors(cells, name, ids, file, findings)
     sex = sex or _are_sexes(cells)
+    gone = sorted({cell for cell in cells if sex and fold(cell) in _NO_SEX} - {""})
+    if gone:
+        findings.notes.append(f"{name}: {', '.join(gone)} was read as missing")
+        cells = ["" if cell in gone else cell for cell in cells]
     _check_codes(cells, name, file, findings, sex=sex)
     return one_spelling(cells, name, file, findings, sex=sex)
 
@@ -204,10 +215,10 @@ def one_spelling(
     Categories that differ in leading zeros, hyphens or blanks are ambiguous and reported as problems.
     """
     spellings: dict[str, Counter[str]] = {}
-    answers = all(fold(cell).rstrip(".") in _ANSWERS for cell in cells if cell)
+    replies = all(fold(cell).rstrip(".") in _ANSWERS for cell in cells if cell)
     for cell in cells:
         if cell:
-            spellings.setdefault(same_category(cell, sex=sex, answers=answers), Counter())[cell] += 1
+            spellings.setdefault(same_category(cell, sex=sex, answers=replies), Counter())[cell] += 1
     chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
     several = [f"{', '.join(sorted(found))} as {chosen[key]}" for key, found in spellings.items() if len(found) > 1]
     if several:
@@ -225,13 +236,13 @@ def one_spelling(
         for pair in alike.values()
         if len(pair) > 1
     ]
-    return [chosen[same_category(cell, sex=sex, answers=answers)] if cell else "" for cell in cells]
+    return [chosen[same_category(cell, sex=sex, answers=replies)] if cell else "" for cell in cells]
 
 
 def _loose(key: str) -> str:
-    """Remove leading zeros of numbers and, in text with letters, hyphens, underscores and blanks."""
+    """Remove leading zeros of numbers and, in text with letters, blanks, hyphens, points and apostrophes."""
     key = bare(key)
-    return key.translate(str.maketrans("", "", "-_ ")) if any(c.isalpha() for c in key) else key
+    return _BETWEEN.sub("", key) if any(c.isalpha() for c in key) else key
 
 
 def _known(column: pd.Series, findings: Findings, marks: Marks) -> list[str]:
@@ -317,6 +328,11 @@ def _check_codes(cells: Sequence[str], name: str, file: str | Path, findings: Fi
                 file=file,
                 remedy="Write M and F, or male and female.",
             )
+        )
+    if sex and len(known) > 2 and not codes:
+        several = ", ".join(sorted(known.values()))
+        findings.notes.append(
+            f"{name}: {len(known)} sexes ({several}); if some are spellings of one, write it in one way"
         )
     said = sex or (bool(words) and words <= set(_ANSWERS))
     if said and codes and (len(known) > len(codes) or len(codes) > 2):

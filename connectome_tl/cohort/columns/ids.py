@@ -15,12 +15,23 @@ from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 
-_MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
+# In English, German, French, Spanish and Italian, as spreadsheets abbreviate them.
+_MONTHS = (
+    "jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec|mrz|mär|mai|juni?|juli?|okt|dez|janv|févr?|fevr?|mars|avr|juin"
+    "|juil|août|aout|déc|ene|abr|ago|dic|gen|mag|giu|lug|set|ott"
+)
 _EATEN = re.compile(
-    rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}-({_MONTHS})(-\d+)?$|^({_MONTHS})-\d{{2,4}}$"
-    r"|^\d{4}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$",
+    rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}[-. ]{{1,2}}({_MONTHS})\.?([- ]\d+)?$"
+    rf"|^({_MONTHS})\.?[- ]\d{{2,4}}$|^\d{{4}}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$|^\d{{1,2}}\.\d{{1,2}}\.(\d{{4}}|\d\d)$",
     re.IGNORECASE,
 )
+# First cells of lines below a table.
+_SUMMARY = re.compile(
+    r"(grand )?total|sum|summe|gesamt|mean|average|mittelwert|moyenne|media|median|médiane|sd|std|min|max|count"
+    r"|anzahl|n ?(= ?\d+)?|\*.*|(note|source|legend|anmerkung)\b.*",
+    re.IGNORECASE,
+)
+_LAST = 5  # lines of a table that may be such lines
 _LONGEST = 200
 _EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
 
@@ -51,6 +62,14 @@ def subject_ids(
         file,
         "Import the id column as text.",
     )
+    if sum(any(c.isdigit() for c in one) for one in known) * 2 > len(known):
+        below = [one for one in known[-_LAST:] if _SUMMARY.fullmatch(one[:_LONGEST])]
+        findings.several(
+            [(one[:60], repr(one[:60])) for one in below],
+            "a line below the table is not a subject",
+            file,
+            "Remove it, or leave it out with select.",
+        )
     twice = [one for one in doubled(ids) if not is_missing(one)]
     count = Counter(ids)
     findings.several(

@@ -20,10 +20,20 @@ from connectome_tl.connectome.formats.cells import points_of_thousands
 from connectome_tl.plurals import counted
 
 Censored = Literal["limit", "missing"]
-CODES = ("-7", "-8", "-9", "-77", "-88", "-99", "-777", "-888", "-999", "-9999", "77", "88", "99", "777", "888",
-         "999", "8888", "9999", "99999", "999999", "-9.9", "-99.9", "-999.9", "99.9", "999.9")  # fmt: skip
+_WHOLE_CODES = (
+    *(7, 8, 9, 66, 77, 88, 555, 666, 777, 888, 6666, 7777, 8888),
+    *(10**k - i for k in (2, 3, 4, 5, 6) for i in range(1, 6)),
+)  # 95 to 99, 995 to 999, ...
+CODES = (
+    *(f"-{code}" for code in _WHOLE_CODES),
+    *(str(code) for code in _WHOLE_CODES if code > 99 or code in (77, 88, 99)),
+    *("-9.9", "-99.9", "-999.9", "99.9", "999.9"),
+)
+_SMALL_CODES = (8.0, 9.0)  # codes only where the others are at most 6
 _LONGEST = 60  # characters; longer cells are not numbers
 _MOST_LISTED = 4  # cells in a remedy
+_FEW, _FAR = 3, 10.0  # number of other values, and distance in their range, from which on a value is far
+_IF_MISSING = "if it means missing, set missing: [...]"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
@@ -33,12 +43,13 @@ _GROUPED = {
 }
 _TENTHS = re.compile(r"[0-9]{1,3}[.,]([0-9])")
 _LEAST_TENTHS = 15  # distinct values; with fewer, the absence of .7, .8 and .9 says little
-_DAY = r"([0-6])\s*(?:d|days?|tage?|j|jours?|/\s*7)?"
-_WEEK = r"(?:w|wks?|weeks?|wochen?|ssw|sa|semaines?)"  # in English, German and French
+_DAY = r"([0-6])\s*(?:d|days?|tage?|j|jours?|d[ií]as?|giorn[io]|dag(?:en)?|/\s*7)?"
+# In English, German, French, Spanish, Portuguese, Italian and Dutch.
+_WEEK = r"(?:w|wks?|weeks?|wochen?|ssw|sa|sem|semaines?|semanas?|settiman[ae]|weken)"
 _WEEKS_DAYS = (
     re.compile(rf"([0-9]{{1,3}})\s*\+\s*{_DAY}(?:\s*{_WEEK})?", re.IGNORECASE),
-    re.compile(rf"([0-9]{{1,3}})\s*{_WEEK}\.?\s*(?:(?:\+|,|and|und|et)?\s*{_DAY})?", re.IGNORECASE),
-    re.compile(r"([0-9]{1,3})\s+([0-6])\s*/\s*7", re.IGNORECASE),
+    re.compile(rf"([0-9]{{1,3}})\s*{_WEEK}\.?\s*(?:(?:\+|,|and|und|et|y|e|en)?\s*{_DAY})?", re.IGNORECASE),
+    re.compile(rf"([0-9]{{1,3}})\s+([0-6])\s*/\s*7(?:\s*{_WEEK})?", re.IGNORECASE),
 )
 _BEFORE = re.compile(r"(<=|>=|<|>|≤|≥)\s*(\S.*)")
 _AFTER = re.compile(r"(\S.*?)\s*\+")
@@ -255,12 +266,19 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
     """Replace -9, 999 and similar codes by NaN if they are far from all other values."""
     is_code = np.isin(values, [float(code) for code in CODES])
     rest = values[~is_code & ~np.isnan(values)]
+    small = np.isin(values, _SMALL_CODES)
+    others = values[~small & ~is_code & ~np.isnan(values)]
+    if small.any() and others.size and others.min() >= 0 and others.max() <= 6 and (others % 1 == 0).all():
+        said = ", ".join(f"{value:g}" for value in np.unique(values[small]))
+        findings.notes.append(f"{name}: {said} above values up to {others.max():g}; {_IF_MISSING}")
     below = np.isin(values, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
     if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
         lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
-        findings.notes.append(
-            f"{name}: {lowest} below values that are 0 or more; if it means missing, set missing: [...]"
-        )
+        findings.notes.append(f"{name}: {lowest} below values that are 0 or more; {_IF_MISSING}")
+    for value in {rest.min(), rest.max()} if rest.size else set():
+        others = rest[rest != value]
+        if others.size >= _FEW and np.abs(others - value).min() > _FAR * np.ptp(others) > 0:
+            findings.notes.append(f"{name}: {value:g} is far from all other values; {_IF_MISSING}, or correct it")
     if not is_code.any() or rest.size == 0:
         return values
     low, high = float(rest.min()), float(rest.max())
@@ -273,7 +291,7 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
         if outside:
             findings.notes.append(f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as missing")
             values = np.where(hits, np.nan, values)
-        elif code >= 777:
+        elif code >= 555:
             findings.notes.append(
                 f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as a value; "
                 f"if it means missing, set missing: ['{code:g}']"

@@ -6,6 +6,7 @@ of death, untestable and censored scores for a task; if they occur without a dec
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.categories import outcome_levels
+from connectome_tl.cohort.columns.categories import answers, outcome_levels
 from connectome_tl.cohort.columns.numeric import CODES, read_numbers
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, is_missing, nearest, texts, whole
@@ -26,16 +27,26 @@ _WORDS: dict[str, Status] = {
     **dict.fromkeys(("followed", "followed up", "ok"), "observed"),
     **dict.fromkeys(("lost", "ltfu", "lost to follow up", "lost to fu", "not seen", "withdrawn", "withdrew"), "lost"),
     **dict.fromkeys(("dropout", "drop out", "dropped out", "moved", "moved away"), "lost"),
-    **dict.fromkeys(("died", "dead", "deceased", "death", "verstorben", "gestorben", "tot"), "died"),
-    **dict.fromkeys(("décédé", "décédée", "mort", "morte", "fallecido", "fallecida", "deceduto", "deceduta"), "died"),
-    **dict.fromkeys(("overleden",), "died"),
+    **dict.fromkeys(("no show", "dna", "did not attend", "not attended"), "lost"),
     **dict.fromkeys(("untestable", "not testable", "unable", "could not be tested", "unable to test"), "untestable"),
+    **dict.fromkeys(("unable to complete", "could not complete", "uncooperative"), "untestable"),
 }
+# In English, German, French, Spanish, Italian and Dutch.
+_DIED = {"died", "dead", "deceased", "death", "demise", "exitus", "expired", "†", "nonsurvivor", "verstorben",
+         "gestorben",
+         "tot", "tod", "décédé", "décédée", "décès", "deces", "mort", "morte", "fallecido", "fallecida", "muerte",
+         "deceduto", "deceduta", "decesso", "overleden", "mortality"}  # fmt: skip
+# Such a word alone, or in "neonatal death" and "died (day 3)"; "mother died" is not a death of the child.
+_DEATH = re.compile(
+    r"(?:(?:neonatal|perinatal|infant|early|late|in hospital) )?"
+    rf"(?:{'|'.join(sorted(_DIED))}|non survivor|did not survive)"
+    r"(?:[ ,:]*(?:\(.*|[0-9].*|(?:at|on|in|before|after) .*))?"
+)
 # Words of columns on death that say nothing on the outcome.
-_ALIVE = frozenset({"alive", "living", "survived", "lebend", "lebt", "vivant", "vivante", "vivo", "viva", "levend"})
-_DEATHS = frozenset({"died", "death", "dead", "deceased", "mortality"})  # columns of 1 and 0, or yes and no
-_YES, _NO = frozenset({"1", "1.0", "yes", "y", "true"}), frozenset({"0", "0.0", "no", "n", "false"})
-_ABOUT_STATUS = ("status", "vital", "follow", "outcome", "death", "died", "deceased")
+_ALIVE = frozenset({"alive", "living", "survived", "survivor", "survival", "lebend", "lebt", "überlebt", "vivant",
+                    "vivante", "vivo", "viva", "levend"})  # fmt: skip
+_YES, _NO = frozenset({"1", "1.0", *answers("yes")}), frozenset({"0", "0.0", *answers("no")})
+_ABOUT_STATUS = ("status", "vital", "follow", "outcome")
 _COMPOSITE = (40.0, 160.0)  # range of the Bayley composite scores (mean 100, SD 15)
 
 
@@ -215,20 +226,29 @@ def _plain(cell: str) -> str:
     return " ".join(fold(cell).replace("-", " ").split())
 
 
+def _tokens(column: str) -> set[str]:
+    """Words of a column's name; `tot` is a total there."""
+    return set(re.split(r"[\W_]+", fold(column))) - {"tot"}
+
+
 def _word(cell: str, column: str = "") -> Status | None:
     """The status that a cell names; case, hyphens and blanks are ignored.
 
     Args:
-        column: its column, in which 1 or yes may mean a death.
+        column: its column, in which yes may mean a death, or no in a column of survival.
     """
-    if fold(column) in _DEATHS and _plain(cell) in _YES:
+    about, said = _tokens(column), _plain(cell)
+    if about & _DIED and (said in _YES or ("date" in about and said not in _NO)):
         return "died"
-    return _WORDS.get(_plain(cell))
+    if about & _ALIVE and said in _NO:
+        return "died"
+    return "died" if _DEATH.fullmatch(said) else _WORDS.get(said)
 
 
 def _is_alive(cell: str, column: str) -> bool:
     """Whether a cell says nothing but that the child lives."""
-    return _plain(cell) in _ALIVE or (fold(column) in _DEATHS and _plain(cell) in _NO)
+    about, said = _tokens(column), _plain(cell)
+    return said in _ALIVE or bool(about & _DIED and said in _NO) or bool(about & _ALIVE and said in _YES)
 
 
 def _status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
@@ -236,7 +256,8 @@ def _status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
     if spec.status is not None:
         return spec.status.column if spec.status.column in table.columns else None
     for name in table.columns:
-        if name == spec.column or not any(word in name.lower() for word in _ABOUT_STATUS):
+        about = any(word in name.lower() for word in _ABOUT_STATUS) or _tokens(name) & (_DIED | _ALIVE)
+        if name == spec.column or not about:
             continue
         words = [_word(cell, name) for cell in table[name] if not is_missing(cell) and not _is_alive(cell, name)]
         if words and None not in words and any(word in ("died", "untestable") for word in words):

@@ -32,9 +32,9 @@ _MARKUP = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)
 def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
     """A TSV, CSV or Excel sheet as text, every cell stripped, one row per line; missing words are not yet replaced.
 
-    Accepts byte order marks, UTF-16, Windows-1252 if no other encoding is possible, CRLF, quotes, commas, semicolons
-    or tabs, empty lines above the header, and in Excel sheets merged cells in a title or header. Invisible characters
-    (zero width, direction marks) are removed from every cell.
+    Accepts byte order marks, UTF-16, Windows-1252 if no other encoding is possible, CRLF, quotes, commas, semicolons,
+    bars or tabs, empty lines above the header, and in Excel sheets merged cells in a title or header. Invisible
+    characters (zero width, direction marks) are removed from every cell.
 
     Args:
         notes: takes a line if the encoding was recognised, and for merged cells. Without it a text table must be in
@@ -126,7 +126,7 @@ def _text_rows(path: str | Path, notes: list[str] | None) -> Sequence[Sequence[s
     lines = text.split("\n")
     start = next((i for i, line in enumerate(lines) if line.strip(" \t,;\ufeff")), 0)
     said = lines[start].strip().lower() if lines else ""
-    mark = "\t" if "\t" in lines[start] else max(",;", key=lines[start].count)
+    mark = "\t" if "\t" in lines[start] else max(",;|", key=lines[start].count)
     if said.startswith("sep=") and len(said) == 5:
         mark, lines[start] = said[4], ""
     if sum(line.count(mark) + 1 for line in lines) > _MAX_CELLS:

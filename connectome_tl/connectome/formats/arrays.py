@@ -22,6 +22,8 @@ _RATIO = 20  # real matrices do not compress better; a higher ratio indicates da
 _MAX_BYTES = 4_000_000_000
 _SHOWN = 10
 _NOT_MATRICES = ("node_mask", "region_features")
+_SPARSE = {"data", "format", "shape"}  # arrays of `scipy.sparse.save_npz`
+_MOST_DENSE = 30_000_000  # entries of a dense matrix made from a sparse one
 
 
 def read_npy(path: str | Path) -> MatrixFile:
@@ -173,7 +175,8 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
                     return {"array": loaded}
             with zipfile.ZipFile(io.BytesIO(data)) as archive:
                 _check_sum(archive, len(data), path)
-                return {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+                arrays = {info.filename.removesuffix(".npy"): _member(archive, info) for info in archive.infolist()}
+                return {"weights": _dense(data, arrays)} if set(arrays) >= _SPARSE else arrays
     except DataError:
         raise
     except MemoryError as error:
@@ -184,6 +187,18 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
             file=path,
             remedy="It is damaged, or pickled, which is never read.",
         ) from error
+
+
+def _dense(data: bytes, arrays: dict[str, np.ndarray]) -> np.ndarray:
+    """The matrix of an archive of `scipy.sparse.save_npz`."""
+    if math.prod(arrays["shape"].tolist()) > _MOST_DENSE:
+        raise ValueError("the sparse matrix is too large")
+    from scipy import sparse
+
+    found = sparse.load_npz(io.BytesIO(data))
+    if hasattr(found, "check_format"):
+        found.check_format(full_check=True)  # indices beyond the matrix
+    return np.asarray(found.toarray())
 
 
 def _check_sum(archive: zipfile.ZipFile, size: int, path: str | Path) -> None:

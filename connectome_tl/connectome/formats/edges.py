@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -28,19 +27,34 @@ _ENDS = (
 _MAX_BYTES = 150_000_000
 _MOST_NODES = 5_000
 _HEAD = 4_000  # bytes that contain the header and some lines
+_FEWEST = 5  # lines; fewer may be a small matrix
+_WIDEST = 6  # columns of an edge list without names; a wider table may be a matrix that is cut off
 
 
 def is_edge_list(path: Path) -> bool:
-    """Whether the first line names the two ends of an edge."""
+    """Whether the first columns are the two ends of edges: by their names, or by their cells."""
     try:
         with path.open("rb") as stream:
-            head = stream.read(_HEAD).decode("utf-8-sig", "replace")
-    except OSError:
+            head = stream.read(_HEAD)
+        cut = len(head) == _HEAD
+        text = head.decode("utf-16" if head[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig", "replace")
+        rows = _rows(text.splitlines()[: -1 if cut else None], path)
+        if _ends(rows[0]):
+            return True
+        return _two_ends(rows) and _named_twice(_rows(read_text(path, limit=_MAX_BYTES).split("\n"), path))
+    except (OSError, DataError):
         return False
-    lines = [line for line in head.splitlines() if line.strip() and not line.startswith("#")]
-    if not lines:
-        return False
-    return _ends(re.split(r"[\t,; ]+", lines[0].replace('"', "")))
+
+
+def _rows(lines: list[str], path: Path) -> list[list[str]]:
+    """Cells of the lines, without comments and without a first column that only counts the edges (pandas, R)."""
+    rows = split_cells([line for line in lines if line.strip() and not line.lstrip().startswith("#")], path)
+    rows = [[cell.strip('"') for cell in row] for row in rows]
+    first = [row[0] for row in rows[1:]]
+    counts = first in ([str(i) for i in range(k, len(first) + k)] for k in (0, 1))
+    if not counts or len(rows) < 2 or (rows[0][0] and len(rows[0]) + 1 != len(rows[1])):
+        return rows
+    return [rows[0][not rows[0][0] :], *(row[1:] for row in rows[1:])]
 
 
 def _ends(header: list[str]) -> bool:
@@ -49,54 +63,82 @@ def _ends(header: list[str]) -> bool:
     return (first, second) in _ENDS and others != [second.replace("2", "3")]
 
 
+def _two_ends(rows: list[list[str]]) -> bool:
+    """Whether lines hold two names or whole numbers and then numbers; the first may be a header."""
+    body = rows[1:]
+    width = len(body[0]) if body else 0
+    if width < 3 or len(body) < max(_FEWEST, width + 1) or any(len(row) != width for row in body):
+        return False
+    ends = [cell for row in body for cell in row[:2]]
+    named = all(not is_number(cell) for cell in ends)
+    numbered = width <= _WIDEST and all(whole_numbers([cell]) for cell in ends)
+    return (named or numbered) and all(is_number(cell) for row in body for cell in row[2:])
+
+
+def _named_twice(rows: list[list[str]]) -> bool:
+    """Whether both ends are the same nodes, and most nodes have several edges."""
+    if not _two_ends(rows):
+        return False
+    first, second = ({row[k] for row in rows[1:]} for k in (0, 1))
+    return len(first | second) < len(rows) - 1 and 2 * len(first & second) >= min(len(first), len(second))
+
+
 def read_edges(path: Path) -> MatrixFile:
     """Read a list of edges; nodes are numbers or names, and edges that are not listed are 0.
 
-    Such a file does not list nodes without an edge: after alignment with an atlas they are missing regions.
+    Such a file does not list nodes without an edge: after alignment with an atlas they are missing regions. A header
+    is not needed.
 
     Raises:
         DataError: not an edge list, an edge listed twice with different values, or an edge without a weight.
     """
     text = read_text(path, limit=_MAX_BYTES)
-    lines = [line for line in text.split("\n") if line.strip() and not line.lstrip().startswith("#")]
     if not text.endswith("\n"):
         remedy = "It may be cut off; if it is whole, end it with a line break."
         raise DataError("the last line of the edge list is incomplete", file=path, remedy=remedy)
-    rows = split_cells(lines, path)
-    header = [cell.strip('"') for cell in rows[0]]
-    if not _ends(header) or len(header) < 3 or len(rows) < 2:
+    rows = _rows(text.split("\n"), path)
+    header = rows[0]
+    if not (_ends(header) or _named_twice(rows)) or len(header) < 3 or len(rows) < 2:
         raise DataError("not a list of edges", file=path, expected="columns source, target and one per measure")
-    short = next((i for i, row in enumerate(rows[1:], 2) if len(row) != len(header)), None)
+    if is_number(header[2]):
+        rows = [[""] * len(header), *rows]
+        header = []
+    width = len(rows[0])
+    short = next((i for i, row in enumerate(rows) if len(row) != width), None)
     if short is not None:
         raise DataError(
-            f"line {short} has {counted(len(rows[short - 1]), 'value')}",
+            f"line {short + bool(header)} has {counted(len(rows[short]), 'value')}",
             file=path,
-            expected=str(len(header)),
+            expected=str(width),
             remedy="It may be cut off; export it again.",
         )
-    used = [i for i in range(2, len(header)) if all(is_number(row[i]) for row in rows[1:])]
+    used = [i for i in range(2, width) if all(is_number(row[i]) for row in rows[1:])]
     if not used:
         raise DataError("no column of numbers next to the two nodes", file=path)
-    weights = numbers([[row[i] for i in used] for row in rows[1:]], path, first_line=2)
-    if np.isnan(weights).any():
-        line = int(np.argwhere(np.isnan(weights))[0][0]) + 2
-        raise DataError(f"line {line} holds an edge without a weight", file=path)
-    return _matrix([(row[0], row[1]) for row in rows[1:]], weights, tuple(header[i] for i in used), path)
+    first_line = 1 + bool(header)
+    weights = numbers([[row[i] for i in used] for row in rows[1:]], path, first_line=first_line)
+    ends = [(row[0], row[1]) for row in rows[1:]]
+    unknown = [i for i in np.flatnonzero(np.isnan(weights).any(axis=1)).tolist() if ends[i][0] != ends[i][1]]
+    if unknown:
+        raise DataError(f"line {unknown[0] + first_line} holds an edge without a weight", file=path)
+    return _matrix(ends, np.nan_to_num(weights), tuple(header[i] for i in used if header), path, first_line)
 
 
-def _matrix(ends: list[tuple[str, str]], weights: np.ndarray, measures: tuple[str, ...], path: Path) -> MatrixFile:
+def _matrix(
+    ends: list[tuple[str, str]], weights: np.ndarray, measures: tuple[str, ...], path: Path, first_line: int
+) -> MatrixFile:
     nodes = list(dict.fromkeys(node for pair in ends for node in pair))
+    if all(whole_numbers([node]) for node in nodes):  # 1 and 1.0 are one node
+        ends = [(str(int(float(first))), str(int(float(second)))) for first, second in ends]
+        nodes = sorted({node for pair in ends for node in pair}, key=int)
     numbered = whole_numbers(nodes)
-    if numbered is not None:
-        nodes = [str(number) for number in sorted(numbered)]
     if not 2 <= len(nodes) <= _MOST_NODES:
         raise DataError("not a list of edges between regions", file=path, got=counted(len(nodes), "node"))
     position = {node: i for i, node in enumerate(nodes)}
-    values = np.zeros((len(measures), len(nodes), len(nodes)))
+    values = np.zeros((weights.shape[1], len(nodes), len(nodes)))
     seen = np.zeros((len(nodes), len(nodes)), dtype=bool)
-    for line, ((first, second), weight) in enumerate(zip(ends, weights, strict=True), 2):
-        a = position[str(int(first)) if numbered is not None else first]
-        b = position[str(int(second)) if numbered is not None else second]
+    for line, ((first, second), weight) in enumerate(zip(ends, weights, strict=True), first_line):
+        a, b = position[first], position[second]
         if seen[a, b] and not np.array_equal(values[:, a, b], weight):
             raise DataError(
                 f"line {line}: an edge that occurs twice with different values",
@@ -106,6 +148,5 @@ def _matrix(ends: list[tuple[str, str]], weights: np.ndarray, measures: tuple[st
             )
         values[:, a, b] = values[:, b, a] = weight
         seen[a, b] = seen[b, a] = True
-    labels = None if numbered is None else tuple(sorted(numbered))
     note = "a list of edges does not contain regions without an edge; missing regions of the atlas are masked"
-    return MatrixFile(values, measures, names=tuple(nodes) if labels is None else None, labels=labels, notes=(note,))
+    return MatrixFile(values, measures, names=None if numbered else tuple(nodes), labels=numbered, notes=(note,))

@@ -9,6 +9,7 @@ import numpy as np
 
 from connectome_tl.connectome.formats.arrays import load_array
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
+from connectome_tl.connectome.formats.text import split_cells
 from connectome_tl.connectome.functional import Kind, functional_connectome
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.spelling import default_positions
@@ -22,6 +23,8 @@ _KINDS: dict[str, Kind] = {
     "covariance": "covariance",
 }
 _MAX_BYTES = 200_000_000
+_FEWEST = 5  # frames at equal distances; with fewer, a signal may rise so
+_TRANSPOSED = "Each column is a region: transpose the table if its rows are the regions; else remove this column."
 
 
 def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
@@ -32,6 +35,8 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
 
     Args:
         choice: correlation, partial (correlation) or covariance, each with Ledoit-Wolf shrinkage.
+
+    A first column that rises by equal steps holds the frames' numbers or times and is left out.
 
     Raises:
         UsageError: unknown `choice`. DataError: damaged, too short, or with single missing values.
@@ -47,7 +52,7 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     matrix[:, ~found.node_mask] = np.nan
     matrix[:, :, ~found.node_mask] = np.nan
     notes = (f"functional connectomes ({_KINDS[choice]}) were made of time series by nilearn",)
-    read = MatrixFile(matrix, found.measures, nan_is_missing=True, notes=notes)
+    read = MatrixFile(matrix, found.measures, nan_is_missing=True, notes=notes, n_frames=len(values))
     numbered = whole_numbers([name.removeprefix("#") for name in header]) if header else None
     if numbered == tuple(range(1, len(header) + 1)):
         return replace(read, order="label")  # positions: numbers from 1 follow the order of the labels
@@ -62,31 +67,34 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
     lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
     if not lines:
         raise DataError("the file is empty", file=path)
-    comments = [line for line in lines if line.startswith("#")]
+    comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
     lines = [line for line in lines if not line.startswith("#")]
     if not lines:
         raise DataError("a header without frames", file=path)
-    mark = "\t" if "\t" in lines[-1] else "," if "," in lines[-1] else None
-    rows = [[cell.strip().strip('"') for cell in line.split(mark)] for line in lines]
-    said = [[cell.strip().strip('"') for cell in line.lstrip("# ").split(mark)] for line in comments]
+    rows = split_cells(lines, path)
+    said = [split_cells([line], path)[0] for line in comments if line]
     header = next((cells for cells in reversed(said) if len(cells) == len(rows[-1])), [])
     body = rows
     if not header and (not all(is_number(cell) for cell in rows[0]) or _counts(rows[0], rows[1:])):
         header, body = rows[0], rows[1:]
     if not body:
         raise DataError("a header without frames", file=path)
+    if header and len(header) + 1 == len(body[0]):
+        header = ["", *header]  # R leaves the first cell out
     if header and len(body[0]) != len(header):
         raise DataError(f"line 2 has {counted(len(body[0]), 'value')}", file=path, expected=str(len(header)))
+    if len(body) > 1 and not any(is_number(row[0]) for row in body):
+        raise DataError("the first column holds names", file=path, got=body[0][0][:40], remedy=_TRANSPOSED)
     values = numbers(body, path, first_line=1 + len(rows) - len(body) + len(comments))
-    counts = (np.arange(len(values)), np.arange(1, len(values) + 1))
-    if header and header[0] == "" and any(np.array_equal(values[:, 0], count) for count in counts):
-        return header[1:], values[:, 1:]  # pandas counts the frames
+    times = values[:, 0]
+    if len(times) >= _FEWEST and times[1] > times[0] and np.allclose(np.diff(times), times[1] - times[0], rtol=1e-3):
+        return header[1:], values[:, 1:]  # numbers or times of the frames
     return header, values
 
 
 def _counts(cells: list[str], body: list[list[str]]) -> bool:
     """Whether a first row of integers is a header (column or region numbers) and not a frame."""
-    found = whole_numbers(cells)
+    found = whole_numbers(cells[cells[:1] == [""] :])
     if found is None or len(found) < 3:
         return False
     return list(found) == sorted(found) or any("." in cell for row in body[:3] for cell in row)

@@ -54,8 +54,9 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     grid = _grid(cells, len(comments) + 1)
     mrtrix = any("command_history" in line or "mrtrix" in line for line in comments)
     order: RowOrder | None = "label" if mrtrix else None
-    if _is_list(grid):
-        values = numbers(grid.body, path, first_line=grid.first_line)
+    body = [[cell for row in grid.body for cell in row]] if _is_triangle(grid) else grid.body
+    if _is_list(replace(grid, body=body)):
+        values = numbers(body, path, first_line=grid.first_line)
         return MatrixFile(values.reshape(1, -1), order=order)
     _check_square(grid, path)
     values = numbers(grid.body, path, first_line=grid.first_line)
@@ -92,6 +93,7 @@ def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
     if not lines:
         raise DataError("the file is empty", file=path)
     last = lines[-1]  # names may contain any character; the last row holds mostly numbers
+    last = last if re.search(r"[\t,; ]", last.strip()) else lines[len(lines) // 2]  # of a triangle
     commas, semicolons = last.count(","), last.count(";")
     mark = "\t" if "\t" in last else ";" if semicolons and semicolons >= commas - 1 else "," if commas else None
     if '"' in lines[0] or '"' in last:
@@ -140,6 +142,13 @@ def _is_list(grid: _Grid) -> bool:
     return one and grid.header is None and grid.side is None and len(grid.body) * len(grid.body[0] or []) > 1
 
 
+def _is_triangle(grid: _Grid) -> bool:
+    """Whether each line is one value longer, or one shorter, than the line above."""
+    widths = [len(row) for row in grid.body]
+    rising = list(range(1, len(widths) + 1))
+    return len(widths) > 1 and grid.header is None and grid.side is None and widths in (rising, rising[::-1])
+
+
 def _check_square(grid: _Grid, path: str | Path) -> None:
     body = grid.body
     if not body or not body[0]:
@@ -165,7 +174,8 @@ def _check_square(grid: _Grid, path: str | Path) -> None:
         "the matrix is not square",
         file=path,
         got=f"{counted(len(body), 'row')}, {counted(n_columns, 'column')}",
-        remedy="It may be cut off; export it again.",
+        remedy="It may be cut off; export it again. Time series need format: series (--format series); the two ends "
+        "of edges are columns source and target.",
     )
 
 
@@ -203,6 +213,8 @@ def _names_and_numbers(grid: _Grid, n_rows: int) -> tuple[tuple[str, ...], tuple
     """Names from one side and label numbers from the other; the numbers are None where they only count the rows."""
     if grid.header is None or grid.side is None or len(grid.header) != n_rows or len(grid.side) != n_rows:
         return None
+    if grid.header == [mangled(name) for name in grid.side]:
+        return None  # R writes 1001 as X1001
     for names, other in ((grid.header, grid.side), (grid.side, grid.header)):
         numbered = whole_numbers(other)
         if numbered is not None and _is_names(names) and default_positions(names) is None:
@@ -219,11 +231,11 @@ def _agreed(grid: _Grid, n_rows: int, path: str | Path) -> list[str] | None:
     header, side = grid.header, grid.side
     if header is None or side is None or header == side:
         return header if header is not None else side
-    if header == [mangled(name) for name in side] or (default_positions(header) and whole_numbers(side) is None):
-        return side
-    counted = whole_numbers(side)
-    if default_positions(header) == tuple(range(n_rows)) and counted in (tuple(range(1, n_rows + 1)),):
+    default = default_positions(header) == tuple(range(n_rows))
+    if default and whole_numbers(side) == tuple(range(1, n_rows + 1)):
         return header
+    if default or header == [mangled(name) for name in side]:
+        return side
     at = next(i for i, (a, b) in enumerate(zip(header, side, strict=True)) if a != b)
     raise DataError(
         "rows and columns have different names",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
 from connectome_tl.connectome.names.labels import listed
-from connectome_tl.connectome.names.spelling import BACKGROUND, resolved_names
+from connectome_tl.connectome.names.spelling import BACKGROUND, counted_names, resolved_names
 from connectome_tl.errors import DataError
 from connectome_tl.plurals import counted
 
@@ -36,14 +36,15 @@ class Place:
 def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList | None, tuple[str, ...]]:
     """Find the names of the rows: the file's own names or numbers, else a list in the file or its folder."""
     if matrix.names is not None:
-        return _as_numbers(RowList("the file", names=matrix.names), known), ()
+        return _as_numbers(RowList("the file", names=matrix.names), known)
     if matrix.labels is not None:
         return RowList("the file", numbers=matrix.labels), ()
     fitting = [one for one in matrix.lists if len(one) in matrix.row_counts and one.differs]
     own = [one for one in fitting if not one.shared]
     texts = _chosen_names([one for one in own if one.names is not None], known, place)
     if texts is not None:
-        return _as_numbers(texts, known), (f"the rows were named by {texts.where}",)
+        chosen, notes = _as_numbers(texts, known)
+        return chosen, (f"the rows were named by {texts.where}", *notes)
     faulty = _faulty_names([one for one in matrix.lists if one not in fitting and not one.shared], matrix, known, place)
     if faulty is not None:
         return faulty, ()
@@ -56,12 +57,19 @@ def identity(matrix: MatrixFile, known: RowNames, place: Place) -> tuple[RowList
     return None, ()
 
 
-def _as_numbers(one: RowList, known: RowNames) -> RowList:
-    """Convert a list of integers stored as text to label numbers, unless these are region names."""
+def _as_numbers(one: RowList, known: RowNames) -> tuple[RowList, tuple[str, ...]]:
+    """Convert integers stored as text, and names that only count the regions, to numbers; and notes on it."""
     names = one.names or ()
-    if not names or not all(_DIGITS.fullmatch(name.strip()) for name in names) or set(names) <= set(known.names or ()):
-        return one
-    return replace(one, names=None, numbers=tuple(int(name) for name in names))
+    if not names or set(names) <= set(known.names or ()):
+        return one, ()
+    if all(_DIGITS.fullmatch(name.strip()) for name in names):
+        return replace(one, names=None, numbers=tuple(int(name) for name in names)), ()
+    numbers = counted_names(names, known)
+    if numbers is None:
+        return one, ()
+    kind = "positions" if sorted(numbers) == list(range(len(numbers))) else "label numbers"
+    note = f"{names[0]} to {names[-1]} are not names of {known.where} and were read as {kind}"
+    return replace(one, names=None, numbers=numbers), (note,)
 
 
 def _chosen_names(lists: Sequence[RowList], known: RowNames, place: Place) -> RowList | None:

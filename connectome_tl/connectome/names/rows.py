@@ -261,6 +261,8 @@ def _way_to_names(matrix: MatrixFile) -> str:
 
 
 def _size_remedy(matrix: MatrixFile, n_rows: int, n_known: int, known: RowNames) -> str | None:
+    if matrix.n_frames == n_known:
+        return f"The table has {n_known} rows: if these are the regions, transpose it."
     same = [name for name in atlas_names() if load_atlas(name).n_regions == n_rows] if known.table is None else []
     if same:
         return f"{n_rows} is the size of atlas {' or '.join(same)}."

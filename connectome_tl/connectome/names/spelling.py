@@ -11,6 +11,7 @@ from connectome_tl.connectome.matrix_file import RowNames
 BACKGROUND = frozenset({"0", "background", "unknown", "???", "unassigned"})  # names of the first row
 _SEPARATORS = " ._-:/"
 _SUFFIX = re.compile(r"\s*\([^()]*\)$")
+_COUNTED = re.compile(r"(.*[^0-9])([0-9]{1,9})")
 _DEFAULT = re.compile(r"(?:V|X|Var|Column|Col)_?([0-9]{1,6})")
 
 # Pairs (left, right) and vermis of the AAL toolbox, in the order of the atlas (doi:10.1006/nimg.2001.0978).
@@ -83,6 +84,24 @@ def mangled(name: str) -> str:
     """A name as changed by R's `make.names`."""
     out = re.sub(r"[^A-Za-z0-9._]", ".", name)
     return out if re.match(r"[A-Za-z]|\.[^0-9]|\.$", out) else f"X{out}"
+
+
+def counted_names(names: Sequence[str], known: RowNames) -> tuple[int, ...] | None:
+    """Numbers of names such as `ROI_1` or `Region1` that are no names of the atlas or table; else None.
+
+    1 to n are returned as positions from 0. Any others are returned only if all are label numbers.
+    """
+    matches = [_COUNTED.fullmatch(name.strip()) for name in names]
+    found = [(m[1], int(m[2])) for m in matches if m is not None]
+    if known.names is None or len(found) < max(2, len(names)) or len({stem for stem, _ in found}) > 1:
+        return None
+    numbers = [number for _, number in found]
+    if set(_looked_up([name.strip() for name in names], known)) & set(known.names) or len(set(numbers)) < len(numbers):
+        return None
+    if sorted(numbers) == list(range(1, len(numbers) + 1)):
+        return tuple(number - 1 for number in numbers)
+    positions = sorted(numbers) == list(range(len(numbers)))
+    return tuple(numbers) if positions or set(numbers) <= {0, *known.numbered()} else None
 
 
 def default_positions(names: Sequence[str]) -> tuple[int, ...] | None:
