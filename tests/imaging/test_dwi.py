@@ -54,6 +54,7 @@ def test_a_good_scan_is_read_and_its_shells_are_named(tmp_path: Path) -> None:
         ("d.bvec", lambda a: a * np.where(np.arange(9) % 2, 3, 1), "not of length 1"),
         ("d.bvec", lambda a: a * np.where(np.arange(9) == 4, 0.5, 1), "not of length 1"),
         ("d.bvec", lambda a: np.where(np.arange(9) == 4, np.nan, a), "not of length 1"),
+        ("d.bvec", lambda a: np.where(np.arange(9) == 4, np.inf, a), "not of length 1"),
         ("d.bvec", lambda a: a * 0 + np.array([[1.0], [0], [0]]), "independent directions"),
         ("d.bval", lambda a: a * 0, r"d\.bval: no volume is diffusion weighted"),
         ("d.bval", lambda a: a / 1000, r"d\.bval: no volume .* times 1000"),

@@ -100,6 +100,17 @@ def test_outliers_make_no_others(clean: Dwi, volumes: Sequence[int], z: int | sl
     assert said(replace(clean, data=data)) == (f"{kind} in " + ", ".join(f"volume {v + 1}{where}" for v in volumes),)
 
 
+@pytest.mark.parametrize("every", [3, 4])
+@pytest.mark.parametrize("factor", [0.0, 0.3])
+def test_a_slice_that_many_volumes_lose_is_named_in_these_only(every: int, factor: float, clean: Dwi) -> None:
+    data = clean.data.copy()
+    data[:, :, 9, ::every] *= factor
+    found = check_slices(replace(clean, data=data))
+    assert list(np.flatnonzero(found.lost[:, 9])) == list(range(0, N, every))
+    assert found.lost.sum() == found.lost[:, 9].sum()
+    assert not (found.gained | found.rough).any()
+
+
 def test_a_voxel_far_too_bright_makes_no_outlier_of_another_volume(clean: Dwi) -> None:
     data = clean.data.copy()
     data[12, 12, 11, 20] = 100 * data.max()

@@ -184,35 +184,21 @@ def _split(values: np.ndarray) -> list[np.ndarray]:
 
 def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     """Detect directions that match the signal better if shifted by a few volumes, with unchanged b-values."""
+    found_signal = direction_signal(dwi, used)
+    if found_signal is None:
+        return None
+    weighted, signal, shared = found_signal
     every = used[~dwi.is_b0[used]]
-    low = dwi.bvals[every] <= max(_TENSOR_B, dwi.bvals[every].min(initial=np.inf) + _OTHER_B)
-    weighted = every[low]
-    if len(weighted) < 12:
-        return None
-    inside = dwi.data[dwi.mask][:, weighted].astype(float)
-    unweighted = dwi.data[dwi.mask][:, np.intersect1d(used, np.flatnonzero(dwi.is_b0))].mean(axis=1)
-    attenuation = np.maximum(inside / unweighted.clip(1e-12)[:, None], _DARKEST)
-    signal = np.log(attenuation) / dwi.bvals[weighted]
-    signal -= signal.mean(axis=1, keepdims=True)
-    deep = _deep(dwi.mask)[dwi.mask]
-    clear = deep & (unweighted > 0.3 * np.median(unweighted))
-    if not clear.any():
-        return None
-    # What all voxels of a volume share, such as a loss of signal, is taken out; what is left of tensors are tensors.
-    whole = float((signal[clear] ** 2).sum())
-    signal -= signal[clear].mean(axis=0)
-    # In dark voxels, as of fluid, the logarithm varies by noise.
-    spread = np.where(clear, attenuation.mean(axis=1) ** 2 * signal.var(axis=1), 0.0)
-    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3, int(deep.sum())), 1)]
+    low = np.isin(every, weighted)
     tables = {shift: np.roll(dwi.directions[every], shift, axis=0)[low] for shift in (0, *_SHIFTS)}
-    found = {shift: _misfit(signal[best], table) for shift, table in tables.items()}
+    found = {shift: _misfit(signal, table) for shift, table in tables.items()}
     shift = min(found, key=lambda k: found[k])
     if shift and found[shift] >= _DIRECTIONS_SURE * found[0]:
         shift = min((0, *_NEAR), key=lambda k: found[k])
     ratio = found[shift] / max(found[0], 1e-30)
     by_chance = 5 / (len(weighted) - 1)  # of the variance, by directions that have nothing to do with the signal
-    total = float((signal[best] ** 2).sum())
-    if total <= _ALIKE * whole:
+    total = float((signal**2).sum())
+    if total <= _ALIKE * shared:
         return None
     present, moved = (1 - found[k] / total - by_chance for k in (0, shift))
     # Noise is most of the misfit at high b-values, where the share of the variance that a table explains still tells.
@@ -231,6 +217,36 @@ def _moved_directions(dwi: Dwi, used: np.ndarray) -> Problem | None:
     )
 
 
+def direction_signal(dwi: Dwi, used: np.ndarray) -> tuple[np.ndarray, np.ndarray, float] | None:
+    """Log signals over b, at b-values where tensors fit, in the most anisotropic voxels; None with few volumes.
+
+    Returns:
+        Volumes, (n_weighted,); signals without the means of voxels and volumes, (n_voxels, n_weighted); the sum of
+        squares, over all voxels, of the signals without the means of voxels.
+    """
+    every = used[~dwi.is_b0[used]]
+    low = dwi.bvals[every] <= max(_TENSOR_B, dwi.bvals[every].min(initial=np.inf) + _OTHER_B)
+    weighted = every[low]
+    if len(weighted) < 12:
+        return None
+    inside = dwi.data[dwi.mask][:, weighted].astype(float)
+    unweighted = dwi.data[dwi.mask][:, np.intersect1d(used, np.flatnonzero(dwi.is_b0))].mean(axis=1)
+    attenuation = np.maximum(inside / unweighted.clip(1e-12)[:, None], _DARKEST)
+    signal = np.log(attenuation) / dwi.bvals[weighted]
+    signal -= signal.mean(axis=1, keepdims=True)
+    deep = _deep(dwi.mask)[dwi.mask]
+    clear = deep & (unweighted > 0.3 * np.median(unweighted))
+    if not clear.any():
+        return None
+    # What all voxels of a volume share, such as a loss of signal, is taken out; what is left of tensors are tensors.
+    shared = float((signal[clear] ** 2).sum())
+    signal -= signal[clear].mean(axis=0)
+    # In dark voxels, as of fluid, the logarithm varies by noise.
+    spread = np.where(clear, attenuation.mean(axis=1) ** 2 * signal.var(axis=1), 0.0)
+    best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3, int(deep.sum())), 1)]
+    return weighted, signal[best], shared
+
+
 def _deep(mask: np.ndarray) -> np.ndarray:
     """The mask without its border, where motion changes the signal more than directions do; a small mask is whole."""
     from scipy.ndimage import binary_erosion
@@ -240,6 +256,11 @@ def _deep(mask: np.ndarray) -> np.ndarray:
 
 
 def _misfit(signal: np.ndarray, directions: np.ndarray) -> float:
-    design = np.stack([directions[:, i] * directions[:, j] for i in range(3) for j in range(i, 3)], axis=1)
+    design = tensor_design(directions)
     left = signal.T - design @ np.linalg.lstsq(design, signal.T)[0]
     return float((left**2).sum())
+
+
+def tensor_design(directions: np.ndarray) -> np.ndarray:
+    """Products of the components of directions, (n_volumes, 6)."""
+    return np.stack([directions[:, i] * directions[:, j] for i in range(3) for j in range(i, 3)], axis=1)

@@ -70,7 +70,8 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
     """
     here = np.tile(np.eye(4), (dwi.n_volumes, 1, 1)) if poses is None else poses
     empty = np.broadcast_to(empty_volumes(dwi)[:, None], (dwi.n_volumes, dwi.data.shape[2]))
-    bad, masks, prediction = empty, _masks(dwi, here), _Prediction(dwi, here)
+    masks, prediction = _masks(dwi, here), _Prediction(dwi, here)
+    bad = empty | _unlike_shell(dwi, masks)
     for _ in range(_ROUNDS):
         found, distance = _judged(dwi, prediction.without(bad), masks)
         marked = found.lost | found.gained | found.rough
@@ -81,6 +82,24 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
             break
         bad = again
     return found
+
+
+def _unlike_shell(dwi: Dwi, masks: np.ndarray) -> np.ndarray:
+    """Slices whose mean signal is far from the median of their shell, (n_volumes, n_slices) bool.
+
+    They are left out of the first prediction: where many volumes of a shell lost a slice, the others would differ too.
+    """
+    sums = np.stack([(dwi.data[..., v] * mask).sum(axis=(0, 1), dtype=float) for v, mask in enumerate(masks)])
+    means = sums / np.maximum(masks.sum(axis=(1, 2)), 1)
+    usual = np.empty_like(means)
+    for group in _groups(dwi):
+        usual[group] = np.median(means[group], axis=0)
+    return np.asarray((means < _LOST * usual) | (means > _GAINED * usual))
+
+
+def _groups(dwi: Dwi) -> list[np.ndarray]:
+    """The unweighted volumes, and those of each shell."""
+    return [group for group in (np.flatnonzero(dwi.is_b0), *(v for _, v in dwi.shells())) if len(group)]
 
 
 def _masks(dwi: Dwi, poses: np.ndarray) -> np.ndarray:
@@ -160,8 +179,7 @@ def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> tuple[Slices,
             rough[v, z] = np.sqrt(np.mean((seen - wanted * ratio[v, z]) ** 2)) / scale
         correlation[v] = _correlation(dwi.data[..., v][masks[v]], predicted[..., v][masks[v]])
     low, high, wild = (np.zeros((n, n_slices), dtype=bool) for _ in range(3))
-    groups = [group for group in (np.flatnonzero(dwi.is_b0), *(v for _, v in dwi.shells())) if len(group)]
-    for group in groups:
+    for group in _groups(dwi):
         own, uneven = ratio[group], np.log(np.maximum(rough[group], 1e-12))
         spread = max(_spread(own - 1), 0.005)
         low[group] = (own < _LOST) & (own < 1 - _UNUSUAL * spread)

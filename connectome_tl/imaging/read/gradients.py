@@ -55,6 +55,7 @@ def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
             "b-vectors have the wrong shape", expected="3 rows, as FSL writes them", got=f"{table.shape}",
             subject=subject, file=path,
         )  # fmt: skip
+    table = np.where(np.isfinite(table), table, np.nan)  # a rotation of infinite vectors is not defined
     return table.T if table.shape[0] == 3 else table
 
 

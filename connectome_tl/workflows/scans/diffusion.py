@@ -15,6 +15,7 @@ from connectome_tl.imaging.preprocess.denoising import preprocess
 from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
 from connectome_tl.imaging.preprocess.structural import dwi_mask
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
+from connectome_tl.imaging.quality.direction_check import direction_warnings
 from connectome_tl.imaging.quality.record import ScanQuality, scan_quality, usable_volumes
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
@@ -79,6 +80,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     flip = flip_warning(lengths_of_tables(dwi, maps), subject=scan.name)
     if flip is not None:
         warnings.append(str(flip))
+    warnings += direction_warnings(dwi, np.flatnonzero(quality.volumes["left_out"] == 0))
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, segmentation, warnings)
     step("orientations and streamlines")

@@ -24,7 +24,7 @@ _LIBRARIES = (
     "connectome-tl", "numpy", "scipy", "pandas", "scikit-learn", "networkx", "nibabel", "matplotlib", "dipy", "antspyx",
     "SimpleITK",
 )  # fmt: skip
-_CODE = 11  # version of the outputs; increase it whenever the files of a scan change
+_CODE = 12  # version of the outputs; increase it whenever the files of a scan change
 
 
 @dataclass(frozen=True)
