@@ -4,13 +4,14 @@
         [--n 80] [--size 32] [--device cpu] [--null ages|lesions]
 
 Each cohort is a study of its own through the whole engine (`run_study`): 400 healthy infants on T1w volumes (0 to 24
-months, three scanners) whose age stage 1 learns, and newborns on ADC volumes, 40 % of them with a lesion of the
-deep grey matter and equal-looking blobs elsewhere in both classes, at 32^3: `--n` to learn from and 200 to be tested.
+months, three scanners) whose age stage 1 learns, and newborns on ADC volumes, 40 % of them with a lesion of the deep
+grey matter and equal-looking blobs elsewhere in both classes, at 32^3: `--n` to learn from and 200 to be tested.
 Simulator, sizes, budget and number of newborns (80) were set on cohorts from 1000 on, which are not counted; the
 network of stride 2 was taken for its cost. The seed of cohorts, splits and networks changes together. Printed: AUC of
 every model (pairs within a test part) and paired differences with 95 % t intervals over cohorts, of `network` to
 `network_scratch` (the same stage 3), to `network_long` (from random weights, with as many steps on the newborns as both
-stages together), of `full` to `scratch`, and of `network` and `full` to each control.
+stages together), of `full` to `scratch`, and of `network` and `full` to each control and to the best one of each
+cohort.
 
 `--null ages` permutes the ages that stage 1 learns, and uses the source although nothing can be learned from it
 (`stages.pretrain.use_if: always`); `--null lesions` plants none, and outcomes are drawn at random: neither may show a
@@ -29,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from voxel_tables import Table, arguments
+from voxel_tables import CONTROLS, Table, arguments, beside_controls
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
@@ -40,7 +41,6 @@ from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import Lesions, VolumeSettings, easy
 from connectome_tl.workflows.study.run import run_study
 
-CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 PAIRS = (
     ("network", "network_scratch"),
     ("network", "network_long"),
@@ -159,12 +159,14 @@ def main() -> None:
     table = Table(asked.out)
     for seed in range(asked.first, asked.first + asked.cohorts):
         table.fill(seed, arm, lambda seed=seed: scores(seed, n, own.null, design, asked.device))
-    measures = sorted({measure for _, a, measure in table.values if a == arm} - {"cpu"})
+    measures = sorted({measure for _, a, measure in table.values if a == arm} - {"cpu", *CONTROLS})
     print(f"\n{arm}, {len(table.of(arm, 'full'))} cohorts: AUC")
     for measure in measures:
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f}")
     for one, other in PAIRS:
         table.within(arm, one, other)
+    models = table.measures(arm, ("network", "full"))
+    beside_controls(models, table.measures(arm, CONTROLS), higher=True, unit=" AUC")
     table.spent()
 
 

@@ -7,9 +7,9 @@ connectome, their covariates and a lesion of the deep grey matter that their vol
 connectomes, of the volumes and of the rows of covariates is removed at random, so that one in 27 newborns has nothing;
 they stay. All arms are studies through the whole engine on the same splits: `fused`, `dropout` (fused, each modality
 hidden from a training row with a chance of .3), and the three modalities alone. Simulator, sizes and budget were set
-before a result was seen. Printed: AUC of the full model and of the network of each arm, and paired differences with
-95 % t intervals over cohorts to each modality alone and to the best of them in each cohort, chosen with the test
-scores, which favours it.
+before a result was seen. Printed: AUC of the full model and of the network of each arm, and paired differences with 95
+% t intervals over cohorts to each modality alone and to the best of them in each cohort, chosen with the test scores,
+which favours it; and to the best of the five controls, which see the volumes and which subjects have none.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from voxel_tables import Table, arguments, interval
+from voxel_tables import CONTROLS, Table, arguments, beside_controls, best_of, differences, interval
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
@@ -99,7 +99,7 @@ def settings(seed: int, arm: str, quick: bool, device: str) -> StudySettings:
             scheme="few_labels", n_labelled=20 if quick else LEARNT, repeats=1, outer=2, stratum="injury", seed=seed
         ),
         controls=(),
-        baselines=("prevalence",),
+        baselines=("prevalence", *(CONTROLS if arm == "fused" else ())),
         refits=Refits(linear=0),
         seed=seed,
         n_jobs=1,
@@ -132,7 +132,7 @@ def run(table: Table, seed: int, quick: bool, device: str) -> None:
             return {
                 str(model): float(value)
                 for model, value in zip(auc["model"], auc["value"], strict=True)
-                if model in ("full", "network", "core")
+                if model in ("full", "network", "core", *CONTROLS)
             }
 
         for arm in ARMS:
@@ -150,12 +150,21 @@ def main() -> None:
     print()
     for measure in ("full", "network"):
         table.means(ARMS, measure)
-        best = np.max([table.of(arm, measure) for arm in SINGLE], axis=0)
+        best = best_of(table.all(SINGLE, measure), higher=True)
+        single_best = {cohort: value for cohort, (value, _) in best.items()}
         for arm in ("fused", "dropout"):
-            print(f"  {arm} - best single modality: {measure} {interval(table.of(arm, measure) - best)}")
+            found = differences(table.series(arm, measure), single_best)
+            print(f"  {arm} - best single modality: {measure} {interval(found)} ({len(found)} cohorts)")
         for single in SINGLE:
             table.against(single, ["fused", "dropout"], measure)
         table.against("fused", ["dropout"], measure)
+    print("  the five controls, which see the volumes")
+    models = {
+        f"{arm}, {measure}": table.series(arm, measure)
+        for measure in ("full", "network")
+        for arm in ("fused", "dropout", "image")
+    }
+    beside_controls(models, table.measures("fused", CONTROLS), higher=True, unit=" AUC")
     table.spent()
 
 

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from voxel_tables import Table, arguments, interval
+from voxel_tables import CONTROLS, Table, arguments, beside_controls
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder
@@ -32,7 +32,6 @@ from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.workflows.study.run import run_study
 
-CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 TESTED = 200
 
 
@@ -103,16 +102,9 @@ def main() -> None:
     for seed in range(asked.first, asked.first + asked.cohorts):
         table.fill(seed, arm, lambda seed=seed: errors(seed, n, size, asked.quick, asked.device))
     print(f"\n{arm}: mean absolute error")
-    for measure in sorted({measure for _, a, measure in table.values if a == arm} - {"cpu"}):
+    for measure in sorted({measure for _, a, measure in table.values if a == arm} - {"cpu", *CONTROLS}):
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f} months")
-    controls = np.array([table.of(arm, control) for control in CONTROLS])
-    names = [CONTROLS[int(i)] for i in controls.argmin(axis=0)]
-    print(f"  best control: {', '.join(f'{name} ({names.count(name)})' for name in sorted(set(names)))}")
-    for model in ("network", "full"):
-        difference = table.of(arm, model) - controls.min(axis=0)
-        print(
-            f"  {model} - best control: {interval(difference)}, relative {interval(difference / controls.min(axis=0))}"
-        )
+    beside_controls(table.measures(arm, ("network", "full")), table.measures(arm, CONTROLS), unit=" months")
     table.spent()
 
 

@@ -8,7 +8,8 @@ of them with a lesion of the deep grey matter, equal-looking blobs elsewhere in 
 others that are tested. `--easy`: lesions of twice the radius, no blobs elsewhere. Nothing is pretrained: `network` is
 four ResNet-10 of an eighth of the published width, averaged. Simulator, size and budget were set on cohorts from 1000
 on, which are not counted. Printed: AUC of every model beside that of the best possible risk (`oracle`) and of the
-number of blobs (`any blob`), and paired differences of `network` to each control with 95 % t intervals over cohorts.
+number of blobs (`any blob`), and paired differences to each control and to the best one of each cohort with 95 % t
+intervals over cohorts.
 """
 
 from __future__ import annotations
@@ -22,8 +23,8 @@ from pathlib import Path
 import numpy as np
 import voxel_learns
 from sklearn.metrics import roc_auc_score
-from voxel_learns import CONTROLS, TESTED
-from voxel_tables import Table, arguments, interval
+from voxel_learns import TESTED
+from voxel_tables import CONTROLS, Table, arguments, beside_controls
 
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.settings.images.volumes import Augmentation
@@ -92,11 +93,13 @@ def main() -> None:
     for seed in range(asked.first, asked.first + asked.cohorts):
         table.fill(seed, arm, lambda seed=seed: scores(seed, n, size, steps, own.easy, asked.device, tested))
     print(f"\n{arm}, {len(table.of(arm, 'network'))} cohorts: AUC")
-    for measure in sorted({measure for _, a, measure in table.values if a == arm} - {"cpu"}):
+    for measure in sorted({measure for _, a, measure in table.values if a == arm} - {"cpu", *CONTROLS}):
         print(f"  {measure:20s} {table.of(arm, measure).mean():.3f}")
     for model in ("network", "full"):
         for control in CONTROLS:
-            print(f"  {model} - {control}: {interval(table.of(arm, model) - table.of(arm, control))}")
+            table.within(arm, model, control)
+    models = table.measures(arm, ("network", "full"))
+    beside_controls(models, table.measures(arm, CONTROLS), higher=True, unit=" AUC")
     table.spent()
 
 

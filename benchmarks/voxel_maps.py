@@ -19,7 +19,17 @@ from dataclasses import replace
 from functools import cache, partial
 
 import numpy as np
-from voxel_tables import AgePredictor, Table, arguments, mae, rows_of, train_age
+from voxel_tables import (
+    CONTROLS,
+    AgePredictor,
+    Table,
+    arguments,
+    beside_controls,
+    controls_of,
+    mae,
+    rows_of,
+    train_age,
+)
 
 from connectome_tl.evaluation.map_checks import (
     agreement,
@@ -56,6 +66,11 @@ class Scene:
         self.noise = NoiseMap(descent=Descent(steps=20 if quick else 200, learning_rate=3e-3))
         self.seed = seed
         self.net = train_age(self.train, self.descent, seed)
+        self.controls = controls_of(sim, rows)
+
+    def control(self, name: str) -> dict[str, float]:
+        learnt, tested = np.arange(len(self.train)), len(self.train) + np.arange(len(self.test))
+        return {"mae": mae(self.controls.predict(name, self.train.ages, learnt, tested), self.test.ages)}
 
     def maps(self, kind: str, net: AgePredictor, seed: int) -> np.ndarray:
         if kind == "noise":
@@ -106,6 +121,8 @@ def main() -> None:
             table.fill(
                 seed, f"{place} predictor", lambda s=scene: {"mae": mae(s().net.ages(s().test.volumes), s().test.ages)}
             )
+            for control in CONTROLS:
+                table.fill(seed, f"{place} {control}", lambda s=scene, c=control: s().control(c))
             for kind in KINDS:
                 table.fill(seed, f"{place} {kind}", lambda s=scene, k=kind: s().measures(k))
             table.fill(seed, f"{place} shuffled", lambda s=scene: shuffled(s(), s().seed))
@@ -113,7 +130,10 @@ def main() -> None:
                 table.fill(seed, f"{place} stability", lambda s=scene: s().stability("noise"))
     print()
     for place in places:
+        print(f"  age from {place}: predictor and five controls, which have no maps")
+        predictor = table.all(["predictor"], "mae", f"{place} ")
         table.means([f"{place} predictor"], "mae", " months")
+        beside_controls(predictor, table.all(CONTROLS, "mae", f"{place} "), unit=" months")
         for measure in ("auc", "population", "randomised", "deletion", "insertion", "cpu"):
             table.means([f"{place} {kind}" for kind in KINDS], measure)
         table.means([f"{place} shuffled"], "auc")

@@ -29,7 +29,7 @@ import pandas as pd
 import torch
 import yaml
 from scipy.ndimage import affine_transform, gaussian_filter
-from voxel_tables import mae, train_age
+from voxel_tables import CONTROLS, mae, train_age
 
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.imaging.foreground import find_foreground
@@ -45,7 +45,6 @@ from connectome_tl.training.images.rows import VolumeRows
 from connectome_tl.training.images.synthesis import random_contrast_rows
 from connectome_tl.workflows.study.run import run_study
 
-CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 FETAL = "fetal_atlases/SpinaBifida_Fidon2021"
 
 

@@ -2,18 +2,19 @@
 
     python benchmarks/voxel_synthesis.py [--cohorts 8] [--first 0] [--out voxel_synthesis.tsv] [--device cpu] [--quick]
 
-Simulated volumes at 32^3, 0 to 24 months, three scanners, 80 training and 200 test subjects; as many synthetic
-volumes as training subjects, made from those alone. The age network makes the same number of steps in all arms.
-Prints the mean absolute error, paired differences to `real` and of `guided` to `mixup` and `gan`, with 95 % t
-intervals over cohorts; how near synthetic volumes lie to training volumes, by the distance of training volumes from
-each other (near 0: it copies); and the AUC of the difference of two syntheses of one subject, at 0 and 24 months,
-against the region where age was planted (deep grey matter), beside that of the guided and the unguided generator.
+Simulated volumes at 32^3, 0 to 24 months, three scanners, 80 training and 200 test subjects; as many synthetic volumes
+as training subjects, made from those alone. The age network makes the same number of steps in all arms. Prints the mean
+absolute error, paired differences to `real` and of `guided` to `mixup` and `gan`, with 95 % t intervals over cohorts;
+how near synthetic volumes lie to training volumes, by the distance of training volumes from each other (near 0: it
+copies); and the AUC of the difference of two syntheses of one subject, at 0 and 24 months, against the region where age
+was planted (deep grey matter), of the guided and the unguided generator. The five controls learn from the same 80
+subjects; they have no maps.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from voxel_tables import Table, arguments, mae, rows_of, train_age
+from voxel_tables import CONTROLS, Table, arguments, beside_controls, controls_of, mae, rows_of, train_age
 
 from connectome_tl.evaluation.map_checks import planted_auc
 from connectome_tl.settings.images.descent import Descent
@@ -37,7 +38,8 @@ def settings_of(arm: str, quick: bool) -> TaskGuidedGan:
 
 def run(table: Table, seed: int, quick: bool, device: str) -> None:
     size, n_train, n_test = (16, 24, 24) if quick else (32, 80, 200)
-    rows = rows_of(simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed), device)
+    sim = simulate_volumes(n_train + n_test, VolumeSettings(size=size), seed=seed)
+    rows = rows_of(sim, device)
     train, test = rows.at(range(n_train)), rows.at(range(n_train, n_train + n_test))
     descent = Descent(steps=12 if quick else 300, learning_rate=2e-3, cosine=True)
 
@@ -51,6 +53,14 @@ def run(table: Table, seed: int, quick: bool, device: str) -> None:
     table.fill(seed, "real", lambda: {"mae": mae(train_age(train, descent, seed).ages(test.volumes), test.ages)})
     for arm in ARMS:
         table.fill(seed, arm, lambda arm=arm: arm_of(arm))
+
+    controls, tested = controls_of(sim, rows), np.arange(n_train, n_train + n_test)
+
+    def control_of(name: str) -> dict[str, float]:
+        return {"mae": mae(controls.predict(name, train.ages, np.arange(n_train), tested), test.ages)}
+
+    for control in CONTROLS:
+        table.fill(seed, control, lambda control=control: control_of(control))
 
     def region_of(arm: str) -> dict[str, float]:
         sim = simulate_volumes(n_train, VolumeSettings(size=size, place="deep", site_effect=0.3), seed=seed)
@@ -75,6 +85,7 @@ def main() -> None:
     table.against("real", ARMS, "mae")
     table.against("mixup", ["guided"], "mae")
     table.against("gan", ["guided"], "mae")
+    beside_controls(table.all(["real", *ARMS], "mae"), table.all(CONTROLS, "mae"), unit=" months")
     table.means(ARMS, "near")
     table.means(["region gan", "region guided"], "auc")
     table.spent()

@@ -7,8 +7,9 @@ import csv
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -19,8 +20,14 @@ import torch
 from scipy import stats
 from torch import Tensor, nn
 
+from connectome_tl.evaluation.baselines.design import Design
+from connectome_tl.evaluation.baselines.images import METHODS
+from connectome_tl.features.volumes import GridReader, numbers_of
+from connectome_tl.imaging.grids import onto_grid
+from connectome_tl.imaging.read.images import Volume
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volumes import SimulatedVolumes
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
@@ -28,6 +35,8 @@ from connectome_tl.training.networks.augmentation import Augment
 from connectome_tl.training.networks.volumes import device_of
 
 COLUMNS = ("cohort", "arm", "measure", "value")
+CONTROLS = tuple(METHODS)
+Series = Mapping[int, float]  # a value per cohort
 
 
 def arguments(doc: str | None, name: str, cohorts: int) -> argparse.Namespace:
@@ -77,12 +86,22 @@ class Table:
         """Values of an arm in the order of the cohorts."""
         return np.array([v for (_, a, m), v in sorted(self.values.items()) if (a, m) == (arm, measure)])
 
+    def series(self, arm: str, measure: str) -> Series:
+        """Values of an arm by cohort."""
+        return {c: v for (c, a, m), v in self.values.items() if (a, m) == (arm, measure)}
+
+    def all(self, arms: Sequence[str], measure: str, prefix: str = "") -> dict[str, Series]:
+        """Values of several arms; in the table their names begin with the prefix."""
+        return {arm: self.series(f"{prefix}{arm}", measure) for arm in arms}
+
+    def measures(self, arm: str, names: Sequence[str]) -> dict[str, Series]:
+        """Values of several measures of an arm."""
+        return {name: self.series(arm, name) for name in names}
+
     def paired(self, one: str, other: str, measure: str, control: str | None = None) -> np.ndarray:
         """Differences of a measure between two arms, over the cohorts that have both; `control` may be another measure
         of the second arm."""
-        ours = {c: v for (c, a, m), v in self.values.items() if (a, m) == (one, measure)}
-        theirs = {c: v for (c, a, m), v in self.values.items() if (a, m) == (other, control or measure)}
-        return np.array([ours[c] - theirs[c] for c in sorted(ours.keys() & theirs.keys())])
+        return differences(self.series(one, measure), self.series(other, control or measure))
 
     def means(self, arms: Sequence[str], measure: str, unit: str = "") -> None:
         """Print the mean of each arm."""
@@ -110,6 +129,38 @@ class Table:
         print(f"CPU time {total / 60:.1f} min", file=sys.stdout)
 
 
+def differences(one: Series, other: Series, *, relative: bool = False) -> np.ndarray:
+    """Differences over the cohorts that both have, or these as a share of the second."""
+    both = [(one[cohort], other[cohort]) for cohort in sorted(one.keys() & other.keys())]
+    return np.array([a / b - 1 if relative else a - b for a, b in both])
+
+
+def best_of(found: Mapping[str, Series], *, higher: bool) -> dict[int, tuple[float, str]]:
+    """The best value of each cohort and whose it is, over the cohorts that all have."""
+    pick, first, *others = max if higher else min, *found.values()
+    shared = set(first).intersection(*others)
+    return {cohort: pick((values[cohort], name) for name, values in found.items()) for cohort in sorted(shared)}
+
+
+def beside_controls(
+    models: Mapping[str, Series], controls: Mapping[str, Series], *, higher: bool = False, unit: str = ""
+) -> None:
+    """Print the controls, the best of them in each cohort, and the differences of models to that."""
+    best = best_of(controls, higher=higher)
+    if not best:
+        return
+    for name, values in controls.items():
+        print(f"  {name:24s} {np.mean(list(values.values())):.3f}{unit} ({len(values)} cohorts)")
+    names = [name for _, name in best.values()]
+    whose = ", ".join(f"{name} {names.count(name)}" for name in sorted(set(names)))
+    print(f"  {'best of each cohort':24s} {np.mean([value for value, _ in best.values()]):.3f}{unit} ({whose})")
+    for model, values in models.items():
+        rival = {cohort: value for cohort, (value, _) in best.items()}
+        if len(found := differences(values, rival)):
+            share = "" if higher else f", relative {interval(differences(values, rival, relative=True))}"
+            print(f"  {model:24s} - best control: {interval(found)}{share} ({len(found)} cohorts)")
+
+
 def interval(values: np.ndarray) -> str:
     """Mean and its 95 % t interval."""
     if len(values) < 2:
@@ -131,6 +182,49 @@ def rows_of(sim: SimulatedVolumes, device: str = "cpu") -> VolumeRows:
         labels=torch.from_numpy(sim.labels.astype(np.int64)),
         device=torch.device(device_of(device)),
     )
+
+
+@dataclass(frozen=True, eq=False)
+class Controls:
+    """The five baselines of an image study, on simulated volumes: no network is trained.
+
+    Attributes:
+        levels: (n_subjects, x, y, z) grey levels, for head, tissues and quantiles. voxel: edge of a voxel in mm.
+        seen: (n_subjects, 1, x, y, z) the volumes that the networks are given, for `random_encoder` and `pca_gpr`.
+    """
+
+    levels: np.ndarray
+    voxel: float
+    seen: Tensor
+
+    @cached_property
+    def tables(self) -> dict[str, np.ndarray]:
+        """Features (n_subjects, n_columns) of each control."""
+        x, y, z = self.levels.shape[1:]
+        settings = ImageSettings(size=(x, y, z), voxel=self.voxel, shape="note")
+        affine = np.diag([self.voxel] * 3 + [1.0])
+        found = [onto_grid(Volume(one.astype(np.float32), affine), settings) for one in self.levels]
+        grids = [replace(grid, values=one[0].numpy()) for grid, one in zip(found, self.seen, strict=True)]
+        reader, there = GridReader(tuple(grids), settings.shape3), np.ones(len(grids), dtype=bool)
+        return {name: features(reader, numbers_of(grids), there) for name, (features, _) in METHODS.items()}
+
+    def predict(
+        self, name: str, y: np.ndarray, train: np.ndarray, test: np.ndarray, families: np.ndarray | None = None
+    ) -> np.ndarray:
+        """Ages or risks of the test rows.
+
+        Args:
+            y: (n_train,) ages, or outcomes of 0 and 1. families: (n_train,) codes; by default there are no relatives.
+        """
+        rows, ids = self.tables[name], tuple(map(str, train))
+        kin = np.arange(len(train)) if families is None else families
+        binary = bool(np.isin(y, (0, 1)).all())
+        return METHODS[name][1].predict(Design(rows[train], rows[test], ids, kin), np.asarray(y, float), binary)
+
+
+def controls_of(sim: SimulatedVolumes, rows: VolumeRows) -> Controls:
+    """Controls of all simulated subjects."""
+    return Controls(sim.volumes, sim.settings.voxel, rows.volumes)
 
 
 def encoder() -> VoxelResNet:

@@ -134,13 +134,17 @@ def read_volumes(
     files = [cohort.volumes[i] if cohort.volumes else "" for i in cohort.positions(ids)]
     present = np.array([bool(file) for file in files])
     grids = [_grid(file, subject, cohort, settings) for file, subject in zip(files, ids, strict=True)]
+    return GridReader(tuple(grids), settings.shape3), numbers_of(grids), present
+
+
+def numbers_of(grids: Sequence[Grid | None]) -> VolumeNumbers:
+    """Summary numbers of grids."""
     n = len(QUANTILES)
-    numbers = VolumeNumbers(
+    return VolumeNumbers(
         np.array([np.nan if one is None else one.head_ml for one in grids]),
-        np.array([(np.nan,) * 3 if one is None else one.tissue_ml for one in grids]).reshape(len(ids), 3),
-        np.array([(np.nan,) * n if one is None else one.quantiles for one in grids]).reshape(len(ids), n),
+        np.array([(np.nan,) * 3 if one is None else one.tissue_ml for one in grids]).reshape(len(grids), 3),
+        np.array([(np.nan,) * n if one is None else one.quantiles for one in grids]).reshape(len(grids), n),
     )
-    return GridReader(tuple(grids), settings.shape3), numbers, present
 
 
 def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.ndarray:

@@ -26,30 +26,30 @@ Table = Callable[[GridReader, VolumeNumbers, np.ndarray], np.ndarray]
 
 def random_encoder(ground: Ground) -> list[Baseline]:
     """Ridge on the pooled maps of a frozen, random network."""
-    return _on(ground, random_features, RIDGE)
+    return _on(ground, "random_encoder")
 
 
 def volumes(ground: Ground) -> list[Baseline]:
     """Logarithms of the volumes of the head and of three intensity classes in it."""
-    return _on(ground, lambda _, numbers, __: numbers.volumes, LOGISTIC)
+    return _on(ground, "volumes")
 
 
 def quantiles(ground: Ground) -> list[Baseline]:
     """Logarithm of the head volume, and quantiles of its intensities."""
-    return _on(ground, lambda _, numbers, __: numbers.head_and_quantiles, LOGISTIC)
+    return _on(ground, "quantiles")
 
 
 def volumes_quantiles(ground: Ground) -> list[Baseline]:
     """Features of `volumes` and of `quantiles`."""
-    return _on(ground, lambda _, numbers, __: np.column_stack([numbers.volumes, numbers.quantiles]), LOGISTIC)
+    return _on(ground, "volumes_quantiles")
 
 
 def pca_gpr(ground: Ground) -> list[Baseline]:
     """A Gaussian process on principal components of block means."""
-    return _on(ground, pooled_voxels, Learner(gaussian_process))
+    return _on(ground, "pca_gpr")
 
 
-def _on(ground: Ground, what: Table, learner: Learner) -> list[Baseline]:
+def _on(ground: Ground, name: str) -> list[Baseline]:
     """A baseline on a table with one row per subject, NaN without a volume; none if the study has no volumes.
 
     The table is not fitted: each row depends on its own volume only. It is computed once for all folds.
@@ -57,6 +57,7 @@ def _on(ground: Ground, what: Table, learner: Learner) -> list[Baseline]:
     cohort, study = ground.target, ground.study
     if not any(cohort.volumes) or not study.model.reads_volumes:
         return []
+    what, learner = METHODS[name]
 
     @cache
     def table() -> np.ndarray:
@@ -133,3 +134,13 @@ def gaussian_process(design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
         noisy = radial + WhiteKernel(0.3, (1e-4, 1e2))
         model = GaussianProcessRegressor(noisy).fit(one[known], (y[known] - y[known].mean()) / spread)
         return np.asarray(model.predict(two) * spread + y[known].mean())
+
+
+METHODS: dict[str, tuple[Table, Learner]] = {
+    "random_encoder": (random_features, RIDGE),
+    "volumes": (lambda _, numbers, __: numbers.volumes, LOGISTIC),
+    "quantiles": (lambda _, numbers, __: numbers.head_and_quantiles, LOGISTIC),
+    "volumes_quantiles": (lambda _, numbers, __: np.column_stack([numbers.volumes, numbers.quantiles]), LOGISTIC),
+    "pca_gpr": (pooled_voxels, Learner(gaussian_process)),
+}
+"""Features and learner of each baseline, by name."""
