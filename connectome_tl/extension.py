@@ -52,7 +52,7 @@ def extend(
         records: classes of the fitted state of the modality's steps.
         kind: kind of task (`tasks.TaskKind`) and its losses (`nn.losses.KindLoss`).
         baseline: its row in the table of models (`settings.models.ModelSpec`), and a function from
-            `evaluation.baselines.ground.Ground` to its `Baseline`s.
+            `evaluation.baselines.ground.Ground` to a list of `Baseline`.
         control: its row in the table of models, with its definition (`settings.models.Scheme`).
         metric: its record (`settings.metrics.Metric`), and a function from out-of-fold predictions, those of the
             prevalence model, and the estimand to a value and its interval.
