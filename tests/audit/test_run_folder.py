@@ -36,6 +36,7 @@ def audited(home):
     return audit_run(home / "run", base=home / "cohorts")
 
 
+@pytest.mark.slow
 def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(run_of_all_models):
     record = audited(run_of_all_models)
     assert not failed(record)

@@ -171,6 +171,7 @@ def test_a_second_run_in_the_same_folder_changes_no_byte(data: Path, finished: P
     assert (finished / "report.html").read_bytes() == report
 
 
+@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_files(brief: Path, command: Command) -> None:
     # benchmarks/kill.py does it fifty times; here once in each part of a run, with workers and without.
     out = brief / "killed"

@@ -132,6 +132,7 @@ def network_study() -> StudySettings:
     return tuned_study(inner=2, outer=2, space=space, model="network", trials=6, sampler="random", prune="inside")
 
 
+@pytest.mark.slow
 def test_a_search_with_stops_inside_fits_is_the_same_again_with_stored_fits_and_more_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -174,6 +174,7 @@ def test_the_last_trial_of_a_killed_worker_is_not_lost(study: Path, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("default")
+@pytest.mark.slow
 def test_twenty_kills_end_with_the_same_bytes_as_none(study: Path, tmp_path: Path) -> None:
     """At any moment of the start, of a trial, and of the end.
 

@@ -119,6 +119,7 @@ def moved(begun: Path) -> tuple[Path, dict[str, bytes], dict[str, int]]:
     return there, before, fits
 
 
+@pytest.mark.slow
 def test_a_moved_run_goes_on_and_when_finished_returns_at_once_without_torch(
     moved: tuple[Path, dict[str, bytes], dict[str, int]],
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import numpy as np
@@ -264,7 +265,9 @@ def test_own_matrices_and_a_messy_sheet_of_abide_become_a_report(shared_data: Pa
         "baselines=[prevalence, ridge]",
     ]
     options = [part for one in short for part in ("--set", one)]
+    began = time.perf_counter()
     done = runner.invoke(app, ["run", str(study / "study.yaml"), "--out", str(tmp_path / "results"), *options])
+    print(f"First hour: the run itself took {time.perf_counter() - began:.0f} s")  # pytest -s or -rP shows it
     assert done.exit_code == 0, done.output
     assert "Report:" in done.output
     predictions = pd.read_csv(tmp_path / "results" / "predictions.tsv", sep="\t", dtype={"subject": str})
