@@ -104,7 +104,7 @@ def _flag(what: str, span: Span, values: Sequence[Sequence[float] | None], unit:
 
 
 def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
-    """Flag quantiles of the head's intensities relative to their mean, which depend on the contrast."""
+    """Flag quantiles of the head's intensities above the background, which depend on the contrast."""
     shares = [
         np.mean([not span.low <= q <= span.high for span, q in zip(limits.grey_levels, one.quantiles, strict=True)])
         if one is not None

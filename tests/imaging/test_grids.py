@@ -11,7 +11,7 @@ import pytest
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.foreground import find_foreground
-from connectome_tl.imaging.grids import cropped, gridded, onto_grid
+from connectome_tl.imaging.grids import cropped, gridded, head_on, onto_grid
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.volume_cache import stored_grid
 from connectome_tl.imaging.volume_checks import check_contrast, unlike_others
@@ -354,6 +354,22 @@ def test_grey_levels_that_half_precision_cannot_hold_are_refused(tmp_path: Path)
     path = written(tmp_path, VOLUME * 1e6)
     with pytest.raises(DataError, match="normalise: zscore"):
         gridded(path, "s1", GRID.model_copy(update={"normalise": "none"}))
+
+
+@pytest.mark.parametrize("change", ["invert", "contrast"])
+def test_changes_of_the_head_need_a_background_of_0(change: str) -> None:
+    with pytest.raises(ValueError, match=r"set image\.outside: zero"):
+        ImageSettings.model_validate({"outside": "keep", "augment": {change: 0.5}})
+    ImageSettings.model_validate({"augment": {change: 0.5}})
+
+
+def test_the_head_of_a_grid_that_keeps_its_background_is_found(tmp_path: Path) -> None:
+    keep = GRID.model_copy(update={"outside": "keep"})
+    kept, zeroed = (gridded(written(tmp_path), "s1", settings) for settings in (keep, GRID))
+    found = head_on(kept.values, np.array(kept.affine), keep)
+    truth = zeroed.values != 0
+    assert 2 * (found & truth).sum() > 0.85 * (found.sum() + truth.sum())
+    np.testing.assert_array_equal(head_on(zeroed.values, np.array(zeroed.affine), GRID), truth)
 
 
 def test_a_name_of_another_contrast_is_refused() -> None:

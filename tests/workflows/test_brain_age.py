@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 import yaml
 from voxel_study import LESIONS, STUDY
 
+from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.age_gaps import check_brain_age
+from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
@@ -82,6 +85,22 @@ def test_the_gap_is_corrected_by_held_out_predictions_of_training_rows(run: Stud
     bias = fit_age_bias(train, np.array([fitted.held_out[i][0] for i in train]), truth[train].to_numpy(), "gap")
     want = bias.corrected(own["predicted"].to_numpy(), own["age"].to_numpy()) - own["age"]
     np.testing.assert_allclose(own["corrected_gap"], want, rtol=1e-6)
+
+
+def test_poisoned_test_volumes_do_not_change_the_correction(study: Path, gaps: pd.DataFrame, tmp_path: Path) -> None:
+    """In the fold that tests them, the line of the correction has the same slope and intercept."""
+    first = "repeat == 0 and fold == 0 and model == 'network'"
+    tested = gaps.query(first).set_index("subject")
+    copy = shutil.copytree(study.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("run"))
+    rng, cohort = np.random.default_rng(0), read_cohort(copy / "infants" / "cohort.yaml")
+    for file in (cohort.volumes[i] for i in cohort.positions(tested.index)):
+        volume = read_volume(file)
+        write_volume(file, volume.data * rng.uniform(0.3, 1.7, volume.data.shape).astype(np.float32), volume.affine)
+    poisoned = run_study(copy / "study.yaml", tmp_path / "run")
+    found = pd.read_csv(poisoned.folder / "age_gap.tsv", sep="\t").query(first).set_index("subject").loc[tested.index]
+    assert not np.allclose(found["predicted"], tested["predicted"], rtol=1e-4)
+    lines = [np.polyfit(one["age"], one["gap"] - one["corrected_gap"], 1) for one in (found, tested)]
+    np.testing.assert_allclose(lines[0], lines[1], rtol=1e-9)
 
 
 def test_the_report_shows_the_gap_of_cases_and_what_the_head_was(run: StudyRun) -> None:

@@ -26,7 +26,7 @@ class TaskGuidedGan(Settings):
         penalty: weight of the critic's gradient penalty.
         critic_steps: steps of the critic per step of the generator.
         bin_width: volumes are mixed within age bins of this width; `auto` is 1/10 of the age range of the training
-            rows.
+            rows, doubled until a bin has two of them.
         share: number of synthetic volumes per training volume.
         source: `gan` mixes latent maps, `mixup` mixes voxels (the inexpensive control).
     """

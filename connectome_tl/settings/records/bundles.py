@@ -80,7 +80,7 @@ class CovariateInput(Record):
 
 class ImageLimits(Record):
     """Properties of the training images: voxel edges and field of view (mm) of the files, volume of the head (ml), and
-    quantiles of its intensities relative to their mean. `all_have_one`: whether every subject had an image.
+    quantiles of its intensities above the background. `all_have_one`: whether every subject had an image.
     `stripped`: how many of the images were skull-stripped, unknown in bundles of older versions."""
 
     voxel: Span

@@ -64,9 +64,8 @@ class VolumeRows:
         missing = [subject for subject in ids if subject not in place]
         if missing:
             raise DataError("no volume of this subject", subject=missing[0])
-        index = [place[subject] for subject in ids]
-        rows = self.at(index)
-        broken = ~torch.isfinite(rows.volumes.flatten(1)).all(dim=1)
+        rows = self if tuple(ids) == self.ids else self.at([place[subject] for subject in ids])
+        broken = torch.tensor([not bool(torch.isfinite(one).all()) for one in rows.volumes])
         if bool(broken.any()):
             raise DataError(
                 "the volume has voxels that are not finite",

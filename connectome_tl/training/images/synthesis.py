@@ -186,11 +186,12 @@ def synthesise(
 
 
 def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) -> np.ndarray:
-    """(n, 2) different row numbers of one bin each."""
+    """(n, 2) different row numbers of one bin each; `auto` bins are doubled in width until one has two rows."""
     width = float(np.ptp(ages)) / 10 or 1.0 if settings.bin_width == "auto" else settings.bin_width
-    bins = np.floor(ages / width)
-    members = [np.flatnonzero(bins == value) for value in np.unique(bins)]
-    members = [rows for rows in members if len(rows) > 1]
+    members = _shared_bins(ages, width)
+    while settings.bin_width == "auto" and not members and len(ages) > 1:
+        width *= 2
+        members = _shared_bins(ages - ages.min(), width)
     if not members:
         raise DataError(
             "no age bin contains two training subjects",
@@ -204,6 +205,13 @@ def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) 
         counts[which] += 1
         pairs.append(rng.choice(members[which], 2, replace=False))
     return np.array(pairs)
+
+
+def _shared_bins(ages: np.ndarray, width: float) -> list[np.ndarray]:
+    """Row numbers of each bin with at least two rows."""
+    bins = np.floor(ages / width)
+    members = [np.flatnonzero(bins == value) for value in np.unique(bins)]
+    return [rows for rows in members if len(rows) > 1]
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -73,6 +75,13 @@ def test_no_bin_with_two_subjects_is_said() -> None:
     rows = planted()[0]
     with pytest.raises(DataError, match="bin_width"):
         synthesise(rows, rows.ids[:3], MIXUP.model_copy(update={"bin_width": 1e-3}), seed=0)
+
+
+@pytest.mark.parametrize("ages", [(0.0, 11.0, 23.0), (-5.0, 5.0), (1.0, 2.0, 4.0, 8.0, 16.0)])
+def test_automatic_bins_hold_two_of_few_subjects(ages: tuple[float, ...]) -> None:
+    rows = replace(rows_of(simulated()).at(range(len(ages))), ages=np.array(ages))
+    made = synthesise(rows, rows.ids, MIXUP.model_copy(update={"bin_width": "auto"}), seed=0)
+    assert all(one != other for one, other in made.parents)
 
 
 def test_the_difference_of_two_ages_lies_in_the_planted_region(fitted: Synthesiser) -> None:
