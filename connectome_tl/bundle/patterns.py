@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from html import unescape
 from urllib.parse import unquote
 
 _MONTHS = "Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sept?|Oct|Nov|Dec"
@@ -22,6 +23,7 @@ _NAMES = f"{_MONTHS}|{_LONG_NAMES}|May|{_OTHER_NAMES}"
 _DAY, _MONTH, _YEAR = r"(?:0?[1-9]|[12]\d|3[01])", r"(?:0?[1-9]|1[0-2])", r"(?:19|20)\d\d"
 _DAY2, _MONTH2 = r"(?:0[1-9]|[12]\d|3[01])", r"(?:0[1-9]|1[0-2])"
 _TIME = r"(?:[01]\d|2[0-3])[0-5]\d(?:[0-5]\d)?"
+_SEP = r"\s?[-/._:]\s?"
 _ORDINAL = r"(?:st|nd|rd|th|\.|er)?"
 # Letters beyond f cannot belong to a hexadecimal number.
 # Versions of nightly packages contain `dev20261101` or `git20261101`.
@@ -36,9 +38,10 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     (
         "a date",
         re.compile(
-            rf"(?<!\d)(?<!\d[.])(?:{_YEAR}[-/._]{_MONTH}[-/._]{_DAY}|{_DAY}[-/._]{_MONTH}[-/._]{_YEAR}"
-            rf"|{_MONTH}[-/._]{_DAY}[-/._]{_YEAR})(?!\d)"
+            rf"(?<!\d)(?<!\d[.])(?:{_YEAR}{_SEP}{_MONTH}{_SEP}{_DAY}|{_DAY}{_SEP}{_MONTH}{_SEP}{_YEAR}"
+            rf"|{_MONTH}{_SEP}{_DAY}{_SEP}{_YEAR}|{_YEAR} {_MONTH2} {_DAY2}|{_DAY2} {_MONTH2} {_YEAR})(?!\d)"
             rf"|(?<![\w./]){_DAY2}(?:/{_MONTH2}/|\.{_MONTH2}\.)\d\d(?![\w./])|(?<![\w./]){_MONTH2}/{_DAY2}/\d\d(?![\w./])"
+            rf"|(?<![\w./]){_DAY}/{_MONTH}/\d\d(?![\w./])|\bQ[1-4][ /-]?{_YEAR}\b"
             rf"|{_BEFORE}(?:{_YEAR}{_MONTH2}{_DAY2}(?:T?{_TIME})?|{_DAY2}{_MONTH2}{_YEAR}){_AFTER}"
             rf"|(?<![\w./-]){_YEAR}-(?:W(?:0[1-9]|[1-4]\d|5[0-3])(?:-[1-7])?|[0-3]\d\d)(?![\w./-])"
             rf"|\b{_DAY}{_ORDINAL}[ -](?:of |de )?(?:{_NAMES})\.?,?(?: de)?[ -](?:{_YEAR}|\d\d)\b"
@@ -58,7 +61,9 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
         re.compile(
             r"(?:^|[\s\"'`(=,;:|\[{<>*])(?:~?/(?:[\w.+@-]+/)+[\w.+@-]*|~(?:[a-z][\w.-]*)?/[\w.+-]+|\.\.?[/\\][\w.+-]+)"
             r"|^/[\w.+-]+$|\b[a-z]:[\\/][^\s/]|\\\\[\w.$?-]+\\|(?:^|[\s\"'`(=,;])//[\w.-]+/[\w.-]+"
-            r"|\b(?:file|s3|gs|smb|cifs|afp|nfs|s?ftp|ssh|scp|hdfs|dav)s?:/"
+            r"|\bfile:[\w/\\]|(?<![\w/.])(?:home|users|mnt|media|data|scratch|work|projects?|volumes|srv|export|nfs|private)"
+            r"(?:[/\\][\w.+-]+){2}"
+            r"|\b(?:s3|gs|smb|cifs|afp|nfs|s?ftp|ssh|scp|hdfs|dav)s?:/"
             r"|(?-i:\$\{?[A-Z_]{2,}\}?[/\\]\w|%[A-Z_]{2,}%[/\\])"
             rf"|[\w.+-]+[/\\][\w./\\+-]*\.(?:{_SUFFIXES})\b",
             re.IGNORECASE,
@@ -85,16 +90,20 @@ PATTERNS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ),
 )
 
+_SLASHES = str.maketrans(dict.fromkeys("\u2044\u2215\u29f8", "/"))
+
 
 def plain_text(text: str) -> str:
-    """The text in one Unicode form (NFKC), without invisible characters and percent escapes, with one kind of dash and
-    of digits.
+    """The text in one Unicode form (NFKC), without invisible characters, percent escapes and character references, with
+    one kind of dash, of slash and of digits.
     """
     if "%" in text:
         text = unquote(text)
+    if "&" in text:
+        text = unescape(text)
     if text.isascii():
         return text
-    text = unicodedata.normalize("NFKC", text)
+    text = unicodedata.normalize("NFKC", text).translate(_SLASHES)
     text = "".join(str(unicodedata.decimal(sign)) if sign.isdecimal() else sign for sign in text)
     kinds = ((unicodedata.category(sign), sign) for sign in text)
     return "".join("-" if kind == "Pd" or sign == "\u2212" else sign for kind, sign in kinds if kind != "Cf")

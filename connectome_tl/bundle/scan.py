@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -25,13 +26,23 @@ _WORD = re.compile(r"[^\W_]+")
 _MOST_PARTS = 8  # largest number of parts of an id such as sub-01_ses-2_run-1
 _RUN = re.compile(r"[^\W\d_]+|\d+")
 _MOST_RUNS, _LONG_ID = 12, 6  # runs of letters or of digits in an id of letters and digits; its smallest length
+_MANY_DIGITS = 4  # digits of an id with letters that may be shorter
 _LONG_NUMBER = 5  # smallest number of digits of a number that may be an id
-_THOUSANDS = re.compile(r"(?<=\d)[,' \u2019\u202f](?=\d{3}(?!\d))")
+_THOUSANDS = re.compile(
+    r"(?<=\d)[,' \u2019\u202f](?=\d{3}(?!\d))|(?<=\d)\.(?=\d{3}\.\d{3}(?!\d))|(?<=\d\.\d{3})\.(?=\d{3}(?!\d))"
+)
+_UMLAUTS = str.maketrans({ord(sign): two for sign, two in zip("\u00e4\u00f6\u00fc", ("ae", "oe", "ue"), strict=True)})
 
 
 def _folded(text: str) -> str:
-    """Fold case and Unicode variants."""
-    return plain_text(text).casefold()
+    """Fold case, Unicode variants and accents."""
+    return _without_accents(plain_text(text).casefold())
+
+
+def _without_accents(text: str) -> str:
+    if text.isascii():
+        return text
+    return "".join(sign for sign in unicodedata.normalize("NFKD", text) if not unicodedata.combining(sign))
 
 
 @dataclass(frozen=True)
@@ -54,7 +65,8 @@ class Secrets:
         whole: dict[str, str] = {}
 
         def add(texts: Iterable[Any], what: str) -> None:
-            for text in {form for one in texts for form in _forms(_folded(str(one)).strip())}:
+            spelled = {text for one in texts for text in (str(one), str(one).lower().translate(_UMLAUTS))}
+            for text in {form for one in spelled for form in _forms(_folded(one).strip())}:
                 short = len(text) < 3 or (text.isdigit() and len(text) < _LONG_NUMBER)
                 (whole if short else words).setdefault(text, what)
 
@@ -78,7 +90,7 @@ class Secrets:
                 if _folded(match.group()) not in self.public:
                     yield what, match.group().strip()
                     break
-        lower = text.casefold().strip()
+        lower = _folded(text).strip()
         if lower in self.whole and lower not in self.public:
             yield self.whole[lower], text
         yield from self._words_in(lower)
@@ -128,11 +140,12 @@ class Secrets:
     @cached_property
     def _mixed(self) -> dict[str, str]:
         """Secrets of letters and digits, or of several words, without their separators, and the secrets themselves."""
-        squashed = {"".join(_RUN.findall(word)): word for word in self.words}
+        squashed = {"".join(run.lstrip("0") for run in _RUN.findall(word)): word for word in self.words}
+        squashed |= {"".join(_RUN.findall(word)): word for word in self.words}
         return {
             short: word
             for short, word in squashed.items()
-            if len(short) >= _LONG_ID
+            if (len(short) >= _LONG_ID or sum(map(str.isdigit, short)) >= _MANY_DIGITS)
             and any(map(str.isalpha, short))
             and (any(map(str.isdigit, short)) or len(_WORD.findall(word)) > 1)
         }

@@ -16,7 +16,7 @@ from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.report.tables.tuned_settings import tuning_view
 from connectome_tl.report.text.answer import answer
 from connectome_tl.report.text.references import references_of
-from connectome_tl.report.text.standards import checklists
+from connectome_tl.report.text.standards import checklists, shared_answers
 from connectome_tl.report.views import task_views
 from connectome_tl.settings.records.explanations import ExplanationRecord
 from connectome_tl.settings.records.results import RunRecord
@@ -47,6 +47,7 @@ def render_report(
     sheet = Sheet(" · ".join(short for short, _ in stamps), export=export)
     by_key = group_predictions(record.predictions)
     views = task_views(record)
+    standards = checklists(record, explained)
     return render(
         "run.html",
         record=record,
@@ -56,7 +57,8 @@ def render_report(
         timing=list(timing),
         flow=_flow(record, sheet),
         references=references_of(record, explained),
-        standards=checklists(record, explained),
+        standards=standards,
+        answered=shared_answers(standards),
         verdicts={verdict.task: verdict for verdict in record.verdicts},
         figures={view.task.name: task_figures(view, record, by_key, sheet) for view in views},
         training=_training_figures(record, sheet),

@@ -92,9 +92,7 @@ def test_a_cell_is_occluded_and_attributed_at_its_own_voxels(run: Path) -> None:
     view = NetworkView.of(model, cohort, cohort.ids, items)
     (target,) = targets_of(model.tasks)
     lost = split_sets(view.occlusions(target), items)["cell"]
-    source, mean = view.batch.image.source, view.means["image", "volume"]
-    assert source is not None
-    whole = torch.from_numpy(source.read(view.batch.image.where.tolist()))
+    mean, whole = view.means["image", "volume"], view.batch.image.volumes
     cell = int(np.abs(lost).sum(axis=1).argmax())
     changed = torch.where(torch.from_numpy(items.cells.voxels == cell), mean, whole)
     swapped = view.batch.with_image(replace(view.batch.image, volume=changed, where=None, source=None))

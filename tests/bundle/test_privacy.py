@@ -148,7 +148,10 @@ def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> N
      "4 de marzo de 2019", "4th of March", "March 4", "04Mar2019", "03/2019", "2019/03", "2019\u5e743\u67084\u65e5",
      "\u0663/\u0664/\u0662\u0660\u0661\u0669",
      "\uff12\uff10\uff11\uff19-\uff10\uff13-\uff10\uff14", "2019\u201303\u201304", "2019%2D03%2D04", "1551657600",
+     "2019 03 04", "04 03 2019", "4. 3. 2019", "3 / 4 / 2019", "2019 - 03 - 04", "2019:03:04", "3/4/19", "Q2 2019",
+     "&#50;019-03-04",
      # paths of other systems, and names of files
+     "data/lab/jane", "home/jane/study", "mnt\\data\\study1", "file:data/x", "\u2215data\u2215jane\u2215x",
      "C:/Users/jane", "//server/share/x", "smb://server/x", "s3://bucket/x", "host:/home/x", "`/data/x`", "|/data/x|",
      "~jane/data", "$HOME/data", "%USERPROFILE%\\x", "..\\x", "\\\\?\\C:\\x", "scan012.nii.gz", "IM0001.dcm",
      # ids of folders, of DICOM objects, and fingerprints
@@ -166,7 +169,8 @@ def test_forms_of_dates_paths_and_ids(text: str) -> None:
      "subject to change", "12 to 13 to 2014", "1,000/2,000", "https://example.org/a/b", "2012-2015", "age 2020-days",
      "24 may be absent", "2 mars rovers", "n = 12/200", "doi:10.1109/TSMC.1979.4310076", "5 %/year", "2.13.0+cpu",
      "0.1234567890", "10-12-14 weeks", "ratio 3:4", "10.1038/s41586-019-1234-5", "1.2.3.4", "N = 2019", "~5/10",
-     "Yeo2011.7Networks", "sigma(0.5)/2", "12 subjects", "subscale2", "Bayley-III", "March test"],
+     "Yeo2011.7Networks", "sigma(0.5)/2", "12 subjects", "subscale2", "Bayley-III", "March test",
+     "data/model", "of 20 to 10 19", "https://example.org/data/a/b", "1 2 2000", "0.019 04 03"],
 )  # fmt: skip
 def test_ordinary_texts_pass(text: str) -> None:
     assert list(Secrets({}, {}).found_in(text)) == []
@@ -188,14 +192,21 @@ def test_numbers_that_follow_from_a_file_are_no_secrets() -> None:
 def test_an_id_is_found_in_whatever_form_its_letters_are_written(home: Path) -> None:
     cohort = read_cohort(home / "target" / "cohort.yaml")
     secrets = Secrets.of([cohort.drawn(np.arange(2), ["M\u00fcller7", "KIND12"])], site_names=True)
-    for text in ("seen in Mu\u0308ller7", "seen in M\u00dcLLER7", "seen in \uff2b\uff29\uff2e\uff24\uff11\uff12"):
+    for text in (
+        "MUELLER7",
+        "seen by muller7",
+        "seen in Mu\u0308ller7",
+        "seen in M\u00dcLLER7",
+        "seen in \uff2b\uff29\uff2e\uff24\uff11\uff12",
+    ):
         assert list(secrets.found_in(text)), text
 
 
 def test_an_id_is_found_with_other_separators_within_a_word_and_without_zeros(home: Path) -> None:
     cohort = read_cohort(home / "target" / "cohort.yaml")
     secrets = Secrets.of([cohort.drawn(np.arange(3), ["KIND-0412", "sub-ABC77x", "0050123"])], site_names=True)
-    for text in ("kind0412", "kind_0412", "KIND 04 12", "T1wKIND0412run1", "KI\u200bND-0412", "KIND%2D0412",
+    for text in ("kind0412", "KIND412", "0.050.123", "kind_0412", "KIND 04 12", "T1wKIND0412run1", "KI\u200bND-0412",
+                 "KIND%2D0412",
                  "of ABC77x", "abc_77_X", "50,123 of them", "50123"):  # fmt: skip
         assert list(secrets.found_in(text)), text
     assert len(scan({"x.json": b'{"a": 50123}'}, secrets)) == 1
@@ -209,6 +220,12 @@ def test_a_name_of_several_words_is_found_in_every_spelling(text: str) -> None:
     secrets = Secrets(words={"st. mary": "the name of a site"}, whole={})
     assert list(secrets.found_in(text))
     assert not list(secrets.found_in("most maryland studies"))
+
+
+def test_a_short_id_of_four_digits_and_letters_is_found_without_its_separator() -> None:
+    secrets = Secrets(words={"p-1017": "the id of a subject"}, whole={})
+    assert all(list(secrets.found_in(text)) for text in ("P1017", "p_1017", "of P 1017"))
+    assert not any(list(secrets.found_in(text)) for text in ("P10171", "P 017", "1017 of them"))
 
 
 def test_a_pattern_is_found_behind_a_public_one(home: Path) -> None:

@@ -112,9 +112,15 @@ def test_checklists_fill_what_the_run_knows_and_leave_the_rest_open(record: RunR
     empty = RunRecord(title="", tasks=(), cohorts=(), verdicts=(), scores=(), comparisons=())
     for full, bare in zip((tripod, probast, claim), checklists(empty), strict=True):
         assert bare.n_open == len(bare.rows) > full.n_open > 0
-    visible = Page(render_report(record)).visible
-    assert f"{len(tripod.rows) - tripod.n_open} of {len(tripod.rows)} topics answered from the run" in visible
-    assert OPEN in visible
+    with collected() as tables:
+        page = Page(render_report(record))
+    by_title = {table.title: table for table in tables}
+    for one in (tripod, probast, claim):
+        assert f"{len(one.rows) - one.n_open} of {len(one.rows)} topics answered from the run" in page.visible
+        assert by_title[one.name].rows == one.rows
+        for _, topic, said in one.rows:
+            (row,) = (row for row in page.rows if len(row) == 4 and row[-1] == said)
+            assert topic in " ".join(row)
 
 
 def test_the_flow_has_all_numbers_of_all_cohorts(record: RunRecord) -> None:

@@ -7,6 +7,7 @@ doi:10.1148/ryai.240300, without numbers). They help to complete the original ch
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectome_tl.report.text.standards_answers import answers_of
@@ -134,3 +135,14 @@ def checklists(record: RunRecord, explained: ExplanationRecord | None = None) ->
         ),
         Checklist("CLAIM 2024", "Topics of CLAIM 2024 (doi:10.1148/ryai.240300), paraphrased.", filled(_CLAIM)),
     ]
+
+
+def shared_answers(lists: Sequence[Checklist]) -> list[tuple[str, ...]]:
+    """One row per answer: its topics in each checklist, and the answer; open topics are the last row."""
+    topics: dict[str, list[list[str]]] = {}
+    for k, one in enumerate(lists):
+        for where, topic, answer in one.rows:
+            own = topics.setdefault(answer, [[] for _ in lists])[k]
+            own.append(f"{where} {topic}" if where.isdigit() else topic)
+    ordered = sorted(topics.items(), key=lambda item: item[0] == OPEN)
+    return [(*("; ".join(own) for own in found), answer) for answer, found in ordered]
