@@ -67,6 +67,22 @@ def test_a_triangle_may_have_one_line_per_region(tmp_path: Path, mark: str, layo
     np.testing.assert_array_equal(found.weights[0], MATRIX)
 
 
+def test_decimal_commas_one_per_line_and_bars_are_read(tmp_path: Path) -> None:
+    values = [f"{value:.4f}".replace(".", ",") for value in MATRIX[tuple(UPPER)]]
+    (tmp_path / "list.csv").write_text("\n".join(values) + "\n")
+    pd.DataFrame(MATRIX, index=NAMES, columns=NAMES).to_csv(tmp_path / "bars.txt", sep="|")
+    for name in ("list.csv", "bars.txt"):
+        found, _ = lined_up(read_matrix(tmp_path / name), KNOWN, layout="upper", measures=("x",))
+        np.testing.assert_array_equal(found.weights[0], MATRIX)
+
+
+@pytest.mark.parametrize("name", ["m.xlsx", "m.ods", "m.h5", "m.pconn.nii", "m.gii"])
+def test_files_of_other_programs_get_a_way_that_works(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"x")
+    with pytest.raises(DataError, match=r"as a \.csv file"):
+        read_matrix(tmp_path / name)
+
+
 @pytest.mark.parametrize("header", [[f"X{number}" for number in NUMBERS], [f"V{i}" for i in range(1, 69)]])
 def test_r_writes_label_numbers_as_names_of_rows(tmp_path: Path, header: list[str]) -> None:
     turn = np.random.default_rng(1).permutation(68)

@@ -332,7 +332,7 @@ def test_rows_without_names_may_be_numbered_and_that_is_said(tmp_path: Path) -> 
     assert "numbered" in rows.notes[0]
 
 
-@pytest.mark.parametrize("word", ["nan", "NA", "n/a", "NaN", ""])
+@pytest.mark.parametrize("word", ["nan", "NA", "n/a", "NaN", "", "None", "NULL", "<NA>", "1.#QNAN", "-nan(ind)"])
 def test_a_row_of_any_word_for_missing_is_a_missing_region(tmp_path: Path, word: str) -> None:
     matrix = symmetric(4)
     cells = [[str(v) if 2 not in (i, j) else word for j, v in enumerate(row)] for i, row in enumerate(matrix)]

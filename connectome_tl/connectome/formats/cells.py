@@ -11,7 +11,25 @@ import numpy as np
 from connectome_tl.errors import DataError
 from connectome_tl.plurals import counted
 
-MISSING = frozenset({"n/a", "na", "nan", "-nan", "+nan", ""})
+MISSING = frozenset(
+    {
+        "n/a",
+        "na",
+        "nan",
+        "-nan",
+        "+nan",
+        "",
+        "#n/a",
+        "null",
+        "none",
+        "<na>",
+        "nan+0i",
+        "nan+0j",
+        "nan(ind)",
+        "-nan(ind)",
+    }
+    | {"1.#qnan", "-1.#qnan", "1.#ind", "-1.#ind"}
+)
 _LONGEST = 60  # characters; no number is longer, and patterns stay fast
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?", re.ASCII)
 _INFINITE = re.compile(r"[+-]?inf(inity)?", re.IGNORECASE)
@@ -90,7 +108,12 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
     if wrong:
         line, column, cell = wrong[0]
         more = f", and {counted(len(wrong) - 1, 'more cell')}" if len(wrong) > 1 else ""
-        raise DataError(f"line {line}, value {column + 1} is text, not a number{more}", file=path, got=ascii(cell[:40]))
+        raise DataError(
+            f"line {line}, value {column + 1} is text, not a number{more}",
+            file=path,
+            got=ascii(cell[:40]),
+            remedy="Write numbers only, and n/a throughout the row and column of a region that was not measured.",
+        )
 
 
 def points_of_thousands(cells: Sequence[str]) -> list[str]:

@@ -73,6 +73,11 @@ _SERIES = (".1d", ".tsv", ".csv", ".txt", ".npy")
 _BIDS = ("_relmat.tsv", "_conmat.tsv")
 _RECON = "QSIRecon connectivity.mat"
 _MAPPER_EDGES = "_connectivity.tsv"  # of Connectome Mapper 3
+_WHICH_FORMAT = "If you know the format, set format: text (--format text) or another one."
+_OTHER_FILES = (
+    ((".xlsx", ".xls", ".ods"), "Save the sheet as a .csv file."),
+    ((".h5", ".hdf5", ".nii", ".gii", ".nii.gz"), "Save the matrix as a .csv file with the names of its regions."),
+)
 FORMATS: list[Format] = [
     Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
     Format("qsiparc", "qsiparc CSV with JSON", ("_connmatrix.csv",), read_qsiparc, is_qsiparc, names_rows=True),
@@ -137,7 +142,7 @@ def recognised(path: Path) -> Format:
         if fits and (known.recognises is None or known.recognises(path)):
             return known
     endings = sorted({suffix for known in FORMATS for suffix in known.suffixes})
-    remedy = "If you know the format, set format: text (--format text) or another one."
+    remedy = next((said for suffixes, said in _OTHER_FILES if name.endswith(suffixes)), _WHICH_FORMAT)
     raise DataError("no matrix format has this extension", file=path, expected=", ".join(endings), remedy=remedy)
 
 

@@ -19,6 +19,8 @@ from connectome_tl.files import read_text
 from connectome_tl.plurals import counted
 
 _MAX_BYTES = 150_000_000
+_FEW = 3  # lines; fewer may be a matrix of two regions
+_DECIMAL = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
 _CLEARLY = 10  # from so many rows on, a first row and column of integers are not due to chance
 
 
@@ -93,9 +95,12 @@ def split_cells(lines: Sequence[str], path: str | Path) -> list[list[str]]:
     if not lines:
         raise DataError("the file is empty", file=path)
     last = lines[-1]  # names may contain any character; the last row holds mostly numbers
-    last = last if re.search(r"[\t,; ]", last.strip()) else lines[len(lines) // 2]  # of a triangle
+    last = last if re.search(r"[\t,;| ]", last.strip()) else lines[len(lines) // 2]  # of a triangle
     commas, semicolons = last.count(","), last.count(";")
     mark = "\t" if "\t" in last else ";" if semicolons and semicolons >= commas - 1 else "," if commas else None
+    mark = "|" if mark is None and "|" in last else mark
+    if mark == "," and len(lines) > _FEW and all(_DECIMAL.fullmatch(line.strip()) for line in lines):
+        mark = None  # a list of numbers with decimal commas
     if '"' in lines[0] or '"' in last:
         try:
             rows = csv.reader(lines, delimiter=mark or " ", strict=True, skipinitialspace=mark is None)
