@@ -131,12 +131,30 @@ def test_endless_lines_and_hostile_names_are_refused_at_once(tmp_path: Path) -> 
         "label,region\n3,b\n1,a\n",
         "b 3\na 1\n",
         "3 b -1.5 2 30\n1 a 4 -5.25 6\n",
+        "3.0 b\n1.0 a\n",
+        "fs_id\tname\tlobe_id\n3\tb\t1\n1\ta\t1\n",
     ],
 )
 def test_numbers_of_a_table_are_found_wherever_they_stand(tmp_path: Path, text: str) -> None:
     (tmp_path / "l.txt").write_text(text)
     table = read_labels(tmp_path / "l.txt")
     assert (table.names, table.numbers) == (("b", "a"), (3, 1))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("index\tname\n0x3\tb\n0x1\ta\n", "cannot be read.*0x3"),
+        ("index\tname\n1,003\tb\n1,001\ta\n", "cannot be read.*1,003"),
+        ("lut_id\tfs_id\tname\n2\t1003\tb\n1\t1001\ta\n", "several columns.*lut_id, fs_id"),
+    ],
+)
+def test_rows_are_not_numbered_by_their_order_where_the_table_has_numbers(
+    tmp_path: Path, text: str, message: str
+) -> None:
+    (tmp_path / "t.tsv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        read_labels(tmp_path / "t.tsv")
 
 
 def test_numbers_that_are_part_of_names_stay_there(tmp_path: Path) -> None:

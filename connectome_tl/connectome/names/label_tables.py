@@ -36,6 +36,8 @@ _NUMBER_COLUMNS = (
 )
 _NUMBER = re.compile(r"[0-9]{1,9}")
 _CELL = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # pandas writes 3.0 where the column had an empty cell
+_OTHERWISE = re.compile(r"0x[0-9a-f]+|[0-9]{1,3}(?:[,.' ][0-9]{3})+|[0-9.]+e[0-9]+", re.IGNORECASE)  # numbers, not read
+_NUMBERING = re.compile(r"(?:.*[ _.-])?(?:id|idx|index|num|number)")  # of a column with a prefix, such as fs_id
 _DECIMAL = re.compile(r"-?[0-9]*\.[0-9]*[1-9][0-9]*(?:e[+-]?[0-9]+)?", re.IGNORECASE)
 _NAME_NUMBER = re.compile(r"\s*(\S*[^\W\d_]\S*)\s+([0-9]{1,9})\s*")
 _NAME_VALUES = re.compile(r"(\S+)(?:\s+[-+]?[0-9]*\.?[0-9]+)+")
@@ -45,7 +47,7 @@ _COLOURS = re.compile(rf"\s*([0-9]{{1,9}})\s+{_WORD}(?:\s+[0-9]{{1,3}}){{3,4}}\s
 _SPACED = re.compile(r"\s*([0-9]{1,9})\s+(\S.*?)(?:\s+[0-9]{1,3}){4}\s*")
 _MRTRIX = re.compile(rf"\s*([0-9]{{1,9}})\s+{_WORD}\s+{_WORD}(?:\s+[0-9]{{1,3}}){{4}}\s*")
 _WORKBENCH = re.compile(r"\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){4}\s*")
-_PAIR = re.compile(r"\s*([0-9]{1,9})[ \t,;:]+([^\s,;].*?)")
+_PAIR = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?[ \t,;:]+([^\s,;].*?)")
 _FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
 _LONGEST = 2_000  # characters per line; longer lines do not belong to a table
 
@@ -221,6 +223,7 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     name = next((column for column in named if not all(map(_CELL.fullmatch, columns[column]))), named[0])
     names = _sided(columns[name], columns.get("hemisphere", []))
     numbered = [c for c in (*_NUMBER_COLUMNS, *named) if c != name and _counts(columns.get(c, []))]
+    numbered = numbered or _other_numbers({c: cells for c, cells in columns.items() if c != name}, path)
     if not numbered:
         return [LabelRow(one) for one in names]
     numbers = _numbers(columns[numbered[0]], numbered[0], path)
@@ -231,8 +234,25 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
 
 
 def _counts(cells: list[str]) -> bool:
-    """Whether a column has whole numbers, as opposed to words or decimal numbers."""
-    return any(map(_CELL.fullmatch, cells)) and not any(map(_DECIMAL.fullmatch, cells))
+    """Whether a column has whole numbers, also such that cannot be read, as opposed to words or decimal numbers."""
+    return any(_CELL.fullmatch(cell) or _OTHERWISE.fullmatch(cell) for cell in cells) and not any(
+        map(_DECIMAL.fullmatch, cells)
+    )
+
+
+def _other_numbers(columns: dict[str, list[str]], path: str | Path) -> list[str]:
+    """Columns of distinct numbers whose name says so; several that differ are refused, since rows are not guessed."""
+    likely = [c for c, cells in columns.items() if _NUMBERING.fullmatch(c) and _counts(cells)]
+    found = [c for c in likely if len(set(columns[c])) == len(columns[c])]
+    if len({tuple(columns[c]) for c in found}) > 1:
+        raise DataError(
+            "several columns may be the numbers of the regions",
+            expected="one column `index`",
+            got=", ".join(found),
+            file=path,
+            remedy="Call the column of the numbers in the image `index`.",
+        )
+    return found
 
 
 def _numbers(cells: list[str], column: str, path: str | Path) -> list[int]:
