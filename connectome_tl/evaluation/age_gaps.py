@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,17 +13,21 @@ from scipy.special import expit
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
 from connectome_tl.cohort.columns.plausible import DAYS
+from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
+from connectome_tl.evaluation.baselines.design import VolumeFit
+from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.settings.images.age_gap import BrainAge
+from connectome_tl.settings.models import CORE, FULL
 from connectome_tl.settings.records.statistics import AgeGapScore
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.images.age_gap import classify_by_gap, fit_age_bias, gap_table
 from connectome_tl.training.networks.outputs import columns_of
 
-MODELS = ("full", "core", "network")
+MODELS = (FULL, CORE, "network")
+TWO_STAGE = "two_stage"
 UNITS = ("years", "months", "weeks", "days")
 
 
@@ -128,18 +132,36 @@ def _check_reckoning(task: Task, cohort: Cohort) -> None:
         )
 
 
-def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) -> AgeGaps | None:
-    """Brain-age gap of every tested subject for the full model, the core and the network; None if not requested.
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """Ages predicted in one fold: of test rows, and out of fold of training rows."""
 
-    The linear correction is fitted on out-of-fold predictions of the training rows.
+    model: str
+    repeat: int
+    number: int
+    fold: Fold
+    predicted: Mapping[str, float]
+    held_out: Mapping[str, float]
+
+
+def age_gaps(
+    study: StudySettings, target: Cohort, validation: CrossValidation, fits: Sequence[VolumeFit] = ()
+) -> AgeGaps | None:
+    """Brain-age gap of every tested subject for the full model, the core, the network and the baseline `two_stage`.
+
+    The linear correction is fitted on out-of-fold predictions of the training rows. None if not requested.
+
+    Args:
+        fits: of the baselines on volumes.
     """
     asked = study.brain_age
     if asked is None:
         return None
     tables, failed = [], dict[str, AgeGapScore]()
-    for item, task in _folds(validation, asked.task):
+    task = target.task(asked.task)
+    for item in (*_folds(validation, asked.task), *_baseline_folds(validation, asked.task, fits)):
         try:
-            found = _corrected(item, task, target, validation, asked)
+            found = _corrected(item, task, target, asked)
         except DataError as error:  # the predictions of one model may not follow age; keep the others
             note = str(error).splitlines()[0]
             failed[item.model] = AgeGapScore(
@@ -157,7 +179,6 @@ def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) 
         table = table.assign(case=case.to_numpy(dtype=float)[target.positions(table["subject"])])
         columns.append("case")
     table = table[columns]
-    task = target.task(asked.task)
     families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     found_scores = [
         _score(part, str(model), task, asked, families) for model, part in table.groupby("model", sort=False)
@@ -165,30 +186,46 @@ def age_gaps(study: StudySettings, target: Cohort, validation: CrossValidation) 
     return AgeGaps(table, (*found_scores, *failed.values()))
 
 
-def _folds(validation: CrossValidation, name: str) -> Iterator[tuple[PlannedFold, Task]]:
+def _folds(validation: CrossValidation, name: str) -> Iterator[_Fold]:
+    """Folds of the full model, the core and the network, averaged over seeds."""
     for item in validation.planned:
-        task = next((task for task in item.tasks if task.name == name), None)
-        if item.model in MODELS and task is not None:
-            yield item, task
+        if item.model not in MODELS or name not in {task.name for task in item.tasks}:
+            continue
+        place = columns_of(item.tasks)[name]
+        results = [validation.results[plan.key] for plan in item.plans]
+
+        def mean(tables: Sequence[Mapping[str, np.ndarray]], place: int | slice = place) -> dict[str, float]:
+            shared = set(tables[0]).intersection(*tables)
+            return {i: float(np.mean([table[i][place] for table in tables])) for i in tables[0] if i in shared}
+
+        predicted, held_out = mean([r.predictions for r in results]), mean([r.held_out for r in results])
+        yield _Fold(item.model, item.repeat, item.fold_number, item.fold, predicted, held_out)
 
 
-def _corrected(
-    item: PlannedFold, task: Task, target: Cohort, validation: CrossValidation, asked: BrainAge
-) -> pd.DataFrame:
-    """Gaps of the tested subjects of one fold, averaged over seeds."""
-    place = columns_of(item.tasks)[task.name]
+def _baseline_folds(validation: CrossValidation, name: str, fits: Sequence[VolumeFit]) -> Iterator[_Fold]:
+    """Folds of the age network in two stages, which has out-of-fold estimates of its training rows."""
+    made = {fit.test: fit for fit in fits if fit.model == TWO_STAGE and fit.task == name}
+    for item in validation.planned:
+        if item.model == FULL and (fit := made.get(item.fold.test)) is not None:
+            yield _Fold(TWO_STAGE, item.repeat, item.fold_number, item.fold, fit.predicted, fit.held_out)
+
+
+def _corrected(item: _Fold, task: Task, target: Cohort, asked: BrainAge) -> pd.DataFrame:
+    """Gaps of the tested subjects of one fold.
+
+    Raises:
+        DataError: there are no out-of-fold predictions of training rows, or the correction cannot be fitted.
+    """
     ages = dict(zip(target.ids, target.targets[task.name].to_numpy(dtype=float), strict=True))
-    results = [validation.results[plan.key] for plan in item.plans]
-    train = [i for i in item.fold.train if np.isfinite(ages[i]) and all(i in one.held_out for one in results)]
-    held = np.array([np.mean([one.held_out[i][place] for one in results]) for i in train])
-    known = np.isfinite(held)
-    train = [subject for subject, there in zip(train, known, strict=True) if there]
-    bias = fit_age_bias(train, held[known], np.array([ages[i] for i in train]), asked.correction)
+    train = [i for i in item.fold.train if np.isfinite(ages[i]) and np.isfinite(item.held_out.get(i, np.nan))]
+    if not train and asked.correction != "none":
+        raise DataError("no out-of-fold predictions of training rows for the correction of the gap")
+    held, known = np.array([item.held_out[i] for i in train]), np.array([ages[i] for i in train])
+    bias = fit_age_bias(train, held, known, asked.correction)
     item.fold.admit("the correction of the age bias", bias.ids)
-    test = [i for i in item.fold.test if np.isfinite(ages[i])]
-    predicted = np.array([np.mean([one.predictions[i][place] for one in results]) for i in test])
-    age = np.array([ages[i] for i in test])
-    return gap_table(test, np.full(len(test), item.fold_number), age, predicted, bias.corrected(predicted, age))
+    test = [i for i in item.fold.test if np.isfinite(ages[i]) and i in item.predicted]
+    predicted, age = np.array([item.predicted[i] for i in test]), np.array([ages[i] for i in test])
+    return gap_table(test, np.full(len(test), item.number), age, predicted, bias.corrected(predicted, age))
 
 
 def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, families: dict[str, str]) -> AgeGapScore:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.errors import InternalError
+from connectome_tl.nn.devices import moved
 
 _PREPARED_AT_ONCE = 16  # subjects
 
@@ -219,7 +220,7 @@ class ImageRows(Modality):
         """`volumes`, float32, on a device; they are moved in the precision of the files."""
         if self.volume is not None or self.where is None or self.source is None:
             return self.volumes.to(device)
-        return torch.from_numpy(self.source.stored(self.where.tolist())).to(device).float()
+        return moved(torch.from_numpy(self.source.stored(self.where.tolist())), device).float()
 
     @property
     def sizes(self) -> dict[str, int]:

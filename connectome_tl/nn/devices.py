@@ -7,12 +7,19 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 
 def device_of_network(network: nn.Module) -> torch.device:
     """The device of the first parameter; the CPU without parameters."""
     return next((parameter.device for parameter in network.parameters()), torch.device("cpu"))
+
+
+def moved(tensor: Tensor, device: torch.device) -> Tensor:
+    """A tensor on a device; to a GPU it is copied from page-locked memory, while the GPU computes."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 @contextmanager

@@ -268,6 +268,14 @@ MODELS: dict[str, ModelSpec] = {
             listed="named",
         ),
         _baseline(
+            "mixed_volumes",
+            "With mixed volumes",
+            "#5C8F3A",
+            "the same network on volumes trained with mixed ones",
+            "a network on volumes, trained as the one with synthetic volumes but with volumes made by mixing voxels",
+            listed="named",
+        ),
+        _baseline(
             "real_volumes",
             "Without synthetic volumes",
             "#7FA98A",

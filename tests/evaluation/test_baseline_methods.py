@@ -31,7 +31,7 @@ CITED = {"tangent_ridge", "kernel_ridge", "cpm", "elastic_net", "linear_svm", "m
 
 def test_every_baseline_is_a_model_with_its_own_words_and_its_source() -> None:
     assert all(MODELS[name].role == "baseline" for name in BASELINES)
-    costly = {"elastic_net", "two_stage", "synthetic_volumes", "real_volumes"}
+    costly = {"elastic_net", "two_stage", "synthetic_volumes", "mixed_volumes", "real_volumes"}
     assert set(DEFAULT_BASELINES) == set(BASELINES) - costly
     assert set(BASELINES) == set(listed_models("baseline", "default", "named"))
     texts = {name: describe_baseline(name, BaselineSettings()) for name in BASELINES}

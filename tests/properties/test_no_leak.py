@@ -232,6 +232,7 @@ OF_VOLUMES = {
     "pca_gpr",
     "two_stage",
     "synthetic_volumes",
+    "mixed_volumes",
     "real_volumes",
 }
 OF_MATRICES = [name for name in BASELINES if name not in OF_VOLUMES]

@@ -28,6 +28,9 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
+MODELS = ["full", "core", "network", "two_stage"]
+BRIEF = {"steps": 4, "batch_size": 8}
+
 
 def write_brain_age(folder: Path, **changed: object) -> Path:
     infants = VolumeSettings(size=16, lesions=LESIONS)
@@ -39,7 +42,8 @@ def write_brain_age(folder: Path, **changed: object) -> Path:
         "stages": stages,
         "splits": {"repeats": 2, "outer": 3, "stratum": "injury"},
         "controls": [],
-        "baselines": ["prevalence"],
+        "baselines": ["prevalence", "two_stage"],
+        "baseline_settings": {"two_stage": {"folds": 2, "first": BRIEF, "second": BRIEF}},
         "model": {**STUDY["model"], "regression": {"kind": "distribution", "bins": 10}},
         "brain_age": {"task": "age", "case": "injury"},
     }
@@ -64,9 +68,9 @@ def gaps(run: StudyRun) -> pd.DataFrame:
 
 
 def test_every_prediction_has_its_gap(run: StudyRun, gaps: pd.DataFrame) -> None:
-    shown = run.predictions[run.predictions["model"].isin(["full", "core", "network"])]
+    shown = run.predictions[run.predictions["model"].isin(MODELS)]
     both = gaps.merge(shown, on=["subject", "model", "repeat", "fold"], validate="one_to_one")
-    assert len(both) == len(gaps) == 3 * 24 * 2
+    assert len(both) == len(gaps) == 4 * 24 * 2
     np.testing.assert_allclose(both["gap"], both["y_score"] - both["y_true"], rtol=1e-9)
     np.testing.assert_allclose(both["predicted"], both["y_score"], rtol=1e-9)
     assert set(both["case"]) == {0.0, 1.0}
@@ -103,6 +107,19 @@ def test_poisoned_test_volumes_do_not_change_the_correction(study: Path, gaps: p
     np.testing.assert_allclose(lines[0], lines[1], rtol=1e-9)
 
 
+def test_the_gap_of_the_two_stage_network_is_corrected_by_its_out_of_fold_estimates(
+    run: StudyRun, gaps: pd.DataFrame
+) -> None:
+    """Within a fold the correction is a line in age; its slope is not that of the tested rows."""
+    for _, own in gaps[gaps["model"] == "two_stage"].groupby(["repeat", "fold"]):
+        removed = own["gap"] - own["corrected_gap"]
+        slope, _ = line = np.polyfit(own["age"], removed, 1)
+        np.testing.assert_allclose(removed, np.polyval(line, own["age"]), atol=1e-6)
+        assert slope != pytest.approx(np.polyfit(own["age"], own["gap"], 1)[0], abs=1e-3)
+        assert slope < -0.1  # a few steps of training predict almost the mean
+    assert 0 <= next(one.auc for one in run.record.age_gaps if one.model == "two_stage") <= 1
+
+
 def test_the_report_shows_the_gap_of_cases_and_what_the_head_was(run: StudyRun) -> None:
     page = run.report.read_text("utf-8")
     for said in (
@@ -114,7 +131,7 @@ def test_the_report_shows_the_gap_of_cases_and_what_the_head_was(run: StudyRun) 
     ):
         assert said in page, said
     scores = {one.model: one for one in run.record.age_gaps}
-    assert set(scores) == {"full", "core", "network"}
+    assert list(scores) == MODELS
     mae = run.scores.query("metric == 'mae' and model == 'core'")["value"].item()
     assert scores["core"].mae == pytest.approx(mae, rel=1e-6)
     assert 0 < scores["core"].n_cases < 24

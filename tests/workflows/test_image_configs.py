@@ -16,6 +16,7 @@ STUDIES = (
     "age2hie_same_site",
     "age2hie_pooled",
     "age2hie_held_out_site",
+    "age2hie_from_scratch",
     "gloresnet",
     "raw_t1w_resnet",
 )
@@ -40,6 +41,19 @@ def test_the_three_protocols_differ_in_cohort_and_splits_alone() -> None:
     ]
     assert rest[0] == rest[1] == rest[2]
     assert studies[2].splits.scheme == "site_out"
+
+
+def test_the_twin_of_equal_budget_differs_in_its_stages_alone() -> None:
+    twin, pooled = (load_settings(CONFIGS / f"age2hie_{n}.yaml", StudySettings) for n in ("from_scratch", "pooled"))
+    first, last = pooled.stages.pretrain, pooled.stages.finetune.training
+    assert first is not None
+    assert twin.stages.pretrain is None
+    assert twin.stages.adapt is None
+    own = twin.stages.finetune.training
+    assert own.steps == first.training.steps + last.steps
+    assert own.model_copy(update={"steps": last.steps, "part_learning_rates": last.part_learning_rates}) == last
+    differing = {"title": "", "source": None, "controls": (), "stages": twin.stages}
+    assert twin.model_copy(update=differing) == pooled.model_copy(update=differing)
 
 
 def test_the_demo_pretrains_on_age_and_has_the_twin_without() -> None:

@@ -69,6 +69,26 @@ class Learner:
 
 
 @dataclass(frozen=True, eq=False)
+class VolumeFit:
+    """Results of a baseline on volumes in one fold, beside its rows in the prediction table.
+
+    Attributes:
+        model, task: names. test: ids of the fold's test rows.
+        predicted: predictions of the test subjects that have a volume.
+        held_out: out-of-fold predictions of the training rows, if the method has inner folds.
+        nearness: distance of synthetic volumes to the nearest training volume, relative to that between training
+            volumes (`training.images.synthesis.Nearness`); NaN without synthetic volumes.
+    """
+
+    model: str
+    task: str
+    test: tuple[str, ...]
+    predicted: dict[str, float]
+    held_out: dict[str, float]
+    nearness: float
+
+
+@dataclass(frozen=True, eq=False)
 class Baseline:
     """A baseline: its features, the tasks that share them, and the learner."""
 

@@ -11,7 +11,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.baselines.covariates import clinical_only, nuisance_only, prevalence
 from connectome_tl.evaluation.baselines.cpm import cpm
-from connectome_tl.evaluation.baselines.design import Baseline
+from connectome_tl.evaluation.baselines.design import Baseline, VolumeFit
 from connectome_tl.evaluation.baselines.elastic_net import elastic_net
 from connectome_tl.evaluation.baselines.engines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.ground import Ground, Maker
@@ -28,7 +28,12 @@ from connectome_tl.evaluation.baselines.linear_transfer import linear_transfer
 from connectome_tl.evaluation.baselines.meta_matching import meta_matching
 from connectome_tl.evaluation.baselines.pca_logistic import pca_logistic
 from connectome_tl.evaluation.baselines.ridges import linear_all, ridge, tangent_ridge
-from connectome_tl.evaluation.baselines.volume_networks import real_volumes, synthetic_volumes, two_stage
+from connectome_tl.evaluation.baselines.volume_networks import (
+    mixed_volumes,
+    real_volumes,
+    synthetic_volumes,
+    two_stage,
+)
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.base import Settings, add_block
 from connectome_tl.settings.models import ModelSpec, register
@@ -57,6 +62,7 @@ _MAKERS: tuple[Maker, ...] = (
     pca_gpr,
     two_stage,
     synthetic_volumes,
+    mixed_volumes,
     real_volumes,
 )
 BASELINES: dict[str, Maker] = {maker.__name__: maker for maker in _MAKERS}
@@ -81,9 +87,11 @@ def register_baseline(spec: ModelSpec, maker: Maker, settings: type[Settings] | 
         add_block(StudySettings, "baseline_settings", spec.name, settings())
 
 
-def baselines_of(study: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> Mapping[str, list[Baseline]]:
-    """The baselines of the study whose inputs are available."""
-    ground = Ground(study, cohorts, tuple(tasks))
+def baselines_of(
+    study: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task], fits: list[VolumeFit] | None = None
+) -> Mapping[str, list[Baseline]]:
+    """The baselines of the study whose inputs are available; those on volumes append their fits to `fits`."""
+    ground = Ground(study, cohorts, tuple(tasks), fits)
     made = {name: BASELINES[name](ground) for name in study.baselines}
     return {
         name: [one for one in found if one.tasks] for name, found in made.items() if any(one.tasks for one in found)
@@ -91,14 +99,21 @@ def baselines_of(study: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
 
 
 def baseline_predictions(
-    study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    fits: list[VolumeFit] | None = None,
 ) -> pd.DataFrame:
     """Out-of-fold predictions of the study's baselines, as rows of the prediction table.
 
     A baseline without inputs (no nuisance variable, for example) is omitted, and so is one whose features cannot be
     computed in some fold (a tangent space of edges that are not correlations).
+
+    Args:
+        fits: baselines on volumes append their fits.
     """
-    cohort, found = cohorts.target, baselines_of(study, cohorts, tasks)
+    cohort, found = cohorts.target, baselines_of(study, cohorts, tasks, fits)
     tables: dict[str, list[pd.DataFrame]] = {name: [] for name in found}
     lacking = set()
     for repeat, number, fold in splits.folds():

@@ -11,7 +11,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, kinship_groups
 from connectome_tl.connectome.connectome import upper_indices
-from connectome_tl.evaluation.baselines.design import Baseline, Design
+from connectome_tl.evaluation.baselines.design import Baseline, Design, VolumeFit
 from connectome_tl.evaluation.baselines.source import FromSource
 from connectome_tl.features.steps import Features, fit_steps
 from connectome_tl.settings.study import StudySettings
@@ -21,11 +21,16 @@ from connectome_tl.training.schemes import StudyCohorts
 
 @dataclass(eq=False)
 class Ground:
-    """Settings, cohorts and outcomes. Edges of the last fold are cached, since several baselines use them."""
+    """Settings, cohorts and outcomes. Edges of the last fold are cached, since several baselines use them.
+
+    Attributes:
+        fits: if it is a list, baselines on volumes append their fits.
+    """
 
     study: StudySettings
     cohorts: StudyCohorts
     tasks: tuple[Task, ...]
+    fits: list[VolumeFit] | None = None
     _last: tuple[Fold, Design] | None = None
 
     @cached_property

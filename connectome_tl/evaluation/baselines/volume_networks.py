@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
-from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
+from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner, VolumeFit
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.volumes import read_volumes
@@ -25,37 +25,55 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.images.cascade import fit_two_stage
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, refuse_seen, seeded
-from connectome_tl.training.images.synthesis import fit_synthesiser, joined, synthesise
+from connectome_tl.training.images.synthesis import fit_synthesiser, joined, nearness, synthesise
 from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.volumes import device_of
 from connectome_tl.training.networks.weights import start_branch
 
-# maps training and test rows to values, (n_test,)
-Method = Callable[[StudySettings, VolumeRows, VolumeRows], np.ndarray]
+
+@dataclass(frozen=True, eq=False)
+class _Made:
+    """Values (n_test,) of a method, out-of-fold values (n_train,) of its training rows if there are any, and how near
+    synthetic volumes are to training volumes."""
+
+    values: np.ndarray
+    held_out: np.ndarray | None = None
+    nearness: float = float("nan")
+
+
+# from training and test rows
+Method = Callable[[StudySettings, VolumeRows, VolumeRows], _Made]
 _SEX = "sex"
 
 
 def two_stage(ground: Ground) -> list[Baseline]:
     """The two-stage age network, on every regression of the study."""
-    return _on_volumes(ground, _two_stage)
+    return _on_volumes(ground, "two_stage", _two_stage)
 
 
 def synthetic_volumes(ground: Ground) -> list[Baseline]:
     """A network on volumes, trained with additional synthetic volumes, on every regression of the study."""
-    return _on_volumes(ground, _with_synthetic)
+    return _on_volumes(ground, "synthetic_volumes", _with_synthetic)
+
+
+def mixed_volumes(ground: Ground) -> list[Baseline]:
+    """The same network with as many volumes that are mixed voxel by voxel, the inexpensive control of a generator."""
+    return _on_volumes(ground, "mixed_volumes", _with_mixed)
 
 
 def real_volumes(ground: Ground) -> list[Baseline]:
     """The same network with the same number of steps, trained without synthetic volumes."""
-    return _on_volumes(ground, _without_synthetic)
+    return _on_volumes(ground, "real_volumes", _without_synthetic)
 
 
-def _on_volumes(ground: Ground, method: Method) -> list[Baseline]:
+def _on_volumes(ground: Ground, model: str, method: Method) -> list[Baseline]:
     tasks = tuple(task for task in ground.tasks if task.form == "value")
     if not ground.study.model.reads_volumes or not any(ground.target.volumes):
         return []
-    learner = Learner(_Volumes(ground.study, ground.target, method))
-    return [Baseline(lambda fold: _positions(ground, fold), tasks, learner)]
+    return [
+        Baseline(lambda fold: _positions(ground, fold), (task,), Learner(_Volumes(ground, model, task.name, method)))
+        for task in tasks
+    ]
 
 
 def _positions(ground: Ground, fold: Fold) -> Design:
@@ -68,8 +86,9 @@ def _positions(ground: Ground, fold: Fold) -> Design:
 class _Volumes:
     """Predictions of a method; a test subject without a volume gets the mean of the training outcomes."""
 
-    study: StudySettings
-    cohort: Cohort
+    ground: Ground
+    model: str
+    task: str
     method: Method
 
     def __call__(self, design: Design, y: np.ndarray, binary: bool) -> np.ndarray:
@@ -79,29 +98,35 @@ class _Volumes:
         test = self._rows(design.test[:, 0].astype(int), np.full(len(design.test), np.nan))
         refuse_seen(train.ids, test.ids, "a network on volumes")
         found = np.full(len(design.test), y[known].mean())
-        there = [subject in set(test.ids) for subject in self._ids(design.test[:, 0].astype(int))]
+        tested = self._ids(design.test[:, 0].astype(int))
+        there = [subject in set(test.ids) for subject in tested]
         if len(train) and any(there):
-            found[there] = self.method(self.study, train, test)
+            made = self.method(self.ground.study, train, test)
+            found[there] = made.values
+            if self.ground.fits is not None:
+                held = {} if made.held_out is None else dict(zip(train.ids, made.held_out.tolist(), strict=True))
+                known = dict(zip(test.ids, made.values.tolist(), strict=True))
+                self.ground.fits.append(VolumeFit(self.model, self.task, tested, known, held, made.nearness))
         return found
 
     def _ids(self, at: np.ndarray) -> tuple[str, ...]:
-        return tuple(self.cohort.ids[i] for i in at)
+        return tuple(self.ground.target.ids[i] for i in at)
 
     def _rows(self, at: np.ndarray, values: np.ndarray) -> VolumeRows:
         """The rows that have a volume."""
-        ids = self._ids(at)
-        reader, _, present = read_volumes(self.cohort, ids, self.study.image)
+        ids, cohort, study = self._ids(at), self.ground.target, self.ground.study
+        reader, _, present = read_volumes(cohort, ids, study.image)
         kept = np.flatnonzero(present)
         volumes = torch.from_numpy(reader.read(kept.tolist()))
-        family = self.cohort.family
+        family = cohort.family
         families = tuple(str(family[at[i]]) or f"alone {ids[i]}" for i in kept)
         return VolumeRows(
             tuple(ids[i] for i in kept),
             volumes,
             values[kept],
-            _sex(self.cohort, at[kept]),
+            _sex(cohort, at[kept]),
             families,
-            device=torch.device(device_of(self.study.device)),
+            device=torch.device(device_of(study.device)),
         )
 
 
@@ -131,22 +156,33 @@ class _Encoder(nn.Module):
         return embedding
 
 
-def _two_stage(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
+def _two_stage(study: StudySettings, train: VolumeRows, test: VolumeRows) -> _Made:
     settings, change = study.baseline_settings.two_stage, augmentation(study.image.augment, study.seed)
-    return fit_two_stage(train, train.ids, lambda: _Encoder(study), settings, study.seed, change).predict(test)[:, 1]
+    fitted = fit_two_stage(train, train.ids, lambda: _Encoder(study), settings, study.seed, change)
+    held = fitted.estimates[:, 1] if settings.first_estimates == "out_of_fold" else None
+    return _Made(fitted.predict(test)[:, 1], held)
 
 
-def _without_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
-    return _trained(study, study.baseline_settings.synthetic_volumes, train, test)
+def _without_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> _Made:
+    return _Made(_trained(study, study.baseline_settings.synthetic_volumes, train, test))
 
 
-def _with_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:
-    settings = study.baseline_settings.synthetic_volumes
+def _with_mixed(study: StudySettings, train: VolumeRows, test: VolumeRows) -> _Made:
+    return _enlarged(study, study.baseline_settings.synthetic_volumes.mixed, train, test)
+
+
+def _with_synthetic(study: StudySettings, train: VolumeRows, test: VolumeRows) -> _Made:
+    return _enlarged(study, study.baseline_settings.synthetic_volumes, train, test)
+
+
+def _enlarged(study: StudySettings, settings: SynthesisSettings, train: VolumeRows, test: VolumeRows) -> _Made:
+    """Predictions of a network that is trained with synthetic volumes made from the training rows."""
     model = None
     if settings.synthesis.source == "gan":
         model = fit_synthesiser(train, train.ids, settings.synthesis, study.seed)
     made = synthesise(train, train.ids, settings.synthesis, study.seed, model).rows
-    return _trained(study, settings, joined(train, made), test)
+    near = nearness(made.volumes, train.volumes).ratio
+    return _Made(_trained(study, settings, joined(train, made), test), nearness=near)
 
 
 def _trained(study: StudySettings, settings: SynthesisSettings, train: VolumeRows, test: VolumeRows) -> np.ndarray:

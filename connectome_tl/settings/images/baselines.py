@@ -32,6 +32,11 @@ class SynthesisSettings(Settings):
     synthesis: TaskGuidedGan = TaskGuidedGan()
     training: Descent = Descent(steps=300, cosine=True)
 
+    @property
+    def mixed(self) -> SynthesisSettings:
+        """The same with voxelwise mixing."""
+        return self.model_copy(update={"synthesis": self.synthesis.model_copy(update={"source": "mixup"})})
+
     def describe(self) -> str:
         """A noun phrase for the methods section."""
         made = {

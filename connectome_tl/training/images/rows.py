@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.errors import DataError, LeakageError
-from connectome_tl.nn.devices import exact_on_gpu
+from connectome_tl.nn.devices import exact_on_gpu, moved
 from connectome_tl.plurals import counted
 
 _CPU = torch.device("cpu")
@@ -89,7 +89,7 @@ class VolumeRows:
 
     def batch(self, index: np.ndarray) -> Tensor:
         """The volumes of these row numbers, on the device."""
-        return self.volumes[index].to(self.device)
+        return moved(self.volumes[index], self.device)
 
     def need_ages(self) -> None:
         """Refuse rows without an age."""
@@ -137,4 +137,4 @@ def in_batches(
         device: device that each batch is moved to; that of the volumes by default.
     """
     with torch.no_grad():
-        return torch.cat([function(part.to(device or part.device)).cpu() for part in volumes.split(size)])
+        return torch.cat([function(moved(part, device or part.device)).cpu() for part in volumes.split(size)])

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool3d
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.adversarial import AgeGuide, Critic, EncoderDecoder, gradient_penalty
@@ -21,6 +22,8 @@ from connectome_tl.simulation.volumes import random_contrast
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 from connectome_tl.training.networks.optimisers import Adam
+
+_COMPARED = 32  # voxels along each axis at which distances of volumes are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,13 +227,15 @@ class Nearness:
 
     @property
     def ratio(self) -> float:
-        """Median over synthetic volumes by the median over training volumes."""
-        return float(np.median(self.synthetic) / np.median(self.training))
+        """Median over synthetic volumes by the median over training volumes; NaN if these are equal."""
+        between = float(np.median(self.training))
+        return float(np.median(self.synthetic)) / between if between > 0 else float("nan")
 
 
 def nearness(synthetic: Tensor, training: Tensor) -> Nearness:
-    """Distances of synthetic volumes (n, ...) to training volumes (m, ...)."""
-    a, b = synthetic.flatten(1).double(), training.flatten(1).double()
+    """Distances of synthetic volumes (n, ...) to training volumes (m, ...), of block means if a grid is large."""
+    shape = [min(_COMPARED, size) for size in training.shape[2:]]
+    a, b = (adaptive_avg_pool3d(volumes, shape).flatten(1).double() for volumes in (synthetic, training))
     own = torch.cdist(b, b).fill_diagonal_(float("inf"))
     size = np.sqrt(a.shape[1])
     return Nearness((torch.cdist(a, b).min(dim=1).values / size).numpy(), (own.min(dim=1).values / size).numpy())

@@ -13,6 +13,7 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.age_gaps import AgeGaps, age_gaps
+from connectome_tl.evaluation.baselines.design import VolumeFit
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
@@ -53,7 +54,7 @@ class Found:
         missingness: predictions of a model of missingness indicators.
         permuted_baselines: by baseline, its tasks and their statistics.
         curve: scores at smaller numbers of labelled subjects.
-        gaps: brain-age gaps, or None.
+        gaps: brain-age gaps, or None. volume_fits: fits of the baselines on volumes.
     """
 
     predictions: pd.DataFrame
@@ -66,6 +67,7 @@ class Found:
     permuted_baselines: dict[str, tuple[tuple[Task, ...], np.ndarray]]
     curve: Sequence[LearningPoint]
     gaps: AgeGaps | None = None
+    volume_fits: Sequence[VolumeFit] = ()
 
 
 def fit_study(
@@ -90,7 +92,8 @@ def fit_study(
         with steps.counted("fitting models") as progress:
             validation = cross_validate(settings, cohorts, splits, store=store_of(models), progress=progress)
     with steps.step("baselines"):
-        tables = [validation.predictions, baseline_predictions(settings, cohorts, splits, tasks)]
+        volume_fits: list[VolumeFit] = []
+        tables = [validation.predictions, baseline_predictions(settings, cohorts, splits, tasks, volume_fits)]
         tables.append(site_predictions(settings, target, splits, tasks))
         predictions = pd.concat([table for table in tables if len(table)], ignore_index=True)
         missingness = missingness_predictions(settings, target, splits, tasks)
@@ -109,8 +112,20 @@ def fit_study(
     baselines = _permute_baselines(settings, cohorts, splits, tasks, steps.counted)
     with steps.step("value beyond clinical covariates"):
         beyond = beyond_clinical(settings, target, splits, tasks)
-    gaps = age_gaps(settings, target, validation)
-    return Found(predictions, validation, permuted, beyond, recalibrated, refitted, missingness, baselines, curve, gaps)
+    gaps = age_gaps(settings, target, validation, volume_fits)
+    return Found(
+        predictions,
+        validation,
+        permuted,
+        beyond,
+        recalibrated,
+        refitted,
+        missingness,
+        baselines,
+        curve,
+        gaps,
+        volume_fits,
+    )
 
 
 def _permute(

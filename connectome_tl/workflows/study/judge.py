@@ -45,6 +45,7 @@ from connectome_tl.workflows.study.records import (
     training_curves,
     unsettled,
 )
+from connectome_tl.workflows.study.synthetic import copies, synthetic_tables
 from connectome_tl.workflows.study.tuned import optimism
 
 
@@ -110,6 +111,7 @@ def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, f
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         probes=probes,
         age_gaps=() if found.gaps is None else found.gaps.scores,
+        tables=synthetic_tables(found.volume_fits),
         transductive=settings.stages.adapt is not None and settings.stages.adapt.transductive,
         simulated=any(cohort.simulated for cohort in cohorts.by_name().values()),
         exploratory=bool(settings.leaks) or any(cohort.exploratory for cohort in cohorts.by_name().values()),
@@ -152,6 +154,7 @@ def judge(
             *found.beyond_clinical.notes,
             *idle_controls(found.validation),
             *unsettled(found.validation),
+            *copies(found.volume_fits),
         ),
         "notes": _notes(cohorts, benign=True),
     }

@@ -13,7 +13,8 @@ from pydantic import ValidationError
 from safetensors.torch import save_file
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import make_split_plan
+from connectome_tl.cohort.splits import Fold, make_split_plan
+from connectome_tl.evaluation.baselines.design import VolumeFit
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate, tasks_of
 from connectome_tl.nn.voxel.resnet import VoxelResNet
@@ -22,6 +23,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.study.synthetic import copies, synthetic_tables
 
 BRIEF = {"steps": 3, "batch_size": 4}
 ENCODER = {"kind": "resnet", "width": 0.0625, "stem_stride": 1}
@@ -48,7 +50,7 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return write_volumes(16, VolumeSettings(size=16), tmp_path_factory.mktemp("volumes"), name="target", seed=4)
 
 
-NETWORKS = ("two_stage", "synthetic_volumes", "real_volumes")
+NETWORKS = ("two_stage", "synthetic_volumes", "mixed_volumes", "real_volumes")
 BRIEF_NETWORKS = {
     "two_stage": {"folds": 2, "first": BRIEF, "second": BRIEF},
     "synthetic_volumes": {
@@ -58,15 +60,43 @@ BRIEF_NETWORKS = {
 }
 
 
-def test_all_methods_are_baselines_that_a_study_can_ask_for(cohort: Cohort) -> None:
+Fitted = tuple[pd.DataFrame, list[VolumeFit], list[Fold]]
+
+
+@pytest.fixture(scope="module")
+def fitted(cohort: Cohort) -> Fitted:
+    """Predictions and fits of all networks that are baselines, and the folds."""
     study = settings(baselines=["prevalence", *NETWORKS], baseline_settings=BRIEF_NETWORKS)
     cohorts, splits = StudyCohorts({"target": cohort}), make_split_plan(cohort, study.splits)
-    found = baseline_predictions(study, cohorts, splits, tasks_of(study, cohorts))
+    fits: list[VolumeFit] = []
+    table = baseline_predictions(study, cohorts, splits, tasks_of(study, cohorts), fits)
+    return table, fits, [fold for _, _, fold in splits.folds()]
+
+
+def test_all_methods_are_baselines_that_a_study_can_ask_for(cohort: Cohort, fitted: Fitted) -> None:
+    found, _, _ = fitted
     for model in NETWORKS:
         rows = found[found["model"] == model]
         assert sorted(rows["subject"]) == sorted(cohort.ids)
         assert np.isfinite(rows["y_score"]).all()
         assert rows["y_score"].nunique() == len(cohort.ids)
+
+
+def test_baselines_on_volumes_tell_how_near_synthetic_volumes_are_and_their_held_out_ages(fitted: Fitted) -> None:
+    found, fits, folds = fitted
+    table = found.set_index(["model", "subject"])
+    for model in NETWORKS:
+        own = [fit for fit in fits if fit.model == model]
+        assert [fit.test for fit in own] == [fold.test for fold in folds]
+        for fit, fold in zip(own, folds, strict=True):
+            assert fit.predicted == {i: table.loc[(model, i), "y_score"] for i in fold.test}
+            assert set(fit.held_out) == (set(fold.train) if model == "two_stage" else set())
+            assert (fit.nearness > 0) == (model in ("synthetic_volumes", "mixed_volumes"))
+    (shown,) = synthetic_tables(fits)
+    assert [row[0] for row in shown.rows] == ["With synthetic volumes", "With mixed volumes"]
+    copied = [replace(fit, nearness=0.01) if fit.model == "synthetic_volumes" else fit for fit in fits]
+    assert [text.split(":")[0] for text in copies(copied)] == ["synthetic_volumes"]
+    assert not synthetic_tables([fit for fit in fits if fit.model == "two_stage"])
 
 
 def test_networks_of_baselines_are_augmented_and_started_as_the_network_of_the_study(
