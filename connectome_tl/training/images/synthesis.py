@@ -234,13 +234,8 @@ class Nearness:
 
 def nearness(synthetic: Tensor, training: Tensor) -> Nearness:
     """Distances of synthetic volumes (n, ...) to training volumes (m, ...), of block means if a grid is large."""
-<<<<<<< HEAD
-    depth, height, width = (min(_COMPARED, size) for size in training.shape[2:])
-    a, b = (adaptive_avg_pool3d(volumes, (depth, height, width)).flatten(1).double() for volumes in (synthetic, training))
-=======
     x, y, z = (min(_COMPARED, size) for size in training.shape[2:])
     a, b = (adaptive_avg_pool3d(volumes, (x, y, z)).flatten(1).double() for volumes in (synthetic, training))
->>>>>>> voxelb
     own = torch.cdist(b, b).fill_diagonal_(float("inf"))
     size = np.sqrt(a.shape[1])
     return Nearness((torch.cdist(a, b).min(dim=1).values / size).numpy(), (own.min(dim=1).values / size).numpy())
