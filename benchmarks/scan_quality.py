@@ -9,6 +9,7 @@ Each seed is another subject of the phantom. `--motion` also compares framewise 
 from __future__ import annotations
 
 import argparse
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -78,19 +79,23 @@ def said(dwi: Dwi) -> str:
 
 
 class Kept:
-    """Rows `part, seed, right` of a table of results that a stopped run continues; no file without a path."""
+    """Rows `part, seed, right, CPU seconds` of a table that a stopped run continues; no file without a path."""
 
     def __init__(self, file: Path | None) -> None:
         self._file = file
         lines = file.read_text(encoding="utf-8").splitlines() if file is not None and file.exists() else []
         rows = [line.split("\t") for line in lines]
-        self.found = {(row[0], int(row[1])): row[2] == "1" for row in rows if len(row) == 3}
+        self.found = {(row[0], int(row[1])): row[2] == "1" for row in rows if len(row) == 4}
+        self.cpu = sum(float(row[3]) for row in rows if len(row) == 4)
+        self._start = time.process_time()
 
     def add(self, part: str, seed: int, right: bool) -> None:
         self.found[part, seed] = right
+        used, self._start = time.process_time() - self._start, time.process_time()
+        self.cpu += used
         if self._file is not None:
             with self._file.open("a", encoding="utf-8") as file:
-                file.write(f"{part}\t{seed}\t{int(right)}\n")
+                file.write(f"{part}\t{seed}\t{int(right)}\t{used:.2f}\n")
 
     def of(self, part: str, seeds: list[int]) -> list[bool]:
         return [right for (kind, seed), right in self.found.items() if kind == part and seed in seeds]
@@ -139,6 +144,7 @@ def main() -> None:
         near += kept.of(part, given.seeds)
     if near:
         print(f"FD within {_NEAR_MM} mm in {sum(near)} of {len(near)} runs")
+    print(f"CPU time {kept.cpu:.0f} s")
 
 
 if __name__ == "__main__":
