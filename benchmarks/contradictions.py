@@ -188,7 +188,7 @@ def split_settings(seed: int, n: int, rng: np.random.Generator, *, simple: bool)
     if draw < 0.12 and not simple:
         return SplitSettings(scheme="few_labels", n_labelled=max(4, n // 3), repeats=repeats, outer=outer, seed=seed)
     if draw < 0.2 and not simple:
-        return SplitSettings(scheme="site_out", repeats=1, seed=seed)
+        return SplitSettings(scheme="site_out", repeats=1)
     return SplitSettings(repeats=repeats, outer=outer, seed=seed)
 
 

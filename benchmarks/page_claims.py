@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from page_reader import Node, cells_of, rows_of, section
 
 from connectome_tl.settings.models import MODELS, words_of
-from connectome_tl.tasks import KindName
+from connectome_tl.tasks import Form
 
 BETTER, WORSE, NOTHING, UNCLEAR, UNUSED = "better", "worse", "no benefit", "cannot tell", "not applicable"
 NOT_BETTER = frozenset({WORSE, NOTHING, UNCLEAR, UNUSED})
@@ -112,8 +112,8 @@ def of_headline(line: str, one: Outcome, where: str) -> Iterator[Claim]:
 def _of_rival(clause: str, one: Outcome, where: str) -> Iterator[Claim]:
     """`worse than ridge (AUC .70 against .60)`, `a lower score than ridge (...), possibly by chance`."""
     rest = clause.partition(" than ")[2]
-    kinds: tuple[KindName, ...] = ("binary", "regression")
-    names = {words_of(name, kind): name for name in MODELS for kind in kinds}
+    forms: tuple[Form, ...] = ("risk", "value")
+    names = {words_of(name, form): name for name in MODELS for form in forms}
     found = [words for words in names if words and rest.startswith(words)]
     if not found:
         raise ValueError(f"no model is named in {clause!r}")

@@ -15,7 +15,7 @@ from report_example import MODELS, domain_tasks, example_record
 
 from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.report.figures.tasks import class_names
-from connectome_tl.report.labels import metric_label, model_label, number
+from connectome_tl.report.labels import model_label, number
 from connectome_tl.report.render import render_report
 from connectome_tl.report.tables.downloads import collected
 from connectome_tl.report.tables.levels import level_table
@@ -343,16 +343,9 @@ def test_methods_of_a_table_are_letters_with_a_legend_and_whole_in_its_download(
     assert sum(row[-1:] == ["a"] for row in page.rows) == len(found[0].rows)
 
 
-def test_differences_and_the_leading_metric_are_shown_once_and_are_whole_in_downloads(record: RunRecord) -> None:
+def test_paired_differences_are_drawn_and_are_whole_in_a_download(record: RunRecord) -> None:
     with collected() as tables:
         page = Page(render_report(record))
-    task = record.tasks[0]
-    leading = metric_label(task.spec.primary).label
-    whole = next(table for table in tables if table.title.endswith("all scores 1"))
-    others = {name for name in whole.columns if any(name == metric_label(one.metric).label for one in record.scores)}
-    assert leading in others
-    assert any(row[0] == "Model" and set(row) >= others - {leading} for row in page.rows)
-    assert not any(row[0] == "Model" and set(row) >= others for row in page.rows)
     differences = next(table for table in tables if table.title == "Paired differences")
     assert len(differences.rows) == len(record.comparisons)
     assert not any(len(row) == len(differences.columns) and row[1] == differences.rows[0][1] for row in page.rows)

@@ -53,7 +53,7 @@ def test_networks_and_measures_become_a_cohort(tmp_path: Path) -> None:
     assert cohort.weights.shape == (2, 1, 6, 6)
     near, far = cohort.weights[:, 0, 0, 1], cohort.weights[:, 0, 0, 5]
     assert (near > far).all()  # similar blocks have stronger connections
-    np.testing.assert_array_equal(cohort.region_features[0, :, 0], np.array(SLICES) * 12 * 10 * 8.0)
+    np.testing.assert_allclose(cohort.region_features[0, :, 0], np.array(SLICES) * 12 * 10 * 8.0, rtol=1e-12)
 
 
 def test_similarity_is_that_of_the_measures_written(tmp_path: Path) -> None:

@@ -96,9 +96,9 @@ def test_the_right_settings_are_read(lab: Path) -> None:
 
 def test_text_in_a_column_of_numbers_is_refused_with_a_remedy_that_works(lab: Path) -> None:
     table = pd.read_csv(lab / "sheet.csv").astype({"score": object})
-    table.loc[2, "score"], table.loc[5, "score"] = "DNA", "refused"
+    table.loc[2, "score"], table.loc[5, "score"] = "unscorable", "refused"
     table.to_csv(lab / "sheet.csv", index=False)
-    with pytest.raises(DataError, match=r"missing: \['DNA', 'refused'\]"):
+    with pytest.raises(DataError, match=r"missing: \['unscorable', 'refused'\]"):
         read_cohort(lab / "cohort.yaml")
-    (lab / "cohort.yaml").write_text(COHORT + "missing: ['DNA', 'refused']\n")
+    (lab / "cohort.yaml").write_text(COHORT + "missing: ['unscorable', 'refused']\n")
     assert int(read_cohort(lab / "cohort.yaml").targets["cognitive"].notna().sum()) == 10

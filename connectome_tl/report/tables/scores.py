@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from connectome_tl.report.labels import (
     count,
@@ -27,14 +27,6 @@ class ScoreTable:
     rows: tuple[tuple[ModelSpec, tuple[str, ...], tuple[tuple[str, str, str, str], ...]], ...]
     methods: tuple[tuple[str, str], ...]  # metrics, and the method of their intervals
     estimand: str  # estimand of the intervals
-
-    def without(self, metric: str) -> ScoreTable:
-        """The table without this metric, unless it is the only one."""
-        kept = [i for i, one in enumerate(self.metrics) if one != metric]
-        if not kept:
-            return self
-        rows = tuple((model, counts, tuple(cells[i] for i in kept)) for model, counts, cells in self.rows)
-        return replace(self, metrics=tuple(self.metrics[i] for i in kept), rows=rows)
 
 
 def layers(scores: Sequence[Score]) -> list[list[Score]]:
