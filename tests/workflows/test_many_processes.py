@@ -186,6 +186,7 @@ from multiprocessing import get_context
 from connectome_tl.workflows.scans.pool import _begin, _signals_held
 if __name__ == "__main__":
     os.setpgrp()
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # jobs in the background start with it ignored
     pool = ProcessPoolExecutor(2, mp_context=get_context("spawn"), initializer=_begin)
     try:
         with _signals_held():
