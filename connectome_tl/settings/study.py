@@ -62,7 +62,8 @@ class SplitSettings(Settings):
             return self
         idle = given_of(self, ("outer",) if self.inner else ("outer", "repeats", "seed", "stratum"))
         if idle and (idle != ["repeats"] or self.repeats > 1):
-            raise ValueError(f"no effect with scheme site_out, whose folds are the sites: {', '.join(idle)}. Remove them")
+            keys = ", ".join(idle)
+            raise ValueError(f"no effect with scheme site_out, whose folds are the sites: {keys}. Remove what is named")
         if not self.inner:
             object.__setattr__(self, "repeats", 1)  # not the default of other schemes
         return self
