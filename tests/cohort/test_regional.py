@@ -208,13 +208,12 @@ def test_absent_regions_zeros_and_other_units_of_regional_measures_are_noted(on_
     rng = np.random.default_rng(0)
     sizes = 1 + rng.random((6, 90))
     sizes[1, 3], sizes[4] = 0.0, sizes[4] * 1000
-    lines = [
-        "participant_id\t" + "\t".join(f"{name}_{region}" for name in ("thickness", "load") for region in on_disk.names)
-    ]
+    names = ("thickness", "lesion_volume")
+    lines = ["participant_id\t" + "\t".join(f"{name}_{region}" for name in names for region in on_disk.names)]
     lines += [f"sub-{i + 1:02d}\t" + "\t".join(map(str, [*row, *row])) for i, row in enumerate(sizes)]
     cells = [line.split("\t") for line in lines]
     (on_disk.folder / "sizes.tsv").write_text("\n".join("\t".join(row[:8] + row[9:]) for row in cells))
-    on_disk.settings["region_features"] = {"table": "sizes.tsv", "names": ["thickness", "load"]}
+    on_disk.settings["region_features"] = {"table": "sizes.tsv", "names": list(names)}
     cohort = on_disk.read()
     expected = np.stack([sizes, sizes], axis=2)
     expected[1, 3, 0] = expected[:, 7, 0] = np.nan
@@ -223,5 +222,5 @@ def test_absent_regions_zeros_and_other_units_of_regional_measures_are_noted(on_
     assert f"thickness of 0 was read as missing: sub-02 {on_disk.names[3]} |" in said
     assert f"thickness of {on_disk.names[7]} is unknown in every subject" in said
     assert "thickness of 1 subject may have another unit: median sub-05" in said
-    assert "load of 1 subject may have another unit" in said
-    assert "load of 0" not in said
+    assert "lesion_volume of 1 subject may have another unit" in said
+    assert "lesion_volume of 0" not in said

@@ -167,6 +167,14 @@ def test_a_line_below_the_table_is_no_subject(on_disk: OnDisk, last: str) -> Non
     assert "a line below the table is not a subject" in on_disk.problems()[0]
 
 
+@pytest.mark.parametrize("prefix", ["SET-", "mar ", "GEN-0"])
+def test_a_month_as_the_prefix_of_a_study_is_no_date(on_disk: OnDisk, prefix: str) -> None:
+    ids = on_disk.table["participant_id"]
+    ids[:] = [f"{prefix}{i + 10}" for i in range(len(ids))]
+    on_disk.settings["connectomes"]["unmatched"] = "drop"
+    assert not any("changed by a spreadsheet" in problem for problem in on_disk.problems())
+
+
 @pytest.mark.parametrize("name", ["01. Mrz", "1-avr", "4-sept", "01.03.2021", "5-okt", "Mär 21"])
 def test_ids_that_a_spreadsheet_took_for_dates_are_named(on_disk: OnDisk, name: str) -> None:
     on_disk.table["participant_id"][0] = name

@@ -10,8 +10,13 @@ import numpy as np
 from connectome_tl.cohort.findings import listed
 from connectome_tl.plurals import counted
 
-# Measures that are never 0 for a region that exists.
+# Measures that are never 0 for a region that exists, unless they are of something that may be absent or of a change.
 _SIZES = re.compile(r"thick|area|vol|surf|(?:^|[_\W])(?:ct|sa|gm|gmv|cv)(?:$|[_\W])", re.IGNORECASE)
+_MAY_BE_ABSENT = re.compile(
+    r"lesion|injur|infarct|stroke|bleed|ha?em[ao]|cyst|tumou?r|hyperint|wmh|dehsi|edema|oedema|calcif|plaque"
+    r"|change|difference|delta|gap|asym|resid|score|dev|rate|load|count|lost|loss",
+    re.IGNORECASE,
+)
 _FACTOR = 5.0  # between the medians of subject and cohort; within a cohort sizes differ by less
 _SHOWN = 6
 
@@ -24,7 +29,7 @@ def checked_measures(
     for k, name in enumerate(names):
         one = values[:, :, k]
         zero = one == 0
-        if _SIZES.search(name) and zero.any():
+        if zero.any() and not (one < 0).any() and _SIZES.search(name) and not _MAY_BE_ABSENT.search(name):
             one[zero] = np.nan
             at = [f"{ids[i]} {regions[r]}" for i, r in np.argwhere(zero)]
             notes.append(f"{where}: {name} of 0 was read as missing: {listed(at, _SHOWN)}")

@@ -22,7 +22,8 @@ _MONTHS = (
 )
 _EATEN = re.compile(
     rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}[-. ]{{1,2}}({_MONTHS})\.?([- ]\d+)?$"
-    rf"|^({_MONTHS})\.?[- ]\d{{2,4}}$|^\d{{4}}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$|^\d{{1,2}}\.\d{{1,2}}\.(\d{{4}}|\d\d)$",
+    rf"|^({_MONTHS})\.?[- ](\d\d|(19|20)\d\d)$|^\d{{4}}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$"
+    r"|^\d{1,2}\.\d{1,2}\.(\d{4}|\d\d)$",
     re.IGNORECASE,
 )
 # First cells of lines below a table.
@@ -56,6 +57,8 @@ def subject_ids(
     unsafe = [one for one in known if re.search(r"[/\\\x00-\x1f]", one) or one.startswith(".") or len(one) > _LONGEST]
     findings.several([(one[:60], repr(one[:60])) for one in unsafe], "a subject id cannot be used in a file name", file)
     eaten = [one for one in known if _EATEN.match(one[:_LONGEST])]
+    if len(eaten) == len(known) > 1 and len({re.split(r"[\W\d]", fold(one))[0] for one in known} - {""}) == 1:
+        eaten = []  # SET-01, SET-02, ...: the prefix of a study
     findings.several(
         [(one[:60], repr(one[:60])) for one in eaten],
         "a subject id looks changed by a spreadsheet",

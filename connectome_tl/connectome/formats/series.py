@@ -43,7 +43,7 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     """
     if choice not in _KINDS:
         raise UsageError(f"no functional connectome is called {choice!r}", expected=", ".join(_KINDS))
-    header, values = ([], load_array(path)) if path.suffix == ".npy" else _table(path)
+    header, values, said = ([], load_array(path), ()) if path.suffix == ".npy" else _table(path)
     if values.ndim != 2 or not values.size:
         raise DataError("not a table of time series", file=path, expected="frames by regions", got=str(values.shape))
     places = [str(i) for i in range(values.shape[1])]
@@ -51,7 +51,7 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     matrix = found.weights.copy()
     matrix[:, ~found.node_mask] = np.nan
     matrix[:, :, ~found.node_mask] = np.nan
-    notes = (f"functional connectomes ({_KINDS[choice]}) were made of time series by nilearn",)
+    notes = (f"functional connectomes ({_KINDS[choice]}) were made of time series by nilearn", *said)
     read = MatrixFile(matrix, found.measures, nan_is_missing=True, notes=notes, n_frames=len(values))
     numbered = whole_numbers([name.removeprefix("#") for name in header]) if header else None
     if numbered == tuple(range(1, len(header) + 1)):
@@ -62,8 +62,8 @@ def read_series(path: Path, choice: str = "correlation") -> MatrixFile:
     return replace(read, labels=positions) if positions else replace(read, names=tuple(header) or None)
 
 
-def _table(path: Path) -> tuple[list[str], np.ndarray]:
-    """Header, if there is one, and numbers (n_frames, n_regions)."""
+def _table(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
+    """Header, if there is one, numbers (n_frames, n_regions), and notes."""
     lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
     if not lines:
         raise DataError("the file is empty", file=path)
@@ -88,8 +88,9 @@ def _table(path: Path) -> tuple[list[str], np.ndarray]:
     values = numbers(body, path, first_line=1 + len(rows) - len(body) + len(comments))
     times = values[:, 0]
     if len(times) >= _FEWEST and times[1] > times[0] and np.allclose(np.diff(times), times[1] - times[0], rtol=1e-3):
-        return header[1:], values[:, 1:]  # numbers or times of the frames
-    return header, values
+        left_out = f"the first column was left out, as times or numbers of the frames: {times[0]:g} to {times[-1]:g}"
+        return header[1:], values[:, 1:], (left_out,)
+    return header, values, ()
 
 
 def _counts(cells: list[str], body: list[list[str]]) -> bool:
