@@ -74,6 +74,7 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
     assert set(table["kind"]) == set(volume_maps.KINDS)
 
 
+@pytest.mark.slow
 def test_explain_makes_voxel_maps_too_and_leaves_those_of_maps_alone(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
