@@ -21,12 +21,16 @@ PYTEST := pytest -n auto --dist worksteal
 # Style and types need one core for a while: they are checked beside the first tests, and their result is printed last.
 CHECKS := ( $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports )
 
-# Lines that only other processes run count as missed: the workers of pytest are measured, the programs they start are not.
+# Coverage is that of pytest's workers: lines that only the programs they start run count as missed.
+COVERED := .venv/covered.json
 test: install
 	@$(CHECKS) >.venv/check.log 2>&1 & check=$$!; trap 'kill $$check' INT TERM; \
-	rm -f .venv/covered.json; OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --out .venv/covered.json -m $(PYTEST) -m "not slow"; tests=$$?; \
+	rm -f $(COVERED); \
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --out $(COVERED) -m $(PYTEST) -m "not slow"; tests=$$?; \
 	wait $$check; style=$$?; cat .venv/check.log; \
-	$(BIN)/python tests/covered.py .venv/covered.json; covered=$$?; exit $$((tests || style || covered))
+	$(BIN)/python tests/covered.py $(COVERED); covered=$$?; exit $$((tests || style || covered))
+
+# Whole pipelines, killed processes, tutorials: what needs most of the time, without coverage.
 
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -m slow

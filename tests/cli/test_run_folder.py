@@ -255,6 +255,7 @@ def test_a_second_writer_is_told_so(data: Path, finished: Path, command: Command
     assert "another run is writing" in answer.err
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_said_and_the_same_command_goes_on(brief: Path, command: Command) -> None:
     out = brief / "full"
     limited = ["bash", "-c", 'ulimit -f 24; exec "$@"', "bash", *_line(brief, out)]  # files of 24 kB at most
