@@ -31,7 +31,6 @@ test: install
 	$(BIN)/python tests/covered.py $(COVERED); covered=$$?; exit $$((tests || style || covered))
 
 # Whole pipelines, killed processes, tutorials: what needs most of the time, without coverage.
-
 test-slow: install
 	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -m slow
 
