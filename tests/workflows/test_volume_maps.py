@@ -24,6 +24,8 @@ from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import read_run
 
+pytestmark = pytest.mark.slow
+
 BRIEF = NoiseMap(width=4, depth=1, descent=Descent(steps=2))
 
 
@@ -74,7 +76,6 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
     assert set(table["kind"]) == set(volume_maps.KINDS)
 
 
-@pytest.mark.slow
 def test_explain_makes_voxel_maps_too_and_leaves_those_of_maps_alone(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
