@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test check wheel-test wheel-test-quick coverage docs docs-executed services slurm format clean
+.PHONY: install demo test test-slow check wheel-test wheel-test-quick docs docs-executed services slurm format clean
 
 install: .venv/.installed
 
@@ -17,13 +17,22 @@ install: .venv/.installed
 demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
+PYTEST := pytest -n auto --dist worksteal
 # Style and types need one core for a while: they are checked beside the first tests, and their result is printed last.
 CHECKS := ( $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports )
 
+# Coverage is that of pytest's workers: lines that only the programs they start run count as missed.
+COVERED := .venv/covered.json
 test: install
 	@$(CHECKS) >.venv/check.log 2>&1 & check=$$!; trap 'kill $$check' INT TERM; \
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal; tests=$$?; \
-	wait $$check; style=$$?; cat .venv/check.log; exit $$((tests || style))
+	rm -f $(COVERED); \
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --out $(COVERED) -m $(PYTEST) -m "not slow"; tests=$$?; \
+	wait $$check; style=$$?; cat .venv/check.log; \
+	$(BIN)/python tests/covered.py $(COVERED); covered=$$?; exit $$((tests || style || covered))
+
+# Whole pipelines, killed processes, tutorials: what needs most of the time, without coverage.
+test-slow: install
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -m slow
 
 check: install
 	$(CHECKS)
@@ -34,10 +43,6 @@ wheel-test: install
 
 wheel-test-quick: install
 	$(BIN)/python tests/release/try_wheel.py --quick
-
-# Which lines the tests run. It traces every line, so it is slower than `make test`.
-coverage: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal --cov --cov-report=term-missing:skip-covered
 
 docs: install
 	$(BIN)/sphinx-build -W --keep-going -q -b html docs docs/_build/html

@@ -30,6 +30,7 @@ hypothesis.settings.load_profile("busy")
 MadeOnce = Callable[[str, Callable[[Path], object]], Path]
 
 
+@pytest.hookimpl(trylast=True)  # of the tests that `-m` selects
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Modules with slow tests first, distributed over the workers, so that all workers end with short tests.
 

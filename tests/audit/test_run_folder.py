@@ -87,6 +87,7 @@ def test_a_threshold_other_than_the_settings_is_caught(run_copy):
     assert failed(audited(rewrite(run_copy, predictions))) == {"classes are those of the threshold 0.5"}
 
 
+@pytest.mark.slow
 def test_risks_or_thresholds_calibrated_on_test_rows_are_caught(finished_run, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")

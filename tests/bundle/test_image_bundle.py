@@ -42,6 +42,8 @@ from connectome_tl.workflows.release.validate import validate_on
 from tests.bundle.image_study import IMAGES, fused_run
 from tests.properties.bundle_mutations import MUTATIONS, judged, signed
 
+pytestmark = pytest.mark.slow
+
 
 @dataclass(frozen=True)
 class Home:

@@ -27,6 +27,8 @@ from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.explain_files import table_name
 from tests.bundle.image_study import fused_run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -22,6 +22,8 @@ from connectome_tl.workflows.study.run import run_study
 
 from .study_on_disk import Command, contents, write_study
 
+pytestmark = pytest.mark.slow
+
 CONTROLS = [
     "full", "core", "network", "scratch", "no_pretrain", "no_adapt", "network_scratch", "network_no_pretrain",
     "network_no_adapt", "core_scratch", "core_permuted_source", "single_task", "no_clinical",
@@ -171,7 +173,6 @@ def test_a_second_run_in_the_same_folder_changes_no_byte(data: Path, finished: P
     assert (finished / "report.html").read_bytes() == report
 
 
-@pytest.mark.slow
 def test_a_run_killed_again_and_again_ends_with_the_same_files(brief: Path, command: Command) -> None:
     # benchmarks/kill.py does it fifty times; here once in each part of a run, with workers and without.
     out = brief / "killed"

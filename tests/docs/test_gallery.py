@@ -142,6 +142,7 @@ def test_every_study_of_the_gallery_is_run_small() -> None:
     assert studies == {*RUN_HERE, *RUN_ON_VOLUMES, *ELSEWHERE}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*RUN_HERE, *RUN_ON_VOLUMES])
 def test_a_study_of_the_gallery_runs_small(name: str, request: pytest.FixtureRequest) -> None:
     images = name in RUN_ON_VOLUMES

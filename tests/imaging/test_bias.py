@@ -27,7 +27,7 @@ def left_of(method: Method, ratio: float, lesion: np.ndarray | None = None) -> t
     return float(np.exp(high - low)), found
 
 
-@pytest.mark.parametrize("method", ["smooth", "n4"])
+@pytest.mark.parametrize("method", ["smooth", pytest.param("n4", marks=pytest.mark.slow)])
 def test_a_field_of_nine_is_taken_out(method: Method) -> None:
     if method == "n4":
         pytest.importorskip("ants")

@@ -16,6 +16,8 @@ from connectome_tl.settings.imaging import RegistrationSettings
 
 from .heads import brain, head
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = RegistrationSettings(affine_steps=(40, 20))
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
 

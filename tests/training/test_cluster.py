@@ -29,7 +29,7 @@ from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.training.stages import chain
 from connectome_tl.workflows.study.tune import tune_study
 
-pytestmark = [needs("distributed"), pytest.mark.filterwarnings("default")]
+pytestmark = [pytest.mark.slow, needs("distributed"), pytest.mark.filterwarnings("default")]
 COHORTS = small_cohorts()
 
 

@@ -28,6 +28,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned
 from connectome_tl.workflows.study.tune import tune_study
 
+pytestmark = pytest.mark.slow
+
 TRIALS, FOLDS = 4, 2
 FORK = multiprocessing.get_context("fork")
 
@@ -174,7 +176,6 @@ def test_the_last_trial_of_a_killed_worker_is_not_lost(study: Path, tmp_path: Pa
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.slow
 def test_twenty_kills_end_with_the_same_bytes_as_none(study: Path, tmp_path: Path) -> None:
     """At any moment of the start, of a trial, and of the end.
 

@@ -27,6 +27,8 @@ from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.tune import tune_study
 from connectome_tl.workflows.study.tuned import read_tuned, tuned_from
 
+pytestmark = pytest.mark.slow
+
 RESULTS = ("tuned.json", "trials.tsv", "trials.json", "report.html", "study.yaml", "split_plan.json")
 
 

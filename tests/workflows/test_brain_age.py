@@ -28,6 +28,8 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
+pytestmark = pytest.mark.slow
+
 MODELS = ["full", "core", "network", "two_stage"]
 BRIEF = {"steps": 4, "batch_size": 8}
 

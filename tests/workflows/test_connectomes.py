@@ -29,6 +29,8 @@ from connectome_tl.workflows.data.assemble import assemble_files
 from connectome_tl.workflows.scans.connectomes import build_connectomes
 from connectome_tl.workflows.scans.report import page_hash, set_beside
 
+pytestmark = pytest.mark.slow
+
 SMALL = PhantomSettings(
     n_regions=8,
     n_edges=7,
@@ -304,7 +306,6 @@ def test_capacity_is_a_name_for_comparable_weights_only() -> None:
         ConnectomesSettings.model_validate({"reconstruction": {"normalise": True}})
 
 
-@pytest.mark.slow
 @pytest.mark.mrtrix
 def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: Path) -> None:
     if shutil.which("mtnormalise") is None:
@@ -325,7 +326,6 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
     assert sidecar["EdgeWeight"] == "fibre bundle capacity"
 
 
-@pytest.mark.slow
 def test_a_template_is_carried_into_each_subject(folder: Path, tmp_path: Path) -> None:
     run = build_connectomes(folder, tmp_path, config=folder / "registered.yaml", participants=["01"])
     assert run.done[0].numbers["mask_dice"] > 0.9
@@ -348,7 +348,6 @@ def test_without_parcellation_or_template_it_is_said_before_anything_else(folder
         build_connectomes(folder, tmp_path / "out", config=typo)
 
 
-@pytest.mark.slow
 def test_killed_at_random_and_run_again_it_ends_with_the_same_files(
     folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
@@ -368,7 +367,6 @@ def test_killed_at_random_and_run_again_it_ends_with_the_same_files(
     assert snapshot(tmp_path) == snapshot(whole)
 
 
-@pytest.mark.slow
 @pytest.mark.mrtrix
 def test_mrtrix_and_ants_make_every_step_they_can_and_find_the_same_edges(folder: Path, tmp_path: Path) -> None:
     if shutil.which("tcksift2") is None:

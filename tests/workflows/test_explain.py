@@ -97,6 +97,7 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     assert "Explanations of the models" in Page(run.report.read_text("utf-8")).visible
 
 
+@pytest.mark.slow
 def test_edited_explanations_are_named(run: StudyRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
     explain_run(run.folder, models=("core",), n_permutations=0)
@@ -145,6 +146,7 @@ def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monk
     assert {file.name for file in (run.folder / FOLDER).iterdir()} == {SUMMARY, PAGE}
 
 
+@pytest.mark.slow
 def test_a_full_model_without_its_network_is_tested_as_the_core_and_another_as_time_allows(
     run: StudyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:

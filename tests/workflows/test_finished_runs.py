@@ -23,6 +23,8 @@ from connectome_tl.settings.study import SplitSettings
 from connectome_tl.workflows.study import judge as judge_module
 from connectome_tl.workflows.study.finished import is_finished
 
+pytestmark = pytest.mark.slow
+
 NUMBERS = ("predictions.tsv", "predictions.json", "scores.json", "scores.tsv", "comparisons.tsv")
 AGAIN = """
 import json, sys, time
@@ -119,7 +121,6 @@ def moved(begun: Path) -> tuple[Path, dict[str, bytes], dict[str, int]]:
     return there, before, fits
 
 
-@pytest.mark.slow
 def test_a_moved_run_goes_on_and_when_finished_returns_at_once_without_torch(
     moved: tuple[Path, dict[str, bytes], dict[str, int]],
 ) -> None:

@@ -141,6 +141,7 @@ def test_a_place_that_cannot_be_written_loses_no_result(tmp_path: Path, caplog: 
     assert len(looks(tmp_path / "a", record(""))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("audits_fit_once", "audits_draw_once")
 def test_settings_tried_one_after_the_other_are_told_by_report_and_audit(tmp_path: Path) -> None:
     cohorts = small_cohorts(n_source=20, n_pool=12, n_target=20, n_regions=8)

@@ -100,6 +100,7 @@ def test_images_on_another_grid_and_wrong_words_are_refused(tmp_path: Path) -> N
     assert left.value.code == 64
 
 
+@pytest.mark.slow
 @pytest.mark.data
 def test_dhcp33_is_read_as_its_settings_say(shared_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = runpy.run_path(str(ROOT / "benchmarks" / "dhcp33.py"))

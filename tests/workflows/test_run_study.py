@@ -140,6 +140,7 @@ def test_the_observed_statistic_is_that_of_the_full_model_and_the_identity_chang
     np.testing.assert_allclose(statistic(sums, tasks)[0], found[0])
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_again_and_again_loses_nothing(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each of these writes fails once; the same call resumes, with the results of an uninterrupted run."""
     out, full = run.folder.with_name("full"), ["study.yaml", "models/*.safetensors", "permuted/*.json", "report.html"]

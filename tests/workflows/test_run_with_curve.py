@@ -41,6 +41,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_it_is_written_shown_resumed_and_audited(data: Path) -> None:
     run = run_study(study(), data / "out", base=data)
     record = run.record

@@ -24,6 +24,8 @@ from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import read_run
 
+pytestmark = pytest.mark.slow
+
 BRIEF = NoiseMap(width=4, depth=1, descent=Descent(steps=2))
 
 

@@ -99,6 +99,7 @@ def test_baselines_on_volumes_tell_how_near_synthetic_volumes_are_and_their_held
     assert not synthetic_tables([fit for fit in fits if fit.model == "two_stage"])
 
 
+@pytest.mark.slow
 def test_networks_of_baselines_are_augmented_and_started_as_the_network_of_the_study(
     cohort: Cohort, tmp_path: Path
 ) -> None:
