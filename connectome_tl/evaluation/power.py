@@ -7,6 +7,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, stats
 
+from connectome_tl.evaluation.intervals.out_of_fold import ranking_instability
 from connectome_tl.evaluation.intervals.pairs import auc_interval, within_fold_pairs
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import METRICS
@@ -61,7 +62,8 @@ def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: 
         x[:n_positive, 0] += gap
         fold = np.array([stratified_folds(y, n_folds, rng) for _ in range(2)])
         score = np.array([out_of_fold_scores(x, y, one) for one in fold])
-        low, high = auc_interval(within_fold_pairs(y, score, fold), np.arange(n), METRICS["auc"].widening["procedure"])
+        wide = METRICS["auc"].widening["procedure"].of_learner(ranking_instability(score, fold))
+        low, high = auc_interval(within_fold_pairs(y, score, fold), np.arange(n), wide)
         excluded += low > 0.5
         widths.append(high - low)
         waiting.append((x, np.vstack([y, rng.permuted(np.tile(y, (_N_PERMUTATIONS, 1)), axis=1)]), fold[0]))

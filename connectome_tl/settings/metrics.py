@@ -26,6 +26,10 @@ class Widening(NamedTuple):
     the prevalence, whose losses hardly vary over the tested subjects, so that the variance is due to the training sets.
     `coefficient` is added for each effective coefficient beyond one (`intervals.taught`), at most `MOST_ADDED`.
     `larger` is the factor for the end with the larger loss, if it differs.
+    `unstable` is for learners whose predictions depend most on the training subjects; between it and the widening
+    itself, which is for those that do not, values are interpolated (`intervals.instability`).
+    `perfect` is the factor at an AUC of 0 or 1, if it differs: the excess over it is in proportion to a (1 - a), since
+    models that rank nearly all pairs correctly do so whatever subjects they were trained on.
     """
 
     factor: float
@@ -34,6 +38,26 @@ class Widening(NamedTuple):
     between: float = 0.0
     coefficient: float = 0.0
     larger: Widening | None = None
+    unstable: Widening | None = None
+    perfect: float | None = None
+
+    def of_learner(self, instability: float) -> Widening:
+        """The widening for a learner of this instability, from 0 to 1."""
+        larger = None if self.larger is None else self.larger.of_learner(instability)
+        other = self.unstable or self
+
+        def at(stable: float, unstable: float) -> float:
+            return stable + instability * (unstable - stable)
+
+        return self._replace(
+            factor=at(self.factor, other.factor),
+            floor=at(self.floor, other.floor),
+            growth=at(self.growth, other.growth),
+            between=at(self.between, other.between),
+            coefficient=at(self.coefficient, other.coefficient),
+            larger=larger,
+            unstable=None,
+        )
 
     def taught(self, coefficients: float) -> Widening:
         """The widening for a learner with this effective number of coefficients."""
@@ -43,10 +67,11 @@ class Widening(NamedTuple):
 
     def words(self, n_subjects: int) -> str:
         """The factor as text: `2.2`, or `0.9 to 1.6` if the ends differ."""
-        factors = sorted({self.at(n_subjects), (self.larger or self).at(n_subjects)})
-        return " to ".join(f"{factor:.2g}" for factor in factors)
+        ends = [end for end in (self, self.larger) if end is not None]
+        factors = {one.at(n_subjects) for end in ends for one in (end, end.unstable) if one is not None}
+        return " to ".join(dict.fromkeys(f"{factor:.2g}" for factor in (min(factors), max(factors))))
 
-    def at(self, n_subjects: int) -> float:
+    def at(self, n_subjects: float) -> float:
         """The factor for a cohort of this size, at most `MOST_WIDENING`."""
         return min(MOST_WIDENING, self.factor + self.growth * max(0.0, math.log(n_subjects / 33.0)))
 
@@ -95,19 +120,30 @@ class Metric:
 
 
 _INF = math.inf
-_PAIRS: dict[Estimand, Widening] = {"procedure": Widening(2.2, growth=0.5), "fitted": Widening(1.9)}
+_PAIRS: dict[Estimand, Widening] = {
+    "procedure": Widening(1.15, unstable=Widening(2.9, growth=0.9), perfect=1.15),
+    "fitted": Widening(1.9),
+}
 _CALLS: dict[Estimand, Widening] = {"procedure": Widening(2.2), "fitted": Widening(2.2)}
 # Smallest and largest value for a procedure: see `intervals.calls`.
 _RECALL: dict[Estimand, Widening] = {"procedure": Widening(1.1, larger=Widening(2.2)), "fitted": Widening(1.3)}
 _BRIER: dict[Estimand, Widening] = {
-    "procedure": Widening(1.0, 2.6, between=4.0, coefficient=1.2, larger=Widening(1.3, 1.6, coefficient=1.2)),
+    "procedure": Widening(
+        0.95, 2.75, coefficient=1.8,
+        larger=Widening(0.7, 3.0, coefficient=1.8, unstable=Widening(0.7, 1.45, coefficient=1.8)),
+        unstable=Widening(0.75, 2.75, between=2.5, coefficient=1.8),
+    ),
     "fitted": Widening(2.4, 0.8),
-}
+}  # fmt: skip
 _MAE: dict[Estimand, Widening] = {"procedure": Widening(1.3, 1.5), "fitted": Widening(1.3, 0.8)}
 _R2: dict[Estimand, Widening] = {
-    "procedure": Widening(1.0, 3.0, between=4.0, larger=Widening(1.4, 2.4, coefficient=0.4)),
+    "procedure": Widening(
+        0.75, 2.5, between=0.8, coefficient=0.1,
+        larger=Widening(1.6, 1.8, coefficient=0.35, unstable=Widening(0.7, 1.1, coefficient=0.35)),
+        unstable=Widening(0.9, 3.0, between=3.0, coefficient=0.1),
+    ),
     "fitted": Widening(2.0, 2.0),
-}
+}  # fmt: skip
 _KAPPA: dict[Estimand, Widening] = {"procedure": Widening(2.0, 1.7), "fitted": Widening(2.0, 1.6)}
 _WITHIN = "pairs within repeat and test fold"
 _LOG = "t interval over families on the log scale"

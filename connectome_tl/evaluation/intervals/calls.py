@@ -31,9 +31,11 @@ ABOUT_HALF = 0.1  # shares of called subjects within this of one half
 # Effective numbers of subjects where calls may vary: of the class called less often, and of the other class.
 SELDOM_TELLING, OFTEN_TELLING = 6.0, 20.0
 SWINGING = 2.2
+# The same if the classes are balanced: of the class called by luck, and of one called more often.
+EVEN_SELDOM, EVEN_OFTEN = 1.8, 1.5
 # Factors where calls do not vary: of a class called for .4 of the subjects, decreasing to that for .6; and of a class
 # called for nearly all subjects, then of a class called for hardly any.
-HALF_SELDOM, HALF_OFTEN = 1.7, 1.3
+HALF_SELDOM, HALF_OFTEN = 1.4, 1.3
 RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)  # the first has one factor for both ends
 # Recalls between which a factor decreases to this; a recall near 1 hardly varies between cohorts.
 STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
@@ -54,6 +56,7 @@ class _Situation(NamedTuple):
     swings: bool  # models of other cohorts may call a very different share
     open_ended: bool  # models of other cohorts may call no subject, or all subjects
     steady: bool  # a recall near 1 is assumed to be near 1 in other cohorts
+    even: bool  # the classes are as balanced as possible
     by_luck: bool  # about half are called by a model that may be uninformative, and models of other cohorts call fewer
 
 
@@ -63,6 +66,7 @@ def call_intervals(
     cluster: np.ndarray,
     auc: tuple[float, float],
     estimand: Estimand = "procedure",
+    draws: int = 1,
 ) -> CallIntervals:
     """Intervals of sensitivity, specificity and balanced accuracy: Wilson's, and Jeffreys' for a recall near 1.
 
@@ -77,6 +81,7 @@ def call_intervals(
         called: (n_subjects,) share of the repeats in which a subject is called positive.
         positive: (n_subjects,) True for positives.
         auc: the procedure's interval of the AUC.
+        draws: number of repeats of a few-label split, each with other training subjects.
     """
     usual = METRICS["balanced_accuracy"].widening[estimand]
     situation = _situation(called, positive, auc)
@@ -88,7 +93,7 @@ def call_intervals(
         mean = float(value.mean()) if value.size else float("nan")
         often = float(called.mean()) if is_positive else 1.0 - float(called.mean())
         if estimand == "fitted" or situation.near:
-            parts.append((mean, *_between(value, families, (usual.factor,) * 2)))
+            parts.append((mean, *_edged(value, families, (usual.factor * _share_of_single(value, draws),) * 2)))
         else:
             parts.append((mean, *_rare_interval(value, families, often, _rare(often))))
         if estimand == "fitted":
@@ -96,7 +101,7 @@ def call_intervals(
         else:
             rarer = 2 * value.size < positive.size  # the class that models of other cohorts may call nobody
             own = situation if rarer or not situation.by_luck else situation._replace(by_luck=False, steady=True)
-            low, high = _recall_interval(value, families, often, own)
+            low, high = _recall_interval(value, families, often, own, draws)
         found.append((mean, low, high))
     balanced = (parts[0][0] + parts[1][0]) / 2.0
     if one_family(cluster):
@@ -108,18 +113,20 @@ def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float
     near = positive.size > 0 and bool(NEAR <= positive.mean() <= 1.0 - NEAR)
     half = near and abs(float(called.mean()) - 0.5) < ABOUT_HALF
     knows_little, knows_nothing = (not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5))
+    even = abs(2 * int(positive.sum()) - positive.size) <= 1
     by_luck = half and knows_nothing and 2 * int(positive.sum()) != positive.size
     return _Situation(
         near,
         near and knows_little and not half,
         knows_nothing and not half,
         not by_luck and (half or not knows_nothing),
+        even,
         by_luck,
     )
 
 
 def _recall_interval(
-    value: np.ndarray, families: np.ndarray, often: float, situation: _Situation
+    value: np.ndarray, families: np.ndarray, often: float, situation: _Situation, draws: int
 ) -> tuple[float, float]:
     """Interval of the recall of one class, for a procedure.
 
@@ -129,10 +136,12 @@ def _recall_interval(
     """
     if not value.size:
         return float("nan"), float("nan")
-    if situation.swings:
-        ends, most = (SWINGING, SWINGING), OFTEN_TELLING if often > 0.5 else SELDOM_TELLING
+    if situation.swings and often > 0.5:
+        ends, most = (EVEN_OFTEN if situation.even else SWINGING,) * 2, OFTEN_TELLING
+    elif situation.swings:
+        ends, most = (SWINGING, SWINGING), SELDOM_TELLING * draws
     elif situation.by_luck:
-        ends, most = (SWINGING, SWINGING), float("inf")
+        ends, most = (EVEN_SELDOM if situation.even else SWINGING,) * 2, float("inf")
     elif situation.near:
         share = min(1.0, max(0.0, (often - 0.5 + ABOUT_HALF) / (2 * ABOUT_HALF)))
         ends, most = (HALF_SELDOM + share * (HALF_OFTEN - HALF_SELDOM),) * 2, float("inf")
@@ -140,12 +149,14 @@ def _recall_interval(
         ends, most = _rare(often), float("inf")
     if situation.steady:
         ends = (_steadied(ends[0], float(value.mean())), _steadied(ends[1], float(value.mean())))
-    if situation.near:
+    if situation.swings or situation.by_luck:
         low, high = _between(value, families, ends, most)
+    elif situation.near:
+        low, high = _edged(value, families, ends)
     else:
         low, high = _rare_interval(value, families, often, ends)
     if situation.open_ended:
-        return (low, 1.0) if often > 0.5 else (0.0, high)
+        return (low, high if situation.even else 1.0) if often > 0.5 else (0.0, high)
     return low, high
 
 
@@ -161,13 +172,28 @@ def _rare_interval(value: np.ndarray, families: np.ndarray, often: float, ends: 
     """
     if often > 0.5 and value.size and value.mean() >= TO_RECALL:
         return averaged_interval(value, families, ends[0])
-    return _between(value, families, ends)
+    return _edged(value, families, ends)
 
 
 def _between(value: np.ndarray, families: np.ndarray, ends: Ends, most: float = float("inf")) -> tuple[float, float]:
     """Wilson interval with a factor for each end."""
     low, high = (proportion_interval(value, families, Widening(factor), most)[k] for k, factor in enumerate(ends))
     return low, high
+
+
+def _edged(value: np.ndarray, families: np.ndarray, ends: Ends) -> tuple[float, float]:
+    """The same; Jeffreys' interval, which is shorter, for a mean near 1."""
+    if not value.size or value.mean() < TO_RECALL:
+        return _between(value, families, ends)
+    low, high = (averaged_interval(value, families, factor, least=1.0)[k] for k, factor in enumerate(ends))
+    return low, high
+
+
+def _share_of_single(value: np.ndarray, draws: int) -> float:
+    """Variance of calls averaged over draws of training subjects, as a fraction of that of single calls."""
+    mean = float(value.mean()) if value.size else 0.0
+    single = mean * (1.0 - mean)
+    return min(1.0, max(2.0 / draws, float(value.var()) / single)) if draws > 2 and single > 0 else 1.0
 
 
 def _steadied(factor: float, recall: float) -> float:

@@ -21,6 +21,9 @@ ESTIMANDS: dict[Estimand, str] = {
 Z95 = float(stats.norm.ppf(0.975))
 TEST_ONLY = Widening(1.0)
 LEAST_AVERAGED = 0.5  # smallest variance of averaged calls, as a fraction of that of single calls
+# Variance over repeats, relative to that over subjects, of a learner with an instability of .63.
+UNSTABLE, UNSTABLE_RANKING = 0.25, 0.18
+UNKNOWN_INSTABILITY = 0.8
 LONGEST_LOG = 7.0  # half-width on the log scale; a longer interval (a factor of 1,000 to each side) is uninformative
 
 
@@ -67,7 +70,9 @@ def unseen_share(cluster: np.ndarray) -> float:
     return proportion_interval(np.zeros(families.size), families)[1]
 
 
-def averaged_interval(value: np.ndarray, cluster: np.ndarray, factor: float) -> tuple[float, float]:
+def averaged_interval(
+    value: np.ndarray, cluster: np.ndarray, factor: float, least: float = LEAST_AVERAGED
+) -> tuple[float, float]:
     """Interval of a mean near 0 or 1 of calls in [0, 1] that are averaged over repeats (n_subjects,).
 
     Quantiles of Beta(k + 1/2, n - k + 1/2), the interval of Jeffreys (Brown, Cai & DasGupta 2001,
@@ -77,12 +82,13 @@ def averaged_interval(value: np.ndarray, cluster: np.ndarray, factor: float) -> 
 
     Args:
         factor: factor on the variance, for training sets.
+        least: smallest variance of averaged calls, as a fraction of that of single calls; 1 for single calls.
     """
     if not value.size:
         return float("nan"), float("nan")
     mean, n = float(value.mean()), value.size
     single = n * mean * (1.0 - mean)
-    share = max(LEAST_AVERAGED, (float(((value - mean) ** 2).sum()) + 0.5) / (single + 0.5))
+    share = max(least, (float(((value - mean) ** 2).sum()) + 0.5) / (single + 0.5))
     effective = n / (factor * share * design_effect(value - mean, cluster))
     k = mean * effective
     low, high = (float(special.betaincinv(k + 0.5, effective - k + 0.5, q)) for q in (0.025, 0.975))
@@ -227,6 +233,52 @@ def taught(score: np.ndarray, fold: np.ndarray, loss: float) -> float:
     within = float(np.nanvar(known, axis=0, ddof=1).sum(axis=1).mean())
     # Training sets of many folds overlap: they differ less between repeats than between cohorts.
     return score.shape[1] * within / loss * float(fold.max()) / 4.0
+
+
+def instability(score: np.ndarray, fold: np.ndarray) -> float:
+    """Dependence of predictions on the training set: 0 if they are equal in all repeats, at most 1.
+
+    From the variance of a subject's prediction over repeats, relative to that of mean predictions over subjects.
+    `UNKNOWN_INSTABILITY` if no subject was tested twice.
+
+    Args: as in `taught`.
+    """
+    tested = fold >= 0
+    often = tested.sum(axis=0) > 1
+    if not often.any():
+        return UNKNOWN_INSTABILITY
+    values = score if score.ndim == 3 else score[:, :, None]
+    known = np.where(tested[:, often, None], values[:, often], np.nan)
+    within = float(np.nanvar(known, axis=0, ddof=1).sum(axis=1).mean())
+    return unstable_share(within, float(np.nanmean(known, axis=0).var(axis=0).sum()), fold, UNSTABLE)
+
+
+def ranking_instability(score: np.ndarray, fold: np.ndarray) -> float:
+    """The same for the ranking within test folds, from differences between two subjects of one fold.
+
+    Models of different folds are not compared, as in the AUC.
+    """
+    first, second = np.triu_indices(fold.shape[1], 1)
+    together = (fold[:, first] == fold[:, second]) & (fold[:, first] >= 0)
+    times = together.sum(axis=0)
+    often = times > 1
+    if not often.any():
+        return UNKNOWN_INSTABILITY
+    first, second, together, times = first[often], second[often], together[:, often], times[often]
+    values = score if score.ndim == 3 else score[:, :, None]
+    apart = np.where(together[:, :, None], values[:, first] - values[:, second], 0.0)
+    mean = apart.sum(axis=0) / times[:, None]
+    within = ((apart**2).sum(axis=0) - times[:, None] * mean**2).sum(axis=1) / (times - 1)
+    return unstable_share(float(within.mean()), float((mean**2).sum(axis=1).mean()), fold, UNSTABLE_RANKING)
+
+
+def unstable_share(within: float, across: float, fold: np.ndarray, scale: float) -> float:
+    """1 - exp(-r / scale) for a variance over repeats of r times that over subjects.
+
+    As in `taught`, repeats of many folds are alike, since their training sets overlap.
+    """
+    relative = max(0.0, within) * float(fold.max()) / 4.0
+    return float(-np.expm1(-relative / (scale * across))) if across > 0 else float(relative > 0)
 
 
 def r2_interval(

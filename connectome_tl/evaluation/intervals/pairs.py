@@ -155,9 +155,7 @@ def auc_variance(met: np.ndarray, between: float = 0.0) -> Callable[[float], flo
     return variance
 
 
-def score_interval(
-    estimate: float, variance: Callable[[float], float], widening: float, z: float = Z95
-) -> tuple[float, float]:
+def score_interval(estimate: float, variance: Callable[[float], float], z: float = Z95) -> tuple[float, float]:
     """All values in [0, 1] that the estimate does not reject, with the variance taken at the value.
 
     As in Wilson's interval, no variance at the estimate is needed (it is 0 at an AUC of 1), and the interval is
@@ -170,17 +168,34 @@ def score_interval(
         inside, outside = estimate, bound
         for _ in range(50):
             middle = (inside + outside) / 2.0
-            accepted = (estimate - middle) ** 2 <= z**2 * widening * variance(middle)
+            accepted = (estimate - middle) ** 2 <= z**2 * variance(middle)
             inside, outside = (middle, outside) if accepted else (inside, middle)
         ends.append(inside)
     return ends[0], ends[1]
 
 
-def auc_interval(pairs: Ranking, cluster: np.ndarray, widening: Widening) -> tuple[float, float]:
-    """95 % interval of the within-fold AUC; (0.5, 0.5) when all pairs tie, NaN without pairs or with one family."""
+def auc_interval(
+    pairs: Ranking, cluster: np.ndarray, widening: Widening, n_labelled: int | None = None
+) -> tuple[float, float]:
+    """95 % interval of the within-fold AUC; (0.5, 0.5) when all pairs tie, NaN without pairs or with one family.
+
+    Args:
+        n_labelled: training subjects of each repeat of a few-label split. Repeats have other training subjects and so
+            other errors in the same pairs: their mean varies less, as the influences of the subjects show.
+    """
     if not np.isfinite(pairs.auc) or (pairs.decided and one_family(cluster)):
         return float("nan"), float("nan")
     if not pairs.decided:
         return 0.5, 0.5
-    factor = widening.at(cluster.size) * design_effect(pairs.influence(cluster.size), cluster)
-    return score_interval(pairs.auc, pairs.variance, factor)
+    influence = pairs.influence(cluster.size)
+    factor = widening.at(n_labelled or cluster.size)
+    least = factor if widening.perfect is None else widening.perfect
+    share = design_effect(influence, cluster)
+    if n_labelled is not None:
+        single = pairs.variance(pairs.auc)
+        share *= min(1.0, float((influence**2).sum()) / single) if single > 0 else 1.0
+
+    def variance(auc: float) -> float:
+        return share * (least + (factor - least) * 4.0 * auc * (1.0 - auc)) * pairs.variance(auc)
+
+    return score_interval(pairs.auc, variance)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.intervals.out_of_fold import centred, clustered_half_width, r2_interval
-from connectome_tl.evaluation.intervals.pairs import Ranking, auc_interval
+from connectome_tl.evaluation.intervals.pairs import Ranking
 from connectome_tl.evaluation.intervals.resampled import corrected_resampled_t
 from connectome_tl.evaluation.scores.losses import (
     absolute_errors,
@@ -20,7 +20,7 @@ from connectome_tl.evaluation.scores.losses import (
     values_between,
     values_widening,
 )
-from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, ranking
+from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, ranking, ranking_interval
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
 from connectome_tl.settings.models import FULL, MODELS, in_order, model_named, words_of
@@ -208,7 +208,7 @@ def difference_of(one: Estimate, two: Estimate, cluster: np.ndarray, apart: floa
 
 
 def _ranking_estimate(pairs: Ranking, rows: OutOfFold, widening: Widening) -> Estimate:
-    low, high = auc_interval(pairs, rows.cluster, widening)
+    low, high = ranking_interval(pairs, rows, widening)
     known = np.isfinite(pairs.auc)
     return Estimate(pairs.auc, low, high, pairs.influence(rows.y_true.size) if known else np.zeros(rows.y_true.size))
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from connectome_tl.evaluation.intervals.out_of_fold import (
+    averaged_interval,
     between_folds,
     one_family,
     positive_mean_interval,
-    proportion_interval,
     taught,
     unseen_share,
 )
@@ -50,6 +50,7 @@ def values_between(rows: OutOfFold, base: OutOfFold | None) -> float:
 
 def values_widening(widening: Widening, rows: OutOfFold) -> Widening:
     """The widening of R2 for the learner that made these predictions."""
+    widening = widening.of_learner(rows.instability)
     loss = float(np.nanmean((rows.predicted - rows.y_true) ** 2))
     return widening if rows.n_learning is not None else widening.taught(taught(rows.predicted, rows.fold, loss))
 
@@ -62,7 +63,7 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
     else:
         share = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)].mean(axis=0)
         spread = ((rows.probability - share) ** 2).sum(axis=2)
-    between, wide = between_folds(spread, rows.fold), record.widening[estimand]
+    between, wide = between_folds(spread, rows.fold), record.widening[estimand].of_learner(rows.instability)
     if estimand == "procedure" and rows.n_learning is None:
         score = rows.score if rows.probability is None else rows.probability
         wide = wide.taught(taught(score, rows.fold, float(loss.mean())))
@@ -75,7 +76,7 @@ def unseen_errors(rows: OutOfFold) -> float:
     """Increase of the Brier score by wrong predictions that are too rare to be among the tested subjects.
 
     Losses of confident risks are near 0 or near 1. If few or none are near 1, the observed losses do not show how
-    many others are. In each class, the fraction of wrong predictions is increased to the upper end of its Wilson
+    many others are. In each class, the fraction of wrong predictions is increased to the upper end of Jeffreys'
     interval; an additional one has the loss that correct predictions of other classes would have in this class. Classes
     are combined as independent.
     """
@@ -87,8 +88,9 @@ def unseen_errors(rows: OutOfFold) -> float:
         here = own[:, inside][wrong[:, inside] == 0]
         others = possible[:, ~inside, level][wrong[:, ~inside] == 0]
         if here.size and others.size:
-            share, families = np.nanmean(wrong[:, inside], axis=0), rows.cluster[inside]
-            most = proportion_interval(share, families, most=np.unique(families).size)[1]
+            family = np.unique(rows.cluster[inside], return_inverse=True)[1].ravel()
+            share = np.bincount(family, np.nanmean(wrong[:, inside], axis=0)) / np.bincount(family)
+            most = averaged_interval(share, np.arange(share.size), 1.0, least=1.0)[1]
             added = (most - share.mean()) * max(0.0, float(others.mean() - here.mean()))
             found += (float(inside.mean()) * added) ** 2
     return float(np.sqrt(found))

@@ -28,7 +28,7 @@ from connectome_tl.evaluation.scores.losses import (
     values_widening,
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
-from connectome_tl.settings.metrics import METRICS, Estimand
+from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 from connectome_tl.settings.models import UNINFORMED
 from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Form, Task
@@ -111,13 +111,19 @@ def ranking(rows: OutOfFold, task: Task) -> Ranking:
     return within_fold_pairs(rows.y_true, rows.score, rows.fold)
 
 
+def ranking_interval(pairs: Ranking, rows: OutOfFold, widening: Widening) -> tuple[float, float]:
+    """Interval of the AUC, the concordance index or the macro AUC of the learner that made these predictions."""
+    return auc_interval(pairs, rows.cluster, widening.of_learner(rows.ranking_instability), rows.n_labelled)
+
+
 def binary_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:
     """AUC within folds, balanced accuracy, sensitivity, specificity, Brier."""
     y = rows.y_true
     pairs = within_fold_pairs(y, rows.score, rows.fold)
     predicted = np.nanmean(rows.predicted, axis=0)  # share of the repeats in which a subject is called positive
-    auc = auc_interval(pairs, rows.cluster, METRICS["auc"].widening[estimand])
-    calls = call_intervals(predicted, y == 1, rows.cluster, auc, estimand)
+    auc = ranking_interval(pairs, rows, METRICS["auc"].widening[estimand])
+    draws = 1 if rows.n_labelled is None else rows.n_repeats
+    calls = call_intervals(predicted, y == 1, rows.cluster, auc, estimand, draws)
     return {
         "auc": (pairs.auc, *auc),
         "balanced_accuracy": calls.balanced_accuracy,
@@ -142,7 +148,7 @@ def ordinal_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) ->
     """Concordance of the expected level within folds, quadratic weighted kappa and MAE of the median level."""
     pairs = within_fold_pairs(rows.y_true, rows.score, rows.fold)
     return {
-        "c_index": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["c_index"].widening[estimand])),
+        "c_index": (pairs.auc, *ranking_interval(pairs, rows, METRICS["c_index"].widening[estimand])),
         "weighted_kappa": _kappa(rows, estimand),
         "mae": mean_loss("mae", absolute_errors(rows), rows, estimand),
     }
@@ -160,7 +166,7 @@ def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand)
         recalls.append((float(right.mean()), *proportion_interval(right, rows.cluster[inside], wide)))
     balanced = (float("nan"),) * 2 if one_family(rows.cluster) else mean_interval(*recalls)
     return {
-        "macro_auc": (pairs.auc, *auc_interval(pairs, rows.cluster, METRICS["macro_auc"].widening[estimand])),
+        "macro_auc": (pairs.auc, *ranking_interval(pairs, rows, METRICS["macro_auc"].widening[estimand])),
         "balanced_accuracy": (float(np.mean([value for value, _, _ in recalls])), *balanced),
         "multiclass_brier": brier_interval("multiclass_brier", rows, estimand),
     }

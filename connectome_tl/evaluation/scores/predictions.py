@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.errors import DataError, DivergedError, InternalError
-from connectome_tl.evaluation.intervals.out_of_fold import ESTIMANDS
+from connectome_tl.evaluation.intervals.out_of_fold import (
+    ESTIMANDS,
+    UNKNOWN_INSTABILITY,
+    instability,
+    ranking_instability,
+)
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import Estimand, metric_named
 from connectome_tl.settings.records.results import Score
@@ -145,6 +151,21 @@ class OutOfFold:
     def n_learning(self) -> float | None:
         """Number of training subjects over all repeats: draws of few labels add up, folds of all subjects do not."""
         return None if self.n_labelled is None else self.n_labelled * float(np.sqrt(self.n_repeats))
+
+    @cached_property
+    def instability(self) -> float:
+        """Dependence of the predictions on the training subjects, from 0 to 1; unknown in few-label splits."""
+        return UNKNOWN_INSTABILITY if self.n_labelled is not None else instability(self.outputs, self.fold)
+
+    @cached_property
+    def ranking_instability(self) -> float:
+        """The same of the ranking within test folds."""
+        return UNKNOWN_INSTABILITY if self.n_labelled is not None else ranking_instability(self.outputs, self.fold)
+
+    @property
+    def outputs(self) -> np.ndarray:
+        """Probabilities of each level where there are any, else `score`."""
+        return self.score if self.probability is None else self.probability
 
     @property
     def n_repeats(self) -> int:
