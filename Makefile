@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 DEMO ?= demo
 
-.PHONY: install demo test test-slow check wheel-test wheel-test-quick docs docs-executed services slurm format clean
+.PHONY: install demo test test-slow check wheel-test wheel-test-quick docs docs-executed services slurm snakemake format clean
 
 install: .venv/.installed
 
@@ -70,6 +70,12 @@ services:
 # A Slurm for the tests of the guide's job scripts, which take some minutes; they skip without one. Needs root on Debian.
 slurm:
 	apt-get install --yes --quiet --no-install-recommends slurm-wlm
+
+# Snakemake with its Slurm plugin, in an environment of its own: the tests of configs/snakemake skip without it.
+SNAKEMAKE := snakemake==9.27.0 snakemake-executor-plugin-slurm==2.8.0
+snakemake: install
+	$(PYTHON) -m venv .venv/snakemake
+	.venv/snakemake/bin/python -m pip install --quiet $(SNAKEMAKE)
 
 format: install
 	$(BIN)/ruff check --fix .

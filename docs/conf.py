@@ -22,6 +22,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache" if os.environ.get("CONNECTOME_TL_EXECUTE") == "1" else "off"
 nb_execution_timeout = 600
 nb_execution_raise_on_error = True
+nb_output_stderr = "remove"  # such as a note of tqdm on missing widgets
 html_theme = "furo"
 html_title = "connectome_tl"
 exclude_patterns = ["_build", "decisions"]  # records for developers

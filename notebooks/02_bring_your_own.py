@@ -68,7 +68,7 @@ cohort.plot.ages()
 cohort.plot.matrix()
 
 # %% [markdown]
-# Rows are matched by id, independent of the order of the sheet:
+# Rows are matched by id, whatever the order of the sheet:
 
 # %%
 own = sheet.set_index("Subject")["Bayley3 cognitive"]
@@ -77,8 +77,8 @@ print(f"{np.nansum(same):.0f} of {own.notna().sum()} known scores are in the rig
 
 # %% [markdown]
 # ## Error messages
-# Errors such as a matrix of a subject that is not in the sheet, a score that is not a number, or an age without a unit
-# give a message with the expected value, the file and a remedy.
+# A matrix of a subject that is not in the sheet, a score that is not a number, or an age without a unit is an error. Its
+# message has the expected value, the file and a remedy.
 
 # %%
 from connectome_tl.errors import ConnectomeTLError

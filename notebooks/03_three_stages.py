@@ -11,8 +11,8 @@
 # %% [markdown]
 # # 3. Three stages and their controls
 #
-# The data are older subjects with labels, neonates without labels, and a few dozen infants with outcomes. Does
-# pretraining on the older subjects help? To answer this, the model is compared with the same model without that stage.
+# A study has older subjects with labels, neonates without labels, and a few dozen infants with outcomes. Does
+# pretraining on the older subjects help? To answer this, compare the model with the same model without that stage.
 
 # %%
 import os
@@ -67,8 +67,9 @@ run.plot.scores("cognitive")
 
 # %% [markdown]
 # ## Contribution of each stage
-# Differences are paired: same infants, same folds. Right of the line the full model is better. With 33 infants most
-# intervals contain 0; the verdict is then *cannot tell*, which differs from *no benefit*.
+# Each row is the AUC of the full model minus that of the model named: to the right of the line, the full model is better.
+# Differences are paired (same infants, same folds). With 33 infants most intervals contain 0. The verdict is then *cannot
+# tell*, which differs from *no benefit*.
 
 # %%
 run.plot.differences("cognitive")
@@ -81,7 +82,7 @@ run.plot.training()
 
 # %% [markdown]
 # ## Permutation test
-# The core is refitted under permuted outcomes.
+# The core is refitted under permuted outcomes. Orange bars are permutations with at least the observed AUC.
 
 # %%
 run.plot.permutations("cognitive")

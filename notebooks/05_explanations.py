@@ -2,11 +2,6 @@
 # jupyter:
 #   jupytext:
 #     formats: ipynb,py:percent
-#     text_representation:
-#       extension: .py
-#       format_name: percent
-#       format_version: '1.3'
-#       jupytext_version: 1.19.6
 #   kernelspec:
 #     display_name: Python 3
 #     language: python
@@ -17,8 +12,8 @@
 # # 5. What the models look at
 #
 # Maps are computed on held-out infants, reported with their stability over folds, and tested against permuted outcomes.
-# They show the pattern and not the weights, since weights of correlated features are unreliable. Maps of models that
-# are not better than chance are withheld.
+# They show patterns, because weights of correlated features are unreliable. Maps of models that are not better than
+# chance are withheld.
 
 # %%
 import os
@@ -72,8 +67,8 @@ print([(one.model, one.method) for one in found.maps])
 
 # %% [markdown]
 # ## Regions and edges
-# The pattern of the core: the association of each edge with the prediction. Edges in orange raise the predicted risk,
-# edges in blue lower it.
+# The pattern of the core is the association of each edge with the prediction, in standard deviations of the prediction.
+# Edges in orange (red in the matrix) raise the predicted risk, edges in blue lower it.
 
 # %%
 run.plot.brain()

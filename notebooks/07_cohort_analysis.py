@@ -68,7 +68,8 @@ run.plot.net_benefit("cognitive")
 
 # %% [markdown]
 # ## Beyond clinical covariates
-# The main comparison: the same infants, with and without the connectome.
+# The main comparison is with clinical covariates only, on the same infants. Rows are the AUC of the full model minus that
+# of the model named.
 
 # %%
 run.plot.differences("cognitive")

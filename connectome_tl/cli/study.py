@@ -53,7 +53,9 @@ def demo(
 def init(
     folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("."),
     table: Annotated[Path | None, typer.Option("--from", help="Your participants table (.tsv, .csv, .xlsx).")] = None,
-    matrices: Annotated[Path | None, typer.Option("--matrices", help="Folder with your matrices.")] = None,
+    matrices: Annotated[
+        Path | None, typer.Option("--matrices", help="Folder with your matrices, or one file with all of them.")
+    ] = None,
     atlas: AtlasName = None,
     pattern: Annotated[str | None, typer.Option(help="Pattern of the matrix files, e.g. '{id}_fbc.csv'.")] = None,
     answer: Annotated[

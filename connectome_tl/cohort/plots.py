@@ -45,7 +45,8 @@ class CohortPlots:
         signed = bool((mean < 0).any())
         limit = float(np.quantile(np.abs(mean), 0.99)) or 1.0
         shown = axes.imshow(mean, cmap="RdBu_r" if signed else "viridis", vmin=-limit if signed else 0, vmax=limit)
-        figure.colorbar(shown, ax=axes, shrink=0.8, label=cohort.measures[m])
+        transform = {"log1p": "log(1 + {})", "fisher_z": "Fisher z of {}"}.get(cohort.edge_transforms[m], "{}")
+        figure.colorbar(shown, ax=axes, shrink=0.8, label=transform.format(cohort.measures[m]))
         axes.set_title(subject or f"mean of {n_seen} subjects")
         if cohort.n_regions <= _MOST_NAMES:
             axes.set_xticks(range(cohort.n_regions), cohort.regions, rotation=90, fontsize=7)
@@ -66,7 +67,8 @@ class CohortPlots:
         parts = [cohort.age[known & (cohort.site == site)] for site in sites]
         colour = "#0072B2" if len(sites) == 1 else None
         axes.hist(parts, bins=20, stacked=True, color=colour, label=[site or "no site" for site in sites])
-        axes.set(xlabel=f"age ({cohort.age_unit})", ylabel="subjects")
+        since = "postmenstrual age" if cohort.age_reference == "postmenstrual" else "age"
+        axes.set(xlabel=f"{since} ({cohort.age_unit})", ylabel="subjects")
         if 1 < len(sites) <= 8:
             axes.legend(frameon=False, fontsize=8)
         return figure

@@ -83,7 +83,7 @@ def _values(cohort: Cohort, ids: Sequence[str], fit: str, what: str) -> tuple[np
     if what == "age_gap" and not made.gap:
         raise DataError(
             "no age gap is in the file of embeddings",
-            remedy="Take embeddings of a network that predicts age, for a cohort whose ages are known.",
+            remedy="Use embeddings of a network that predicts age, for a cohort whose ages are known.",
         )
     there = {i for i, image in zip(cohort.ids, cohort.volumes, strict=False) if image}
     table = {i: (gap,) for i, gap in made.gap.items()} if what == "age_gap" else dict(made.embedding)

@@ -55,7 +55,7 @@ def fit_gamma(edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray, pres
         raise DataError(
             "the gamma model needs weights of 0 and more",
             got=f"a least weight of {edges[present].min():g}",
-            remedy="Correlations take method: combat.",
+            remedy="For correlations, use method: combat.",
         )
     names = tuple(sorted({str(site) for site in sites}))
     member = np.array([[str(site) == name for name in names] for site in sites], dtype=float)

@@ -26,12 +26,12 @@ class NodeFeatures(nn.Module):
         if self.kind == "measures" and n_features == 0:
             raise UsageError(
                 "node_features: measures needs regional measures, and the cohort has none",
-                remedy="Give region_features in its cohort.yaml, or take node_features: profile.",
+                remedy="Give region_features in its cohort.yaml, or use node_features: profile.",
             )
         if settings.needs_places and n_places == 0:
             raise UsageError(
                 "node_features: identity needs an atlas with the coordinates of its regions, and the cohort's has none",
-                remedy="Take an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
+                remedy="Use an atlas with centroids (connectome-tl atlas list), or node_features: strength.",
             )
         per_measure = {"profile": sizes["n_regions"], "strength": 3, "identity": 3, "measures": 0}[self.kind]
         places = n_places if self.kind == "identity" else 0

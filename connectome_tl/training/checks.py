@@ -142,7 +142,7 @@ def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Probl
         problems.append(
             Problem(
                 f"adaptation by {adapt.objective.describe()} needs the ages of the pool, and {pool.name} has none",
-                remedy="Give age in its cohort.yaml, or take another stages.adapt.objective.",
+                remedy="Give age in its cohort.yaml, or use another stages.adapt.objective.",
             )
         )
     return problems

@@ -7,7 +7,9 @@ from pathlib import Path
 import hdf5storage
 import numpy as np
 import pytest
+from scipy.io import savemat
 
+from connectome_tl.cohort.arrays.stack import open_stack
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.formats.stacks import open_arrays
@@ -85,3 +87,26 @@ def test_codes_and_diagonals_of_a_stack_are_treated_as_in_single_files(on_disk: 
     with pytest.raises(DataError, match="999 looks like a code") as caught:
         read_cohort(on_disk.folder / "cohort.yaml")
     assert [problem.subject for problem in caught.value.problems] == ["sub-03"]
+
+
+@pytest.mark.parametrize("n", [6, 90])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_subjects_of_a_matlab_array_are_on_the_axis_of_their_number(tmp_path: Path, axis: int, n: int) -> None:
+    """Of the first or the last axis; a cube is decided by the symmetry of the matrices."""
+    values = np.random.default_rng(0).normal(size=(n, 90, 90))
+    values += values.swapaxes(1, 2)
+    ids = [f"S{i}" for i in range(n)]
+    savemat(tmp_path / "all.mat", {"fc": np.moveaxis(values, 0, axis), "sub": np.arange(n), "ids": ids})
+    small, large = open_stack(tmp_path / "all.mat")
+    assert list(large) == ["fc"]
+    assert list(small["ids"]) == ids
+    np.testing.assert_array_equal(np.concatenate(list(large["fc"].blocks())), values)
+
+
+def test_a_cube_without_symmetric_matrices_is_refused(tmp_path: Path) -> None:
+    savemat(tmp_path / "all.mat", {"fc": np.random.default_rng(0).normal(size=(9, 9, 9))})
+    with pytest.raises(DataError, match="not clear which axis counts the subjects"):
+        open_stack(tmp_path / "all.mat")
+    savemat(tmp_path / "all.mat", {"age": np.ones((1, 9))})
+    with pytest.raises(DataError, match=r"expected one of \(n_regions, n_regions, n_subjects\)"):
+        open_stack(tmp_path / "all.mat")

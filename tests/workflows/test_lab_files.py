@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.io import savemat
 from typer.testing import CliRunner, Result
 
 from connectome_tl.cli.app import app
@@ -129,6 +130,7 @@ def test_dates_are_no_ages_and_that_is_said(tmp_path: Path) -> None:
         ([str(i) for i in range(1, N + 1)], [f"{i:03d}.csv" for i in range(1, N + 1)], "'1' in the table, 001.csv"),
         ([f"{i}.0" for i in range(101, 101 + N)], [f"{i}_c.csv" for i in range(101, 101 + N)], "'101.0' in the"),
         ([one.lower() for one in IDS], [f"sub-{one}/c.csv" for one in IDS], "'inf01' in the table, sub-INF01/c.csv"),
+        ([f"Kind {i}" for i in range(101, 101 + N)], [f"Kind_{i}/c.csv" for i in range(101, 101 + N)], "'Kind 101' in"),
     ],
 )
 def test_ids_that_a_spreadsheet_has_changed_are_named(
@@ -228,12 +230,45 @@ def test_a_file_that_holds_only_names_says_so(tmp_path: Path) -> None:
         read_cohort(tmp_path / "study" / "cohort.yaml")
 
 
-def test_one_file_for_all_subjects_is_told_its_way(tmp_path: Path) -> None:
+def test_a_file_that_is_no_stack_and_a_folder_without_ids_are_told_apart(tmp_path: Path) -> None:
     lay(tmp_path, ["a.csv"])
-    with pytest.raises(UsageError, match=r"--matrices names a folder.*stack: FILE, rows: TABLE"):
+    with pytest.raises(UsageError, match=r"one file with the matrices of all subjects.*\.npy, \.npz, \.mat"):
         start_from(tmp_path / "sheet.csv", tmp_path / "mats" / "a.csv", tmp_path, answers={}, ask=None)
-    with pytest.raises(DataError, match=r"no column of the table.*stack: FILE, rows: TABLE"):
+    with pytest.raises(DataError, match=r"no column of the table.*--matrices FILE"):
         start(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["npy", "npz", "mat", "mat and list"])
+@pytest.mark.parametrize("header", ["", "participant\n"])
+def test_one_file_with_all_matrices_and_the_list_of_its_ids_become_a_cohort(
+    tmp_path: Path, kind: str, header: str
+) -> None:
+    stack = np.stack([square(i) for i in range(N)]).astype(float)
+    file = tmp_path / f"all.{kind.split()[0]}"
+    inside = {"subjects": np.array(IDS, dtype=object)} if kind == "mat" else {}
+    if kind == "npz":
+        np.savez(file, fc=stack, age=np.ones((N, 2)))
+    elif kind == "npy":
+        np.save(file, stack)
+    else:
+        savemat(file, {"fc": np.moveaxis(stack, 0, -1), "age": np.ones((N, 1)), **inside})
+    (tmp_path / "order.txt").write_text(header + "\n".join(IDS) + "\n")
+    sheet(IDS).sample(frac=1, random_state=3).to_csv(tmp_path / "sheet.csv", index=False)
+    if not inside:
+        assert "sheet.csv, order.txt" in str(init(tmp_path, mats=file.name).exception)  # the order is never guessed
+    done = init(tmp_path, *([] if inside else ["--answer", "rows=order.txt"]), mats=file.name)
+    assert done.exit_code == 0, done.output
+    cohort = read_cohort(tmp_path / "study" / "cohort.yaml")
+    assert sorted(cohort.ids) == IDS
+    for subject, weights in zip(cohort.ids, cohort.weights, strict=True):
+        np.testing.assert_allclose(weights[0], np.log1p(square(IDS.index(subject))), rtol=1e-5)
+
+
+def test_without_a_list_of_ids_the_order_of_a_stack_is_asked_for(tmp_path: Path) -> None:
+    np.save(tmp_path / "all.npy", np.stack([square(i) for i in range(N - 1)]))
+    sheet(IDS).to_csv(tmp_path / "sheet.csv", index=False)
+    with pytest.raises(DataError, match="one id per line, in the order of the matrices"):
+        start_from(tmp_path / "sheet.csv", tmp_path / "all.npy", tmp_path / "study", answers={}, ask=None)
 
 
 def test_numbered_rows_are_called_so_whatever_the_files_are_called(tmp_path: Path) -> None:

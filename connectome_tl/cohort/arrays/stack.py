@@ -10,7 +10,7 @@ import numpy as np
 from connectome_tl.cohort.arrays.files import Search
 from connectome_tl.cohort.arrays.matrices import Matrices, kept_regions, room_for, seen_as_read
 from connectome_tl.cohort.arrays.stack_rows import row_owners, stack_layout, stacked_values
-from connectome_tl.connectome.formats.matlab import conn_stack
+from connectome_tl.connectome.formats.matlab_stacks import open_mat_stack
 from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, released
 from connectome_tl.connectome.names.naming import RowNames, cleared_diagonal, refuse_codes
 from connectome_tl.connectome.names.row_order import check_row_order
@@ -30,7 +30,7 @@ def read_stack(
     *,
     id_columns: Sequence[str],
 ) -> Matrices:
-    """Read a stacked `.npz` or `.npy`, or CONN's `.mat` of all subjects; problems of subjects are added to `findings`.
+    """Read a stacked `.npz`, `.npy` or `.mat` (CONN's, or a plain one); problems of subjects are added to `findings`.
 
     The array is (n_subjects, n_regions, n_regions) or (n_subjects, n_edges), with an axis of measures
     after the subjects where there are several. An `.npz` may also hold `ids`, `regions`, `node_mask`
@@ -41,7 +41,7 @@ def read_stack(
         MissingInputError, DataError: the files themselves.
     """
     path, findings = search.folder / str(spec.stack), search.findings
-    arrays, large = _conn(path) if path.suffix == ".mat" else open_arrays(path)
+    arrays, large = open_stack(path)
     values, several = stacked_values(large, spec, path)
     owners = row_owners(arrays, spec, search.folder, values.shape[0], id_columns, path, findings.notes)
     layout = stack_layout(arrays, values, spec, known, path)
@@ -110,10 +110,13 @@ def present_rows(square: np.ndarray, *, zero_is_missing: bool) -> np.ndarray:
     return ~absent.all(axis=(1, 3))
 
 
-def _conn(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
-    """`resultsROI_Condition001.mat` of CONN: Fisher's z of all subjects, and the region names."""
-    z, names = conn_stack(path)
-    return {"regions": np.array(names, dtype=np.str_)}, {"Z": z}
+def open_stack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
+    """Names and masks in a stack, and its arrays with subjects on the first axis.
+
+    Raises:
+        MissingInputError: no such file. DataError: damaged, or without arrays.
+    """
+    return open_mat_stack(path) if path.suffix.lower() == ".mat" else open_arrays(path)
 
 
 def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.tables.saved import read_table, whole_ids
@@ -92,7 +93,8 @@ def stacked_values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: 
         file=path,
         expected=f"{shape}{f', with {n_measures} measures after the subjects' if n_measures > 1 else ''}",
         got=str(values.shape),
-        remedy="Check layout (full, upper or lower) and measure; several arrays are named by key: [A, B].",
+        remedy="The first axis counts the subjects. Check layout (full, upper or lower) and measure; several arrays "
+        "are named by key: [A, B].",
     )
 
 
@@ -126,23 +128,20 @@ def row_owners(
         DataError: neither, ids that occur twice, another number of ids than of rows, or ids in the file in another
             order than in the row table.
     """
-    own = {name: safe_texts(array) for name, array in arrays.items() if array.dtype.kind in "US" and array.ndim == 1}
-    if spec.rows is None and "ids" in own:
-        owners, where = own["ids"], path
-    elif spec.rows is None:
+    own = _text_lists(arrays)
+    owners = own_ids(arrays, n_rows) if spec.rows is None else None
+    where = path
+    if owners is None and spec.rows is None:
         raise DataError(
             "the rows of the stack are not assigned to subjects",
             file=path,
-            remedy="Give rows: a table with the ids in the order of the stack (it may be the participants table).",
+            remedy="Give rows: a table or a list with the ids in the order of the stack (it may be the participants "
+            "table).",
         )
-    else:
+    if spec.rows is not None:
         where = folder / spec.rows
-        table = read_table(where, notes)
-        columns = list(id_columns) if set(id_columns) <= set(table.columns) else []
-        columns = columns or [name for name in _ID_COLUMNS if name in table.columns][:1]
-        if not columns:
-            raise DataError("the row table has no id column", file=where, expected=", ".join(id_columns))
-        owners = tuple(whole_ids(table, columns))
+        owners = listed_ids(where, n_rows, id_columns, notes)
+    assert owners is not None
     problems = [
         Problem("occurs twice among the rows of the stack", subject=owner, file=where) for owner in doubled(owners)
     ]
@@ -157,6 +156,36 @@ def row_owners(
     return owners
 
 
+def _text_lists(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
+    return {name: safe_texts(array) for name, array in arrays.items() if array.dtype.kind in "US" and array.ndim == 1}
+
+
+def own_ids(arrays: dict[str, np.ndarray], n_rows: int) -> tuple[str, ...] | None:
+    """Ids of the rows of a stack in its own file: `ids`, or the only list of subjects; None without one."""
+    own = _text_lists(arrays)
+    lists = [texts for name, texts in own.items() if _SUBJECTS.search(name) and len(set(texts)) == n_rows]
+    return own["ids"] if "ids" in own else lists[0] if len(lists) == 1 else None
+
+
+def listed_ids(file: Path, n_rows: int, id_columns: Sequence[str], notes: list[str]) -> tuple[str, ...]:
+    """Ids in a table with an id column, or in a list of `n_rows` ids with or without a header.
+
+    Raises:
+        MissingInputError: no such file. DataError: not a table, or none without an id column.
+    """
+    table = read_table(file, notes)
+    columns = list(id_columns) if set(id_columns) <= set(table.columns) else []
+    columns = columns or [name for name in _ID_COLUMNS if name in table.columns][:1]
+    if not columns and table.shape[1] == 1:
+        columns = [str(table.columns[0])]
+        if len(table) == n_rows - 1:  # the first id was read as the header
+            table = pd.DataFrame({columns[0]: [columns[0], *table.iloc[:, 0]]})
+    if not columns:
+        expected = f"a column {', '.join(id_columns)}, or one id per line and nothing else"
+        raise DataError("the row table has no id column", file=file, expected=expected)
+    return tuple(whole_ids(table, columns))
+
+
 def _check_own_ids(owners: tuple[str, ...], own: dict[str, tuple[str, ...]], where: Path, path: Path) -> None:
     """Refuse a row table that lists the ids of the file in another order."""
     bare = [owner.removeprefix("sub-") for owner in owners]
@@ -169,7 +198,9 @@ def _check_own_ids(owners: tuple[str, ...], own: dict[str, tuple[str, ...]], whe
                 file=path,
                 expected=f"row {at + 1} is {texts[at]}",
                 got=f"{owners[at]} in {where.name}",
-                remedy="Leave rows out, or write the table in the order of the stack." if name == "ids" else None,
+                remedy="Leave rows out, or write the table in the order of the stack."
+                if name == "ids" or _SUBJECTS.search(name)
+                else None,
             )
 
 

@@ -14,7 +14,7 @@ from connectome_tl.settings.cohort import ConnectomeFiles
 _OFTEN = 100  # subjects
 _APPLY = {"log1p": np.log1p, "fisher_z": np.arctanh}
 _WRONG = {
-    "log1p": ("log1p of a negative weight", "Correlations take fisher_z; other weights none."),
+    "log1p": ("log1p of a negative weight", "For correlations, use fisher_z; for other weights, none."),
     "fisher_z": ("Fisher's z needs correlations inside (-1, 1)", "Counts take log1p; other weights none."),
 }
 

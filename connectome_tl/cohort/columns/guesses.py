@@ -5,6 +5,7 @@ The unit of an age is taken from the name of the column or requested from the us
 
 from __future__ import annotations
 
+import itertools
 import re
 import unicodedata
 from collections import Counter
@@ -304,19 +305,22 @@ def _bare(subject: str) -> str:
 
 
 def ids_written_differently(table: pd.DataFrame, files: Sequence[str]) -> tuple[str, str, str] | None:
-    """Where `id_pattern` finds none: ids that match names of files but for zeros in front, capitals or `.0`.
+    """Where `id_pattern` finds none: ids that match names of files but for zeros in front, capitals, `.0`, blanks or
+    hyphens.
 
     Returns:
         The column with the most of them, one of its cells, and the file of the same subject.
     """
     parts: dict[str, str] = {}
     for file in files:
-        for part in re.split(r"[^\w]+|_", unicodedata.normalize("NFC", file)):
-            parts.setdefault(bare(part), file)
+        words = [bare(word) for word in re.split(r"[\W_]+", unicodedata.normalize("NFC", file))]
+        for part in (*words, *map("".join, itertools.pairwise(words))):
+            parts.setdefault(part, file)
     best: tuple[int, str, str, str] | None = None
     for name in table.columns:
         cells = list(dict.fromkeys(cell for cell in texts(table[name]) if cell))
-        hits = [(cell, parts[key]) for cell in cells if (key := bare(whole(cell))) in parts and key]
+        keys = {cell: re.sub(r"[\W_]+", "", bare(whole(cell))) for cell in cells}
+        hits = [(cell, parts[key]) for cell, key in keys.items() if key and key in parts]
         if len(hits) >= max(2, len(cells) // 2) and (best is None or len(hits) > best[0]):
             best = len(hits), str(name), *hits[0]
     return None if best is None else best[1:]

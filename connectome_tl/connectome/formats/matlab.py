@@ -42,7 +42,7 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
     if size > _MAX_BYTES:
         raise DataError("too large for such a file", file=path, expected=f"at most {_MAX_BYTES} bytes", got=str(size))
     try:
-        if _is_mat73(path):
+        if is_mat73_file(path):
             return parse_mat73(path)
         data = read_bytes(path)
         return parse_mat4(data) if is_mat4(data[:20]) else parse_mat(data)
@@ -56,7 +56,7 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
         raise DataError(f"cannot be read: {error}", file=path) from error
 
 
-def _is_mat73(path: Path) -> bool:
+def is_mat73_file(path: Path) -> bool:
     try:
         with path.open("rb") as stream:
             return is_mat73(stream.read(520))
@@ -121,7 +121,7 @@ def read_conn(path: Path) -> MatrixFile:
 def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
     """Z of CONN as (n_subjects, n, n), and names (n,); a 7.3 file is read in blocks of subjects."""
     large: StackedArray | None = None
-    if _is_mat73(path):
+    if is_mat73_file(path):
         try:
             large = open_stack(path, "Z")
             variables = parse_mat73(path, skip=("Z", "SE") if large is not None else ())
@@ -206,6 +206,11 @@ def _chosen(square: dict[str, np.ndarray], choice: str, path: Path) -> tuple[tup
     if len(parts) > 1 and any(part.ndim != 2 or part.shape != parts[0].shape for part in parts):
         raise DataError("the matrices differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))
     return keys, parts
+
+
+def plain_names(variables: dict[str, Any], n_regions: int) -> tuple[str, ...] | None:
+    """Names of the rows of matrices of this size in the other variables of their file."""
+    return _row_names(variables, row_lists(variables, (n_regions,)))
 
 
 def _row_names(variables: dict[str, Any], lists: Sequence[RowList]) -> tuple[str, ...] | None:

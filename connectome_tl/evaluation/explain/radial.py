@@ -40,7 +40,7 @@ def integrated_gradients(
         additional_forward_args=extra or None,
         n_steps=steps,
         method="gausslegendre",
-        internal_batch_size=rows_at_once,
+        internal_batch_size=max(rows_at_once, len(inputs[0])),  # captum warns about fewer, and uses as many
     )
     return tuple(part.detach() for part in found)
 

@@ -169,7 +169,7 @@ def _relabelled(dwi: Dwi, what: str, got: str) -> Problem:
         got=got,
         subject=dwi.subject,
         file=dwi.file,
-        remedy="Shells were relabelled: take the .bval that the scanner wrote.",
+        remedy="Shells were relabelled: use the .bval that the scanner wrote.",
     )
 
 

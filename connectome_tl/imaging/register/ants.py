@@ -91,7 +91,7 @@ def _ants() -> Any:
     except ImportError as error:
         raise MissingInputError(
             "registration.engine: ants needs antspyx",
-            remedy="pip install 'connectome-tl[ants]', or take registration.engine: dipy.",
+            remedy="pip install 'connectome-tl[ants]', or use registration.engine: dipy.",
         ) from error
     # One seed and one thread (the order of summation depends on threads). antspyx also seeds Python and numpy; this is
     # undone.
@@ -109,7 +109,7 @@ def _image(ants: Any, volume: Volume) -> Any:
             "the axes of the image are not at right angles",
             subject=volume.subject,
             file=volume.file,
-            remedy="ANTs cannot represent it: resample it, or take registration.engine: dipy.",
+            remedy="ANTs cannot represent it: resample it, or use registration.engine: dipy.",
         )
     return ants.from_numpy(
         np.asarray(volume.data, dtype=np.float32),

@@ -65,7 +65,7 @@ def correct_bias(image: Volume, method: Method, left_out: np.ndarray | None = No
     if method == "n4" and library is None:
         raise MissingInputError(
             "registration.bias_field: n4 needs antspyx or SimpleITK",
-            remedy="pip install 'connectome-tl[ants]', or take registration.bias_field: smooth.",
+            remedy="pip install 'connectome-tl[ants]', or use registration.bias_field: smooth.",
         )
     brain = Volume(np.where(inside, image.data, 0), image.affine)
     small = coarse_brain(brain, side_mm(brain) / _ACROSS)

@@ -111,7 +111,7 @@ class VoxelResNet(nn.Module):
                 "instance normalisation would zero the last stage, which has a single voxel on this grid",
                 expected=f"a grid of more than {shrunk} voxels along one axis",
                 got=" x ".join(map(str, volumes.shape[2:])),
-                remedy="Take norm: group, stem_stride: 1 or a larger grid.",
+                remedy="Use norm: group, stem_stride: 1 or a larger grid.",
             )
         h = self.bn1(self.conv1(channels_last(volumes)))
         h = functional.relu(self.maxpool(h))  # in this order fewer voxels are rectified; the result is the same

@@ -70,7 +70,7 @@ def out_of_fold(made: Sequence[np.ndarray], held: Sequence[np.ndarray]) -> np.nd
                 "too few of the subjects that the networks were trained on are in this cohort to align the networks",
                 expected="the study's whole target cohort, or other subjects alone",
                 got=f"{len(training)} training subjects",
-                remedy="Give the cohort.yaml of the study's target, or take --stage pretrain.",
+                remedy="Give the cohort.yaml of the study's target, or use --stage pretrain.",
             )
         center, goal = own[shared].mean(axis=0), first[shared].mean(axis=0)
         left, _, right = np.linalg.svd((own[shared] - center).T @ (first[shared] - goal))

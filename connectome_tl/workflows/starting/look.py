@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.atlas import atlas_names, load_atlas
+from connectome_tl.cohort.arrays.stack import open_stack
+from connectome_tl.cohort.arrays.stack_rows import listed_ids, own_ids
 from connectome_tl.cohort.columns.guesses import (
     FORMS,
     ColumnGuess,
@@ -21,6 +23,8 @@ from connectome_tl.cohort.columns.guesses import (
     ids_written_differently,
     numbers_of,
 )
+from connectome_tl.cohort.columns.ids import bare
+from connectome_tl.cohort.tables.cells import texts, whole
 from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
@@ -30,6 +34,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
 
 _MOST_FILES = 200_000
+_STACKS = (".npy", ".npz", ".mat")
 _TRIED = 5  # files of a pattern, until one can be read
 
 Choose = Callable[[str, tuple[str, ...]], str]  # chooses a `pattern`, `format` or `measure`
@@ -40,7 +45,7 @@ class Seen:
     """Content of the table and the folder.
 
     Attributes:
-        ids: id columns. pattern: pattern of the matrix files, relative to the output folder.
+        ids: id columns. pattern: pattern of the matrix files, or one file of all, relative to the output folder.
         n_matched: number of rows with a matrix. n_rows: number of rows of the table.
         other_patterns: further files of the same subjects, as `pattern`.
         format: `auto`, or the chosen atlas or variable of the files, as `qsirecon:AAL`.
@@ -48,6 +53,7 @@ class Seen:
         n_regions: rows of the first matrix. named: whether the matrix names its rows.
         atlases: the smallest that have its names, or those of its size.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
+        rows: table or list with the ids in the order of one file of all matrices. key: its array, if it has several.
     """
 
     table: Path
@@ -64,12 +70,20 @@ class Seen:
     named: bool
     transform: Transform
     columns: tuple[ColumnGuess, ...]
+    rows: str = ""
+    key: str = ""
+
+    @property
+    def is_stack(self) -> bool:
+        """Whether one file has all matrices."""
+        return "{id}" not in self.pattern
 
 
 def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
     """Find the id column and the names of the files, and inspect the first readable matrix.
 
     Args:
+        matrices: folder of the matrices, or one file with all of them.
         choose: chooses among several patterns of files, among the atlases or variables of a file, and among its
             measures.
 
@@ -78,6 +92,8 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
             names, or no file is a matrix.
     """
     cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
+    if matrices.is_file():
+        return _stack(table, cells, matrices, folder, choose)
     files = _files(matrices, table)
     found = id_pattern(cells, files)
     if found is None:
@@ -96,10 +112,7 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         assert isinstance(matrix, ConnectomeTLError)
         raise matrix
     names = matrix.names
-    if names is not None:
-        fits = atlases_that_know(names)
-    else:
-        fits = tuple(a for a in atlas_names() if load_atlas(a).n_regions in matrix.row_counts)
+    fits = atlases_that_know(names) if names is not None else atlases_of_size(matrix.row_counts)
     place = Path(os.path.relpath(matrices, folder))
     return Seen(
         table,
@@ -119,19 +132,102 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
     )
 
 
+def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choose: Choose) -> Seen:
+    """Inspect one file with the matrices of all subjects, and find the list of their ids."""
+    if matrices.suffix.lower() not in _STACKS:
+        raise UsageError(
+            "--matrices names a folder with one matrix per subject, or one file with the matrices of all subjects",
+            expected=f"one of {', '.join(_STACKS)}",
+            got=matrices.name,
+            file=matrices,
+        )
+    small, large = open_stack(matrices)
+    arrays = {key: one for key, one in large.items() if one.ndim == 3 and one.shape[1] == one.shape[2] > 1}
+    if not arrays:
+        raise DataError(
+            "no array of square matrices in the file",
+            file=matrices,
+            expected="(n_subjects, n_regions, n_regions)",
+            got=", ".join(f"{key} {one.shape}" for key, one in large.items()) or "no numeric array",
+            remedy="Triangles and several measures need settings: write cohort.yaml by hand, with connectomes: "
+            "{stack: FILE, rows: TABLE}; `connectome-tl init FOLDER` writes a commented example.",
+        )
+    key = choose("key", tuple(arrays)) if len(arrays) > 1 else next(iter(arrays))
+    if key not in arrays:
+        raise UsageError(f"answer {key!r} to key", expected=f"one of {', '.join(arrays)}")
+    n_matrices, n_regions, _ = arrays[key].shape
+    owners, rows = own_ids(small, n_matrices), ""
+    if owners is None:
+        lists = _id_lists(matrices, table, len(cells), n_matrices)
+        rows = choose("rows", tuple(os.path.relpath(one, matrices.parent) for one in lists))
+        file = matrices.parent / rows
+        owners = () if file.resolve() == table.resolve() else listed_ids(file, n_matrices, list(cells.columns), [])
+    known = {bare(one) for one in owners}
+    hits = {str(name): sum(bare(whole(cell)) in known for cell in set(texts(cells[name]))) for name in cells.columns}
+    distinct = [str(name) for name in cells.columns if cells[name].nunique() == len(cells)]
+    ids = max(hits, key=lambda name: hits[name]) if owners else next(iter(distinct), "")
+    if not ids or (owners and not hits[ids]):
+        got = f"columns {', '.join(map(str, cells.columns[:12]))}"
+        expected = f"ids such as {owners[0]}" if owners else "a column with another value in each row"
+        raise DataError("no column of the table holds the ids of the matrices", expected=expected, got=got, file=table)
+    names = small.get("regions")
+    names = None if names is None or len(names) != n_regions else names
+    known_by = atlases_that_know(tuple(names)) if names is not None else atlases_of_size({n_regions})
+    return Seen(
+        table,
+        cells,
+        ids,
+        Path(os.path.relpath(matrices, folder)).as_posix(),
+        hits[ids] if owners else len(cells),
+        len(cells),
+        (),
+        "auto",
+        "",
+        n_regions,
+        known_by,
+        names is not None,
+        _transform(next(arrays[key].blocks())[0].astype(float)),
+        guess_columns(cells, [ids]),
+        Path(os.path.relpath(matrices.parent / rows, folder)).as_posix() if rows else "",
+        key if len(large) > 1 else "",
+    )
+
+
+def _id_lists(matrices: Path, table: Path, n_rows: int, n_matrices: int) -> list[Path]:
+    """Tables and lists beside a stack with as many rows as it has matrices; one may name their order.
+
+    Raises:
+        DataError: there is none.
+    """
+    found = [table] if n_rows == n_matrices else []
+    for file in sorted(matrices.parent.iterdir()):
+        if file.suffix.lower() in (".txt", ".csv", ".tsv") and file.resolve() != table.resolve():
+            try:
+                n = len(read_table(file, notes=[]))
+            except ConnectomeTLError:
+                continue
+            found += [file] if n in (n_matrices, n_matrices - 1) else []
+    if not found:
+        raise DataError(
+            "the matrices are not assigned to subjects",
+            expected=f"a list of {counted(n_matrices, 'id')} beside the file",
+            file=matrices,
+            remedy="Write a text file with one id per line, in the order of the matrices, into the same folder.",
+        )
+    return found
+
+
+def atlases_of_size(row_counts: Collection[int]) -> tuple[str, ...]:
+    """Atlases with one of these numbers of regions."""
+    return tuple(name for name in atlas_names() if load_atlas(name).n_regions in row_counts)
+
+
 def _files(matrices: Path, table: Path) -> list[str]:
     """Names of the files in a folder and below it, without hidden ones and the table.
 
     Raises:
-        MissingInputError: no such folder, or nothing in it. UsageError: a file. DataError: too many files.
+        MissingInputError: no such folder, or nothing in it. DataError: too many files.
     """
-    if matrices.is_file():
-        raise UsageError(
-            "--matrices names a folder with one matrix per subject; this is a file",
-            file=matrices,
-            remedy="For one file of all subjects write cohort.yaml by hand: connectomes: {stack: FILE, rows: TABLE}; "
-            "`connectome-tl init FOLDER` writes a commented example.",
-        )
     if not matrices.is_dir():
         raise MissingInputError("folder not found", file=matrices)
     names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
@@ -154,16 +250,16 @@ def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError
             f"the ids in column {column!r} are written differently in the names of the files",
             file=table,
             got=f"{cell!r} in the table, {file} among the files",
-            remedy="Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the "
-            "id the same everywhere (in a spreadsheet: import the column as text).",
+            remedy="Leading zeros, capital letters, blanks or hyphens differ. Write the ids as in the names of the "
+            "files (in a spreadsheet: import the column as text), or rename the files.",
         )
     return DataError(
         "no column of the table holds ids that occur in the names of the files",
         file=table,
         expected=f"a column with the ids of names such as {files[0]}",
         got=f"columns {', '.join(map(str, cells.columns[:12]))}",
-        remedy="Add a column with the id as in the file names, or rename the files. One file of all subjects: "
-        "connectomes: {stack: FILE, rows: TABLE} in cohort.yaml.",
+        remedy="Add a column with the id as in the file names, or rename the files. If one file has the matrices of "
+        "all subjects: --matrices FILE.",
     )
 
 

@@ -40,6 +40,8 @@ FILE_QUESTIONS = {
     "pattern": "Which files hold the matrices",
     "format": "Each file holds several: which one",
     "measure": "Each file holds several measures: which one",
+    "key": "The file holds several arrays: which one",
+    "rows": "Which table or list has the ids of the matrices, in their order",
 }
 
 

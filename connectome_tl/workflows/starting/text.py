@@ -26,7 +26,8 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         "# Check it with: connectome-tl cohort cohort.yaml",
         f"name: {_quoted(seen.table.stem)}",
         f"participants: {_quoted(os.path.relpath(seen.table, folder))}",
-        f"id: {_quoted(seen.ids)}                    # its values occur in the names of the matrices",
+        f"id: {_quoted(seen.ids)}                    # "
+        + ("the ids of the matrices" if seen.is_stack else "its values occur in the names of the matrices"),
     ]
     age = first_of(seen, "age")
     if age is not None:
@@ -49,8 +50,11 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
     lines += [
         "",
         "connectomes:",
-        f"  files: {_quoted(seen.pattern)}   # matrices of {seen.n_matched} of {seen.n_rows} rows",
+        f"  {'stack' if seen.is_stack else 'files'}: {_quoted(seen.pattern)}   "
+        f"# matrices of {seen.n_matched} of {seen.n_rows} rows",
     ]
+    lines += [f"  rows: {_quoted(seen.rows)}   # ids in the order of the matrices"] if seen.rows else []
+    lines += [f"  key: {_quoted(seen.key)}"] if seen.key else []
     lines += [f"  # files: {_quoted(other)}   # of the same subjects" for other in seen.other_patterns[:_MOST_PATTERNS]]
     lines += [f"  format: {_quoted(seen.format)}"] if seen.format != "auto" else []
     lines += [f"  measure: {_quoted(seen.measure)}"] if seen.measure else []
