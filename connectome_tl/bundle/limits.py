@@ -12,7 +12,7 @@ from connectome_tl.bundle.images import image_flags, image_limits, image_problem
 from connectome_tl.bundle.spans import Flag, outward
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ages import in_unit
-from connectome_tl.cohort.columns.categories import is_sex, same_category
+from connectome_tl.cohort.columns.spellings import is_sex, same_category
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit

@@ -91,7 +91,9 @@ def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6)
             problem(
                 f"{counted(int(bad.sum()), 'entry is', 'entries are')} NaN or infinite",
                 got=f"first at {connectome.regions[first[1]]} - {connectome.regions[first[2]]}",
-                remedy="A region without data is left out or masked, not filled with NaN.",
+                remedy="Is -inf the logarithm of 0? Give weights before the logarithm; transform: log1p follows."
+                if np.isneginf(weights[bad]).all()
+                else "A region without data is left out or masked, not filled with NaN.",
             )
         )
         return found

@@ -102,15 +102,22 @@ class Covariate(Settings):
         return self
 
 
+StatusWord = Literal["observed", "alive", "died", "lost", "untestable", "unknown"]
+
+
 class StatusRule(Settings):
     """Column and codes for reasons of missing outcomes, and the meaning of death and untestable for this task.
 
-    Without a rule, subjects who died or were untestable are an error, since either choice affects the result.
+    Without a rule, subjects who died or were untestable are an error, since either choice affects the result. `codes`
+    names the codes of the column (`{A: alive, D: died}`); by default those of the table's JSON file are used.
     """
 
     column: str
     died: Literal["missing", "positive", "negative"] | None = None
     untestable: Literal["missing", "positive", "negative"] | None = None
+    codes: dict[Word, Literal["observed", "alive", "died", "lost", "untestable", "unknown"]] = Field(
+        default_factory=dict
+    )
 
 
 class Outcome(Settings):

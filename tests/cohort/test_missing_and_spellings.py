@@ -242,3 +242,64 @@ def test_a_blank_score_is_unknown_and_a_lost_child_is_lost(on_disk: OnDisk) -> N
     assert on_disk.read().status["cognitive"].tolist() == [
         "observed", "unknown", "lost", "lost", "unknown", "unknown",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", ["sin datos", "desconocido", "(missing)", "<missing>", "unk.", "k.A", ".b"])
+def test_words_for_missing_have_brackets_points_and_languages(on_disk: OnDisk, word: str) -> None:
+    tables_only(on_disk)
+    on_disk.table["ga"][1] = on_disk.table["sex"][1] = on_disk.table["site"][1] = word
+    cohort = on_disk.read()
+    assert cohort.covariates.iloc[1].isna().all()
+    assert cohort.site[1] == ""
+
+
+@pytest.mark.parametrize(
+    ("cells", "read"),
+    [
+        (["o", "oui", "n", "non"], "oonn"),
+        (["o", "n", "non", "n"], "onnn"),
+        (["s", "n", "Si", "No"], "snsn"),
+        (["v", "f", "vero", "falso"], "vfvf"),
+        (["pos.", "neg", "Positive", "negative"], ["pos.", "neg", "pos.", "neg"]),
+        (["A", "AB", "B", "O"], ["A", "AB", "B", "O"]),
+        (["s", "o", "i", "s"], "sois"),
+        (["s", "1", "2", "s"], "s12s"),
+    ],
+)
+def test_letters_for_yes_and_no_are_read_beside_their_words_only(
+    on_disk: OnDisk, cells: list[str], read: list[str] | str
+) -> None:
+    tables_only(on_disk, 4)
+    on_disk.table["x"] = cells
+    on_disk.settings["covariates"] = [{"column": "x", "type": "categorical"}]
+    assert on_disk.read().covariates["x"].tolist() == list(read)
+
+
+def test_a_minus_beside_a_plus_is_asked_about_and_both_answers_work(on_disk: OnDisk) -> None:
+    tables_only(on_disk)
+    on_disk.table["x"] = ["+", "-", "+", "-", "+", "+"]
+    on_disk.settings["covariates"] = [{"column": "x", "type": "categorical"}]
+    assert "negative or missing" in on_disk.problems()[0]
+    on_disk.settings["missing"] = ["-"]
+    assert on_disk.read().covariates["x"].isna().sum() == 2
+    del on_disk.settings["missing"]
+    on_disk.settings["covariates"][0]["levels"] = {"+": "positive", "-": "negative"}
+    assert on_disk.read().covariates["x"].tolist()[:2] == ["positive", "negative"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "cells"), [(["no", "yes"], ["Y", "N", "yes", "NO"]), (["-", "+"], ["+", "-", "+", "-"])]
+)
+def test_levels_of_an_outcome_may_be_answers_or_signs(on_disk: OnDisk, levels: list[str], cells: list[str]) -> None:
+    tables_only(on_disk, 4)
+    on_disk.table["dx"] = cells
+    on_disk.settings["outcomes"] = [{"name": "dx", "column": "dx", "kind": "binary", "levels": levels}]
+    assert on_disk.read().targets["dx"].tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize("cells", [["fem.", "masc.", "F", "M"], ["weibl", "männl.", "w", "m"]])
+def test_words_for_sexes_may_be_cut_off(on_disk: OnDisk, cells: list[str]) -> None:
+    tables_only(on_disk, 4)
+    on_disk.table["sex"] = cells
+    on_disk.settings["covariates"] = [{"column": "sex", "type": "categorical"}]
+    assert len(set(on_disk.read().covariates["sex"])) == 2

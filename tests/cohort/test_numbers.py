@@ -162,3 +162,26 @@ def test_a_cell_of_two_hundred_thousand_digits_is_text_at_once() -> None:
         assert np.isnan(values[0])
         assert len(findings.problems) == 1
     assert time.process_time() - started < 2
+
+
+@pytest.mark.parametrize(
+    ("cells", "unit", "values"),
+    [
+        (["45%", "30 %", "0"], "%", [45, 30, 0]),
+        (["45%", "30%"], "", [45, 30]),
+        (["45%", "0.5%", "20"], "percent", [45, 0.5, 20]),
+        (["0.45", "0.30"], "%", [0.45, 0.3]),
+        (["3.2 kg", "2.1kg", "999"], "", [3.2, 2.1, np.nan]),
+        (["45%", ".30"], "%", None),
+        (["45%", ".30"], "", None),
+        (["45%", "30"], "", None),
+        (["3.2 kg", "2100 g"], "", None),
+    ],
+)
+def test_a_column_has_one_unit(cells: list[str], unit: str, values: list[float] | None) -> None:
+    found, findings = read(cells, unit=unit)
+    assert bool(findings.problems) == (values is None)
+    if values is None:
+        assert "another unit" in str(findings.problems[0])
+    else:
+        np.testing.assert_allclose(found, values)

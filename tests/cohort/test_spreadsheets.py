@@ -231,3 +231,29 @@ def test_a_column_that_repeats_another_is_one_and_different_ones_of_a_name_are_n
     (tmp_path / "t.csv").write_text("id,icv,x,icv\na,1,2,1\nb,3,4,5\n")
     with pytest.raises(DataError, match="'icv' occurs twice"):
         read_table(tmp_path / "t.csv")
+
+
+def test_what_is_hidden_or_struck_out_is_read_and_said_and_hidden_sheets_are_not_read(tmp_path: Path) -> None:
+    from openpyxl import Workbook
+    from openpyxl.styles import Font
+
+    wanted = Workbook()
+    for row in (["id", "x", "y"], ["a", 1, 2], ["b", 3, 4], ["c", 5, 6]):
+        wanted.active.append(row)
+    wanted.active.row_dimensions[3].hidden = True
+    wanted.active.column_dimensions["C"].hidden = True
+    wanted.active["A4"].font = Font(strike=True)
+    old = wanted.create_sheet("old")
+    old.append(["id", "x"])
+    old.sheet_state = "veryHidden"
+    wanted.save(tmp_path / "t.xlsx")
+    notes: list[str] = []
+    assert read_table(tmp_path / "t.xlsx", notes)["x"].tolist() == ["1", "3", "5"]
+    for said in ("hidden sheets were not read: 'old'", "hidden rows", "hidden columns", "struck-out rows"):
+        assert any(said in note for note in notes), said
+    wanted.active.sheet_state = "hidden"
+    old.sheet_state = "visible"
+    wanted.active = 1
+    wanted.save(tmp_path / "t.xlsx")
+    with pytest.raises(DataError, match="no rows"):
+        read_table(tmp_path / "t.xlsx")

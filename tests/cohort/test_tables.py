@@ -180,3 +180,30 @@ def test_ids_that_a_spreadsheet_took_for_dates_are_named(on_disk: OnDisk, name: 
     on_disk.table["participant_id"][0] = name
     on_disk.settings["connectomes"]["unmatched"] = "drop"
     assert any("changed by a spreadsheet" in problem for problem in on_disk.problems())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "id x y\na 1 2\nb 3 4\n",
+        "id   x  y\na    1  2\nb   3  4\n",
+        '"id" "x" "y"\n"1" "a" 1 2\n"2" "b" 3 4\n',
+    ],
+)
+def test_blanks_may_separate_the_columns(tmp_path: Path, text: str) -> None:
+    (tmp_path / "t.txt").write_text(text)
+    table = read_table(tmp_path / "t.txt")
+    assert table[["id", "x", "y"]].to_numpy().tolist() == [["a", "1", "2"], ["b", "3", "4"]]
+
+
+@pytest.mark.parametrize("first", ["#N/A", "Study of 2020", "# made by R"])
+@pytest.mark.parametrize("mark", ["\t", ",", ";"])
+def test_a_line_above_the_header_is_named(tmp_path: Path, first: str, mark: str) -> None:
+    (tmp_path / "t.txt").write_text(f"{first}\nid{mark}x\na{mark}1\n")
+    with pytest.raises(DataError, match="line 1 is no header"):
+        read_table(tmp_path / "t.txt")
+
+
+def test_a_list_of_names_with_blanks_stays_one_column(tmp_path: Path) -> None:
+    (tmp_path / "t.txt").write_text("name\nsub 1\nsub 2\n")
+    assert read_table(tmp_path / "t.txt")["name"].tolist() == ["sub 1", "sub 2"]

@@ -119,3 +119,39 @@ def test_sparse_matrices_of_scipy_are_read_and_damaged_ones_refused(tmp_path: Pa
     np.savez(tmp_path / "m.npz", **(parts | {beyond: parts[beyond] + 10_000_000}))
     with pytest.raises(DataError, match="cannot be read"):
         read_matrix(tmp_path / "m.npz")
+
+
+NAMES = np.array(["a", "b", "c"], dtype=object)
+
+
+def cells(*members: object) -> np.ndarray:
+    made = np.empty((1, len(members)), dtype=object)
+    made[0] = [*members]
+    return made
+
+
+@pytest.mark.parametrize(
+    ("variables", "choice"),
+    [
+        ({"data": {"SC": MATRIX, "names": NAMES}}, ""),
+        ({"out": {"sub": {"connectivity": MATRIX, "regions": NAMES}}}, ""),
+        ({"M": cells(MATRIX), "names": NAMES}, ""),
+        ({"M": cells(MATRIX, NAMES)}, ""),
+        ({"data": {"SC": MATRIX, "FC": 2 * MATRIX}, "names": NAMES}, ":data.SC"),
+        ({"M": cells(MATRIX, 2 * MATRIX), "names": NAMES}, ":M{1}"),
+        ({"SC": MATRIX, "options": {"window": np.eye(2)}, "names": NAMES}, ""),
+    ],
+)
+def test_matrices_in_structures_and_cells_are_read_with_their_names(
+    variables: dict[str, object], choice: str, tmp_path: Path
+) -> None:
+    savemat(tmp_path / "m.mat", variables)
+    read = connectome_from(read_matrix(tmp_path / "m.mat", format=f"mat{choice}"), RowNames(), measures=("w",))
+    assert read.regions == ("a", "b", "c")
+    np.testing.assert_array_equal(read.weights[0], MATRIX)
+
+
+def test_several_matrices_in_a_structure_are_named_with_a_remedy_that_works(tmp_path: Path) -> None:
+    savemat(tmp_path / "m.mat", {"data": {"SC": MATRIX, "FC": 2 * MATRIX}})
+    with pytest.raises(DataError, match=r"format: mat:data\.SC"):
+        read_matrix(tmp_path / "m.mat")

@@ -83,3 +83,23 @@ def test_a_text_cell_is_said_as_such_and_not_as_a_shape(tmp_path: Path) -> None:
         (tmp_path / "m.csv").write_text("\n".join(",".join(row) for row in rows) + "\n")
         with pytest.raises(DataError, match=r"line 2.*is text, not a number.*abc"):
             read_matrix(tmp_path / "m.csv")
+
+
+@pytest.mark.parametrize("word", ["#N/A", '"#N/A"', "NA"])
+def test_a_first_region_that_excel_calls_missing_is_no_comment(word: str, tmp_path: Path) -> None:
+    rows = [[word] * 4, *([word, *(str(abs(i - j)) for j in range(3))] for i in range(3))]
+    (tmp_path / "m.csv").write_text("# made by hand\n" + "\n".join(",".join(row) for row in rows))
+    values = read_matrix(tmp_path / "m.csv").values[0]
+    assert np.isnan(values[0]).all()
+    np.testing.assert_array_equal(values[1:, 1:], np.abs(np.subtract.outer(np.arange(3), np.arange(3))))
+
+
+def test_names_that_begin_with_a_hash_are_no_empty_file(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text("#a,0,1\n#b,1,0\n")
+    with pytest.raises(DataError, match="as comments do"):
+        read_matrix(tmp_path / "m.csv")
+
+
+def test_an_array_of_one_measure_may_have_a_last_axis_of_one(tmp_path: Path) -> None:
+    np.save(tmp_path / "m.npy", np.ones((3, 3, 1)))
+    assert read_matrix(tmp_path / "m.npy").values.shape == (1, 3, 3)

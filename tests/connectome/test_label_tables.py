@@ -174,3 +174,19 @@ def test_a_table_whose_numbers_do_not_rise_needs_an_order(tmp_path: Path) -> Non
         found = connectome_from(file, RowNames(table=table, order=order), measures=("x",))  # type: ignore[arg-type]
         a, b = found.regions.index("a"), found.regions.index("b")
         assert found.weights[0, a, b] == edge
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "index\tname\themi\n1\tA\tL\n2\tA\tR\n",
+        "index|name|side\n1|A|L\n2|A|R\n",
+        "num\u00e9ro;nom\n1;A_L\n2;A_R\n",
+        "parcel\tparcel_label\tsize\n1\tA_L\t4\n2\tA_R\t4\n",
+        "# my regions\nA_L\nA_R\n",
+        "# index\tname\n1\tA_L\n2\tA_R\n",
+    ],
+)
+def test_names_are_found_by_what_they_are(tmp_path: Path, text: str) -> None:
+    (tmp_path / "labels.txt").write_text(text, encoding="utf-8")
+    assert read_labels(tmp_path / "labels.txt").names == ("A_L", "A_R")

@@ -224,7 +224,7 @@ class Search:
         looked = pattern.replace("{id}", without[0]) if "{id}" in pattern else f"the id {without[0]!r}"
         names = [pattern.replace("{id}", one) if "{id}" in pattern else repr(one) for one in lying]
         if not names and "{id}" in pattern:
-            folder = (self.folder / pattern.split("{id}")[0]).parent if pattern[0] != "{" else self.folder
+            folder = self.folder / os.path.dirname(pattern.split("{id}")[0])
             names = [path.name for path in matching(folder, "*") if is_there(path)]
         return Problem(
             f"in the table but without {what}: {len(without)} of {len(self.ids)} rows ({listed(without)})",

@@ -15,50 +15,16 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.columns.numeric import CODES, without_codes
+from connectome_tl.cohort.columns.spellings import are_sexes, is_sex, replies_of, same_category
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import NO_VALUE, NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 
-SEX_COLUMNS = frozenset({"sex", "gender", "geschlecht", "sexe", "sexo", "sesso", "geslacht"})
-_MALE = ("m", "male", "man", "men", "boy", "boys", "males")
-_FEMALE = ("f", "female", "woman", "women", "girl", "girls", "females")
-# In German, French, Spanish, Portuguese, Italian and Dutch.
-_MALE_TOO = ("männlich", "maennlich", "junge", "homme", "garçon", "garcon", "masculin", "hombre", "varón", "varon",
-             "niño", "masculino", "maschio", "jongen", "mannelijk", "h")  # fmt: skip
-_FEMALE_TOO = ("w", "weiblich", "mädchen", "femme", "fille", "féminin", "feminin", "mujer", "niña", "femenino",
-               "feminino", "femmina", "meisje", "vrouwelijk", "v")  # fmt: skip
-_SEXES = {**dict.fromkeys((*_MALE, *_MALE_TOO), "male"), **dict.fromkeys((*_FEMALE, *_FEMALE_TOO), "female")}
-_ANSWERS = {
-    **dict.fromkeys(("y", "yes", "true", "ja", "j", "oui", "si", "sí", "sì", "sim"), "yes"),
-    **dict.fromkeys(("n", "no", "false", "nein", "non", "nee", "não", "nao"), "no"),
-}
 _BETWEEN = re.compile(r"[-_ .,;:'’‘`´/()]")
 _NO_SEX = NO_VALUE | {"u", "nk", "not stated", "not specified"}
 _NO_PLACE = frozenset({"none"})
-
-
-def answers(meaning: str) -> tuple[str, ...]:
-    """Words for yes, or for no."""
-    return tuple(word for word, means in _ANSWERS.items() if means == meaning)
-
-
-def is_sex(column: str) -> bool:
-    """Whether a column contains sexes by its name, so that `m`, `Male` and `boy` are equivalent."""
-    return bool(SEX_COLUMNS & set(re.split(r"[\W_]+", fold(column))))
-
-
-def _are_sexes(cells: Sequence[str]) -> bool:
-    """Whether cells are words for sexes, whatever their column is called; letters alone may be anything."""
-    words = {fold(cell) for cell in cells if cell}
-    return words <= set(_SEXES) and any(len(word) > 2 for word in words)
-
-
-def same_category(text: str, *, sex: bool = False, answers: bool = False) -> str:
-    """Canonical key of a category, equal for all its spellings."""
-    word = whole(fold(text))
-    word = word.rstrip(".") if sex or answers else word
-    return _SEXES.get(word, word) if sex else _ANSWERS.get(word, word) if answers else word
+_PLUS, _MINUS = re.compile(r"\++"), frozenset("-–—")
 
 
 def covariate_categories(
@@ -79,6 +45,7 @@ def covariate_categories(
     sex = is_sex(name)
     if levels:
         return _by_levels(column, levels, ids, file, findings, marks=marks, sex=sex)
+    _ask_about_signs(column, marks, file, findings)
     cells = _known(column, findings, marks)
     none = sorted({cell for cell in cells if fold(cell) == "none"})
     if none:
@@ -90,7 +57,7 @@ def covariate_categories(
             )
         )
     _refuse_errors(cells, name, ids, file, findings)
-    sex = sex or _are_sexes(cells)
+    sex = sex or are_sexes(cells)
     gone = sorted({cell for cell in cells if sex and fold(cell) in _NO_SEX} - {""})
     if gone:
         findings.notes.append(f"{name}: {', '.join(gone)} was read as missing")
@@ -117,8 +84,14 @@ def outcome_levels(
     """
     sex = is_sex(str(column.name))
     named = {whole(fold(code)): name for code, name in (codes or {}).items()}
-    rank = {same_category(level, sex=sex): float(i) for i, level in enumerate(levels)}
-    gone = [level for level in levels if fold(level) in NO_VALUE]
+    replies = replies_of(levels)
+
+    def key(cell: str) -> str:
+        return same_category(cell, sex=sex, replies=replies)
+
+    rank = {key(level): float(i) for i, level in enumerate(levels)}
+    signs = any(map(_PLUS.fullmatch, levels))
+    gone = [level for level in levels if fold(level) in NO_VALUE and not (signs and level in _MINUS)]
     if gone:
         what = f"levels of outcome {outcome!r} hold a word for a missing value: {', '.join(gone)}"
         remedy = (
@@ -127,8 +100,8 @@ def outcome_levels(
         findings.problems.append(Problem(what, file=file, remedy=remedy))
     if len(rank) < len(levels):
         findings.problems.append(Problem(f"levels of outcome {outcome!r} differ in case or blanks only", file=file))
-    direct = [rank.get(same_category(cell, sex=sex)) for cell in column]
-    coded_rank = [rank.get(same_category(named.get(whole(fold(cell)), ""), sex=sex), np.nan) for cell in column]
+    direct = [rank.get(key(cell)) for cell in column]
+    coded_rank = [rank.get(key(named.get(whole(fold(cell)), "")), np.nan) for cell in column]
     found = np.array([b if a is None else a for a, b in zip(direct, coded_rank, strict=True)], dtype=float)
     known = texts(column, marks.missing)
     wrong = [i for i in np.flatnonzero(np.isnan(found)).tolist() if known[i] and _as_code(known[i]) not in CODES]
@@ -215,10 +188,10 @@ def one_spelling(
     Categories that differ in leading zeros, hyphens or blanks are ambiguous and reported as problems.
     """
     spellings: dict[str, Counter[str]] = {}
-    replies = all(fold(cell).rstrip(".") in _ANSWERS for cell in cells if cell)
+    replies = replies_of(cells)
     for cell in cells:
         if cell:
-            spellings.setdefault(same_category(cell, sex=sex, answers=replies), Counter())[cell] += 1
+            spellings.setdefault(same_category(cell, sex=sex, replies=replies), Counter())[cell] += 1
     chosen = {key: found.most_common(1)[0][0] for key, found in spellings.items()}
     several = [f"{', '.join(sorted(found))} as {chosen[key]}" for key, found in spellings.items() if len(found) > 1]
     if several:
@@ -236,7 +209,7 @@ def one_spelling(
         for pair in alike.values()
         if len(pair) > 1
     ]
-    return [chosen[same_category(cell, sex=sex, answers=replies)] if cell else "" for cell in cells]
+    return [chosen[same_category(cell, sex=sex, replies=replies)] if cell else "" for cell in cells]
 
 
 def _loose(key: str) -> str:
@@ -285,14 +258,15 @@ def _by_levels(
 ) -> list[str]:
     gone = {name for name in levels.values() if fold(name) in NO_VALUE}
     by_code = {whole(fold(code)): name for code, name in levels.items()}
-    by_name = {same_category(name, sex=sex): name for name in levels.values()}
+    replies = replies_of(levels.values())
+    by_name = {same_category(name, sex=sex, replies=replies): name for name in levels.values()}
     known = texts(column, marks.missing)
     found, wrong = [], []
     for i, cell in enumerate(column):
         if not known[i] and cell in marks.missing:
             found.append("")
             continue
-        name = by_code.get(whole(fold(cell)), by_name.get(same_category(cell, sex=sex)))
+        name = by_code.get(whole(fold(cell)), by_name.get(same_category(cell, sex=sex, replies=replies)))
         if name is None and known[i] and _as_code(cell) not in CODES:
             wrong.append((ids[i], repr(cell[:60])))
         found.append(name or "")
@@ -306,6 +280,20 @@ def _by_levels(
     what = f"column {str(column.name)!r} holds a code that its levels do not explain ({said})"
     findings.several(wrong, what, file, "Name it among the levels, or declare it as missing: missing: [...].")
     return found
+
+
+def _ask_about_signs(column: pd.Series, marks: Marks, file: str | Path, findings: Findings) -> None:
+    """Report a minus sign, which usually means missing, beside plus signs."""
+    signs = sorted({cell for cell in column if cell in _MINUS and cell not in marks.missing})
+    if signs and any(_PLUS.fullmatch(cell) for cell in column):
+        findings.problems.append(
+            Problem(
+                f"column {str(column.name)!r}: does {signs[0]!r} mean negative or missing?",
+                file=file,
+                remedy=f"Set levels: {{'+': positive, '{signs[0]}': negative}} for this covariate, or missing: "
+                f"['{signs[0]}'].",
+            )
+        )
 
 
 def _refuse_errors(cells: Sequence[str], name: str, ids: Sequence[str], file: str | Path, findings: Findings) -> None:
@@ -334,7 +322,12 @@ def _check_codes(cells: Sequence[str], name: str, file: str | Path, findings: Fi
         findings.notes.append(
             f"{name}: {len(known)} sexes ({several}); if some are spellings of one, write it in one way"
         )
-    said = sex or (bool(words) and words <= set(_ANSWERS))
+    replies = replies_of(words)
+    said = (
+        sex
+        or len({replies.get(word) for word in words}) > 1
+        or any(len(word) > 1 and word in replies for word in words)
+    )
     if said and codes and (len(known) > len(codes) or len(codes) > 2):
         example = ", ".join(f"{code}: ..." for code in codes)
         names = "M and F or male and female" if sex else "yes and no"

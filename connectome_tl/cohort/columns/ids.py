@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import fold, is_missing
+from connectome_tl.cohort.tables.cells import fold, is_missing, whole
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
@@ -114,7 +114,10 @@ def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
     for name in columns[1:]:
         prefix = "ses-" if name.lower().startswith("ses") else ""
         parts.append(
-            [f"{prefix}{str(value).removeprefix(prefix)}" if not is_missing(value) else "" for value in table[name]]
+            [
+                f"{prefix}{whole(str(value)).removeprefix(prefix)}" if not is_missing(value) else ""
+                for value in table[name]
+            ]
         )
     return ["_".join(row) if all(row) and not is_missing(row[0]) else "" for row in zip(*parts, strict=True)]
 

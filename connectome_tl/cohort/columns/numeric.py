@@ -64,7 +64,9 @@ _UNIT = {
     **dict.fromkeys(("kg", "kilo", "kilogram"), "kg"),
     **dict.fromkeys(("mm", "millimetre", "millimeter"), "mm"),
     **dict.fromkeys(("cm", "centimetre", "centimeter"), "cm"),
+    **dict.fromkeys(("%", "percent", "pct", "prozent"), "%"),
 }
+_UNITS = frozenset(_UNIT.values())
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +112,8 @@ def read_numbers(
     """Cells as numbers, with the censored ones marked.
 
     Decimal commas are accepted unless they may be thousands separators; `29+4`, `29 4/7` and `29 weeks 4 days` are
-    weeks and days if the unit is weeks; a unit after a number must be the declared one; -9, 999 and similar codes are
-    missing if they are far from all other values.
+    weeks and days if the unit is weeks; a unit after a number must be the declared one, or that of all cells; -9, 999
+    and similar codes are missing if they are far from all other values.
 
     Args:
         unit: declared unit, "" for none.
@@ -155,7 +157,10 @@ def read_numbers(
             f"the decimal is a number of days, write {reader.tenths_like_days.replace(',', '.').replace('.', '+')}"
         )
     if reader.n_commas:
-        findings.notes.append(f"{name}: {reader.n_commas} decimal commas were read as points")
+        commas = counted(reader.n_commas, "decimal comma was read as a point", "decimal commas were read as points")
+        findings.notes.append(f"{name}: {commas}")
+    if reader.unit != unit_word(unit):
+        findings.notes.append(f"{name}: the unit of all cells is {reader.unit}; give it as unit")
     return Numbers(without_codes(values, name, findings), tuple(bounds))
 
 
@@ -177,7 +182,10 @@ _SAID: dict[str, tuple[str, str | None]] = {
         "holds ranges where a number belongs",
         "Write one number, or list them as missing: ['35-40', ...] in the cohort file.",
     ),
-    "unit": ("holds numbers with another unit than the declared one", "One column has one unit; convert these."),
+    "unit": (
+        "holds numbers in another unit than the declared one or the others",
+        "One column has one unit: convert these; or write the unit in every cell, and give it as unit.",
+    ),
     "infinite": (
         "holds an infinite number",
         "If it stands for a missing value, add missing: [{cells}] to the cohort file; otherwise correct the cells.",
@@ -189,13 +197,20 @@ class _Reader:
     """Reader of single cells, with the convention determined from the whole column."""
 
     def __init__(self, cells: Sequence[str], decimal: str | None, unit: str) -> None:
-        self.decimal, self.unit = decimal, unit
-        with_comma = [cell for cell in cells if _COMMA.fullmatch(cell[:_LONGEST])]
+        self.decimal = decimal
+        cells = [cell for cell in cells if len(cell) <= _LONGEST]
+        marked = [match for cell in cells if (match := _WITH_UNIT.fullmatch(cell))]
+        units = {unit_word(match.group(2)) for match in marked}
+        bare = [cell for cell in cells if _NUMBER.fullmatch(cell) and cell not in CODES]
+        self.unit = next(iter(units)) if len(units) == 1 and not unit and not bare and units <= _UNITS else unit
+        percents = [float(m.group(1)) for m in marked if m.group(2) == "%" and _NUMBER.fullmatch(m.group(1))]
+        self.has_fractions = max(percents, default=0.0) > 1 and any(map(_is_fraction, bare))
+        self.has_fractions &= all(_is_fraction(cell) or float(cell) == 0 for cell in bare)
+        with_comma = [cell for cell in cells if _COMMA.fullmatch(cell)]
         plain = [cell for cell in with_comma if not _THOUSANDS[","].fullmatch(cell)]
         self.n_commas = len(with_comma if decimal == "," else plain if decimal is None else [])
         self.has_decimal_commas = bool(plain) or decimal == ","
-        plain_numbers = [cell for cell in cells if _NUMBER.fullmatch(cell[:_LONGEST]) and cell not in CODES]
-        self.has_thousands_points = decimal is None and bool(points_of_thousands(plain_numbers))
+        self.has_thousands_points = decimal is None and bool(points_of_thousands(bare))
         tenths = {match.group(): int(match.group(1)) for cell in cells if (match := _TENTHS.fullmatch(cell))}
         like_days = unit == "week" and bool(tenths) and max(tenths.values()) <= 6
         with_days = like_days and any(weeks_and_days(cell) is not None for cell in cells)
@@ -205,7 +220,7 @@ class _Reader:
 
     def of(self, cell: str) -> tuple[float | None, str]:
         """Value and sign of the limit; None if the cell is not a number or is ambiguous."""
-        if len(cell) > _LONGEST:
+        if len(cell) > _LONGEST or (self.has_fractions and _is_fraction(cell)):
             return None, ""
         value = self._number(cell)
         if value is not None:
@@ -227,7 +242,7 @@ class _Reader:
             if any(pattern.fullmatch(cell) for pattern in (_COMMA, *_THOUSANDS.values(), *_GROUPED.values())):
                 return "comma"
             match = _WITH_UNIT.fullmatch(cell)
-            if match and unit_word(match.group(2)) in _UNIT.values():
+            if (match and unit_word(match.group(2)) in _UNITS) or (self.has_fractions and _is_fraction(cell)):
                 return "unit"
         return "text"
 
@@ -252,6 +267,11 @@ class _Reader:
         if match and self.unit and unit_word(match.group(2)) == self.unit:
             return self._number(match.group(1))
         return None
+
+
+def _is_fraction(cell: str) -> bool:
+    """Whether a cell is a number of at most 1, as .30 beside 45%."""
+    return _NUMBER.fullmatch(cell) is not None and 0 < abs(float(cell)) <= 1
 
 
 def weeks_and_days(cell: str) -> float | None:

@@ -6,7 +6,6 @@ of death, untestable and censored scores for a task; if they occur without a dec
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,39 +13,21 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.categories import answers, outcome_levels
+from connectome_tl.cohort.columns.categories import outcome_levels
 from connectome_tl.cohort.columns.numeric import CODES, read_numbers
+from connectome_tl.cohort.columns.status import (
+    NO_CODES,
+    read_status,
+    status_column,
+    status_word,
+    with_status_words,
+)
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, is_missing, nearest, texts, whole
+from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, nearest, texts, whole
 from connectome_tl.errors import Problem
 from connectome_tl.settings.columns import Outcome
 from connectome_tl.tasks import Status, kind_named
 
-_WORDS: dict[str, Status] = {
-    **dict.fromkeys(("observed", "seen", "assessed", "tested", "complete", "completed"), "observed"),
-    **dict.fromkeys(("followed", "followed up", "ok"), "observed"),
-    **dict.fromkeys(("lost", "ltfu", "lost to follow up", "lost to fu", "not seen", "withdrawn", "withdrew"), "lost"),
-    **dict.fromkeys(("dropout", "drop out", "dropped out", "moved", "moved away"), "lost"),
-    **dict.fromkeys(("no show", "dna", "did not attend", "not attended"), "lost"),
-    **dict.fromkeys(("untestable", "not testable", "unable", "could not be tested", "unable to test"), "untestable"),
-    **dict.fromkeys(("unable to complete", "could not complete", "uncooperative"), "untestable"),
-}
-# In English, German, French, Spanish, Italian and Dutch.
-_DIED = {"died", "dead", "deceased", "death", "demise", "exitus", "expired", "†", "nonsurvivor", "verstorben",
-         "gestorben",
-         "tot", "tod", "décédé", "décédée", "décès", "deces", "mort", "morte", "fallecido", "fallecida", "muerte",
-         "deceduto", "deceduta", "decesso", "overleden", "mortality"}  # fmt: skip
-# Such a word alone, or in "neonatal death" and "died (day 3)"; "mother died" is not a death of the child.
-_DEATH = re.compile(
-    r"(?:(?:neonatal|perinatal|infant|early|late|in hospital) )?"
-    rf"(?:{'|'.join(sorted(_DIED))}|non survivor|did not survive)"
-    r"(?:[ ,:]*(?:\(.*|[0-9].*|(?:at|on|in|before|after) .*))?"
-)
-# Words of columns on death that say nothing on the outcome.
-_ALIVE = frozenset({"alive", "living", "survived", "survivor", "survival", "lebend", "lebt", "überlebt", "vivant",
-                    "vivante", "vivo", "viva", "levend"})  # fmt: skip
-_YES, _NO = frozenset({"1", "1.0", *answers("yes")}), frozenset({"0", "0.0", *answers("no")})
-_ABOUT_STATUS = ("status", "vital", "follow", "outcome")
 _COMPOSITE = (40.0, 160.0)  # range of the Bayley composite scores (mean 100, SD 15)
 
 
@@ -68,24 +49,25 @@ def read_outcome(
     findings: Findings,
     *,
     marks: Marks = PLAIN,
-    codes: Mapping[str, str] | None = None,
+    codes: Mapping[str, Mapping[str, str]] = NO_CODES,
 ) -> OutcomeColumn:
     """Read one outcome; problems are added to `findings`.
 
     Args:
-        codes: names of the codes in its column, from its covariate or the table's dictionary.
+        codes: names of the codes by column, from covariates and the table's dictionary.
     """
     column = table[spec.column]
     levels = {fold(level) for level in spec.levels}
-    said = [None if fold(cell) in levels else _word(cell) for cell in column]
+    said = [None if fold(cell) in levels else status_word(cell) for cell in column]
     said = [None if word == "observed" else word for word in said]
     cells = column.where(np.array([word is None for word in said], dtype=bool), "")
-    scores, bounds = _scores(cells, spec, ids, file, findings, marks, codes)
+    scores, bounds = _scores(cells, spec, ids, file, findings, marks, codes.get(spec.column))
     targets = spec.task().from_scores(scores)
     _decide(spec, scores, bounds, targets, ids, file, findings)
     absent = np.isnan(targets)
     unread = absent & np.array([cell != "" for cell in texts(cells, marks.missing)], dtype=bool)
-    status = _status(table, spec, said, absent, unread, ids, file, findings)
+    table = with_status_words(table, spec, codes)
+    status = read_status(table, spec, said, absent, unread, ids, file, findings)
     _check_range(spec, scores, ids, file, findings)
     for state in ("died", "untestable"):
         rows = [i for i, found in enumerate(status) if found == state]
@@ -95,7 +77,7 @@ def read_outcome(
                 [(ids[i], state) for i in rows],
                 f"no rule says what {state!r} means for outcome {spec.name!r}",
                 file,
-                f"Set status: {{column: {_status_column(table, spec) or spec.column}, "
+                f"Set status: {{column: {status_column(table, spec) or spec.column}, "
                 f"{state}: missing, positive or negative}} for this outcome.",
             )
         if rule in ("positive", "negative"):
@@ -178,91 +160,6 @@ def _decide(
         file,
         "Set censored: missing for this outcome, or another cutoff.",
     )
-
-
-def _status(
-    table: pd.DataFrame,
-    spec: Outcome,
-    said: Sequence[Status | None],
-    absent: np.ndarray,
-    unread: np.ndarray,
-    ids: Sequence[str],
-    file: str | Path,
-    findings: Findings,
-) -> list[Status]:
-    """The status of each row; `unread` (n_rows,) bool: the score is invalid or censored."""
-    derived: list[Status] = ["unknown" if missing else "observed" for missing in absent]
-    status = [word or found for word, found in zip(said, derived, strict=True)]
-    column = _status_column(table, spec)
-    if column in (None, spec.column):  # words among the scores were read with them
-        return status
-    unknown: list[tuple[str, str]] = []
-    against: list[tuple[str, str]] = []
-    for i, cell in enumerate(table[column]):
-        if is_missing(cell):
-            continue
-        word = _word(cell, column)
-        if _is_alive(cell, column):
-            continue
-        if word is None:
-            unknown.append((ids[i], repr(cell[:60])))
-        elif unread[i] and word == "observed":
-            continue
-        elif (word == "observed") == bool(absent[i]):
-            against.append((ids[i], f"status {cell!r} {'without' if absent[i] else 'with'} a value"))
-        else:
-            status[i] = word
-    findings.several(
-        unknown,
-        f"status column {column!r} holds an unknown word",
-        file,
-        "Known are observed, lost, died, alive, untestable, and n/a for unknown.",
-    )
-    findings.several(against, f"outcome {spec.name!r} and its status contradict each other", file)
-    return status
-
-
-def _plain(cell: str) -> str:
-    return " ".join(fold(cell).replace("-", " ").split())
-
-
-def _tokens(column: str) -> set[str]:
-    """Words of a column's name; `tot` is a total there."""
-    return set(re.split(r"[\W_]+", fold(column))) - {"tot"}
-
-
-def _word(cell: str, column: str = "") -> Status | None:
-    """The status that a cell names; case, hyphens and blanks are ignored.
-
-    Args:
-        column: its column, in which yes may mean a death, or no in a column of survival.
-    """
-    about, said = _tokens(column), _plain(cell)
-    if about & _DIED and (said in _YES or ("date" in about and said not in _NO)):
-        return "died"
-    if about & _ALIVE and said in _NO:
-        return "died"
-    return "died" if _DEATH.fullmatch(said) else _WORDS.get(said)
-
-
-def _is_alive(cell: str, column: str) -> bool:
-    """Whether a cell says nothing but that the child lives."""
-    about, said = _tokens(column), _plain(cell)
-    return said in _ALIVE or bool(about & _DIED and said in _NO) or bool(about & _ALIVE and said in _YES)
-
-
-def _status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
-    """The declared status column, else a column that is clearly a status with deaths or untestable subjects."""
-    if spec.status is not None:
-        return spec.status.column if spec.status.column in table.columns else None
-    for name in table.columns:
-        about = any(word in name.lower() for word in _ABOUT_STATUS) or _tokens(name) & (_DIED | _ALIVE)
-        if name == spec.column or not about:
-            continue
-        words = [_word(cell, name) for cell in table[name] if not is_missing(cell) and not _is_alive(cell, name)]
-        if words and None not in words and any(word in ("died", "untestable") for word in words):
-            return str(name)
-    return None
 
 
 def _check_range(spec: Outcome, scores: np.ndarray, ids: Sequence[str], file: str | Path, findings: Findings) -> None:

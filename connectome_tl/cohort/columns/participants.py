@@ -86,7 +86,7 @@ class SubjectColumns:
         self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
         codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
         self.outcomes: dict[str, OutcomeColumn] = {
-            spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes.get(spec.column))
+            spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes)
             for spec in settings.outcomes
         }
         self.images: dict[str, str] = {}

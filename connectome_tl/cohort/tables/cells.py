@@ -36,9 +36,17 @@ MISSING_WORDS = frozenset(
         *("not applicable", "not done", "not measured", "not collected", "not assessed", "missing value"),
         *("missing data", "no data", "#n/a", "#null!"),
         *("k.a.", "k. a.", "keine angabe", "unbekannt", "nicht bekannt", "nicht erhoben", "fehlt", "fehlend"),
+        *("nicht verfügbar", "nicht vorhanden", "nicht bestimmt", "entfällt", "ohne angabe"),
         *("inconnu", "inconnue", "manquant", "manquante", "non disponible", "non renseigné", "non renseignée"),
+        *("non connu", "non mesuré", "non mesurée", "donnée manquante", "valeur manquante", "pas de données"),
+        *("desconocido", "desconocida", "sin dato", "sin datos", "no disponible", "no consta", "no medido"),
+        *("sconosciuto", "sconosciuta", "non noto", "non nota", "mancante", "non disponibile", "dato mancante"),
+        *("desconhecido", "desconhecida", "sem dados", "não disponível", "onbekend", "niet bekend"),
+        *("ontbreekt", "niet beschikbaar", "geen gegevens", "no value"),
+        *(f".{letter}" for letter in "abcdefghijklmnopqrstuvwxyz_"),  # of Stata and SAS
     }
 )
+_WITHOUT_POINT = {word.rstrip(".") for word in MISSING_WORDS}
 # Also missing where they name a level; as text in other columns they may be data.
 NO_VALUE = MISSING_WORDS | {
     *("refused", "declined", "not tested", "no answer", "don't know", "do not know", "prefer not to say"),
@@ -46,6 +54,7 @@ NO_VALUE = MISSING_WORDS | {
 NOBODY = frozenset({"none", "no", "single", "singleton", "singletons", "sporadic", "unrelated", "n", "false"})
 SPREADSHEET_ERRORS = frozenset({"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#spill!", "#calc!"})
 # Invisible characters: zero-width characters, direction marks, soft hyphens, byte order marks.
+_BRACKETS = re.compile(r"\((.+)\)|\[(.+)\]|<(.+)>|'(.+)'|\"(.+)\"")
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\ufff9-\ufffb]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 _LONGEST = 100
@@ -90,7 +99,14 @@ def whole(text: str) -> str:
 def missing_cells(cells: Iterable[str], codes: Iterable[str] = ()) -> set[str]:
     """Those of the cells that mean a missing value, by a word or by one of the codes."""
     wanted = {whole(fold(code)) for code in codes}
-    return {cell for cell in set(cells) if (word := fold(cell)) in MISSING_WORDS or whole(word) in wanted}
+    return {cell for cell in set(cells) if is_missing_word(word := fold(cell)) or whole(word) in wanted}
+
+
+def is_missing_word(word: str) -> bool:
+    """Whether a folded cell is a word for a missing value, with a point or brackets around it or without."""
+    inside = _BRACKETS.fullmatch(word) if len(word) <= _LONGEST else None
+    word = next(filter(None, inside.groups())) if inside else word
+    return word in MISSING_WORDS or word.rstrip(".") in _WITHOUT_POINT
 
 
 def is_missing(value: str, codes: Iterable[str] = ()) -> bool:

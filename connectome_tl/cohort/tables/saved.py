@@ -137,7 +137,44 @@ def _text_rows(path: str | Path, notes: list[str] | None) -> Sequence[Sequence[s
             remedy="Keep the columns that the cohort file names.",
         )
     lines[:start] = [""] * start
+    _check_first_line(lines, start, mark, path)
+    if (in_blanks := _in_blanks(lines, mark)) is not None:
+        return in_blanks
     try:
         return list(csv.reader(lines, delimiter=mark))
     except csv.Error as error:
         raise DataError(f"cannot be read as a table: {error}", file=path) from error
+
+
+def _check_first_line(lines: Sequence[str], start: int, mark: str, path: str | Path) -> None:
+    """Refuse a first line of one cell above lines of several."""
+    below = [line for line in lines[start + 1 :] if line.strip()]
+    if mark in lines[start] or not lines[start] or len(below) < 2:
+        return
+    if any(all(line.count(other) == below[0].count(other) > 0 for line in below) for other in "\t;,|"):
+        raise DataError(
+            f"line {start + 1} is no header: it has one cell, and the lines below have several",
+            file=path,
+            got=lines[start].strip()[:_SHOWN],
+            remedy="Delete the lines above its header.",
+        )
+
+
+def _in_blanks(lines: Sequence[str], mark: str) -> list[list[str]] | None:
+    """Cells of a table that blanks separate, as R's `write.table` writes it; None if it has another separator.
+
+    R names no column of row names: the header is one cell shorter, and the rows are counted from 1.
+    """
+    filled = [line for line in lines if line.strip()]
+    if any(mark in line for line in filled) or len(filled) < 2:
+        return None
+    try:
+        rows = list(csv.reader((" ".join(line.split()) for line in lines), delimiter=" "))
+    except csv.Error:
+        return None
+    header, *body = [row for row in rows if row]
+    counted_rows = [row[0] for row in body] == [str(i) for i in range(1, len(body) + 1)]
+    if len(header) < 2 or {len(row) for row in body} != {len(header) + counted_rows * (len(body[0]) > len(header))}:
+        return None
+    first = next(i for i, row in enumerate(rows) if row)
+    return [["", *row] if i == first and len(body[0]) > len(header) else row for i, row in enumerate(rows)]

@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.categories import is_sex, same_category
 from connectome_tl.cohort.columns.numeric import numbers
+from connectome_tl.cohort.columns.spellings import is_sex, same_category
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, is_missing, nearest, texts
 from connectome_tl.errors import DataError, UsageError

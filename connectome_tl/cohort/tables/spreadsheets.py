@@ -11,6 +11,7 @@ from typing import Any
 
 from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.cohort.tables.merged import Merged, plain_header
+from connectome_tl.connectome.names.labels import listed
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.files import is_there
 from connectome_tl.plurals import counted
@@ -51,10 +52,11 @@ def is_spreadsheet(path: str | Path) -> bool:
 
 
 def spreadsheet_rows(path: str | Path, notes: list[str] | None = None) -> Sequence[Sequence[str]]:
-    """Read the cells of the only sheet that is not empty, as text.
+    """Read the cells of the only visible sheet that is not empty, as text; hidden rows and columns are read too.
 
     Args:
-        notes: takes a line for each title that is dropped and for a header of merged cells that is joined.
+        notes: takes a line for each title that is dropped, for a header of merged cells that is joined, and for what
+            is hidden or struck out.
 
     Raises:
         UsageError: openpyxl is not installed. DataError: damaged, several filled sheets, merged cells below
@@ -71,7 +73,8 @@ def spreadsheet_rows(path: str | Path, notes: list[str] | None = None) -> Sequen
     try:
         data = Path(path).read_bytes()
         book, formulas = load_workbook(io.BytesIO(data), data_only=True), load_workbook(io.BytesIO(data))
-        sheets = [sheet for sheet in book.worksheets if sheet.max_row * sheet.max_column > 1 or sheet["A1"].value]
+        filled = [sheet for sheet in book.worksheets if sheet.max_row * sheet.max_column > 1 or sheet["A1"].value]
+        sheets = [sheet for sheet in filled if sheet.sheet_state == "visible"] or filled
         if len(sheets) > 1:
             names = ", ".join(repr(sheet.title) for sheet in sheets[:8])
             raise DataError(
@@ -83,6 +86,10 @@ def spreadsheet_rows(path: str | Path, notes: list[str] | None = None) -> Sequen
         if not sheets:
             raise DataError("the table is empty", file=path)
         rows = _rows(sheets[0], formulas[sheets[0].title], path)
+        if notes is not None:
+            hidden = [repr(sheet.title) for sheet in filled if sheet is not sheets[0]]
+            said = [f"hidden sheets were not read: {', '.join(hidden)}"] if hidden else []
+            notes += [f"{Path(path).name}: {line}" for line in (*said, *_hidden(sheets[0]))]
         return plain_header(rows, _merged(sheets[0]), path, notes)
     except ConnectomeTLError:
         raise
@@ -111,6 +118,16 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
                 )
         rows.append([_text(cell.value) for cell in values])
     return rows
+
+
+def _hidden(sheet: Any) -> list[str]:
+    """Notes on rows and columns that a reader of the sheet does not see, or sees struck out."""
+    rows = [i for i, row in sheet.row_dimensions.items() if row.hidden]
+    columns = [letter for letter, column in sheet.column_dimensions.items() if column.hidden]
+    out = [row[0].row for row in sheet.iter_rows(max_col=1) if row[0].has_style and row[0].font.strike]
+    leave = "if they are to be left out, delete them or use select"
+    found = (("hidden rows", sorted(rows)), ("hidden columns", columns), ("struck-out rows", out))
+    return [f"{what} were read like the others ({listed(which, 6)}); {leave}" for what, which in found if which]
 
 
 def _merged(sheet: Any) -> list[Merged]:

@@ -121,6 +121,8 @@ def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
     """An array as a matrix file without names."""
     if array.ndim == 2 and 1 in array.shape and array.size > 1:
         array = array.ravel()
+    if array.ndim == 3 and array.shape[-1] == 1 < array.shape[0]:
+        array = array[..., 0]
     if array.ndim == 1 and triangle_sizes(array.size):
         return MatrixFile(array[None].astype(float))
     if array.ndim in (2, 3) and array.shape[-1] == array.shape[-2] > 1:
@@ -141,7 +143,8 @@ def numeric(array: np.ndarray, key: str, path: str | Path) -> np.ndarray:
         DataError: the array is not numeric, or complex.
     """
     if array.dtype.kind not in "fiub":
-        raise DataError(f"array {key!r} is not numeric", file=path, got=str(array.dtype))
+        remedy = "Save its real part." if array.dtype.kind == "c" else "Save it as numbers."
+        raise DataError(f"array {key!r} does not hold real numbers", file=path, got=str(array.dtype), remedy=remedy)
     return array
 
 

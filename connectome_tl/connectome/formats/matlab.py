@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -15,11 +16,14 @@ from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList
+from connectome_tl.connectome.names.labels import listed
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_bytes
 from connectome_tl.plurals import counted
 
 _MAX_BYTES = 4_000_000_000
+_MOST_INSIDE = 100_000  # values in structures and cells
+_SHOWN = 10
 _NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
 
 
@@ -161,16 +165,39 @@ def square_variables(path: Path) -> tuple[str, ...]:
 
 
 def _squares(variables: dict[str, Any]) -> dict[str, np.ndarray]:
-    arrays = {
-        name: value
-        for name, value in variables.items()
-        if isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (2, 3)
-    }
-    return {name: value for name, value in arrays.items() if value.shape[-1] == value.shape[-2] > 1}
+    """The square matrices by name; those inside structures (`data.SC`) and cells (`M{1}`) if there are no others."""
+    found = {name: value for name, value in variables.items() if _is_square(value)}
+    inner = (pair for name, value in variables.items() for pair in _inside(name, value))
+    return found or {name: value for name, value in itertools.islice(inner, _MOST_INSIDE) if _is_square(value)}
+
+
+def _is_square(value: Any) -> bool:
+    numeric = isinstance(value, np.ndarray) and value.dtype.kind in "fiu" and value.ndim in (2, 3)
+    return numeric and value.shape[-1] == value.shape[-2] > 1
+
+
+def _cell_members(name: str, value: Any) -> list[tuple[str, Any]]:
+    """The members of a cell array that holds a matrix, among which may be the names of its rows."""
+    holds = isinstance(value, list) and any(map(_is_square, value))
+    return [(f"{name}{{{i}}}", member) for i, member in enumerate(value, 1)] if holds else []
+
+
+def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Values inside structures and cells, named as in MATLAB; a single cell has the name of its variable."""
+    if isinstance(value, dict):
+        for key, member in value.items():
+            yield from _inside(f"{name}.{key}", member)
+    elif isinstance(value, list):
+        marks = "()" if value and isinstance(value[0], dict) else "{}"
+        for i, member in enumerate(value, 1):
+            yield from _inside(name if len(value) == 1 else f"{name}{marks[0]}{i}{marks[1]}", member)
+    else:
+        yield name, value
 
 
 def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
-    """Read a MATLAB file with one square matrix; a text variable of matching length names its rows.
+    """Read a MATLAB file with one square matrix, also in a structure or cell; a text variable of matching length names
+    its rows.
 
     Args:
         choice: names of the matrices, separated by commas; several are measures of these names.
@@ -184,7 +211,8 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
     measures = variables.get("measures")
     said = () if measures is None or len(parts) > 1 else texts_of(_cells(measures)) or ()
     named = keys if len(parts) > 1 else said if len(said) == len(values) else ()
-    lists = row_lists(variables, (values.shape[-1],), (*keys, "measures"))
+    members = {name: member for key in variables for name, member in _cell_members(key, variables[key])}
+    lists = row_lists(variables | members, (values.shape[-1],), (*keys, "measures"))
     names = _row_names(variables, lists)
     return MatrixFile(values, named, lists=lists) if names is None else MatrixFile(values, named, names=names)
 
@@ -193,13 +221,15 @@ def _chosen(square: dict[str, np.ndarray], choice: str, path: Path) -> tuple[tup
     """The chosen matrices, or the only one, with their names."""
     absent = [key for key in choice.split(",") if choice and key not in square]
     if absent:
-        raise DataError(f"no square matrix is called {absent[0]!r}", file=path, expected=", ".join(square) or "one")
+        raise DataError(
+            f"no square matrix is called {absent[0]!r}", file=path, expected=listed(list(square), _SHOWN) or "one"
+        )
     if not choice and len(square) != 1:
         raise DataError(
             "not exactly one square matrix in the file",
             file=path,
-            got=", ".join(square) or "none",
-            remedy="Choose it: format: mat:NAME." if square else None,
+            got=listed(list(square), _SHOWN) or "none",
+            remedy=f"Choose it: format: mat:{next(iter(square))}." if square else "Complex matrices are not read.",
         )
     keys = tuple(choice.split(",") if choice else square)
     parts = [square[key].astype(float) for key in keys]

@@ -9,7 +9,7 @@ import numpy as np
 
 from connectome_tl.connectome.formats.arrays import load_array
 from connectome_tl.connectome.formats.cells import is_number, numbers, whole_numbers
-from connectome_tl.connectome.formats.text import split_cells
+from connectome_tl.connectome.formats.text import COMMENT, split_cells
 from connectome_tl.connectome.functional import Kind, functional_connectome
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.spelling import default_positions
@@ -67,8 +67,8 @@ def _table(path: Path) -> tuple[list[str], np.ndarray, tuple[str, ...]]:
     lines = [line for line in read_text(path, limit=_MAX_BYTES).split("\n") if line.strip()]
     if not lines:
         raise DataError("the file is empty", file=path)
-    comments = [line.lstrip("# ") for line in lines if line.startswith("#")]
-    lines = [line for line in lines if not line.startswith("#")]
+    comments = [line.lstrip("# ") for line in lines if COMMENT.match(line)]
+    lines = [line for line in lines if not COMMENT.match(line)]
     if not lines:
         raise DataError("a header without frames", file=path)
     rows = split_cells(lines, path)

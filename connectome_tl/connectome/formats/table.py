@@ -76,6 +76,8 @@ _MAPPER_EDGES = "_connectivity.tsv"  # of Connectome Mapper 3
 _WHICH_FORMAT = "If you know the format, set format: text (--format text) or another one."
 _OTHER_FILES = (
     ((".xlsx", ".xls", ".ods"), "Save the sheet as a .csv file."),
+    ((".csv.gz", ".tsv.gz", ".txt.gz", ".npy.gz", ".mat.gz", ".zip"), "Unpack it."),
+    ((".mtx", ".json"), "Save the matrix, or a list of edges, as a .csv file with the names of its regions."),
     ((".h5", ".hdf5", ".nii", ".gii", ".nii.gz"), "Save the matrix as a .csv file with the names of its regions."),
 )
 FORMATS: list[Format] = [

@@ -21,6 +21,7 @@ from connectome_tl.plurals import counted
 _MAX_BYTES = 150_000_000
 _FEW = 3  # lines; fewer may be a matrix of two regions
 _DECIMAL = re.compile(r"[+-]?[0-9]+,[0-9]+([eE][+-]?[0-9]+)?")
+COMMENT = re.compile(r"\s*#(?!n/a\"?\s*[,;\t| ])", re.IGNORECASE)  # Excel writes #N/A for a missing value
 _CLEARLY = 10  # from so many rows on, a first row and column of integers are not due to chance
 
 
@@ -49,8 +50,12 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     text = read_text(path, limit=_MAX_BYTES)
     lines = [line for line in text.split("\n") if line.strip()]
     lines = lines[1:] if lines and re.fullmatch(r'"?sep=.?"?\s*', lines[0]) else lines  # separator line for Excel
-    comments = [line for line in lines if line.lstrip().startswith("#")]
-    cells = split_cells([line for line in lines if not line.lstrip().startswith("#")], path)
+    comments = [line for line in lines if COMMENT.match(line)]
+    if lines and len(comments) == len(lines):
+        raise DataError(
+            "every line begins with #, as comments do", file=path, remedy="Remove it from names or numbers."
+        )
+    cells = split_cells([line for line in lines if not COMMENT.match(line)], path)
     while len(cells) > 1 and not any(cells[0]):
         cells = cells[1:]
     grid = _grid(cells, len(comments) + 1)

@@ -34,7 +34,9 @@ _NUMBER_COLUMNS = (
     ),
     *("roi_index", "region_index", "parcel_index", "node_id", "key", "code"),
 )
+_SIDE_COLUMNS = ("hemisphere", "hemi", "side", "laterality", "lr")
 _NUMBER = re.compile(r"[0-9]{1,9}")
+_REMARK = re.compile(r"#\s[^\t;,|]*")  # not the header of a table
 _CELL = re.compile(r"(-?[0-9]{1,9})(?:\.0*)?")  # pandas writes 3.0 where the column had an empty cell
 _OTHERWISE = re.compile(r"0x[0-9a-f]+|[0-9]{1,3}(?:[,.' ][0-9]{3})+|[0-9.]+e[0-9]+", re.IGNORECASE)  # numbers, not read
 _NUMBERING = re.compile(r"(?:.*[ _.-])?(?:id|idx|index|num|number)")  # of a column with a prefix, such as fs_id
@@ -209,19 +211,20 @@ _BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs, _reversed_pairs)
 
 def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     """A table with a header, or one name per line."""
-    mark = next((mark for mark in ("\t", ";", ",") if lines and mark in lines[0]), "\t")
+    lines = [line for line in lines if not _REMARK.fullmatch(line)] or lines
+    mark = next((mark for mark in ("\t", ";", ",", "|") if lines and mark in lines[0]), "\t")
     try:
         rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
     except csv.Error as error:
         raise DataError(f"cannot be read as a table: {error}", file=path) from error
     header = [cell.lower() for cell in rows[0]] if rows else []
     columns = {name: [row[i] for row in rows[1:] if i < len(row)] for i, name in enumerate(header)}
-    named = [column for column in _NAME_COLUMNS if column in columns]
+    named = [column for column in _NAME_COLUMNS if column in columns] or _only_texts(rows)
     if not named:
         return _bare_rows(rows, path)
     _same_width(rows, path)
     name = next((column for column in named if not all(map(_CELL.fullmatch, columns[column]))), named[0])
-    names = _sided(columns[name], columns.get("hemisphere", []))
+    names = _sided(columns[name], next((columns[side] for side in _SIDE_COLUMNS if side in columns), []))
     numbered = [c for c in (*_NUMBER_COLUMNS, *named) if c != name and _counts(columns.get(c, []))]
     numbered = numbered or _other_numbers({c: cells for c, cells in columns.items() if c != name}, path)
     if not numbered:
@@ -231,6 +234,17 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     if "label" in numbered[1:] and numbers == list(range(1, len(numbers) + 1)):  # the tables of this package
         labels = _numbers(columns["label"], "label", path)
     return [LabelRow(one, n, label=k) for one, n, k in zip(names, numbers, labels, strict=True)]
+
+
+def _only_texts(rows: list[list[str]]) -> list[str]:
+    """The only column of distinct texts in a table with a header over numbers, whatever its name."""
+    if len(rows) < 3 or len({len(row) for row in rows}) > 1:
+        return []
+    columns = {row[0].lower(): row[1:] for row in map(list, zip(*rows, strict=True))}
+    headed = [name for name, cells in columns.items() if all(map(_CELL.fullmatch, cells)) and not _CELL.fullmatch(name)]
+    texts = [name for name, cells in columns.items() if all(re.search(r"[^\W\d_]", cell) for cell in cells)]
+    distinct = [name for name in texts if name and len(set(columns[name])) == len(columns[name])]
+    return distinct if headed and len(distinct) == 1 else []
 
 
 def _counts(cells: list[str]) -> bool:

@@ -139,7 +139,9 @@ def refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, 
             if same.any() and np.unique(edges[(edges != 0) & ~np.isnan(edges)]).size > 1:
                 rows |= same
                 marks |= same[:, None] & (values == low[:, None])
-    single = np.isin(square, _FAR_CODES) & (square < 10 * np.where(coded, 0, np.nan_to_num(square)).min(initial=0.0))
+    single = np.isin(square, _FAR_CODES) & (
+        square < 10 * np.where(coded | ~np.isfinite(square), 0, square).min(initial=0.0)
+    )
     at = [*np.flatnonzero(rows).tolist(), *np.argwhere(single)[:, 1].tolist()]
     if at:
         code = square[:, at[0]][coded[:, at[0]]][0]

@@ -1,0 +1,81 @@
+"""Words for sexes and for yes and no, in several languages, and the categories that they name."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+
+from connectome_tl.cohort.tables.cells import fold, whole
+
+SEX_COLUMNS = frozenset({"sex", "gender", "geschlecht", "sexe", "sexo", "sesso", "geslacht"})
+_MALE = ("m", "male", "man", "men", "boy", "boys", "males")
+_FEMALE = ("f", "female", "woman", "women", "girl", "girls", "females")
+# In German, French, Spanish, Portuguese, Italian and Dutch.
+_MALE_TOO = ("männlich", "maennlich", "junge", "jungen", "knabe", "knaben", "homme", "garçon", "garcon",
+             "masculin", "hombre", "varón", "varon", "niño", "masculino", "maschio", "jongen", "mannelijk",
+             "h")  # fmt: skip
+_FEMALE_TOO = ("w", "weiblich", "mädchen", "femme", "fille", "féminin", "feminin", "mujer", "niña", "femenino",
+               "feminino", "femmina", "meisje", "vrouwelijk", "v")  # fmt: skip
+_SEXES = {**dict.fromkeys((*_MALE, *_MALE_TOO), "male"), **dict.fromkeys((*_FEMALE, *_FEMALE_TOO), "female")}
+_ANSWERS = {
+    **dict.fromkeys(("y", "yes", "true", "ja", "j", "oui", "si", "sí", "sì", "sim"), "yes"),
+    **dict.fromkeys(("n", "no", "false", "nein", "non", "nee", "não", "nao"), "no"),
+}
+# Letters and words for yes and for no that are such beside each other only, as o and n in French.
+_REPLIES = (
+    ({"o", "oui"}, {"n", "non"}),
+    ({"s", "si", "sí", "sì", "sim"}, {"n", "no", "não", "nao"}),
+    ({"t", "true"}, {"f", "false"}),
+    ({"v", "vrai", "vero", "verdadero", "verdadeiro"}, {"f", "faux", "falso"}),
+    ({"w", "wahr", "waar"}, {"f", "falsch", "onwaar"}),
+    (
+        {"+", "pos", "positive", "positiv", "positif", "positivo"},
+        {"-", "neg", "negative", "negativ", "négatif", "negativo"},
+    ),
+)
+_NO_REPLIES: Mapping[str, str] = {}
+_SHORTEST = 3  # letters of a word for a sex that is cut off
+
+
+def answers(meaning: str) -> tuple[str, ...]:
+    """Words for yes, or for no."""
+    return tuple(word for word, means in _ANSWERS.items() if means == meaning)
+
+
+def is_sex(column: str) -> bool:
+    """Whether a column contains sexes by its name, so that `m`, `Male` and `boy` are equivalent."""
+    return bool(SEX_COLUMNS & set(re.split(r"[\W_]+", fold(column))))
+
+
+def are_sexes(cells: Sequence[str]) -> bool:
+    """Whether cells are words for sexes, whatever their column is called; letters alone may be anything."""
+    words = {fold(cell).rstrip(".") for cell in cells if cell}
+    return {_sex_of(word) for word in words} <= {"male", "female"} and any(len(word) > 2 for word in words)
+
+
+def replies_of(cells: Iterable[str]) -> Mapping[str, str]:
+    """Meaning of the words of a column that says yes or no throughout; empty for any other column."""
+    words = {fold(cell).rstrip(".") for cell in cells if cell}
+    for yes, no in _REPLIES:
+        if words <= yes | no:
+            return {**dict.fromkeys(yes, "yes"), **dict.fromkeys(no, "no")}
+    return _ANSWERS if words <= set(_ANSWERS) else {}
+
+
+def _sex_of(word: str) -> str:
+    """The sex that a word names, also one that is cut off (fem., weibl.)."""
+    if word in _SEXES or len(word) < _SHORTEST:
+        return _SEXES.get(word, word)
+    meant = {means for known, means in _SEXES.items() if known.startswith(word)}
+    return meant.pop() if len(meant) == 1 else word
+
+
+def same_category(text: str, *, sex: bool = False, replies: Mapping[str, str] = _NO_REPLIES) -> str:
+    """Canonical key of a category, equal for all its spellings.
+
+    Args:
+        replies: meaning of the words where they say yes or no; see `replies_of`.
+    """
+    word = whole(fold(text))
+    word = word.rstrip(".") if sex or replies else word
+    return _sex_of(word) if sex else replies.get(word, word)

@@ -1,0 +1,75 @@
+"""A table that says who died raises the question what death means for an outcome, however it says so."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+
+from .conftest import OnDisk
+from .test_missing_and_spellings import tables_only
+
+SCORES = ["100", "90", "", "95", "", "99"]
+
+
+def with_column(on_disk: OnDisk, name: str, cells: str, **rule: object) -> OnDisk:
+    tables_only(on_disk)
+    del on_disk.table["cog_status"]
+    on_disk.table |= {"cog": list(SCORES), name: [cell.replace("_", " ").strip() for cell in cells.split()]}
+    outcome = {"name": "score", "column": "cog", "kind": "regression"}
+    on_disk.settings["outcomes"] = [outcome | ({"status": {"column": name, **rule}} if rule else {})]
+    return on_disk
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("vital_status", "A A D A A A"),
+        ("statut_vital", "V V D V V V"),
+        ("vitalstatus", "0 0 1 0 0 0"),
+        ("status", "A A D A L A"),
+        ("status", "alive alive D alive alive alive"),
+        ("state", "alive alive dead alive alive alive"),
+        ("disposition", "Home Home Deceased Home Transfer Home"),
+        ("stato", "vivo vivo morto vivo vivo vivo"),
+        ("nnd", "0 0 1 0 0 0"),
+        ("dod", "_ _ 2019-01-02 _ _ _"),
+    ],
+)
+def test_a_column_that_may_say_who_died_is_asked_about_and_the_printed_answer_works(
+    on_disk: OnDisk, name: str, cells: str
+) -> None:
+    (said,) = with_column(on_disk, name, cells).problems()
+    assert "died" in said
+    rule = yaml.safe_load(said.split("Set status: ")[1].split("} for this")[0].replace("missing, positive or negative",
+                          "missing").replace("...", "alive").replace("1: alive", "1: died") + "}")  # fmt: skip
+    on_disk.settings["outcomes"][0]["status"] = rule
+    status = on_disk.read().status["score"].tolist()
+    assert status[:4] == ["observed", "observed", "died", "observed"]
+    assert status[4] == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("mother", "alive alive dead alive alive alive"),
+        ("twin_status", "A A D A A A"),
+        ("marital_status", "m s d m s m"),
+        ("survival_days", "365 300 12 365 31 365"),
+        ("comment", "ok motion mother_died ok ok ok"),
+        ("disposition", "Home died Home Home Transfer Home"),
+    ],
+)
+def test_other_columns_are_not_asked_about(on_disk: OnDisk, name: str, cells: str) -> None:
+    assert with_column(on_disk, name, cells).read().status["score"].tolist()[2] == "unknown"
+
+
+def test_codes_name_the_reasons_and_the_json_of_the_table_does_too(on_disk: OnDisk) -> None:
+    codes = {"1": "observed", "2": "died", "3": "lost"}
+    with_column(on_disk, "fu_status", "1 1 2 1 3 1", died="missing", codes=codes)
+    expected = ["observed", "observed", "died", "observed", "lost", "observed"]
+    assert on_disk.read().status["score"].tolist() == expected
+    del on_disk.settings["outcomes"][0]["status"]["codes"]
+    assert "codes" in on_disk.problems()[0]
+    levels = '{"fu_status": {"Levels": {"1": "seen", "2": "died", "3": "lost"}}}'
+    (on_disk.folder / "participants.json").write_text(levels)
+    assert on_disk.read().status["score"].tolist() == expected
