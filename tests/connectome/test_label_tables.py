@@ -136,6 +136,7 @@ def test_endless_lines_and_hostile_names_are_refused_at_once(tmp_path: Path) -> 
         "fs_id\tname\tlobe_id\n3\tb\t1\n1\ta\t1\n",
         "3 b 1 2 3 0 # the second\n1 a 1 2 3 0\n",
         "// made by hand\n3 b 1 2 3 0\n% and more\n1 a 1 2 3 0\n",
+        ";index;name\n1;3;b\n2;1;a\n",
         "# made by hand\nindex\tname\n3\tb\n# and more\n1\ta\n",
         'index  name\n3  "b"\n1  a \n',
     ],
@@ -167,10 +168,15 @@ def test_rows_are_not_numbered_by_their_order_where_the_table_has_numbers(
 def test_positions_of_rows_are_no_numbers_in_the_image(tmp_path: Path, column: str) -> None:
     (tmp_path / "t.tsv").write_text(f"index\t{column}\tname\n1\t30\tb\n2\t10\ta\n")
     assert regions_of_table(read_labels(tmp_path / "t.tsv")).numbers == (30, 10)
+    (tmp_path / "t.tsv").write_text("index\tvalue\tname\n1\t7\tb\n2\t7\ta\n")
+    assert regions_of_table(read_labels(tmp_path / "t.tsv")).numbers == (1, 2)
 
 
 def test_numbers_that_are_part_of_names_stay_there(tmp_path: Path) -> None:
-    for text, names in (("area 1\narea 2\n", ("area 1", "area 2")), ("1 area 1\n2 area 2\n", ("area 1", "area 2"))):
+    for text, names in (
+        ("area 1\narea 2\n", ("area 1", "area 2")),
+        ("1 area 1 #2\n2 area 2\n", ("area 1 #2", "area 2")),
+    ):
         (tmp_path / "l.txt").write_text(text)
         assert read_labels(tmp_path / "l.txt").names == names
 

@@ -50,8 +50,8 @@ _WORKBENCH = re.compile(r"\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){4}\s*")
 _PAIR = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?[ \t,;:]+([^\s,;].*?)")
 _FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
 _COLOURED = re.compile(r"\S.*(?:\s+[0-9]{1,3}){4}")  # a name that includes a colour
-_COMMENTS = ("#", "//", "%", ";")
-_BEHIND = re.compile(r"(\s*\S+\s.*[0-9])\s+#.*")  # a comment behind the numbers of a line
+_COMMENTS = ("#", "//", "%")
+_BEHIND = re.compile(r"(\s*\S+\s.*(?:\s[0-9.]+){3})\s+#.*")  # a comment behind the numbers of a line
 # Columns of the number in the image, where another column has the positions of the rows.
 _IN_IMAGE = ("label", "value", "voxel_value", "intensity", "labelid", "label_id", "label_number")
 _LONGEST = 2_000  # characters per line; longer lines do not belong to a table
@@ -228,7 +228,9 @@ _BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs, _reversed_pairs)
 
 def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     """A table with a header, or one name per line."""
-    rows = _cells_of(_plain(lines), path)
+    rows = _cells_of([*lines[:1], *_plain(lines[1:])], path)
+    if not (rows and {cell.lower() for cell in rows[0]} & set(_NAME_COLUMNS)):
+        rows = _cells_of(_plain(lines), path)
     header = [cell.lower() for cell in rows[0]] if rows else []
     columns = {name: [row[i] for row in rows[1:] if i < len(row)] for i, name in enumerate(header)}
     named = [column for column in _NAME_COLUMNS if column in columns]
@@ -243,7 +245,8 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
         return [LabelRow(one) for one in names]
     numbers = _numbers(columns[numbered[0]], numbered[0], path)
     labels: list[int] | list[None] = [None] * len(names)
-    own = next((column for column in _IN_IMAGE if column in numbered[1:]), None)
+    others = [column for column in _IN_IMAGE if column in numbered[1:]]
+    own = next((c for c in others if c == "label" or len(set(columns[c])) == len(names)), None)  # else a measure
     if own is not None and numbers == list(range(1, len(numbers) + 1)):  # as in the tables of this package
         labels = _numbers(columns[own], own, path)
     return [LabelRow(one, n, label=k) for one, n, k in zip(names, numbers, labels, strict=True)]
