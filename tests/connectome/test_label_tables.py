@@ -11,6 +11,7 @@ import pytest
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.labels import read_labels
 from connectome_tl.connectome.names.naming import RowNames, connectome_from
+from connectome_tl.connectome.regions import regions_of_table
 from connectome_tl.errors import DataError
 
 KINDS = {
@@ -133,6 +134,11 @@ def test_endless_lines_and_hostile_names_are_refused_at_once(tmp_path: Path) -> 
         "3 b -1.5 2 30\n1 a 4 -5.25 6\n",
         "3.0 b\n1.0 a\n",
         "fs_id\tname\tlobe_id\n3\tb\t1\n1\ta\t1\n",
+        "3 b 1 2 3 0 # the second\n1 a 1 2 3 0\n",
+        "// made by hand\n3 b 1 2 3 0\n% and more\n1 a 1 2 3 0\n",
+        ";index;name\n1;3;b\n2;1;a\n",
+        "# made by hand\nindex\tname\n3\tb\n# and more\n1\ta\n",
+        'index  name\n3  "b"\n1  a \n',
     ],
 )
 def test_numbers_of_a_table_are_found_wherever_they_stand(tmp_path: Path, text: str) -> None:
@@ -147,6 +153,7 @@ def test_numbers_of_a_table_are_found_wherever_they_stand(tmp_path: Path, text: 
         ("index\tname\n0x3\tb\n0x1\ta\n", "cannot be read.*0x3"),
         ("index\tname\n1,003\tb\n1,001\ta\n", "cannot be read.*1,003"),
         ("lut_id\tfs_id\tname\n2\t1003\tb\n1\t1001\ta\n", "several columns.*lut_id, fs_id"),
+        ("3 b 1 2 3 0\n2 c\n1 a 1 2 3 0\n", "line of the colour table cannot be read.*got 2 c"),
     ],
 )
 def test_rows_are_not_numbered_by_their_order_where_the_table_has_numbers(
@@ -157,8 +164,19 @@ def test_rows_are_not_numbered_by_their_order_where_the_table_has_numbers(
         read_labels(tmp_path / "t.tsv")
 
 
+@pytest.mark.parametrize("column", ["label", "value", "intensity"])
+def test_positions_of_rows_are_no_numbers_in_the_image(tmp_path: Path, column: str) -> None:
+    (tmp_path / "t.tsv").write_text(f"index\t{column}\tname\n1\t30\tb\n2\t10\ta\n")
+    assert regions_of_table(read_labels(tmp_path / "t.tsv")).numbers == (30, 10)
+    (tmp_path / "t.tsv").write_text("index\tvalue\tname\n1\t7\tb\n2\t7\ta\n")
+    assert regions_of_table(read_labels(tmp_path / "t.tsv")).numbers == (1, 2)
+
+
 def test_numbers_that_are_part_of_names_stay_there(tmp_path: Path) -> None:
-    for text, names in (("area 1\narea 2\n", ("area 1", "area 2")), ("1 area 1\n2 area 2\n", ("area 1", "area 2"))):
+    for text, names in (
+        ("area 1\narea 2\n", ("area 1", "area 2")),
+        ("1 area 1 #2\n2 area 2\n", ("area 1 #2", "area 2")),
+    ):
         (tmp_path / "l.txt").write_text(text)
         assert read_labels(tmp_path / "l.txt").names == names
 

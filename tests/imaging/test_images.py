@@ -287,3 +287,11 @@ def test_an_mgh_without_orientation_or_cut_off_is_refused(tmp_path: Path) -> Non
     (tmp_path / "cut.mgz").write_bytes(gzip.compress(bytes(raw))[:-6])
     with pytest.raises(DataError, match="damaged"):
         read_labels(tmp_path / "cut.mgz")
+
+
+def test_files_that_hold_no_voxels_are_called_by_their_name(tmp_path: Path) -> None:
+    image = nib.Nifti2Image(np.ones((1, 1, 1, 1, 2, 3), dtype=np.float32), np.eye(4))
+    image.header.set_intent(3007)  # dense labels
+    nib.save(image, tmp_path / "a.dlabel.nii")
+    with pytest.raises(DataError, match=r"CIFTI.*-cifti-separate"):
+        read_labels(tmp_path / "a.dlabel.nii")

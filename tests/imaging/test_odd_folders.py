@@ -103,6 +103,12 @@ def test_unweighted_runs_are_known_whatever_separates_their_b_values(root: Path)
     assert inventory.scans[0].dwi == root / f"{stem}_dir-AP_dwi.nii.gz"
 
 
+def test_of_an_image_in_two_file_formats_one_has_to_be_removed(root: Path) -> None:
+    lay(root, "sub-01/dwi/sub-01_dwi.nii")
+    (line,) = told(take_inventory(root))
+    assert line.endswith("more than one diffusion image; got sub-01_dwi.nii, sub-01_dwi.nii.gz. Leave one.")
+
+
 TABLES = [
     ("participants.tsv", "participant_id,age\nsub-01,3\n", "has no column participant_id.*separates columns by tabs"),
     ("participants.tsv", "participant_id\nsub-01\nsub-02\nsub-01\n", "sub-01: occurs twice.*missing in the cohort"),
@@ -117,7 +123,9 @@ def test_tables_are_told_with_what_is_wrong(root: Path, name: str, text: str, ex
     assert any(re.search(expected, line) for line in told(take_inventory(root)))
 
 
-def test_rows_of_sessions_are_no_doubles(root: Path) -> None:
-    rows = "sub-01\tses-a\nsub-01\tses-b\nsub-02\tses-a\n"
+@pytest.mark.parametrize(
+    "rows", ["sub-01\tses-a\nsub-01\tses-b\nsub-02\tses-a\n", '"sub-01"\tses-a\r\n"02"\t"ses-a"\r\n']
+)
+def test_rows_of_sessions_are_no_doubles_and_quotes_no_part_of_names(root: Path, rows: str) -> None:
     lay(root, "participants.tsv", text=f"participant_id\tsession_id\n{rows}")
     assert told(take_inventory(root)) == []

@@ -186,6 +186,20 @@ def test_label_files_that_cannot_be_read_stop_no_other_scan(folder: Path, tmp_pa
     assert "sub-01_L.label.gii: cannot be read as GIFTI" in json.loads(failure.read_text())["Problem"]
 
 
+@pytest.mark.parametrize("odd", [1.5, np.nan])
+def test_interpolated_labels_of_a_surface_are_refused(tmp_path: Path, odd: float) -> None:
+    array = GiftiDataArray(np.array([0, 1, odd], dtype=np.float32), intent="NIFTI_INTENT_LABEL")
+    nib.save(GiftiImage(darrays=[array]), tmp_path / "a.label.gii")
+    with pytest.raises(DataError, match=f"not whole numbers; got for example {odd:g}"):
+        read_surface_labels(tmp_path / "a.label.gii")
+
+
+def test_annotations_of_freesurfer_are_refused_with_how_to_convert_them(tmp_path: Path) -> None:
+    (tmp_path / "lh.annot").write_bytes(bytes(64))
+    with pytest.raises(DataError, match="mris_convert --annot"):
+        read_surface_labels(tmp_path / "lh.annot")
+
+
 def test_cortex_has_no_holes_in_a_fine_image(folder: Path) -> None:
     affine = np.diag([0.4, 0.4, 0.4, 1.0])
     affine[:3, 3] = (-OUTER - 1, -OUTER - 1, -OUTER - 1)

@@ -51,6 +51,11 @@ _MRTRIX = re.compile(rf"\s*([0-9]{{1,9}})\s+{_WORD}\s+{_WORD}(?:\s+[0-9]{{1,3}})
 _WORKBENCH = re.compile(r"\s*([0-9]{1,9})(?:\s+[0-9]{1,3}){4}\s*")
 _PAIR = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?[ \t,;:]+([^\s,;].*?)")
 _FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
+_COLOURED = re.compile(r"\S.*(?:\s+[0-9]{1,3}){4}")  # a name that includes a colour
+_COMMENTS = ("#", "//", "%")
+_BEHIND = re.compile(r"(\s*\S+\s.*(?:\s[0-9.]+){3})\s+#.*")  # a comment behind the numbers of a line
+# Columns of the number in the image, where another column has the positions of the rows.
+_IN_IMAGE = ("label", "value", "voxel_value", "intensity", "labelid", "label_id", "label_number")
 _LONGEST = 2_000  # characters per line; longer lines do not belong to a table
 
 
@@ -82,8 +87,21 @@ def label_rows(text: str, path: str | Path) -> list[LabelRow]:
     for reader in _BY_LINE:
         rows = reader(lines)
         if rows is not None:
-            return rows
+            return _alike(rows, path)
     return _table_rows(lines, path)
+
+
+def _alike(rows: list[LabelRow], path: str | Path) -> list[LabelRow]:
+    """The rows; refused if only some names include a colour, since other lines of the colour table are incomplete."""
+    odd = [row for row in rows if not _COLOURED.fullmatch(row.name)]
+    if 0 < len(odd) < len(rows):
+        raise DataError(
+            "a line of the colour table cannot be read",
+            expected="number, name, red, green, blue, opacity",
+            got=f"{odd[0].number} {odd[0].name}",
+            file=path,
+        )
+    return rows
 
 
 def _json_rows(text: str, path: str | Path) -> list[LabelRow]:
@@ -144,7 +162,8 @@ def _fsl_rows(text: str, path: str | Path) -> list[LabelRow]:
 
 
 def _plain(lines: list[str]) -> list[str]:
-    return [line for line in lines if not line.lstrip().startswith("#")]
+    """Lines without comments."""
+    return [_BEHIND.sub(r"\1", line) for line in lines if not line.lstrip().startswith(_COMMENTS)]
 
 
 def _itk(lines: list[str]) -> list[LabelRow] | None:
@@ -211,17 +230,14 @@ _BY_LINE = (_itk, _mrtrix, _colours, _workbench, _pairs, _reversed_pairs)
 
 def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
     """A table with a header, or one name per line."""
-    lines = [line for line in lines if not _REMARK.fullmatch(line)] or lines
-    mark = next((mark for mark in ("\t", ";", ",", "|") if lines and mark in lines[0]), "\t")
-    try:
-        rows = [[cell.strip() for cell in row] for row in csv.reader(lines, delimiter=mark)]
-    except csv.Error as error:
-        raise DataError(f"cannot be read as a table: {error}", file=path) from error
+    rows = _cells_of([*lines[:1], *_plain(lines[1:])], path)
+    if not (rows and {cell.lower() for cell in rows[0]} & set(_NAME_COLUMNS)):
+        rows = _cells_of(_plain(lines), path)
     header = [cell.lower() for cell in rows[0]] if rows else []
     columns = {name: [row[i] for row in rows[1:] if i < len(row)] for i, name in enumerate(header)}
     named = [column for column in _NAME_COLUMNS if column in columns] or _only_texts(rows)
     if not named:
-        return _bare_rows(rows, path)
+        return _bare_rows(_cells_of([line for line in lines if not _REMARK.fullmatch(line)] or lines, path), path)
     _same_width(rows, path)
     name = next((column for column in named if not all(map(_CELL.fullmatch, columns[column]))), named[0])
     names = _sided(columns[name], next((columns[side] for side in _SIDE_COLUMNS if side in columns), []))
@@ -231,8 +247,10 @@ def _table_rows(lines: list[str], path: str | Path) -> list[LabelRow]:
         return [LabelRow(one) for one in names]
     numbers = _numbers(columns[numbered[0]], numbered[0], path)
     labels: list[int] | list[None] = [None] * len(names)
-    if "label" in numbered[1:] and numbers == list(range(1, len(numbers) + 1)):  # the tables of this package
-        labels = _numbers(columns["label"], "label", path)
+    others = [column for column in _IN_IMAGE if column in numbered[1:]]
+    own = next((c for c in others if c == "label" or len(set(columns[c])) == len(names)), None)  # else a measure
+    if own is not None and numbers == list(range(1, len(numbers) + 1)):  # as in the tables of this package
+        labels = _numbers(columns[own], own, path)
     return [LabelRow(one, n, label=k) for one, n, k in zip(names, numbers, labels, strict=True)]
 
 
@@ -245,6 +263,19 @@ def _only_texts(rows: list[list[str]]) -> list[str]:
     texts = [name for name, cells in columns.items() if all(re.search(r"[^\W\d_]", cell) for cell in cells)]
     distinct = [name for name in texts if name and len(set(columns[name])) == len(columns[name])]
     return distinct if headed and len(distinct) == 1 else []
+
+
+def _cells_of(lines: list[str], path: str | Path) -> list[list[str]]:
+    """Cells of lines that are separated by the first of tab, semicolon, comma and bar in the header, else by blanks."""
+    first = lines[0] if lines else ""
+    mark = next((mark for mark in ("\t", ";", ",", "|") if mark in first), None)
+    if mark is None and len(first.split()) > 1 and set(first.lower().split()) & set(_NAME_COLUMNS):
+        lines, mark = [line.strip() for line in lines], " "
+    try:
+        found = csv.reader(lines, delimiter=mark or "\t", skipinitialspace=mark == " ")
+        return [[cell.strip() for cell in row] for row in found]
+    except csv.Error as error:
+        raise DataError(f"cannot be read as a table: {error}", file=path) from error
 
 
 def _counts(cells: list[str]) -> bool:

@@ -19,7 +19,8 @@ def the_only(found: list[FoundFile], what: str, name: str, problems: list[Proble
     """The only file, or None; several files are a problem, since the choice is ambiguous."""
     if len(found) > 1:
         remedy = "Leave one."
-        if what == "diffusion image":
+        stems = {f.path.name.removesuffix(f.ending) for f in found}
+        if what == "diffusion image" and len(stems) == len(found):
             remedy = "Select one by dwi: {acq, dir, run, ...} in the configuration, or join_runs: true."
         problems.append(
             Problem(f"more than one {what}", got=", ".join(f.path.name for f in found), subject=name, remedy=remedy)

@@ -28,6 +28,7 @@ _HEADERS = (
     (nib.Nifti1Header, 348, nib.Nifti1Image),
     (nib.Nifti2Header, 540, nib.Nifti2Image),
 )
+_CIFTI = range(3000, 3100)  # intent codes
 _GZIP = b"\x1f\x8b"
 _ORDERS: tuple[Literal["little", "big"], ...] = ("little", "big")
 _MGH_HEADER = 284
@@ -179,6 +180,13 @@ def _header(start: bytes, file: Path) -> nib.Nifti1Header:
 
 
 def _check_header(header: nib.Nifti1Header, file: Path) -> None:
+    if int(header["intent_code"]) in _CIFTI:
+        raise DataError(
+            "a CIFTI file is no image",
+            expected="a NIfTI image of voxels",
+            file=file,
+            remedy="Export its parts: wb_command -cifti-separate.",
+        )
     if header.get_data_dtype().kind not in "iuf":
         raise DataError(
             "voxels are not real numbers",

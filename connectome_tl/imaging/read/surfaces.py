@@ -70,6 +70,11 @@ def read_surface_labels(file: Path, *, subject: str | None = None) -> tuple[np.n
     if len(arrays) != 1 or arrays[0].data.ndim != 1:
         raise DataError("not regions of a surface", expected="one array of labels", subject=subject, file=file)
     names = {int(one.key): str(one.label or one.key) for one in image.labeltable.labels if int(one.key) > 0}
+    wrong = arrays[0].data[~np.equal(arrays[0].data, np.rint(arrays[0].data))]
+    if wrong.size:
+        remedy = "Was the map resampled with interpolation? Labels need nearest neighbours."
+        got = f"for example {wrong[0]:g}"
+        raise DataError("labels are not whole numbers", got=got, subject=subject, file=file, remedy=remedy)
     values = np.asarray(arrays[0].data, dtype=np.int64)
     for number in np.unique(values[values > 0]):
         names.setdefault(int(number), str(number))
@@ -83,7 +88,9 @@ def _gifti(file: Path, subject: str | None) -> Any:
             raise ValueError("too large for a surface")
         image = nib.load(file)
     except Exception as error:  # nibabel and the XML parser raise many types for a damaged file
-        raise DataError(f"cannot be read as GIFTI: {error}", subject=subject, file=file) from error
+        annot = file.suffix == ".annot"
+        remedy = "Convert FreeSurfer's file: mris_convert --annot IN.annot WHITE OUT.label.gii." if annot else None
+        raise DataError(f"cannot be read as GIFTI: {error}", subject=subject, file=file, remedy=remedy) from error
     if not isinstance(image, nib.gifti.GiftiImage):
         raise DataError("not a GIFTI file", subject=subject, file=file)
     return image

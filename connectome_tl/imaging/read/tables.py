@@ -57,7 +57,7 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
         return None
     if note:
         problems.append(Problem(f"{note}; BIDS requires UTF-8", file=table))
-    lines = text.splitlines()
+    lines = text.replace('"', "").splitlines()
     header = lines[0].rstrip().split("\t") if lines else []
     if column not in header:
         remedy = (
