@@ -52,7 +52,10 @@ def test_a_column_that_may_say_who_died_is_asked_about_and_the_printed_answer_wo
     ("name", "cells"),
     [
         ("mother", "alive alive dead alive alive alive"),
+        ("mother_alive", "yes yes no yes yes yes"),
+        ("twin_died", "no no yes no no no"),
         ("twin_status", "A A D A A A"),
+        ("insurance_status", "A B D A A D"),
         ("marital_status", "m s d m s m"),
         ("survival_days", "365 300 12 365 31 365"),
         ("comment", "ok motion mother_died ok ok ok"),

@@ -22,19 +22,36 @@ from connectome_tl.cohort.tables.cells import fold, texts, whole
 
 Meaning = Literal["age", "gestational_age", "site", "family", "session", "covariate", "outcome", "status", "other"]
 
-# Words of column names, in English, German and French, without accents.
+# Words of column names, in English, German, French, Spanish, Portuguese, Italian and Dutch, without accents.
 _UNITS = {
-    "weeks": {"weeks", "week", "wks", "wk", "w", "wochen", "woche", "ssw", "semaines", "semaine"},
-    "months": {"months", "month", "mo", "mths", "monate", "monaten", "monat", "mois"},
-    "years": {"years", "year", "yrs", "yr", "y", "jahre", "jahren", "jahr", "ans", "annees"},
-    "days": {"days", "day", "d", "tage", "tagen", "tag", "jours"},
+    "weeks": {
+        "weeks",
+        "week",
+        "wks",
+        "wk",
+        "w",
+        "wochen",
+        "woche",
+        "ssw",
+        "semaines",
+        "semaine",
+        "semanas",
+        "settimane",
+        "weken",
+    },
+    "months": {"months", "month", "mo", "mths", "monate", "monaten", "monat", "mois", "meses", "mesi", "maanden"},
+    "years": {"years", "year", "yrs", "yr", "y", "jahre", "jahren", "jahr", "ans", "annees", "anos", "anni", "jaar"},
+    "days": {"days", "day", "d", "tage", "tagen", "tag", "jours", "dias", "giorni", "dagen"},
 }
-_AGE = {"age", "alter"}
+_AGE = {"age", "alter", "edad", "idade", "eta", "leeftijd"}
 _PARENT = {"mother", "maternal", "father", "paternal", "parental", "mutter", "mutterlich", "vater", "mere", "pere"}
+_PARENT |= {"madre", "padre", "mae", "pai", "moeder", "vader", "materna", "materno", "paterna", "paterno"}
 _SITE = {"site", "centre", "center", "hospital", "scanner", "scannersite", "siteid"}
 _SITE |= {"zentrum", "klinik", "krankenhaus", "standort", "hopital"}
+_SITE |= {"centro", "ospedale", "ziekenhuis", "sitio", "sede"}
 _FAMILY = {"family", "familyid", "mother", "motherid", "twin", "twinid", "twinpair", "sibling", "pregnancy"}
 _FAMILY |= {"familie", "famille", "zwilling", "zwillinge", "zwillingspaar", "jumeaux"}
+_FAMILY |= {"familia", "famiglia", "gemelo", "gemelos", "gemello", "gemelli", "gezin", "tweeling"}
 _CODE = {"id", "ids", "code", "number", "nr", "no", "num", "pair", "group", "set", "of"}
 _SESSION = {"session", "sessionid", "visit", "timepoint", "event"}
 _STATUS = {"status", "outcomestatus", "followupstatus"}
@@ -44,9 +61,12 @@ _FOLLOW_UP = re.compile(
 )
 DEVELOPMENT = ("cognitive", "language", "motor", "bayley", "bsid", "kognitiv", "cognitif", "langage", "developpemental")
 _FOLLOW_UP_WORDS = {*DEVELOPMENT, "iq", "fiq", "viq", "piq", "cp", "ndi", "diagnosis", "dx", "score", "diagnose"}
+_FOLLOW_UP_WORDS |= {"diagnostico", "diagnosi", "ci", "cognitivo", "lenguaje", "linguagem", "linguaggio", "taal"}
 _FOLLOW_UP_WORDS |= {"diagnostic", "qi", "sprache", "motorik", "moteur", "motricite"}
 _BIRTH = {"birth", "sex", "gender", "apgar", "twin", "multiple", "singleton", "ga", "gestational", "gestation", "bw"}
+_BIRTH |= {"sexo", "sesso", "geslacht", "nacimiento", "nascimento", "nascita", "geboorte", "gemelo", "gemello"}
 _BIRTH |= {"geburt", "geburtsgewicht", "geburtslange", "geschlecht", "mehrling", "naissance", "sexe", "ssw"}
+_GESTATION = ("gestation", "gestage", "birthage", "ageatbirth", "gestacional", "gestazional", "zwangerschapsduur")
 _NUISANCE = {"fd", "motion", "meanfd", "icv", "tiv", "etiv", "snr", "cnr", "outliers"}
 _NEGATIVE = {
     *("0", "no", "n", "false", "control", "controls", "negative", "normal", "healthy", "absent", "none", "typical"),
@@ -196,7 +216,7 @@ def names_gestation(name: str) -> bool:
 
 
 def _gestational(words: Collection[str], joined: str) -> bool:
-    return "ga" in words or any(part in joined for part in ("gestation", "gestage", "birthage", "ageatbirth"))
+    return bool({"ga", "eg"} & set(words)) or any(part in joined for part in _GESTATION)
 
 
 def _age(facts: _Facts) -> Meant | None:

@@ -13,9 +13,9 @@ _FEMALE = ("f", "female", "woman", "women", "girl", "girls", "females")
 # In German, French, Spanish, Portuguese, Italian and Dutch.
 _MALE_TOO = ("männlich", "maennlich", "junge", "jungen", "knabe", "knaben", "homme", "garçon", "garcon",
              "masculin", "hombre", "varón", "varon", "niño", "masculino", "maschio", "jongen", "mannelijk",
-             "h")  # fmt: skip
+             "masc", "männl", "h")  # fmt: skip
 _FEMALE_TOO = ("w", "weiblich", "mädchen", "femme", "fille", "féminin", "feminin", "mujer", "niña", "femenino",
-               "feminino", "femmina", "meisje", "vrouwelijk", "v")  # fmt: skip
+               "feminino", "femmina", "meisje", "vrouwelijk", "fem", "weibl", "v")  # fmt: skip
 _SEXES = {**dict.fromkeys((*_MALE, *_MALE_TOO), "male"), **dict.fromkeys((*_FEMALE, *_FEMALE_TOO), "female")}
 _ANSWERS = {
     **dict.fromkeys(("y", "yes", "true", "ja", "j", "oui", "si", "sí", "sì", "sim"), "yes"),
@@ -34,7 +34,6 @@ _REPLIES = (
     ),
 )
 _NO_REPLIES: Mapping[str, str] = {}
-_SHORTEST = 3  # letters of a word for a sex that is cut off
 
 
 def answers(meaning: str) -> tuple[str, ...]:
@@ -50,7 +49,7 @@ def is_sex(column: str) -> bool:
 def are_sexes(cells: Sequence[str]) -> bool:
     """Whether cells are words for sexes, whatever their column is called; letters alone may be anything."""
     words = {fold(cell).rstrip(".") for cell in cells if cell}
-    return {_sex_of(word) for word in words} <= {"male", "female"} and any(len(word) > 2 for word in words)
+    return words <= set(_SEXES) and any(len(word) > 2 for word in words)
 
 
 def replies_of(cells: Iterable[str]) -> Mapping[str, str]:
@@ -62,14 +61,6 @@ def replies_of(cells: Iterable[str]) -> Mapping[str, str]:
     return _ANSWERS if words <= set(_ANSWERS) else {}
 
 
-def _sex_of(word: str) -> str:
-    """The sex that a word names, also one that is cut off (fem., weibl.)."""
-    if word in _SEXES or len(word) < _SHORTEST:
-        return _SEXES.get(word, word)
-    meant = {means for known, means in _SEXES.items() if known.startswith(word)}
-    return meant.pop() if len(meant) == 1 else word
-
-
 def same_category(text: str, *, sex: bool = False, replies: Mapping[str, str] = _NO_REPLIES) -> str:
     """Canonical key of a category, equal for all its spellings.
 
@@ -78,4 +69,4 @@ def same_category(text: str, *, sex: bool = False, replies: Mapping[str, str] = 
     """
     word = whole(fold(text))
     word = word.rstrip(".") if sex or replies else word
-    return _sex_of(word) if sex else replies.get(word, word)
+    return _SEXES.get(word, word) if sex else replies.get(word, word)

@@ -137,8 +137,9 @@ def _ask_who_died(
         died = np.array([word == "died" for word in known], dtype=bool)
         words = {fold(cell) for cell in cells}
         open_ = absent & np.array(other)
-        coded = open_.any() and len(words) <= _MOST_CODES and (_about_death(name) or _like_a_status(name, words))
-        named_deaths = died.any() and not (died & ~absent).any()
+        lettered = _like_a_status(name, words) and _only_in(np.array([fold(cell) == "d" for cell in cells]), absent)
+        coded = open_.any() and len(words) <= _MOST_CODES and (_about_death(name) or lettered)
+        named_deaths = _only_in(died, absent)
         if name == spec.column or about & (_RELATIVES | _NUMERIC) or not (coded or named_deaths):
             continue
         rows = np.flatnonzero(died if died.any() else open_)
@@ -149,6 +150,11 @@ def _ask_who_died(
             _to_name(name, codes),
         )
         return
+
+
+def _only_in(rows: np.ndarray, absent: np.ndarray) -> bool:
+    """Whether there are such rows, and none of them has an outcome."""
+    return bool(rows.any() and not (rows & ~absent).any())
 
 
 def _to_name(column: str, codes: Sequence[str]) -> str:
@@ -210,7 +216,7 @@ def status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
         return spec.status.column if spec.status.column in table.columns else None
     for name in table.columns:
         about = any(word in name.lower() for word in _ABOUT_STATUS) or _tokens(name) & (_DIED | _ALIVE)
-        if name == spec.column or not about:
+        if name == spec.column or not about or _tokens(name) & _RELATIVES:
             continue
         words = [status_word(cell, name) for cell in table[name] if not is_missing(cell) and not _is_alive(cell, name)]
         if words and None not in words and any(word in ("died", "untestable") for word in words):

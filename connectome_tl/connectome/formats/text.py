@@ -178,7 +178,10 @@ def _check_square(grid: _Grid, path: str | Path) -> None:
     n_columns = len(body[0])
     if 1 in (len(body), n_columns):
         raise DataError(
-            "a table, not a matrix", file=path, got=f"{counted(len(body), 'row')}, {counted(n_columns, 'column')}"
+            "a table, not a matrix",
+            file=path,
+            got=f"{counted(len(body), 'row')}, {counted(n_columns, 'column')}",
+            remedy="A list of edges has a line for each, with both regions and the weight; a triangle has no header.",
         )
     raise DataError(
         "the matrix is not square",

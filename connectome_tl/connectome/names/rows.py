@@ -187,13 +187,18 @@ def _unknown_numbers(unknown: Sequence[int], labels: Sequence[int], known: RowNa
         if len(unknown) == 1
         else f"{len(unknown)} of {len(labels)} labels are not in {known.where}"
     )
+    remedy = f"These are the numbers of atlas {' or '.join(other)}." if other and known.table is None else None
+    if not other and len(unknown) == len(labels) and min(labels) >= 1 and max(labels) <= len(known.names or ()):
+        remedy = (
+            "If they count the regions, give a label table (labels) with the columns index, as in the file, and name."
+        )
     return Problem(
         what,
         expected=f"numbers as {listed(sorted(known.numbered()), 4)}",
         got=listed(unknown) if len(unknown) > 1 else None,
         subject=place.subject,
         file=place.file,
-        remedy=f"These are the numbers of atlas {' or '.join(other)}." if other and known.table is None else None,
+        remedy=remedy,
     )
 
 
