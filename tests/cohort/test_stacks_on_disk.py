@@ -13,6 +13,7 @@ from connectome_tl.cohort.arrays.stack import open_stack
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.connectome.formats.stacks import open_arrays
+from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.errors import DataError
 
 from .conftest import OnDisk
@@ -101,6 +102,12 @@ def test_subjects_of_a_matlab_array_are_on_the_axis_of_their_number(tmp_path: Pa
     assert list(large) == ["fc"]
     assert list(small["ids"]) == ids
     np.testing.assert_array_equal(np.concatenate(list(large["fc"].blocks())), values)
+
+
+def test_a_matlab_array_of_many_subjects_is_no_matrix_of_one(tmp_path: Path) -> None:
+    savemat(tmp_path / "all.mat", {"fc": np.ones((90, 90, 6))})
+    with pytest.raises(DataError, match=r"holds many subjects; got fc \(90, 90, 6\).*give it as stack"):
+        read_matrix(tmp_path / "all.mat")
 
 
 def test_a_cube_without_symmetric_matrices_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from connectome_tl.errors import DataError, UsageError
 from connectome_tl.workflows.starting.start import start_from
 
 N, REGIONS = 12, 10
+ANSWERS = {"atlas": "numbered"}
 IDS = [f"INF{i:02d}" for i in range(1, N + 1)]
 
 
@@ -262,6 +264,16 @@ def test_one_file_with_all_matrices_and_the_list_of_its_ids_become_a_cohort(
     assert sorted(cohort.ids) == IDS
     for subject, weights in zip(cohort.ids, cohort.weights, strict=True):
         np.testing.assert_allclose(weights[0], np.log1p(square(IDS.index(subject))), rtol=1e-5)
+
+
+def test_the_measure_in_bids_names_is_kept_and_a_pattern_may_be_copied_from_the_note(tmp_path: Path) -> None:
+    names = [f"sub-{one}_meas-{measure}_relmat.csv" for measure in ("abs", "corr") for one in IDS]
+    lay(tmp_path, names)
+    said = init(tmp_path).output
+    (other,) = re.findall(r"not (\S+); --pattern", " ".join(said.split()))
+    start_from(tmp_path / "sheet.csv", tmp_path / "mats", tmp_path / "more", answers=ANSWERS, ask=None, pattern=other)
+    measures = {read_cohort(tmp_path / out / "cohort.yaml").measures for out in ("study", "more")}
+    assert measures == {("abs",), ("corr",)}
 
 
 def test_without_a_list_of_ids_the_order_of_a_stack_is_asked_for(tmp_path: Path) -> None:

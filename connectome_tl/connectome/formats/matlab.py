@@ -113,13 +113,13 @@ def read_conn(path: Path) -> MatrixFile:
     """
     stack, names = conn_stack(path)
     if stack.shape[0] != 1:
-        raise DataError(
-            "holds many subjects",
-            file=path,
-            got=counted(stack.shape[0], "subject"),
-            remedy="In cohort.yaml give it as stack, with a row table.",
-        )
+        raise _many_subjects(path, counted(stack.shape[0], "subject"))
     return MatrixFile(next(stack.blocks()), ("fisher_z",), names=names, notes=("CONN values are Fisher's z already",))
+
+
+def _many_subjects(path: Path, got: str) -> DataError:
+    remedy = "In cohort.yaml give it as stack, with a row table; or `connectome-tl init --matrices FILE`."
+    return DataError("holds many subjects", file=path, got=got, remedy=remedy)
 
 
 def conn_stack(path: Path) -> tuple[StackedArray, tuple[str, ...]]:
@@ -206,6 +206,9 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
         DataError: no such matrix, or several and none chosen.
     """
     variables = read_mat(path)
+    many = [key for key, one in variables.items() if isinstance(one, np.ndarray) and one.ndim == 3]
+    if not _squares(variables) and many:
+        raise _many_subjects(path, f"{many[0]} {variables[many[0]].shape}")
     keys, parts = _chosen(_squares(variables), choice, path)
     values = parts[0] if parts[0].ndim == 3 else np.stack(parts)
     measures = variables.get("measures")

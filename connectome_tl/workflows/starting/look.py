@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import re
 import unicodedata
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
@@ -49,7 +50,7 @@ class Seen:
         n_matched: number of rows with a matrix. n_rows: number of rows of the table.
         other_patterns: further files of the same subjects, as `pattern`.
         format: `auto`, or the chosen atlas or variable of the files, as `qsirecon:AAL`.
-        measure: the chosen measure of files with several; empty where there is nothing to choose.
+        measure: the chosen measure of files with several, or the one in the names of the files; else empty.
         n_regions: rows of the first matrix. named: whether the matrix names its rows.
         atlases: the smallest that have its names, or those of its size.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
@@ -123,7 +124,7 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         len(cells),
         tuple((place / one).as_posix() for one in readable if one != chosen),
         format,
-        choose("measure", matrix.measures) if len(matrix.measures) > 1 else "",
+        choose("measure", matrix.measures) if len(matrix.measures) > 1 else _measure_in(chosen, matrix),
         len(names) if names is not None else matrix.n_rows,
         fits,
         names is not None,
@@ -307,6 +308,12 @@ def _files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> It
         bare = str(one).removeprefix("sub-")
         spelled = (matrices / pattern.replace("{id}", unicodedata.normalize(form, bare)) for form in FORMS)
         yield from itertools.islice((path for path in spelled if path.is_file()), 1)
+
+
+def _measure_in(pattern: str, matrix: MatrixFile) -> str:
+    """The measure that the names of the files state as `meas-NAME`, unless the file states another one."""
+    found = re.search(r"(?:^|[_/])meas-([A-Za-z0-9]+)", pattern)
+    return found[1] if found and matrix.measures in ((), (found[1],)) else ""
 
 
 def span_of(seen: Seen, column: ColumnGuess) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -60,6 +61,8 @@ def start_from(
         atlas: atlas of the rows if the files do not name them. pattern: of the files, if the subjects have several.
     """
     told = {key: answers[key] for key in FILE_QUESTIONS if key in answers} | ({"pattern": pattern} if pattern else {})
+    if "pattern" in told:  # relative to the matrices, or as the note on other patterns and cohort.yaml have it
+        told["pattern"] = told["pattern"].removeprefix(f"{Path(os.path.relpath(matrices, folder)).as_posix()}/")
     answers = {key: value for key, value in answers.items() if key not in FILE_QUESTIONS}
     seen = look(table, matrices, folder, lambda key, choices: choice_of(key, choices, told, ask))
     if atlas is not None:
