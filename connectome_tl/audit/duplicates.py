@@ -1,4 +1,4 @@
-"""Find subjects that occur twice, by id or by nearly identical connectomes."""
+"""Find subjects that occur twice, by id or by nearly identical connectomes or volumes."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from connectome_tl.cohort.findings import listed
 from connectome_tl.cohort.relatives import relatives
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.connectome.connectome import upper_indices
+from connectome_tl.features.volumes import read_volumes, same_volumes
 from connectome_tl.plurals import counted
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.audit import Finding
 
 
@@ -23,16 +25,19 @@ def edges_of(cohort: Cohort) -> np.ndarray:
     return np.where(present[:, None], cohort.weights[:, :, rows, columns].astype(float), np.nan)
 
 
-def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list[Finding]:
+def duplicate_findings(
+    cohorts: Mapping[str, Cohort], splits: SplitPlan, image: ImageSettings | None = None
+) -> list[Finding]:
     """Near-duplicates in both training and test rows of a fold, or in another cohort under any id.
 
     Ids and matrices are compared in memory; only findings are written, to the run folder.
 
     Args:
         cohorts: target and, if any, pool and source; regions in one order.
+        image: settings of grids, if volumes are compared.
     """
     target = cohorts["target"]
-    pairs = _pairs([target])
+    pairs = _pairs([target], image)
     apart = [pair for pair in pairs if stand_apart(pair, splits)]
     findings = [_found("a child under two names", apart, "in training and test of one fold")]
     together = [pair for pair in pairs if pair not in apart]
@@ -50,30 +55,39 @@ def duplicate_findings(cohorts: Mapping[str, Cohort], splits: SplitPlan) -> list
             rows = counted(len(shared), "row is", "rows are")
             findings.append(_failed(check, f"{rows} of tested subjects or their relatives: {listed(shared)}"))
             continue
-        if cohort.regions != target.regions or cohort.measures != target.measures:
+        if image is None and (cohort.regions, cohort.measures) != (target.regions, target.measures):
             findings.append(Finding(check=check, status="skipped", what="the cohorts have different regions"))
             continue
         # Known relatives in the pool are handled: they are excluded from adaptation in the test fold.
         known = set(relatives(target, target.ids, cohort))
         others = cohort.take([i for i in cohort.ids if i not in known])
-        findings.append(_found(check, _across(target, others, tested), f"of the target are also in the {name} cohort"))
+        findings.append(
+            _found(check, _across(target, others, tested, image), f"of the target are also in the {name} cohort")
+        )
     return findings
 
 
-def _across(target: Cohort, other: Cohort, tested: set[str]) -> list[Pair]:
+def _across(target: Cohort, other: Cohort, tested: set[str], image: ImageSettings | None) -> list[Pair]:
     """Pairs of a tested subject and a row of the other cohort."""
     own = set(target.ids)
-    ordered = [p if p.first in own else Pair(p.second, p.first, p.similarity) for p in _pairs([target, other])]
+    ordered = [p if p.first in own else Pair(p.second, p.first, p.similarity) for p in _pairs([target, other], image)]
     return [p for p in ordered if p.first in tested and p.second not in own]
 
 
-def _pairs(cohorts: Sequence[Cohort]) -> list[Pair]:
+def _pairs(cohorts: Sequence[Cohort], image: ImageSettings | None) -> list[Pair]:
     """Near-duplicates among the rows of all cohorts."""
-    if not cohorts[0].regions:
-        return []
+    found: list[Pair] = []
+    if image is not None:
+        rows = [(c, i) for c in cohorts for i, file in zip(c.ids, c.volumes, strict=False) if file]
+        grids = [grid for c in cohorts if any(c.volumes) for grid in read_volumes(c, c.ids, image)[0].grids if grid]
+        found += [Pair(rows[i][1], rows[j][1], r) for i, j, r in same_volumes(grids)]
+    if not cohorts[0].regions or any(
+        (c.regions, c.measures) != (cohorts[0].regions, cohorts[0].measures) for c in cohorts
+    ):
+        return found
     names = [i for cohort in cohorts for i in cohort.ids]
     groups = [f"{c.name}/{site}" for c in cohorts for site in c.site]
-    return alike_by_edges(np.concatenate([edges_of(cohort) for cohort in cohorts]), names, groups)
+    return found + alike_by_edges(np.concatenate([edges_of(cohort) for cohort in cohorts]), names, groups)
 
 
 def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
@@ -87,7 +101,7 @@ def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
 
 def _found(check: str, pairs: Sequence[Pair], what: str) -> Finding:
     if not pairs:
-        return Finding(check=check, status="passed", what="no two connectomes are too similar")
+        return Finding(check=check, status="passed", what="no two connectomes or volumes are too similar")
     return _failed(check, f"{counted(len(pairs), 'pair')} {what}: {_named(pairs)}")
 
 

@@ -18,6 +18,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 VOXELS = "image voxels"  # block of the coarse grid
 COARSE = 12  # voxels along each axis of the coarse grid for linear models
 _TINY = 1e-8
+_SAME = 0.9999  # correlation of coarse voxels; another scan of a subject has less
 
 
 @dataclass(frozen=True, eq=False)
@@ -160,6 +161,19 @@ def coarse_voxels(reader: GridReader, n_rows: int, size: int = COARSE) -> np.nda
             block = np.add.reduceat(block, edges[axis], axis=axis)
         found[row] = (block / voxels).ravel()
     return found
+
+
+def same_volumes(grids: Sequence[Grid]) -> list[tuple[int, int, float]]:
+    """Pairs of grids of one image, also if it was stored again or rescaled, with the correlation of coarse voxels."""
+    if len(grids) < 2:
+        return []
+    x, y, z = grids[0].read().shape
+    values = coarse_voxels(GridReader(tuple(grids), (x, y, z)), len(grids)).astype(np.float64)
+    values -= values.mean(axis=1, keepdims=True)
+    values /= np.maximum(np.linalg.norm(values, axis=1, keepdims=True), _TINY)
+    r = values @ values.T
+    first, second = np.nonzero(np.triu(r > _SAME, 1))
+    return [(int(i), int(j), float(r[i, j])) for i, j in zip(first, second, strict=True)]
 
 
 def coarse_blocks(shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...]]:

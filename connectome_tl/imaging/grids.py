@@ -15,7 +15,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.volume_checks import checked_volume, head_problem
+from connectome_tl.imaging.volume_checks import checked_volume, cut_side, flattest_side, head_problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 
@@ -27,6 +27,7 @@ _ELSEWHERE = 10  # times this range: a background further away is a fill value, 
 _FAR = 3  # times the range of most levels: levels further away are outliers
 _TINY = 2.0**-14  # smallest normal number in half precision
 _FEWEST_LEVELS = 10
+_NARROW = 0.4  # interquartile range over standard deviation; 1.35 for a normal distribution
 _LEAST_SD = float(np.finfo(np.float64).tiny)
 
 
@@ -90,7 +91,8 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     voxel_ml = volume.voxel_mm3 / 1000
     if not inside.any() or inside.all():
         raise DataError("no head can be distinguished from the background", subject=subject, file=path)
-    odd = head_problem(volume, inside)
+    side = flattest_side(volume, inside, is_stripped=shown.is_stripped)
+    odd = head_problem(volume, inside, *side)
     if odd and settings.shape == "refuse":
         raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
     data, spikes = without_outliers(volume.data, inside)
@@ -141,7 +143,7 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
         shown.is_stripped,
-        tuple(note for note in (odd, cut, few, spikes) if note),
+        tuple(note for note in (odd or cut_side(*side), cut, few, spikes, _narrow(levels)) if note),
     )
 
 
@@ -162,6 +164,14 @@ def _quantiles(levels: np.ndarray, background: float) -> tuple[float, ...]:
     reach = _ELSEWHERE * (high - low)
     above = levels - (background if low - reach <= background <= high + reach else low)
     return tuple(float(q) for q in np.quantile(above, QUANTILES) / max(float(np.abs(above).mean()), _LEAST_SD))
+
+
+def _narrow(levels: np.ndarray) -> str:
+    """A note if a part of the head, such as bone in CT, has most of the range of its grey levels."""
+    low, high = np.quantile(levels, (0.25, 0.75))
+    if high - low > _NARROW * levels.std():
+        return ""
+    return f"half of the head has grey levels of {low:.4g} to {high:.4g}, far from the others: set image.window?"
 
 
 def without_outliers(data: np.ndarray, inside: np.ndarray) -> tuple[np.ndarray, str]:

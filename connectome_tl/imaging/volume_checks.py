@@ -7,20 +7,24 @@ from collections.abc import Iterable
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.read.images import Volume, read_volume
+from connectome_tl.imaging.read.images import Volume, read_with_stored
 from connectome_tl.settings.images.volumes import ImageSettings
 
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
 _SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off
+_BITS = (7, 8, 10, 12, 14, 15, 16, 31, 32)  # of integers, of converters and files; values beyond are cut off
+_REACHED = 0.02  # of the range of integers: how near both limits values are that were stored in fewer bits
 _JUMP = 0.75  # of the range of integers, between neighbours of which one has wrapped around
 _JUMPS = 0.01  # share of such pairs; real images windowed to 8 bits have up to .008
 _ENOUGH, _OUTLYING = 5, 5  # volumes that are compared; median absolute deviations of their likeness
 _OFFSET = 1e-4  # range over largest intensity, below which single precision is too coarse
 _LARGEST = 1e30  # whose square is far beyond single precision, and sums of voxels are within it
 _OBLIQUE = 2.0  # degrees between two axes and a right angle from which an affine is sheared
-_NARROW, _LOW = 0.52, 0.45  # width and height of a head over its length; heads have .7 to .95
+_NARROW, _LOW = 0.52, 0.55  # width and height of a head over its length; heads have .63 to .95
 _WIDE, _HIGH = 1.15, 1.35  # the same, largest
 _ML = 20, 6000  # volume of a head: of a fetal brain, and well above that of adult heads with hydrocephalus
+_FLAT, _CUT = 0.5, 0.8  # area of an end over the largest section: noted, refused; ends of heads have up to .2
+_END_MM = 5.0  # thickness of an end
 _FULL = 0.9  # share of the axial slices that a head does not fill; a circle fills .79 of the square around it
 
 
@@ -32,11 +36,11 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> tuple[Vo
         DataError: not three-dimensional, a single slice, NaN, constant, overflowed integers, intensities beyond single
             precision, or a sheared affine if the grid keeps the native axes.
     """
-    raw = read_volume(path, subject=subject, dtype=None)
+    raw, stored = read_with_stored(path, subject=subject)
     if min(raw.shape) < 4:
         raise _wrong(raw, "the image is a slice, not a volume", got=" x ".join(map(str, raw.shape)))
     notes = []
-    if overflow := _overflow(raw.data):
+    if overflow := _overflow(stored):
         if settings.overflow == "refuse":
             raise _wrong(
                 raw,
@@ -68,6 +72,21 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> tuple[Vo
     low, high = float(data.min()), float(data.max())
     if low == high:
         raise _wrong(raw, f"the image contains only {low:g}", expected="an image of a head")
+    if settings.window is not None:
+        data = np.clip(data, np.float32(settings.window[0]), np.float32(settings.window[1]))
+        if data.min() == data.max():
+            raise _wrong(
+                raw,
+                "all grey levels are on one side of image.window",
+                expected=f"levels between {settings.window[0]:g} and {settings.window[1]:g}",
+                got=f"{low:g} to {high:g}",
+            )
+    elif _is_hounsfield(data):
+        raise _wrong(
+            raw,
+            "grey levels seem to be Hounsfield units (CT), in which bone would hide the contrast of the brain",
+            remedy="Set image.window, for example [0, 80] for the brain.",
+        )
     shear = _shear(raw.affine)
     if shear > _OBLIQUE:
         if settings.grid != "isotropic":
@@ -112,8 +131,13 @@ def _named(path: str) -> set[str]:
     return {known for known in CONTRASTS for word in words if word.lower() == known.lower()}
 
 
-def head_problem(volume: Volume, foreground: np.ndarray) -> str:
-    """Problem of size, extent or place of the head, or an empty text. `foreground`: (x, y, z) bool, RAS axes."""
+def head_problem(volume: Volume, foreground: np.ndarray, side: str, flat: float) -> str:
+    """Problem of size, extent or place of the head, or an empty text.
+
+    Args:
+        foreground: (x, y, z) bool, RAS axes.
+        side, flat: as from `flattest_side`.
+    """
     size = float(foreground.sum() * volume.voxel_mm3 / 1000)
     if not _ML[0] <= size <= _ML[1]:
         return f"the head has {size:.3g} ml: its voxel sizes may not be in mm"
@@ -132,7 +156,30 @@ def head_problem(volume: Volume, foreground: np.ndarray) -> str:
         return f"the head is {height:.0f} mm high and {length:.0f} mm long: cut off?"
     if width > _WIDE * length or height > _HIGH * length:
         return f"the head is only {length:.0f} mm long, {width:.0f} mm wide, {height:.0f} mm high: cut off at one end"
-    return ""
+    return cut_side(side, flat) if flat > _CUT else ""
+
+
+def flattest_side(volume: Volume, foreground: np.ndarray, *, is_stripped: bool) -> tuple[str, float]:
+    """The side at which the head ends most abruptly, and the area of that end over the largest parallel section.
+
+    The lower end is left out, unless the image is skull-stripped: there is the neck.
+    """
+    found = {}
+    for axis, sides in enumerate((("left", "right"), ("back", "front"), ("bottom", "top"))):
+        area = foreground.sum(axis=tuple(i for i in range(3) if i != axis))
+        area = np.trim_zeros(area)
+        n = max(1, round(_END_MM / float(volume.zooms[axis])))
+        for side, end in zip(sides, (area[:n], area[-n:]), strict=True):
+            found[side] = float(end.mean() / area.max())
+    if not is_stripped:
+        del found["bottom"]
+    side = max(found, key=found.__getitem__)
+    return side, found[side]
+
+
+def cut_side(side: str, flat: float) -> str:
+    """A note on a side at which the head seems to be cut off; empty if it is not."""
+    return f"the head ends abruptly at the {side}: cut off?" if flat > _FLAT else ""
 
 
 def _single(data: np.ndarray) -> np.ndarray:
@@ -166,28 +213,50 @@ def unlike_others(coarse: np.ndarray) -> list[int]:
     return [int(i) for i in np.flatnonzero((r < 0) & (r < typical - _OUTLYING * spread))]
 
 
+def _is_hounsfield(data: np.ndarray) -> bool:
+    """Whether grey levels are air, soft tissue and bone on the scale of CT."""
+    shares = [float(((data > low) & (data < high)).mean()) for low, high in ((-1050, -950), (-20, 100), (300, 4000))]
+    return all(share > least for share, least in zip(shares, (0.1, 0.03, 0.001), strict=True))
+
+
 def _overflow(data: np.ndarray) -> str:
     """What shows that stored integers overflowed, or an empty text.
 
     Values that wrapped around lie beside values near the other limit. Voxels at the limits do not count, since
     saturated fat may lie beside black bone.
     """
-    kind = data.dtype
-    if kind.kind not in "iu" or kind.itemsize > 4:
+    if data.dtype.kind == "f" and not (np.isfinite(data).all() and np.array_equal(data, np.rint(data))):
         return ""
-    low, high = np.iinfo(kind).min, np.iinfo(kind).max
-    top = float((data == high).mean())
-    if top > _SATURATED:
-        return f"{top:.1%} of the voxels at {high}"
-    if kind.kind == "i" and bool((data < low // 2).any() and (data > high // 2).any()):
+    largest = int(data.max())
+    top = float((data == largest).mean())
+    if top > _SATURATED and largest + 1 in {2**n for n in _BITS}:
+        return f"{top:.1%} of the voxels at {largest}"
+    limits = _limits(data)
+    if limits is None:
+        return ""
+    low, high = limits
+    if low < 0 and bool((data < low // 2).any() and (data > high // 2).any()):
         return f"values from {low // 2} up and from {high // 2} up"
     within, jumps = (data > low) & (data < high), 0
     for axis in range(3):
         values, counted = (np.moveaxis(one, axis, 0) for one in (data, within))
         steps = np.abs(np.diff(values.astype(np.float64), axis=0))
-        jumps += int(((steps > _JUMP * (float(high) - float(low))) & counted[1:] & counted[:-1]).sum())
+        jumps += int(((steps > _JUMP * (high - low)) & counted[1:] & counted[:-1]).sum())
     share = jumps / max(int(within.sum()), 1)
-    return f"neighbours that differ by {_JUMP:.0%} of the range of {kind}, {share:.1%}" if share > _JUMPS else ""
+    return f"neighbours that differ by {_JUMP:.0%} of the range {low} to {high}, {share:.1%}" if share > _JUMPS else ""
+
+
+def _limits(data: np.ndarray) -> tuple[int, int] | None:
+    """Limits of the integers in which whole numbers are, or once were, stored; None if they are unknown."""
+    lowest, largest = float(data.min()), float(data.max())
+    for narrow in (np.uint8, np.int8, np.uint16, np.int16):  # stored in more bits later, or as floating point
+        low, high = int(np.iinfo(narrow).min), int(np.iinfo(narrow).max)
+        margin = _REACHED * (high - low)
+        if low <= lowest <= low + margin and high - margin <= largest <= high:
+            return low, high
+    if data.dtype.kind not in "iu" or data.dtype.itemsize > 4:
+        return None
+    return int(np.iinfo(data.dtype).min), int(np.iinfo(data.dtype).max)
 
 
 def _shear(affine: np.ndarray) -> float:

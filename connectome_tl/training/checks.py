@@ -112,6 +112,28 @@ def check_embedded(target: Cohort, splits: SplitPlan) -> None:
             unseen_fit(target, Fold(inner.train, (*inner.test, *fold.test)))
 
 
+def check_bins(study: StudySettings, target: Cohort, splits: SplitPlan) -> None:
+    """Check that synthetic volumes can be made in every fold: a fixed age bin holds two training subjects.
+
+    Raises:
+        UsageError: names a fold without two subjects of one bin.
+    """
+    synthesis = study.baseline_settings.synthetic_volumes.synthesis
+    if synthesis.bin_width == "auto" or not {"synthetic_volumes", "mixed_volumes"} & set(study.baselines):
+        return
+    for name in target.targets.columns[[task.form == "value" for task in target.tasks]] if any(target.volumes) else ():
+        for repeat, number, fold in splits.folds():
+            at = target.positions(fold.train)
+            values = target.targets[name].to_numpy(float)[at]
+            known = values[np.isfinite(values) & np.array([bool(target.volumes[i]) for i in at])]
+            if len(np.unique(np.floor(known / synthesis.bin_width))) == len(known):
+                raise UsageError(
+                    f"no two training subjects of repeat {repeat + 1}, fold {number + 1} are in one bin of {name}",
+                    got=f"baseline_settings.synthetic_volumes.synthesis.bin_width: {synthesis.bin_width:g}",
+                    remedy="Set a larger bin_width, or auto.",
+                )
+
+
 def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
     """Problems of cohorts that lack inputs of the encoder or objective."""
     problems = []

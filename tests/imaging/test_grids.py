@@ -8,6 +8,7 @@ from typing import Literal
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.foreground import find_foreground
@@ -419,3 +420,109 @@ def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not those that were stored") as caught:
         stored_grid(path, "s1", GRID, tmp_path / "cache")
     assert str(caught.value.problems[0].file) == str(file)
+
+
+STORED = {
+    "wrapped": (VOLUME / np.quantile(VOLUME, 0.97) * 32767).astype(np.int64).astype(np.int16),
+    "wrapped without a sign": (VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 255).astype(np.int64).astype(np.uint8),
+    "saturated": np.minimum(VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 255, 255).astype(np.uint8),
+    "12 bits": np.minimum(VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 4095, 4095).astype(np.int16),
+}
+
+
+@pytest.mark.parametrize("case", STORED)
+@pytest.mark.parametrize("later", ["as they are", "scaled", "scaled with an offset", "as float", "in more bits"])
+def test_overflowed_integers_are_found_whatever_was_done_to_them_later(tmp_path: Path, case: str, later: str) -> None:
+    data = STORED[case]
+    image = nib.Nifti1Image(
+        {"as float": data.astype(np.float32), "in more bits": data.astype(np.int32)}.get(later, data), AFFINE
+    )
+    whole = bytearray(image.to_bytes())
+    header = nib.Nifti1Header(bytes(whole[:348]), check=False)
+    if later.startswith("scaled"):
+        header["scl_slope"], header["scl_inter"] = 0.037, 500 if later.endswith("offset") else 0
+    whole[:348] = header.binaryblock
+    (tmp_path / "a.nii").write_bytes(whole)
+    with pytest.raises(DataError, match="overflowed"):
+        gridded(str(tmp_path / "a.nii"), "s1", GRID)
+
+
+def _computed_tomography(fill: float, air: float = -1000.0) -> np.ndarray:
+    """A brain of 25 to 45 units within bone, with noise and a table, and a value outside the round field of view."""
+    rng = np.random.default_rng(0)
+    x, y = (np.arange(48) - 23.5)[:, None, None], (np.arange(48) - 23.5)[None, :, None]
+    skull = np.pad(find_foreground(VOLUME, np.full(3, 5.0)).mask, 8)
+    data = np.full(skull.shape, air)
+    data[:, 4:6, 6:42] = -850  # the table
+    shell = ndimage.binary_dilation(skull, iterations=2)
+    data[shell] = np.where(rng.random(shell.sum()) < 0.3, 900, 40)  # bone and scalp
+    brain = np.pad(VOLUME, 8)[skull]
+    data[skull] = 35 + 5 * (brain - brain.mean()) / brain.std()
+    data += rng.normal(0, 4, data.shape)
+    return np.where(np.broadcast_to(x**2 + y**2 > 23.5**2, data.shape), fill, data).astype(np.int16)
+
+
+@pytest.mark.parametrize("offset", [0, 1024])
+def test_computed_tomography_needs_a_window_and_keeps_the_contrast_of_the_brain_with_it(
+    tmp_path: Path, offset: int
+) -> None:
+    """In Hounsfield units it is refused without; stored with an offset it is noted."""
+    path = written(tmp_path, _computed_tomography(-1000 if offset else -3024) + np.int16(offset))
+    if offset:
+        assert any("set image.window?" in note for note in gridded(path, "s1", GRID).notes)
+    else:
+        with pytest.raises(DataError, match=r"Hounsfield.*Set image.window"):
+            gridded(path, "s1", GRID)
+    found = gridded(path, "s1", GRID.model_copy(update={"window": (offset, offset + 80.0)}))
+    whole = (VOLUME[BRAIN] != 0).sum() * 0.125
+    assert whole < found.head_ml < 3.2 * whole  # the brain, within bone
+    brain = gridded(written(tmp_path, name="mr"), "s1", GRID).values
+    there = ndimage.binary_erosion(brain != 0, iterations=2)  # without the edge that is averaged with bone
+    assert np.corrcoef(found.values[there], brain[there])[0, 1] > 0.8
+    with pytest.raises(DataError, match=r"on one side of image.window"):
+        gridded(path, "s1", GRID.model_copy(update={"window": (5000.0, 5080.0)}))
+
+
+@pytest.mark.parametrize("window", [[80, 0], [5, 5], [0, float("inf")]])
+def test_a_window_is_a_lower_and_a_higher_number(window: list[float]) -> None:
+    with pytest.raises(ValueError, match=r"the lower one first|finite"):
+        ImageSettings.model_validate({"window": window})
+
+
+@pytest.mark.parametrize("axis", range(3))
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_head_cut_off_by_the_border_of_the_image_is_noted_or_refused(tmp_path: Path, axis: int, sign: int) -> None:
+    """Cut off by a tenth: noted. By a third: refused."""
+    brain = stripped(0)
+    at = np.flatnonzero(BRAIN.any(axis=tuple(i for i in range(3) if i != axis)))
+    for share, refused in ((0.17, False), (0.35, True)):
+        n = round(share * len(at))
+        cut = np.take(brain, range(at[0] + n, 32) if sign < 0 else range(at[-1] - n + 1), axis=axis)
+        path = written(tmp_path, cut)
+        if refused:
+            with pytest.raises(DataError, match=r"cut off|half a brain"):
+                gridded(path, "s1", GRID)
+        else:
+            side = (("left", "right"), ("back", "front"), ("bottom", "top"))[axis][sign > 0]
+            assert gridded(path, "s1", GRID).notes == (f"the head ends abruptly at the {side}: cut off?",)
+
+
+@pytest.mark.parametrize("suffix", ["hdr", "img"])
+def test_a_pair_of_files_is_refused_with_the_way_to_one_file(tmp_path: Path, suffix: str) -> None:
+    nib.save(nib.Nifti1Pair(VOLUME, AFFINE), tmp_path / "a.img")
+    with pytest.raises(DataError, match=r"Save the pair as one file") as caught:
+        gridded(str(tmp_path / f"a.{suffix}"), "s1", GRID)
+    remedy = str(caught.value.problems[0].remedy).split(": ")[1].rstrip(".")
+    names = {"nibabel": nib}
+    exec(remedy.replace("IN", repr(str(tmp_path / "a.img"))).replace("'OUT", repr(str(tmp_path))[:-1] + "/OUT"), names)
+    np.testing.assert_allclose(grid(str(tmp_path / "OUT.nii.gz")), grid(written(tmp_path)), atol=0.01)
+
+
+@pytest.mark.parametrize("kind", [">f4", ">i2", "<f8", "<i4", ">u2"])
+def test_byte_order_and_type_do_not_matter(tmp_path: Path, kind: str) -> None:
+    data = np.rint(1000 * VOLUME.clip(0)).astype(kind)
+    nib.save(
+        nib.Nifti1Image(data, AFFINE, nib.Nifti1Header(endianness="<" if kind[0] == "<" else ">")), tmp_path / "b.nii"
+    )
+    plain = np.rint(1000 * VOLUME.clip(0)).astype(np.float32)
+    np.testing.assert_allclose(grid(str(tmp_path / "b.nii")), grid(written(tmp_path, plain)), atol=0.01)

@@ -65,7 +65,13 @@ def open_image(file: Path, max_bytes: int) -> OpenedImage:
         return _open_mgh(file, max_bytes)
     if name.endswith((".nii", ".nii.gz")):
         return _open_nifti(file, max_bytes)
-    raise DataError("not an image format that is read here", file=file, expected=".nii, .nii.gz, .mgz or .mgh")
+    is_pair = name.endswith((".hdr", ".img", ".hdr.gz", ".img.gz"))
+    raise DataError(
+        "not an image format that is read here",
+        file=file,
+        expected=".nii, .nii.gz, .mgz or .mgh",
+        remedy="Save the pair as one file: nibabel.save(nibabel.load(IN), 'OUT.nii.gz')." if is_pair else None,
+    )
 
 
 def shape_of(file: Path) -> tuple[int, ...]:

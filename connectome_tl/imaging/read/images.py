@@ -16,7 +16,7 @@ import numpy as np
 
 from connectome_tl.errors import ConnectomeTLError, DataError, OutputError, Problem
 from connectome_tl.files import regular_file
-from connectome_tl.imaging.read.headers import open_image
+from connectome_tl.imaging.read.headers import OpenedImage, open_image
 from connectome_tl.provenance import write_bytes
 
 MAX_BYTES = 16 << 30  # of one image in memory; a 3 h multi-shell scan at 1.5 mm takes about 4 GB
@@ -80,14 +80,24 @@ def read_volume(
     return _read(path, subject, n_dimensions, dtype, max_bytes)[0]
 
 
+def read_with_stored(path: str | Path, *, subject: str | None = None) -> tuple[Volume, np.ndarray]:
+    """A three-dimensional volume, and its voxels as they are stored, before a scale is applied.
+
+    Raises:
+        MissingInputError, DataError: as `read_volume`.
+    """
+    volume, opened = _read(path, subject)
+    return volume, np.asarray(opened.voxels.get_unscaled()).reshape(volume.shape)
+
+
 def _read(
     path: str | Path,
     subject: str | None,
     n_dimensions: tuple[int, ...] = (3,),
     dtype: type[np.generic] | None = None,
     max_bytes: int = MAX_BYTES,
-) -> tuple[Volume, float]:
-    """A volume, and the step between its values if it is stored as scaled integers; else 0."""
+) -> tuple[Volume, OpenedImage]:
+    """A volume, and the image that it is read from."""
     file = regular_file(path, what="image", subject=subject)
     try:
         image = open_image(file, max_bytes)
@@ -127,7 +137,7 @@ def _read(
             file=file,
             remedy="The affine may be in metres or micrometres: scale it to mm.",
         )
-    return Volume(data, affine, subject, str(path)), image.step
+    return Volume(data, affine, subject, str(path)), image
 
 
 def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
@@ -138,8 +148,8 @@ def read_labels(path: str | Path, *, subject: str | None = None) -> Volume:
     Raises:
         MissingInputError, DataError: as `read_volume`; fractional, negative or NaN labels; no label at all.
     """
-    volume, step = _read(path, subject, max_bytes=_MAX_LABEL_BYTES)
-    data = volume.data
+    volume, opened = _read(path, subject, max_bytes=_MAX_LABEL_BYTES)
+    data, step = volume.data, opened.step
     if not np.issubdtype(data.dtype, np.integer):
         rounded = np.rint(data)
         # Scaled integers (MINC, SPM) are within half a step of their original values.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.encoders import Count, EncoderSettings, Probability
@@ -59,6 +59,8 @@ class ImageSettings(Settings):
         voxel: voxel size in mm, for `isotropic`.
         centre: centre of an `isotropic` grid: the `head`, or that of the `image`, which keeps the alignment of volumes
             that are registered to one template.
+        window: lowest and highest intensity; others are set to these limits before anything else, for example [0, 80]
+            for the brain in CT (Hounsfield units).
         normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
         over: voxels used for mean, standard deviation and percentiles. The foreground is the head above the neck,
             including bone and air, or the brain if the background is empty (`imaging.foreground`). Outlying intensities
@@ -84,6 +86,7 @@ class ImageSettings(Settings):
     size: Size | tuple[Size, Size, Size] = 64
     voxel: Positive = 2.5
     centre: Literal["head", "image"] = "head"
+    window: tuple[float, float] | None = None
     normalise: Literal["zscore", "minmax", "none"] = "zscore"
     over: Literal["foreground", "all"] = "foreground"
     outside: Literal["zero", "keep"] = "zero"
@@ -95,6 +98,13 @@ class ImageSettings(Settings):
     flip_test: bool = False
     precision: Literal["float32", "bf16", "auto"] = "float32"
     embedding: EmbeddingUse | None = None
+
+    @field_validator("window")
+    @classmethod
+    def _window_is_open(cls, window: tuple[float, float] | None) -> tuple[float, float] | None:
+        if window is not None and not -1e6 < window[0] < window[1] < 1e6:
+            raise ValueError("window needs two finite numbers, the lower one first")
+        return window
 
     @model_validator(mode="after")
     def _contrast_knows_the_head(self) -> ImageSettings:
@@ -130,7 +140,8 @@ class ImageSettings(Settings):
             "minmax": f"Intensities were scaled between the 1st and 99th percentile of {_over(self.over)}.",
             "none": "Intensities were not normalised.",
         }[self.normalise]
-        return f"Volumes were reoriented to RAS and {how}. {levels}"
+        window = f" Intensities were clipped to {self.window[0]:g} to {self.window[1]:g}." if self.window else ""
+        return f"Volumes were reoriented to RAS and {how}.{window} {levels}"
 
 
 def _over(which: str) -> str:

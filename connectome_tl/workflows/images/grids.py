@@ -11,12 +11,13 @@ import numpy as np
 import yaml
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.relatives import relatives
 from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
-from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels
+from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels, same_volumes
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
-from connectome_tl.imaging.volume_cache import StoredGrid, image_hash, stored_grid
+from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volume_checks import unlike_others
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
@@ -54,7 +55,8 @@ def with_grids(
     roles = {}
     for role, cohort in cohorts.roles.items():
         if id(cohort) not in done:
-            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *_notes(cohort, grids)))
+            notes = [*_notes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
+            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
 
@@ -221,13 +223,25 @@ def _check_voxels(settings: ImageSettings, cohorts: Sequence[Cohort], grids: dic
         )
 
 
+def _shared(cohort: Cohort, target: Cohort, grids: dict[str, StoredGrid]) -> list[str]:
+    """Notes on images that are in the target under the id of another subject."""
+    if cohort is target:
+        return []
+    own, theirs = ([(i, p) for i, p in zip(c.ids, c.volumes, strict=False) if p] for c in (cohort, target))
+    pairs = [(i, j - len(own)) for i, j, _ in same_volumes([grids[p] for _, p in own + theirs]) if i < len(own) <= j]
+    return [
+        f"the image of {own[i][0]} is that of {theirs[j][0]} in {target.name}: give them one id or one family"
+        for i, j in pairs
+        if own[i][0] not in relatives(target, [theirs[j][0]], cohort)
+    ]
+
+
 def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     known = [(i, p) for i, p in zip(cohort.ids, cohort.volumes, strict=False) if p]
     found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
-    owners: dict[str, list[str]] = {}
-    for subject, path in known:
-        owners.setdefault(image_hash(path), []).append(subject)
-    found += [f"{' and '.join(who[:4])} have the same image" for who in owners.values() if len(who) > 1]
+    found += [
+        f"{known[i][0]} and {known[j][0]} have the same image" for i, j, _ in same_volumes([grids[p] for _, p in known])
+    ]
     found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known])]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)

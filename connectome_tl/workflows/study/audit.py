@@ -20,7 +20,7 @@ from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.images.grids import CACHE, with_grids
+from connectome_tl.workflows.images.grids import CACHE, needs_grids, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import path_from, read_run_cohorts, read_study
 from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
@@ -91,7 +91,8 @@ def audit_run(
         findings += alone_findings(target, tasks)
         findings += null_findings(results.permutations)
         with steps.step("searching for duplicate subjects"):
-            findings += duplicate_findings(cohorts.by_name(), splits)
+            image = settings.image if needs_grids(settings, cohorts) else None
+            findings += duplicate_findings(cohorts.by_name(), splits, image)
             findings += same_row_findings(target, splits, stand_apart)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
             raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")

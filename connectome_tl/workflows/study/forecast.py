@@ -112,7 +112,7 @@ def forecast_study(
         return Forecast(n_jobs=settings.n_jobs, scans=tuple(forecast_of(one, settings.n_jobs) for one in from_scans))
     settings = with_connectomes(settings, home, from_scans)
     from connectome_tl.evaluation.nested_cv import tasks_of
-    from connectome_tl.training.checks import check_embedded, check_names
+    from connectome_tl.training.checks import check_bins, check_embedded, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
     from connectome_tl.workflows.study.inputs import read_cohorts
 
@@ -123,6 +123,7 @@ def forecast_study(
         check_names(settings, cohorts)
         splits = make_split_plan(cohorts.target, settings.splits)
         check_embedded(cohorts.target, splits)
+        check_bins(settings, cohorts.target, splits)
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
         return forecast(settings, cohorts, splits, tasks_of(settings, cohorts), folder)
 

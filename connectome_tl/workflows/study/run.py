@@ -101,7 +101,7 @@ def run_study(
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
-        from connectome_tl.training.checks import check_embedded, check_names
+        from connectome_tl.training.checks import check_bins, check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.training.plans import code_version
         from connectome_tl.workflows.study.fitting import fit_study, permutation_notes
@@ -113,6 +113,7 @@ def run_study(
         asked = make_split_plan(cohorts.target, settings.splits)
         check_tuned(settings, cohorts, asked, code_version())
         check_embedded(cohorts.target, asked)
+        check_bins(settings, cohorts.target, asked)
         if needs_grids(settings, cohorts):
             with steps.counted("volumes") as progress:
                 cohorts = with_grids(settings, cohorts, folder / CACHE, progress=progress)
