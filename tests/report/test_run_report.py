@@ -364,3 +364,13 @@ def test_letters_of_methods_do_not_repeat() -> None:
     assert len({letter for letter, _ in texts}) == 60
     assert [letter for letter, _ in texts][24:28] == ["y", "z", "aa", "ab"]
     assert [dict(texts)[row[-1]] for row in rows] == [f"method {i % 60}" for i in range(120)]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_what_is_not_folded_can_be_read_in_minutes_and_long_tables_are_downloads() -> None:
+    html = render_report(example_record(n_tasks=3, n_repeats=2, n_permutations=19))
+    unfolded = html
+    while "<details" in unfolded:  # the innermost first
+        unfolded = re.sub(r"<details[^>]*>((?!<details).)*?</details>", "", unfolded, flags=re.S)
+    assert len(Page(unfolded).visible.split()) < 1500
+    assert len(Page(html).visible.split()) < 6000
