@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from page_claims import (
@@ -15,10 +16,12 @@ from page_claims import (
     Claim,
     Outcome,
     claims_of,
+    headline_of,
     named,
     number,
     numbers,
     of_headline,
+    own_text,
 )
 from page_reader import Node, read_page, rows_of, section
 
@@ -37,8 +40,9 @@ def contradictions(html: str, outcomes: Sequence[Outcome], terminal: Sequence[st
     found = [line for about, some in by.items() for line in _apart(about, some)]
     for one in outcomes:
         found += _against_reference(one, by) + _ahead(page, one) + _tests(page, one)
+    found += _answer(page, outcomes, claims)
     read = sum(claim.where == "headline" and claim.about[1] == "" and bool(claim.words) for claim in claims)
-    read += sum(bool(LEVEL.search(part)) for part in next(page.all("p", "answer")).text.split("; "))
+    read += len(LEVEL.findall(next(page.all("p", "answer")).text))
     unread = len(LEVEL.findall(page.text)) - read
     return found + ([f"{unread} statement(s) about chance in places that are not read"] if unread else [])
 
@@ -91,30 +95,67 @@ def _ahead(page: Node, one: Outcome) -> list[str]:
     cells = next(row for row in rows_of(next(page.all("table", "glance"))) if row[0].startswith(one.title))
     article = next(a for a in page.all("article", "task") if next(a.all("h3")).text.startswith(one.title))
     values = {}
-    for row in rows_of(next(article.all("table", "forest"))):
-        name, (value, _) = str(named(row[0])), numbers(row[2])
+    for row in next(next(article.all("table", "forest")).all("tbody")).all("tr"):
+        label, _, shown, *_ = row.all_of("th", "td")
+        name, (value, _) = str(named(own_text(label))), numbers(shown.text)
         if value is not None and (name == "full" or MODELS[name].role == "baseline"):
             values[name] = value
-    full, answer = values.pop("full", None), next(page.all("p", "answer")).text
+    full = values.pop("full", None)
     if full is None:
         return []
     ahead = {name for name, value in values.items() if value > full}
     starts = [name for name in values if cells[2].startswith(MODELS[name].label)]
     told_ahead = max(starts, key=lambda name: len(MODELS[name].label), default=None)
-    told = any(one.title in re.split(", | and ", part.partition(": ")[0]) and "scores lower than" in part
-               for part in answer.split("; "))  # fmt: skip
     found = []
     if (told_ahead is None and ahead) or (told_ahead is not None and values[told_ahead] < max(values.values())):
         found.append(f"{one.title}: better baseline: {told_ahead}, but printed scores are {values}, full {full}")
-    if told != (told_ahead is not None):
-        found.append(f"{one.title}: a better baseline stands in one of summary and table only")
+    return found
+
+
+# What the answer says, and how many outcomes it says it of; `any of` is none of them.
+_ANSWERS = {
+    "better": r"predicts? (any|\d+|[A-Z]\w+)(?: of \d+ outcomes)? better than",
+    "worse": r"(?:predicts| and) ([A-Z]\w+|\d+) worse",
+    "signal": r"some signal for ([A-Z]\w+|\d+)",
+    "helps": r"(?<!whether )transfer helps(?: for (\d+))?",
+    "harms": r"transfer (?:helps(?: for \d+)?, )?harms(?: for (\d+))?",
+}
+
+
+def _answer(page: Node, outcomes: Sequence[Outcome], claims: Sequence[Claim]) -> list[str]:
+    """The answer counts outcomes: as many as the headlines and the verdict table have, and names a better baseline."""
+    text = next(page.all("p", "answer")).text
+    lines = [LEVEL.search(headline_of(page, one)) for one in outcomes]
+    words = Counter(line[0].lower() for line in lines if line)
+    rivals = [row[2] for row in rows_of(next(page.all("table", "glance"))) if row[2] != "none"]
+    transfer = Counter(word for c in claims if c.where == "at a glance" and c.about[1] == "scratch" for word in c.words)
+    expected = {
+        "better": words["predicted better than"], "worse": words["predicted worse than"],
+        "signal": words["some signal"], "helps": transfer[BETTER], "harms": transfer[WORSE],
+    }  # fmt: skip
+    found = []
+    for what, n in expected.items():
+        match = re.search(_ANSWERS[what], text)
+        group = match[1] if match else "any"
+        said = 0 if group == "any" or ("is not shown" in text and what == "better") else 1
+        said = int(group) if group and group.isdigit() else said
+        if said != n and not (match is None and what in ("signal", "worse")):
+            found.append(f"answer: {what} for {said}, but for {n} in the verdicts: {text!r}")
+    lower = re.search("scores lower than (.*?)(?:;|[.]$)", text)
+    counts = [int(n) for n in re.findall(r" for (\d+)", lower[1])] if lower else []
+    if (sum(counts) or bool(lower)) != len(rivals):
+        found.append(f"answer: {text!r}, but better baselines are {rivals}")
+    if lower:
+        ahead = [spec for spec in MODELS.values() if any(rival.startswith(spec.label) for rival in rivals)]
+        known = {name for spec in ahead for name in (spec.label, spec.words.partition(" (")[0], "the mean alone")}
+        if not any(name in lower[1] for name in known):
+            found.append(f"answer: names {lower[1]!r}, but better baselines are {rivals}")
     return found
 
 
 def _tests(page: Node, one: Outcome) -> list[str]:
     """The permutation test of the full model in the table, against the headline."""
-    item = next(li for li in next(page.all("ul", "verdicts")).all("li") if li.text.startswith(f"{one.title}."))
-    line, found = next(item.all("p")).text, []
+    line, found = headline_of(page, one), []
     for table in section(page, "scores").all("table", "plain"):
         if not next(table.all("caption")).text.startswith("Permutation tests"):
             continue

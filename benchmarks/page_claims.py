@@ -1,8 +1,8 @@
 """Read what a report page says of each quantity.
 
-Only the page is read, as a reader would: sentences, tables, printed numbers. A quantity is, for example, the score of
-the full model against chance, or its difference to the clinical covariates. All claims on it must have a common
-meaning, and all its printed values and intervals must be equal (`page_checks.py`).
+Only the page is read, as a reader would: sentences, tables, printed numbers, tables saved from it. A quantity is, for
+example, the score of the full model against chance, or its difference to the clinical covariates. All claims on it must
+have a common meaning, and all its printed values and intervals must be equal (`page_checks.py`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from page_reader import Node, cells_of, rows_of, section
+from page_reader import Node, cells_of, rows_of, saved, section
 
 from connectome_tl.settings.models import MODELS, words_of
 from connectome_tl.tasks import Form
@@ -59,7 +59,7 @@ class Outcome:
 
 def claims_of(page: Node, outcomes: Sequence[Outcome]) -> list[Claim]:
     """Every claim of a page."""
-    return [*(claim for one in outcomes for claim in _of_outcome(page, one)), *_of_answer(page, outcomes)]
+    return [claim for one in outcomes for claim in _of_outcome(page, one)]
 
 
 def _of_outcome(page: Node, one: Outcome) -> Iterator[Claim]:
@@ -73,12 +73,17 @@ def _of_outcome(page: Node, one: Outcome) -> Iterator[Claim]:
             word = next(word for word in sorted(WORDS, key=len, reverse=True) if cell.startswith(word))
             yield Claim((one.title, _QUESTIONS[title]), "at a glance", frozenset({WORDS[word]}),
                         *numbers(cell.removeprefix(word)))  # fmt: skip
-    item = next(li for li in next(verdict.all("ul", "verdicts")).all("li") if li.text.startswith(f"{one.title}."))
-    line = next(item.all("p")).text.removeprefix(f"{one.title}.").strip()
-    yield from of_headline(line, one, "headline")
-    yield from _of_details(item, one)
+    yield from of_headline(headline_of(page, one), one, "headline")
+    yield from _of_cautions(verdict, one)
     yield from _of_evidence(page, one)
     yield from _of_scores(page, one)
+
+
+def headline_of(page: Node, one: Outcome) -> str:
+    """The verdict of an outcome in words."""
+    said = next(page.all("dl", "verdicts"))
+    pairs = zip(said.all("dt"), said.all("dd"), strict=True)
+    return next(next(text.all("span", "line")).text for name, text in pairs if name.text == one.title)
 
 
 _QUESTIONS = {
@@ -139,69 +144,63 @@ def _transfer(clause: str) -> frozenset[str]:
     return frozenset({next(word for start, word in _TRANSFER.items() if clause.startswith(start))})
 
 
-def _of_details(item: Node, one: Outcome) -> Iterator[Claim]:
-    """Sentences below the headline: details, cautions, negative transfer."""
-    starts = {
-        "Better than": BETTER, "Worse than": WORSE, "No better than": NOTHING, "Whether it is": UNCLEAR,
-        "Not applicable": UNUSED,
-    }  # fmt: skip
-    names, texts = list(item.all("dt")), list(item.all("dd"))
-    for name, text in zip(names, texts, strict=True):
-        if name.text == "How well":
-            yield Claim((one.title, ""), "how well", frozenset(), *numbers(text.text.partition(").")[0]))
-        elif name.text in _QUESTIONS:
-            word = next((word for start, word in starts.items() if text.text.startswith(start)), None)
-            if word is not None:
-                yield Claim((one.title, _QUESTIONS[name.text]), "details", frozenset({word}), *numbers(text.text))
-        else:
-            for line in text.all("span", "line"):
-                subject, _, rest = line.text.partition(": ")
-                spec = next((m for m in MODELS.values() if m.subject == subject and m.of == "full"), None)
-                if spec is not None:
-                    said = {**WORDS, "brings no benefit": NOTHING, "harms: this": WORSE}
-                    word = next(word for start, word in said.items() if rest.startswith(start))
-                    printed = (None, None) if word == UNUSED else numbers(rest)
-                    yield Claim((one.title, spec.name), "stages and parts", frozenset({word}), *printed)
-    for caution in item.all("span"):
+def _of_cautions(verdict: Node, one: Outcome) -> Iterator[Claim]:
+    """Sentences below the verdict table."""
+    items = (li for li in next(verdict.all("ul", "cautions")).all("li") if li.text.startswith(f"{one.title}."))
+    for caution in (span for item in items for span in item.all("span")):
         if caution.text.endswith("may explain the prediction."):
             control = "site_only" if caution.text.startswith("The site") else "nuisance_only"
             yield Claim((one.title, control), "caution", NOT_BETTER)
             yield Claim((one.title, ""), "caution", frozenset({BETTER}))
         elif caution.text.endswith("the data are inconclusive."):
             yield Claim((one.title, ""), "caution", frozenset({UNCLEAR}))
-    for note in item.all("p", "harm"):
-        label = note.text.split('"')[1]
-        yield Claim((one.title, named(label)), "negative transfer", frozenset({WORSE}))
+        elif caution.text.startswith("Negative transfer."):
+            yield Claim((one.title, named(caution.text.split('"')[1])), "caution", frozenset({WORSE}))
 
 
 def _of_evidence(page: Node, one: Outcome) -> Iterator[Claim]:
     article = next(a for a in page.all("article", "task") if next(a.all("h3")).text.startswith(one.title))
     for table in article.all("table"):
-        caption = next(table.all("caption")).text
-        for cells in rows_of(table):
-            if "differences" in table.names.get("class", ""):
-                if "(" in cells[0] and named(cells[0], strict=False) is None:
-                    continue  # a difference of another model than the full one
-                word = next(w for w in sorted(WORDS, key=len, reverse=True) if cells[2].endswith(w))
-                yield Claim((one.title, str(named(cells[0]))), "differences", frozenset({WORDS[word]}),
-                            *numbers(cells[2]))  # fmt: skip
-            elif "forest" in table.names.get("class", ""):
-                yield _score(one, cells[0], "all models", cells[2])
-            elif caption.startswith("Learning curve"):
+        if table.names.get("class") == "forest":
+            yield from _of_models(table, one)
+        elif next(table.all("caption")).text.startswith("Learning curve"):
+            for cells in rows_of(table):
                 yield _score(one, cells[0], "learning curve", cells[-1])
 
 
+def _of_models(table: Node, one: Outcome) -> Iterator[Claim]:
+    """The figure of all models: printed values and verdicts, and the table saved from it with intervals."""
+    for row in next(table.all("tbody")).all("tr"):
+        label, _, value, _, verdict = row.all_of("th", "td")
+        name = own_text(label)
+        if value.text:
+            yield _score(one, name, "all models", value.text)
+        said = verdict.first("span")
+        others = any("(" in small.text for small in verdict.all("small"))
+        if said is not None and not others:
+            yield Claim((one.title, str(named(name))), "differences", frozenset({WORDS[said.text]}))
+    for name, value, interval, _, _, compared, difference, its_interval, word, _ in saved(table)[1:]:
+        if value:
+            yield _score(one, name, "saved scores", f"{value} {interval}")
+        if compared == MODELS["full"].label:
+            yield Claim((one.title, str(named(name))), "saved differences", frozenset({WORDS[word]}),
+                        *numbers(f"{difference} {its_interval}"))  # fmt: skip
+
+
+def own_text(cell: Node) -> str:
+    """The text of a cell without that of the elements in it."""
+    return " ".join(" ".join(one for one in cell.inside if isinstance(one, str)).split())
+
+
 def _of_scores(page: Node, one: Outcome) -> Iterator[Claim]:
-    shown = section(page, "scores")
-    for table in shown.all("table", "scores"):
-        caption = next(table.all("caption")).text
-        if caption.startswith(one.title) and "fitted model" not in caption:
-            column = cells_of(next(table.all("thead"))).index(one.metric)
-            for cells in rows_of(table):
-                yield _score(one, cells[0], "all scores", cells[column])
-    for table in shown.all("table", "plain"):
-        if next(table.all("caption")).text.startswith("Paired differences"):
-            for task, model, against, _, metric, value, interval, _, word, *_ in rows_of(table):
+    for item in next(section(page, "scores").all("ul", "offered")).all("li"):
+        title, note = next(item.all("b")).text, item.text
+        if title.startswith(f"{one.title}: all scores") and "fitted model" not in note:
+            header, *rows = saved(item)
+            for cells in rows:
+                yield _score(one, cells[0], "all scores", cells[header.index(one.metric)])
+        elif title == "Paired differences":
+            for task, model, against, _, metric, value, interval, _, word, *_ in saved(item)[1:]:
                 if task == one.label and model == MODELS["full"].label and metric == one.metric:
                     yield Claim((one.title, str(named(against))), "paired differences", frozenset({WORDS[word]}),
                                 *numbers(f"{value} {interval}"))  # fmt: skip
@@ -211,23 +210,6 @@ def _score(one: Outcome, label: str, where: str, cell: str) -> Claim:
     name = named(label)
     value, interval = numbers(cell)
     return Claim((one.title, "" if name == "full" else f"score of {name}"), where, frozenset(), value, interval)
-
-
-def _of_answer(page: Node, outcomes: Sequence[Outcome]) -> list[Claim]:
-    """Clauses of the summary: outcomes, a colon, and what holds for them."""
-    found = []
-    for part in next(page.all("p", "answer")).text.rstrip(".").split("; "):
-        names, _, clause = part.partition(": ")
-        for one in outcomes:
-            if one.title not in re.split(", | and ", names):
-                continue
-            if LEVEL.match(clause):
-                found.append(Claim((one.title, ""), "answer", _level(clause)))
-            elif "scores lower than" in clause:
-                found.append(Claim((one.title, "a baseline is ahead"), "answer", frozenset({"yes"})))
-            elif "transfer" in clause:
-                found.append(Claim((one.title, "scratch"), "answer", _transfer(clause)))
-    return found
 
 
 def named(label: str, *, strict: bool = True) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
@@ -29,6 +30,10 @@ class Node:
                 if one.tag == tag and (not css or css in one.names.get("class", "").split()):
                     yield one
                 yield from one.all(tag, css)
+
+    def all_of(self, *tags: str) -> list[Node]:
+        """Elements directly below."""
+        return [one for one in self.inside if isinstance(one, Node) and one.tag in tags]
 
     def first(self, tag: str, css: str = "") -> Node | None:
         return next(self.all(tag, css), None)
@@ -81,6 +86,13 @@ def _flat(node: Node) -> Iterator[Node]:
 def rows_of(table: Node) -> list[list[str]]:
     body = table.first("tbody")
     return [] if body is None else [cells_of(row) for row in body.all("tr")]
+
+
+def saved(node: Node) -> list[list[str]]:
+    """Header and rows of the table that the link in this element saves."""
+    link = next(node.all("a", "tsv")).names["href"]
+    text = base64.b64decode(link.partition(",")[2]).decode("utf-8")
+    return [line.split("\t") for line in text.splitlines()]
 
 
 def read_page(html: str) -> Node:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from connectome_tl.plurals import counted
@@ -124,17 +125,22 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
         "Red: a larger value raises the prediction.",
     )
     lobes = dict(zip(found.regions, found.lobes, strict=True)) if found.lobes else {}
+    bars_note = (
+        "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= .05, unless "
+        "this holds for most."
+    )
     for items, title in (
-        (one.regions, "Regions"), (one.covariates, "Clinical covariates"), (one.cells, "Cells of the volumes"),
+        (one.regions, "Regions"), (one.covariates, "Clinical covariates"), (_named_cells(one, found), "Cells"),
     ):  # fmt: skip
-        figures += sheet.draw(
+        drawn = sheet.draw(
             lambda name, items=items, title=title: bars_figure(  # type: ignore[misc]
-                _starred(items), [lobes.get(item.name, "") for item in items], name, sheet.stamp, title=title
+                _starred(items), [_lobe(item.name, lobes) for item in items], name, sheet.stamp, title=title
             ),
             f"{title}: the largest values",
-            "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= .05, "
-            "unless this holds for most.",
+            bars_note,
         )
+        figures += drawn
+        bars_note = "" if drawn else bars_note
     return MapView(
         title=_TITLES[one.method],
         unit=note.strip(),
@@ -164,6 +170,22 @@ def _item_rows(items: tuple[MapItem, ...], longest: int = _SHOWN) -> list[Row]:
         (item.name, number(item.value, 3), number(item.stability), number(item.p, 3), number(item.drop, 3))
         for item in sorted(known, key=lambda item: -abs(item.value))[:longest]
     ]
+
+
+def _named_cells(one: ExplanationMap, found: ExplanationRecord) -> tuple[MapItem, ...]:
+    """The cells as `region (x, y, z)` where an atlas names their regions."""
+    regions = {cell.name: cell for cell in found.cells if cell.region}
+    return tuple(
+        item.model_copy(update={"name": f"{cell.region} ({cell.x:.0f}, {cell.y:.0f}, {cell.z:.0f})"})
+        if (cell := regions.get(item.name))
+        else item
+        for item in one.cells
+    )
+
+
+def _lobe(name: str, lobes: Mapping[str, str]) -> str:
+    """The lobe of a region, or of a cell named by its region."""
+    return lobes.get(name) or lobes.get(name.partition(" (")[0], "")
 
 
 def _cell_rows(one: ExplanationMap, found: ExplanationRecord) -> list[Row]:

@@ -14,6 +14,7 @@ from connectome_tl.report.tables import page as page_tables
 from connectome_tl.report.tables import plain as tables
 from connectome_tl.report.tables.downloads import download
 from connectome_tl.report.tables.levels import level_table
+from connectome_tl.report.text.verdict import weight_line
 from connectome_tl.report.views import glance_questions
 
 if TYPE_CHECKING:
@@ -61,6 +62,7 @@ def environment() -> Environment:
     made.globals["label"] = labels
     made.globals["download"] = download
     made.globals["file_size"] = file_size
+    made.globals["weight_line"] = weight_line
     for rows in (
         tables.cohort_rows,
         level_table,
@@ -73,6 +75,9 @@ def environment() -> Environment:
         tables.sample_size_rows,
         tables.power_rows,
         tables.instability_rows,
+        tables.metric_table,
+        tables.threshold_note,
+        tables.too_small,
         tables.recalibration_rows,
         tables.threshold_rows,
         tables.missingness_rows,
@@ -82,8 +87,8 @@ def environment() -> Environment:
         tables.permutation_rows,
         tables.comparison_rows,
         page_tables.glance_table,
-        page_tables.forest_table,
-        page_tables.difference_table,
+        page_tables.models_table,
+        page_tables.interval_rows,
         page_tables.score_table,
         page_tables.outcome_table,
     ):

@@ -41,7 +41,7 @@ def render_validation(record: ValidationRecord) -> str:
         record=record,
         stamps=stamps,
         tasks=tasks,
-        outside=[f"{row.what} (of {row.outside})" for row in record.shifts if row.outside != "0"],
+        outside=[f"{row.what} ({row.outside})" for row in record.shifts if row.outside != "0"],
         shift_rows=[(row.what, row.limit, row.here, row.outside) for row in record.shifts],
     )
 

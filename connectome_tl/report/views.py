@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -77,6 +78,15 @@ class DifferenceRow:
 
 
 @dataclass(frozen=True)
+class ModelRow:
+    """A model in the figure of a task: its score, and the difference to the model that it is compared with."""
+
+    model: ModelSpec
+    score: ForestRow | None
+    difference: DifferenceRow | None
+
+
+@dataclass(frozen=True)
 class BetterBaseline:
     """A baseline that scores better than the full model."""
 
@@ -104,6 +114,28 @@ class TaskView:
     answers: dict[str, DifferenceRow]  # the full model against each control, by the control's name
     better_baseline: BetterBaseline | None
     harm: tuple[DifferenceRow, ...]  # controls without a stage that perform better: negative transfer
+
+    @property
+    def rows(self) -> list[ModelRow]:
+        """Every score and every difference once; a model that is compared twice has a second row without score."""
+        found: list[ModelRow] = []
+        for row in self.forest:
+            own = [one for one in self.differences if one.control.name == row.model.name]
+            found.append(ModelRow(row.model, row, own[0] if own else None))
+            found += [ModelRow(row.model, None, one) for one in own[1:]]
+        scored = {row.model.name for row in self.forest}
+        return found + [ModelRow(one.control, None, one) for one in self.differences if one.control.name not in scored]
+
+    @property
+    def compares_others(self) -> bool:
+        """Whether some differences are of other models than the full one."""
+        return any(row.model.name != FULL for row in self.differences)
+
+    @property
+    def count(self) -> str:
+        """The number of subjects that most models were scored on."""
+        counts = Counter(row.count for row in self.forest)
+        return counts.most_common(1)[0][0] if counts else ""
 
 
 def task_views(record: RunRecord) -> list[TaskView]:

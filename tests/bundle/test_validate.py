@@ -112,7 +112,7 @@ def test_a_shifted_cohort_is_described_by_limits_and_recalibration(home: Path, t
     assert "postmenstrual age" in page
     assert "Moved up: odds x" in page
     assert f"Mean risk {risks.mean():.2f}, observed share {share:.2f}." in page
-    assert f"postmenstrual age (of {above})" in page
+    assert f"postmenstrual age ({above})" in page
 
 
 def test_the_page_is_complete_and_names_what_was_expected(validated: Validated) -> None:

@@ -12,7 +12,14 @@ from report_example import example_record
 from connectome_tl.atlas import load_atlas
 from connectome_tl.report.explanations import render_explanations
 from connectome_tl.report.figures.explanations import CIRCLE_EDGES, brain_figure, circle_figure, lobe_order, matrix_of
-from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem, NullResult, Withheld
+from connectome_tl.settings.records.explanations import (
+    CellPlace,
+    ExplanationMap,
+    ExplanationRecord,
+    MapItem,
+    NullResult,
+    Withheld,
+)
 
 N = 90
 
@@ -106,3 +113,18 @@ def test_hostile_names_of_regions_and_covariates_do_nothing(text: str) -> None:
     assert page.tags["img"] == 0
     assert text in "".join(page.text)
     assert len(page.ids) == len(set(page.ids))
+
+
+def test_bars_of_cells_have_the_regions_of_an_atlas_and_their_coordinates() -> None:
+    found = example("unc_aal90")
+    cells = (MapItem(name="(8, -24, 31) right back", value=0.4), MapItem(name="(0, 1, 2) centre", value=-0.2))
+    places = (
+        CellPlace(name=cells[0].name, x=8.2, y=-24.0, z=31.4, region=found.regions[3]),
+        CellPlace(name=cells[1].name, x=0.0, y=1.0, z=2.0),
+    )
+    maps = (found.maps[0].model_copy(update={"cells": cells}),)
+    found = found.model_copy(update={"maps": maps, "cells": places, "cell_space": "the space of the volumes"})
+    html = render_explanations(found, example_record(n_tasks=1, n_repeats=1, n_permutations=0))
+    figure = html.partition("Cells: the largest values")[2].partition("</figure>")[0]
+    assert f">{found.regions[3]} (8, -24, 31)<" in figure
+    assert ">(0, 1, 2) centre<" in figure

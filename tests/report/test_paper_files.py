@@ -16,7 +16,8 @@ from connectome_tl.report.tables.downloads import PlainTable, collected, latex_t
 from connectome_tl.report.text.answer import answer
 from connectome_tl.report.text.references import REFERENCES, bibliography, references_of
 from connectome_tl.report.text.standards import OPEN, checklists
-from connectome_tl.settings.records.results import RunRecord
+from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.records.results import PermutationResult, RunRecord
 
 CSS = (Path(__file__).parents[2] / "connectome_tl" / "report" / "templates" / "report.css").read_text("utf-8")
 
@@ -26,13 +27,20 @@ def record() -> RunRecord:
     return example_record(n_repeats=2, n_permutations=19)
 
 
+def titles_of_offered_tables(html: str) -> set[str]:
+    lists = "".join(re.findall(r'<ul class="offered">.*?</ul>', html, flags=re.S))
+    return set(re.findall("<li><b>(.*?)</b>", lists)) | set(re.findall(r'<p class="note"><b>(.*?)</b> <a', html))
+
+
 @pytest.mark.usefixtures("blank_figures")
 def test_every_table_of_the_page_can_be_saved_from_the_page(record: RunRecord) -> None:
     with collected() as tables:
-        page = Page(render_report(record))
+        html = render_report(record)
+    page = Page(html)
     links = [value for tag, key, value in page.attributes if tag == "a" and key == "href" and value.startswith("data:")]
-    undrawn = {"Paired differences", *(one.name for one in checklists(record))}
-    assert undrawn <= {table.title for table in tables}
+    offered = titles_of_offered_tables(html)
+    undrawn = {*offered, *(one.name for one in checklists(record))}
+    assert {"Paired differences", "Methods of the intervals"} < offered < {table.title for table in tables}
     assert len(links) == len(tables)
     assert sum(table.title not in undrawn for table in tables) == page.tags["table"]
     saved = [base64.b64decode(link.partition(",")[2]).decode("utf-8") for link in links]
@@ -68,25 +76,55 @@ def test_latex_tables_have_one_cell_per_column() -> None:
     assert text.count(r"\begin") == text.count(r"\end") == 2
 
 
-def test_the_answer_names_every_scored_outcome_and_agrees_with_the_verdict_words(record: RunRecord) -> None:
+def test_the_answer_is_one_short_sentence_that_counts_outcomes_and_names_a_better_baseline(record: RunRecord) -> None:
     said = answer(record)
     assert said.endswith(".")
-    assert ". " not in said  # one sentence
-    for task in record.tasks:
-        assert task.name.replace("_", " ").capitalize() in said
-    words = {c.verdict for c in record.comparisons if c.control == "scratch"}
-    assert ("transfer helps" in said) == ("helps" in words)
-    assert ("remains unclear" in said) == ("cannot tell" in words)
-    beaten = record.verdicts[0].model_copy(update={"better_baseline": "ridge"})
-    first = answer(record.model_copy(update={"verdicts": (beaten, *record.verdicts[1:])})).split(";")[0]
-    assert first.endswith(": the full model scores lower than ridge on the same edges")
-    other = record.verdicts[1].model_copy(update={"better_baseline": "clinical_only"})
-    two = answer(record.model_copy(update={"verdicts": (beaten, other, *record.verdicts[2:])})).split("; ")[:2]
-    assert [one.partition(" scores lower than ")[2] for one in two] == [
-        "ridge on the same edges",
-        "clinical covariates alone",
-    ]
+    assert ". " not in said
+    assert f" of {len(record.tasks)} outcomes " in said
+    harmed = sum(c.control == "scratch" and c.verdict == "harms" for c in record.comparisons)
+    assert (f"harms for {harmed}" in said) == (harmed > 0)
+    first, second, *rest = record.verdicts
+    beaten = first.model_copy(update={"better_baseline": "ridge"})
+    other = second.model_copy(update={"better_baseline": "clinical_only"})
+    one, two = (record.model_copy(update={"verdicts": (beaten, v, *rest)}) for v in (second, other))
+    assert "scores lower than ridge on the same edges for 1;" in answer(one)
+    assert "scores lower than ridge on the same edges for 1 and clinical covariates alone for 1;" in answer(two)
+    alone = one.model_copy(update={"tasks": record.tasks[:1], "verdicts": (beaten,)})
+    name = record.tasks[0].name.replace("_", " ").capitalize()
+    assert f"predict {name} " in answer(alone) or f"predicts {name} " in answer(alone) or f"for {name}" in answer(alone)
+    assert "scores lower than ridge on the same edges;" in answer(alone)
     assert answer(record.model_copy(update={"scores": ()})) == "No score of the full model: there is no answer."
+
+
+@pytest.mark.parametrize("baseline", [name for name, spec in MODELS.items() if spec.role == "baseline"])
+@pytest.mark.parametrize("n_tasks", [1, 2, 12])
+def test_the_answer_has_at_most_35_words_whatever_it_says(baseline: str, n_tasks: int) -> None:
+    """The longest parts together: unconfirmed, worse, a signal, two baselines, transfer that helps and harms."""
+    whole = example_record(n_tasks=n_tasks, n_repeats=1, n_permutations=0, n_subjects=12)
+    names = [task.name for task in whole.tasks]
+    ends = {0: (0.6, 0.9), 1: (0.1, 0.3), 2: (0.4, 0.9)}
+    scores = tuple(
+        s.model_copy(update=dict(zip(("low", "high"), ends[names.index(s.task) % 3], strict=True)))
+        for s in whole.scores
+    )
+    test = PermutationResult(task="", model="full", metric="auc", question="better than chance?", observed=0.7,
+                             null=(0.5,), p_value=0.9, p_value_max=0.9, n_permutations=199)  # fmt: skip
+    tests = [
+        test.model_copy(update={"task": name, **({"p_value_max": 0.01} if i % 3 == 2 else {})})
+        for i, name in enumerate(names)
+    ]
+    verdicts = tuple(
+        v.model_copy(update={"better_baseline": baseline if i % 2 else "random_encoder"})
+        for i, v in enumerate(whole.verdicts)
+    )
+    words = ("helps", "harms", "cannot tell")
+    comparisons = tuple(c.model_copy(update={"verdict": words[names.index(c.task) % 3]}) for c in whole.comparisons)
+    record = whole.model_copy(
+        update={"scores": scores, "permutations": tuple(tests), "verdicts": verdicts, "comparisons": comparisons}
+    )
+    assert len(answer(record).split()) <= 35, answer(record)
+    assert "lower than" in answer(record)
+    assert "transfer" in answer(record)
 
 
 def test_references_are_those_of_what_was_done(record: RunRecord) -> None:

@@ -15,11 +15,12 @@ from report_example import MODELS, domain_tasks, example_record
 
 from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.report.figures.tasks import class_names
-from connectome_tl.report.labels import model_label, number
+from connectome_tl.report.labels import count, model_label, number, task_title
 from connectome_tl.report.render import render_report
 from connectome_tl.report.tables.downloads import collected
 from connectome_tl.report.tables.levels import level_table
 from connectome_tl.report.tables.plain import lettered
+from connectome_tl.report.views import task_views
 from connectome_tl.settings.records.results import Prediction, RunRecord, TrainingCurve
 from connectome_tl.tasks import Task
 
@@ -95,23 +96,30 @@ def test_the_verdict_comes_first_then_warnings_evidence_cohorts_scores_methods_p
     ]  # fmt: skip
 
 
-def test_every_score_is_shown_with_n_and_positives(page: Page, record: RunRecord) -> None:
-    """Each row with a model's leading score or difference also has its n."""
-    tasks = {task.name: task for task in record.tasks}
-    for score in record.scores:
-        if score.metric != ("auc" if tasks[score.task].is_binary else "r2"):
-            continue
-        count = f"{score.n} ({score.n_positive}+)" if score.n_positive is not None else str(score.n)
-        shown = [r for r in page.rows if any(number(score.value) in cell for cell in r)]
-        assert any(count in [cell.strip() for cell in row] for row in shown), score
+def test_every_score_is_shown_with_n_and_positives(record: RunRecord) -> None:
+    """Each leading score is drawn; its n is that of the title or stands next to it, and is saved with it."""
+    few = record.scores[3].model_copy(update={"n": 7, "n_positive": 2})
+    with collected() as tables:
+        page = Page(render_report(record.model_copy(update={"scores": (*record.scores[:3], few, *record.scores[4:])})))
+    assert any(row[0].endswith("n = 7 (2+)") for row in page.rows) == (few.metric == "auc")
+    for view in task_views(record):
+        assert view.n_text in page.visible
+        saved = next(table for table in tables if table.title == f"{task_title(view.task)}, all models")
+        for score in record.scores:
+            if (score.task, score.metric) == (view.task.name, view.task.spec.primary) and score != record.scores[3]:
+                label, value = model_label(score.model).label, number(score.value)
+                assert any(len(row) == 5 and row[0] == label and value in row[2] for row in page.rows), score
+                assert any(
+                    row[:2] == (label, value) and row[3] == count(score.n, score.n_positive) for row in saved.rows
+                )
 
 
-def test_every_model_of_every_task_is_in_the_forest(page: Page, record: RunRecord) -> None:
-    forest = [row for row in page.rows if len(row) == 4 and row[1].isspace()]
+def test_every_model_and_every_difference_of_every_task_is_in_the_forest(page: Page, record: RunRecord) -> None:
+    forest = [row for row in page.rows if len(row) == 5 and row[1].isspace()]
     for model in MODELS:
         rows = [row for row in forest if row[0] == model_label(model).label]
-        n_forests, n_differences = len(record.tasks), sum(c.control == model for c in record.comparisons)
-        assert len(rows) == n_forests + n_differences, model
+        assert len(rows) == len(record.tasks), model
+        assert sum(bool(row[4]) for row in rows) == sum(c.control == model for c in record.comparisons), model
 
 
 @pytest.mark.usefixtures("blank_figures")
@@ -135,7 +143,7 @@ def test_what_a_comparison_says_in_words_is_its_verdict(record: RunRecord) -> No
     for verdict, (stage, baseline) in words.items():
         pair = tuple(c.model_copy(update={"verdict": verdict}) for c in (one, base))
         rows = Page(render_report(small.model_copy(update={"comparisons": pair}))).rows
-        said = {(row[0], row[2].rpartition("]")[2]) for row in rows if len(row) == 4 and row[1].isspace()}
+        said = {(row[0], row[4]) for row in rows if len(row) == 5 and row[1].isspace()}
         assert ("Without stage 1 (pretraining)", stage) in said
         assert ("Clinical covariates only", baseline) in said
 
@@ -273,9 +281,10 @@ def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(p
     assert ["Full model", "0.90", "0.91", "18.40", "31"] in rows
     assert ["motor", "birth_weight", "1021 (n = 31)", "840 (n = 2)", "+0.70"] in rows
     assert any(row[:1] == ["binary"] and row[4:7] == ["655", "31", "too few"] for row in rows)
-    assert any(row[1:] == ["31", "2 (all)", "0.71; 0.70; 0.62 to 0.75"] for row in rows)
-    assert ["Full model", "recalibrated", "0.21 [0.01, 0.41]", "n/a", "n/a", "0.93 [0.73, 1.13]"] in rows
-    assert ["Full model", "0.90", "0.60 (0.55 to 0.65)", "0.88 [0.68, 1.08]", "0.40 [0.20, 0.60]"] in rows
+    assert any(row[1:] == ["31", "2 (all)", "0.70; 0.62 to 0.75"] for row in rows)
+    assert any(row[::2] == ["Brier score", "0.21 [0.01, 0.41]"] for row in rows)
+    assert any(row[::2] == ["Sensitivity", "0.40 [0.20, 0.60]"] for row in rows)
+    assert "chosen for a specificity of 0.90, 0.60 (0.55 to 0.65) on the scale of the raw risk" in page.visible
     assert ["Ridge on edges", "0.13", "0.60", "22 %", "100", "3"] in rows
     assert any(row[2:] == ["interval excludes .5", "0.03", "0.16", "0.43", "0.84"] for row in rows)
     assert any(row[1:] == ["AUC", "0.58", "[0.30, 0.80]", "31"] for row in rows)
@@ -284,9 +293,10 @@ def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(p
 @pytest.mark.usefixtures("blank_figures")
 def test_without_inner_folds_it_is_said_that_risks_are_raw(record: RunRecord) -> None:
     raw = record.model_copy(update={"recalibrated": ()})
-    assert "No inner folds" in Page(render_report(raw)).visible
-    fixed = Page(render_report(record)).visible
-    assert "Recalibrated risks, and sensitivity at a fixed specificity" in fixed
+    without, fixed = Page(render_report(raw)), Page(render_report(record))
+    assert without.visible.count("No inner folds") == sum(task.is_binary for task in record.tasks)
+    assert ["Metric", "Raw risks", "Recalibrated"] not in without.rows
+    assert ["Metric", "Raw risks", "Recalibrated"] in fixed.rows
 
 
 def test_classes_are_named_by_their_cut_off() -> None:
@@ -324,18 +334,16 @@ def test_a_baseline_that_scores_better_stands_at_a_glance(record: RunRecord) -> 
     glance = Page(render_report(record.model_copy(update={"verdicts": verdicts}))).visible
     first = glance.partition("At a glance")[2]
     assert "Better baseline" in first
-    assert first.index("Clinical covariates only") < first.index("How well")
-    assert (
-        "Clinical covariates only"
-        not in Page(render_report(record)).visible.partition("At a glance")[2].partition("How well")[0]
-    )
+    assert first.index("Clinical covariates only") < first.index("The verdicts in words")
+    table = Page(render_report(record)).visible.partition("At a glance")[2].partition("The verdicts in words")[0]
+    assert "Clinical covariates only" not in table
 
 
 @pytest.mark.usefixtures("blank_figures")
 def test_methods_of_a_table_are_letters_with_a_legend_and_whole_in_its_download(record: RunRecord) -> None:
     with collected() as tables:
         page = Page(render_report(record))
-    found = [table for table in tables if table.columns[-1] == "Method"]
+    found = [table for table in tables if table.columns[-1] == "Method" and table.title != "Methods of the intervals"]
     assert [table.title for table in found] == ["Permutation tests", "Paired differences"]
     for table, records in zip(found, (record.permutations, record.comparisons), strict=True):
         assert {row[-1] for row in table.rows} == {one.method for one in records}
@@ -356,3 +364,13 @@ def test_letters_of_methods_do_not_repeat() -> None:
     assert len({letter for letter, _ in texts}) == 60
     assert [letter for letter, _ in texts][24:28] == ["y", "z", "aa", "ab"]
     assert [dict(texts)[row[-1]] for row in rows] == [f"method {i % 60}" for i in range(120)]
+
+
+@pytest.mark.usefixtures("blank_figures")
+def test_what_is_not_folded_can_be_read_in_minutes_and_long_tables_are_downloads() -> None:
+    html = render_report(example_record(n_tasks=3, n_repeats=2, n_permutations=19))
+    unfolded = html
+    while "<details" in unfolded:  # the innermost first
+        unfolded = re.sub(r"<details[^>]*>((?!<details).)*?</details>", "", unfolded, flags=re.S)
+    assert len(Page(unfolded).visible.split()) < 1500
+    assert len(Page(html).visible.split()) < 6000

@@ -69,7 +69,7 @@ def test_a_page_of_undefined_numbers_says_so_in_words():
     record = whole.model_copy(update={**changed, "learning_curve": tuple(curve), "verdicts": tuple(verdicts)})
     page = render_report(record)
     assert [text for text in strange_words(page) if "none" not in text.lower()] == []
-    assert "not estimable" in Page(page).visible
+    assert "Could not be scored" in Page(page).visible
     assert "n/a" in Page(page).visible
     assert "NaN" not in canonical_json(record)
     again = RunRecord.model_validate_json(canonical_json(record))

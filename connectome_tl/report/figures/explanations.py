@@ -190,7 +190,9 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
         return None
     groups = sorted(set(labels))
     with style():
-        figure, axes = panel(3.9, 0.62 + 0.19 * len(chosen), left=1.35, bottom=0.4, top=0.2)
+        names = [clean(items[i].name, 32) for i in chosen]
+        left = min(1.9, max(1.35, 0.06 * max(map(len, names))))
+        figure, axes = panel(3.9, 0.62 + 0.19 * len(chosen), left=left, bottom=0.4, top=0.2)
         rows = np.arange(len(chosen))[::-1]
         colours = [
             LOBE_COLOURS[groups.index(labels[i]) % len(LOBE_COLOURS)] if len(groups) > 1 else "#0072B2" for i in chosen
@@ -198,7 +200,7 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
         values = [items[i].value for i in chosen]
         axes.barh(rows, values, color=colours, height=0.7)
         axes.axvline(0, color=INK, lw=0.6)
-        axes.set_yticks(rows, [clean(items[i].name, 22) for i in chosen], fontsize=6.8)
+        axes.set_yticks(rows, names, fontsize=6.8)
         axes.grid(visible=False, axis="y")
         low, high = min(0.0, *values), max(0.0, *values)
         room = 0.2 * (high - low)  # for the share next to the longest bar

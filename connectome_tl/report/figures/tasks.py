@@ -20,8 +20,7 @@ from connectome_tl.report.text.verdict import is_of_baseline
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.models import FULL, model_order
 from connectome_tl.settings.records.results import PermutationResult, RunRecord
-from connectome_tl.settings.records.scores import Score
-from connectome_tl.settings.records.statistics import ENOUGH_FOR_QUANTILES, Recalibrated
+from connectome_tl.settings.records.statistics import ENOUGH_FOR_QUANTILES
 from connectome_tl.tasks import Task
 
 RIVALS = ("clinical_only", "nuisance_only", "site_only")
@@ -42,16 +41,15 @@ def task_figures(
         found += sheet.draw(
             lambda name: scatter_figure(full, name, unit=task.unit, levels=levels, stamp=sheet.stamp),
             "Predicted against observed",
-            f"Full model, out of fold, {view.n_text}. A dot is one {labels.one(record.noun)} (mean over "
-            f"{_repeats(full)}); its line is the range over repeats.",
+            f"A dot is one {labels.one(record.noun)} (mean over {_repeats(full)}), its line the range over repeats.",
         )
     curve = [point for point in record.learning_curve if point.task == task.name]
     if curve:
         found += sheet.draw(
             lambda name: curve_figure(curve, name, stamp=sheet.stamp),
             "Learning curve",
-            f"Tested on the same {record.noun} at every size, training rows drawn from each fold; the last size is all "
-            "of them. Band: 95 % interval of the full model. Dashed: the baselines that end best.",
+            f"Tested on the same {record.noun} at every size; band: 95 % interval of the full model, dashed: the "
+            "baselines that end best.",
         )
     for test in record.permutations:
         if test.task == task.name and not is_of_baseline(test):  # baselines are in the table only
@@ -63,7 +61,6 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
     task, full, stamp = view.task, by_model[FULL], sheet.stamp
     positive, negative = class_names(task)
     who = labels.one(record.noun)
-    scores = {s.metric: s for s in record.scores if s.task == task.name and s.model == FULL}
     decisions = {c.model: c for c in record.decision_curves if c.task == task.name}
     curves = {c.model: c for c in record.calibration_curves if c.task == task.name}
     fixed = next((r for r in record.recalibrated if (r.task, r.model) == (task.name, FULL)), None)
@@ -72,36 +69,30 @@ def _binary_figures(view: TaskView, record: RunRecord, by_model: dict[str, OutOf
     found = sheet.draw(
         lambda name: roc_figure(by_model, name, stamp=stamp),
         "ROC",
-        f"{view.n_text}. {labels.plain(record.noun)} are compared within a test fold only: one curve per fold, "
-        "averaged by their number of pairs, so that the area is the AUC of the table. "
-        f"Median over {_repeats(full)}; band: range.",
+        f"Curves of the test folds, averaged by their number of pairs; median over {_repeats(full)}, band: range.",
     )
     found += sheet.draw(
         lambda name: risk_figure(full, name, positive=positive, negative=negative, rivals=rivals, stamp=stamp),
         "Predicted risk by outcome",
-        f"Full model, {view.n_text}. A dot is one {who} (mean over {_repeats(full)}), its line the range over "
-        f"repeats; black: median of the class.{' Below: quartiles of the other models.' if rivals else ''}",
+        f"A dot is one {who} (mean over {_repeats(full)}), its line the range; black: median of the class"
+        f"{'; below: quartiles of other models' if rivals else ''}.",
     )
     found += sheet.draw(
         lambda name: calibration_figure(full, name, curves=curves, recalibrated=fixed, stamp=stamp),
         "Calibration",
-        f"{view.n_text}. Groups of {record.noun} by predicted risk (mean over {_repeats(full)}) with 95 % intervals of "
-        f"the observed share; marks: single {record.noun}, positive above, negative below. "
-        + _calibration_note(scores, fixed),
+        f"Groups of {record.noun} by predicted risk, with 95 % intervals of the observed share; marks: single "
+        f"{record.noun}, positive above, negative below.",
     )
     found += sheet.draw(
         lambda name: decision_figure(decisions, name, stamp=stamp),
         "Net benefit",
-        f"{view.n_text}. A model is useful at thresholds where it is above both treating all and treating none; "
-        "band: 95 % interval.",
+        "A model is useful at thresholds where it is above treating all and treating none; band: 95 % interval.",
     )
     for one in sorted(unstable, key=lambda one: model_order(one.model))[:1]:
         found += sheet.draw(
             lambda name, one=one: instability_figure(one, name, stamp=stamp),  # type: ignore[misc]
             "Instability of single risks",
-            f"{labels.model_label(one.model).label}: {_range(one.n_refits)} bootstrap refits give each "
-            f"{who}. Mean distance from the fitted model's risk {labels.number(one.mean_absolute_error)}; "
-            f"{labels.number(100 * one.classification, 0)} % of refits assign another class.",
+            f"{labels.model_label(one.model).label}: {_range(one.n_refits)} bootstrap refits give each {who}.",
         )
     return found
 
@@ -112,31 +103,12 @@ def _range(n_refits: int) -> str:
     return f"the range of the risks that {n_refits}" if few else f"95 % of the risks that {n_refits}"
 
 
-def _calibration_note(scores: dict[str, Score], fixed: Recalibrated | None) -> str:
-    """Intercept and slope of the raw risks and, with inner folds, of the recalibrated risks."""
-
-    def said(found: dict[str, Score]) -> str:
-        parts = [
-            f"{word} {labels.number(score.value)} {labels.interval(score.low, score.high)}"
-            for key, word in (("calibration_intercept", "intercept"), ("calibration_slope", "slope"))
-            if (score := found.get(key)) is not None
-        ]
-        return ", ".join(parts) + "."
-
-    if fixed is None:
-        return f"Raw risks, not recalibrated (no inner folds): {said(scores)}"
-    new = {score.metric: score for score in fixed.scores}
-    return f"Full model, raw: {said(scores)} Recalibrated on inner folds of the training rows: {said(new)}"
-
-
 def _permutation(test: PermutationResult, sheet: Sheet) -> list[Figure]:
     return sheet.draw(
         lambda name: permutation_figure(test, name, stamp=sheet.stamp),
         f"Permutation test: {test.question}" if test.question else "Permutation test",
-        f"{labels.model_label(test.model).label}, {counted(test.n_permutations, 'permutation')}: "
-        f"p = {labels.p_value(test.p_value, test.n_permutations)}, corrected over tasks "
-        f"p = {labels.p_value(test.p_value_max, test.n_permutations)}. Orange: as large as observed, or larger. "
-        f"{labels.plain(test.method)}{'.' if test.method else ''}",
+        f"{labels.model_label(test.model).label}, {counted(test.n_permutations, 'permutation')}; orange: as large as "
+        "observed, or larger.",
     )
 
 

@@ -38,21 +38,28 @@ def _said(row: DifferenceRow | None) -> str:
     return "n/a" if row is None else f"{row.word} {row.value} {row.interval}"
 
 
-def forest_table(view: TaskView) -> Table:
-    """The primary metric of all models of one task."""
-    rows: list[tuple[str, ...]] = [
-        (row.model.label, row.value, row.interval, row.count, row.reason) for row in view.forest
-    ]
-    return ("Model", view.metric, "95 % interval", "n", "Remark"), rows
-
-
-def difference_table(view: TaskView) -> Table:
-    """Differences between the full model and the others in one task."""
-    rows: list[tuple[str, ...]] = [
-        (row.model.label, row.control.label, row.value, row.interval, row.verdict, row.count)
-        for row in view.differences
-    ]
-    return ("Model", "Against", f"Difference in {view.metric}", "95 % interval", "Verdict", "n"), rows
+def models_table(view: TaskView) -> Table:
+    """Scores of all models of one task by the primary metric, and the differences to what they are compared with."""
+    rows: list[tuple[str, ...]] = []
+    for row in view.rows:
+        score, difference = row.score, row.difference
+        rows.append(
+            (
+                row.model.label,
+                *((score.value, score.interval, score.count, score.reason) if score else ("", "", "", "")),
+                *((difference.model.label, difference.value) if difference else ("", "")),
+                *((difference.interval, difference.verdict, difference.count) if difference else ("", "", "")),
+            )
+        )
+    score_columns = ("Model", view.metric, "95 % interval", "n", "Remark")
+    return (
+        *score_columns,
+        "Compared model",
+        "Compared model minus this one",
+        "95 % interval of the difference",
+        "Verdict",
+        "n of both",
+    ), rows
 
 
 def score_table(scores: ScoreTable) -> Table:
@@ -62,6 +69,16 @@ def score_table(scores: ScoreTable) -> Table:
         for model, counts, cells in scores.rows
     ]
     return ("Model", "n", *scores.metrics), rows
+
+
+def interval_rows(views: Sequence[TaskView]) -> list[tuple[str, ...]]:
+    """How the intervals of each task's metrics were computed."""
+    return [
+        (task_title(view.task), scores.estimand, metrics, method)
+        for view in views
+        for scores in view.scores
+        for metrics, method in scores.methods
+    ]
 
 
 def outcome_table(cohort: CohortRecord, task_labels: dict[str, str]) -> Table:

@@ -11,6 +11,7 @@ from connectome_tl.report.labels import (
     column_digits,
     count,
     metric_label,
+    metric_order,
     model_label,
     number,
     p_value,
@@ -18,16 +19,19 @@ from connectome_tl.report.labels import (
 )
 from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.report.views import TaskView
-from connectome_tl.settings.models import model_order
+from connectome_tl.settings.models import FULL, model_order
 from connectome_tl.settings.records.results import CohortRecord, RunRecord, Score
 from connectome_tl.settings.records.statistics import (
     ConformalCheck,
     Instability,
     MissingOutcomes,
+    Recalibrated,
     SubgroupScore,
 )
+from connectome_tl.tasks import Task
 
 Row = tuple[str, ...]
+_TOO_FEW = "too few to show"
 _CALIBRATION = ("brier", "scaled_brier", "calibration_intercept", "calibration_slope")
 
 
@@ -50,6 +54,12 @@ def subgroup_table(groups: Iterable[SubgroupScore]) -> tuple[Row, list[Row]]:
     return ("Variable", "Group", "n", *(model_label(model).label for model in models)), rows
 
 
+def too_small(rows: Sequence[Row]) -> str:
+    """The variables of a table of subgroups without any score; empty if a group has one."""
+    scored = any(cell != _TOO_FEW for row in rows for cell in row[3:])
+    return "" if scored else ", ".join(dict.fromkeys(row[0] for row in rows))
+
+
 def _group_size(members: Iterable[SubgroupScore]) -> str:
     first = next(iter(members))
     if first.n is None:
@@ -59,7 +69,7 @@ def _group_size(members: Iterable[SubgroupScore]) -> str:
 
 def _group_cell(group: SubgroupScore | None) -> str:
     if group is None or group.score is None:
-        return "too few to show"
+        return _TOO_FEW
     score = group.score
     return f"{metric_label(score.metric).label} {_with_interval(score)}"
 
@@ -130,6 +140,33 @@ def instability_rows(found: Iterable[Instability]) -> list[Row]:
     ]
 
 
+def metric_table(record: RunRecord, task: Task) -> tuple[Row, list[Row]]:
+    """Header, and one row per metric of the full model except the primary one, raw and recalibrated."""
+    primary = task.spec.primary
+    raw = {s.metric: s for s in reversed(record.scores) if (s.task, s.model) == (task.name, FULL)}
+    fixed = next((r for r in record.recalibrated if (r.task, r.model) == (task.name, FULL)), None)
+    new = {} if fixed is None else {s.metric: s for s in fixed.scores}
+    header: Row = ("Metric", "Value and 95 % interval") if fixed is None else ("Metric", "Raw risks", "Recalibrated")
+    metrics = sorted({*raw, *new} - {primary}, key=metric_order)
+    cells = ((metric, (raw, new)[: len(header) - 1]) for metric in metrics)
+    return header, [
+        (metric_label(metric).label, *(_with_interval(found[metric]) if metric in found else "–" for found in both))
+        for metric, both in cells
+    ]
+
+
+def threshold_note(record: RunRecord, task: str) -> str:
+    """The threshold of the recalibrated classes of the full model; empty without one."""
+    one = next((r for r in record.recalibrated if (r.task, r.model) == (task, FULL)), None)
+    if one is None:
+        return ""
+    return (
+        "Scaling and threshold were fitted on inner folds of the training rows. Sensitivity and specificity of the "
+        f"recalibrated risks: at the threshold chosen for a specificity of {number(one.specificity)}, "
+        f"{_thresholds(one)} on the scale of the raw risk."
+    )
+
+
 def recalibration_rows(record: RunRecord, task: str) -> list[Row]:
     """Per model: raw and recalibrated Brier, scaled Brier, calibration intercept and slope."""
     raw = {(s.model, s.metric): s for s in record.scores if s.task == task}
@@ -151,11 +188,14 @@ def threshold_rows(record: RunRecord, task: str) -> list[Row]:
     for one in sorted((r for r in record.recalibrated if r.task == task), key=lambda r: model_order(r.model)):
         found = {s.metric: s for s in one.scores}
         shown = [found.get(metric) for metric in ("specificity", "sensitivity")]
-        cut = (
-            f"{number(float(np.median(one.threshold)))} ({number(min(one.threshold))} to {number(max(one.threshold))})"
-        )
-        rows.append((model_label(one.model).label, number(one.specificity), cut, *map(_with_interval, shown)))
+        name, at = model_label(one.model).label, number(one.specificity)
+        rows.append((name, at, _thresholds(one), *map(_with_interval, shown)))
     return rows
+
+
+def _thresholds(one: Recalibrated) -> str:
+    """Median over folds, and range."""
+    return f"{number(float(np.median(one.threshold)))} ({number(min(one.threshold))} to {number(max(one.threshold))})"
 
 
 def missingness_rows(record: RunRecord) -> list[Row]:
@@ -190,7 +230,7 @@ def returner_rows(record: RunRecord) -> list[Row]:
 
 
 def missing_outcome_table(record: RunRecord) -> tuple[Row, list[Row]]:
-    """Header, and a row per task and kind of missing outcome with a cell per model."""
+    """Header, and a row per task and kind of missing outcome with a cell per model, the full model first."""
     names = {task.name: task.label for task in record.tasks}
     cells: dict[tuple[str, str], dict[str, MissingOutcomes]] = {}
     for one in record.missing_outcomes:
@@ -207,8 +247,8 @@ def missing_outcome_table(record: RunRecord) -> tuple[Row, list[Row]]:
 def _missing_cell(one: MissingOutcomes | None) -> str:
     if one is None:
         return UNDEFINED
-    observed, weighted, worst, best = map(number, (one.complete_cases, one.weighted, one.worst_case, one.best_case))
-    return f"{observed}; {weighted}; {worst} to {best}"
+    weighted, worst, best = map(number, (one.weighted, one.worst_case, one.best_case))
+    return f"{weighted}; {worst} to {best}"
 
 
 def lettered(rows: Sequence[Row]) -> tuple[list[Row], list[tuple[str, str]]]:

@@ -62,7 +62,7 @@ def task_verdicts(
                 against_site=_against(ours["site_only"], "the site alone") if "site_only" in ours else "",
                 better_baseline="" if best is None else best.model,
                 transfer=(
-                    *(_weight(w) for w in weights if w.task == task.name),
+                    *(weight_line(w) for w in weights if w.task == task.name),
                     *(_stage(c) for c in all_of_it if model_named(c.control).subject),
                     *probes_verdict(probes),
                 ),
@@ -77,7 +77,8 @@ def is_of_baseline(test: PermutationResult) -> bool:
     return "chance" in test.question and model_named(test.model).role == "baseline"
 
 
-def _weight(weight: NetworkWeight) -> str:
+def weight_line(weight: NetworkWeight) -> str:
+    """How much of the full model is the network."""
     fits = f"{weight.n_fits} fit{'s' if weight.n_fits != 1 else ''}"
     spread = (
         f", {number(weight.low)} to {number(weight.high)} over {fits}" if weight.low < weight.high else f" in {fits}"

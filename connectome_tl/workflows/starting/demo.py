@@ -16,7 +16,7 @@ from connectome_tl.workflows.study.run import run_study
 def demo_settings(seed: int = 0) -> StudySettings:
     """The demo's study: all stages, controls and baselines, sized for a laptop."""
     return StudySettings(
-        title="Demo: three simulated cohorts",
+        title="Demo: does learning from older subjects improve predictions for infants?",
         source=CohortUse(cohort="../cohorts/older/cohort.yaml"),
         pool=CohortUse(cohort="../cohorts/pool/cohort.yaml"),
         target=CohortUse(cohort="../cohorts/target/cohort.yaml", tasks=("cognitive", "language", "motor_score")),
