@@ -16,6 +16,7 @@ from connectome_tl.settings.records.explanations import ExplanationMap, Explanat
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+UNIT = "SD of the predictions"
 BRAIN_EDGES, CIRCLE_EDGES, BARS = 30, 50, 12  # numbers of items drawn; the tables contain all
 UP, DOWN = "#C2410C", "#1D4ED8"
 LOBE_COLOURS = (
@@ -91,8 +92,8 @@ def matrix_figure(one: ExplanationMap, whole: ExplanationRecord, name: str, stam
     values = matrix_of(one, len(whole.regions))[np.ix_(order, order)]
     limit = float(np.quantile(np.abs(values), 0.995)) or 1.0
     with style():
-        figure = figure_of(4.2, 3.7)
-        axes = figure.add_axes((0.2, 0.2, 0.66, 0.75))
+        figure = figure_of(4.4, 3.7)
+        axes = figure.add_axes((0.19, 0.2, 0.63, 0.75))
         image = axes.imshow(values, cmap="RdBu_r", vmin=-limit, vmax=limit, interpolation="nearest")
         axes.grid(visible=False)
         for _, start, _ in spans[1:]:
@@ -103,8 +104,8 @@ def matrix_figure(one: ExplanationMap, whole: ExplanationRecord, name: str, stam
         axes.set_xticks(middles, names, rotation=45, ha="right", fontsize=6.5)
         axes.set_yticks(middles, names, fontsize=6.5)
         axes.tick_params(length=0)
-        bar = figure.add_axes((0.885, 0.2, 0.02, 0.75))
-        figure.colorbar(image, cax=bar)
+        bar = figure.add_axes((0.84, 0.2, 0.02, 0.75))
+        figure.colorbar(image, cax=bar).set_label(UNIT, size=6.5)
         bar.tick_params(labelsize=6)
         return to_svg(figure, name, description="Matrix of all edges ordered by lobe", stamp=stamp)
 
@@ -121,10 +122,10 @@ def circle_figure(one: ExplanationMap, whole: ExplanationRecord, name: str, stam
     places = np.column_stack([np.cos(angles), np.sin(angles)])
     strongest = max(abs(item.value) for item in edges)
     with style():
-        figure = figure_of(3.9, 3.7)
+        figure = figure_of(4.7, 3.7)
         axes = figure.add_axes((0.02, 0.02, 0.96, 0.96))
         axes.set_axis_off()
-        axes.set(xlim=(-1.62, 1.62), ylim=(-1.52, 1.52))
+        axes.set(xlim=(-2.28, 1.62), ylim=(-1.52, 1.52))
         for item in reversed(edges):
             start, end = places[item.first], places[item.second]
             path = Path([start, 0.25 * (start + end), end], [Path.MOVETO, Path.CURVE3, Path.CURVE3])
@@ -155,7 +156,7 @@ def _rim(axes: Axes, angles: np.ndarray, spans: Sequence[tuple[str, np.ndarray]]
     for k, (lobe, members) in enumerate(spans):
         colour = LOBE_COLOURS[k % len(LOBE_COLOURS)]
         axes.scatter(1.035 * np.cos(angles[members]), 1.035 * np.sin(angles[members]), s=9, c=colour, lw=0, zorder=3)
-        axes.text(-1.6, 1.47 - 0.105 * k, clean(lobe, 16), color=colour, fontsize=6, va="top", fontweight="bold")
+        axes.text(-2.26, 1.47 - 0.105 * k, clean(lobe, 16), color=colour, fontsize=6, va="top", fontweight="bold")
 
 
 def _end_labels(axes: Axes, edges: Sequence[MapItem], whole: ExplanationRecord, angles: np.ndarray) -> None:
@@ -214,5 +215,5 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
                 text, (items[i].value, row), xytext=(3 if side else -3, 0), textcoords="offset points",
                 ha="left" if side else "right", va="center", fontsize=5.8, color=MUTED,
             )  # fmt: skip
-        axes.set_xlabel(title)
+        axes.set_xlabel(f"{title} ({UNIT})")
         return to_svg(figure, name, description=title, stamp=stamp)
