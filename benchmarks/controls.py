@@ -5,8 +5,8 @@
 Simulated studies of 60 infants, 24 noisy regions and 400 older subjects, without covariates; 1 x 5 folds. Under
 `noise` the outcomes of the older subjects are permuted, so that stage 1 cannot help; under `related` the score of the
 older subjects depends on the same edges as that of the infants, with another name and the opposite sign. `zero-shot`
-is the score of the source's core without any label of an infant: its gain over `core_scratch` is the benefit that
-transfer could reach.
+is the score of the source's core without any label of an infant: its gains over `core_scratch` and `network_scratch`
+are the benefit that transfer could reach.
 
 Prints, for `network` against `network_scratch`, `full` against `scratch` and `core` against `core_scratch`, the mean
 difference of AUC over cohorts with its 95 % t interval, and the number of cohorts with a difference above 0. The bars:
@@ -49,6 +49,7 @@ PAIRS = (
     ("full", "scratch"),
     ("core", "core_scratch"),
     ("zero-shot", "core_scratch"),
+    ("zero-shot", "network_scratch"),
 )
 N_TARGET, N_SOURCE, N_REGIONS, EFFECT, EDGE_NOISE = 60, 400, 24, 1.2, 1.2
 COLUMNS = ("scenario", "seed", "model", "auc", "cpu")

@@ -7,8 +7,9 @@ without a source cohort and therefore without transfer. "children": those under 
 source of age, sex and three IQ scores (never the diagnosis) for the core, linear transfer and meta-matching. Scores are
 out of fold with 95 % intervals over subjects; the difference is to ridge in tangent space on the same subjects and
 folds. scikit-learn's model is a grid search over the penalty of a kernel ridge on correlations between subjects' edges,
-five inner folds. CPU time is that of all folds and outcomes of one model, features included. Predictions are stored in
-FOLDER after each model, so that a killed run resumes; predictions of other versions of the code are not used.
+five inner folds. cccpm and CoIRLS of PyKale are compared where they are installed (`other_packages.py`). CPU time is
+that of all folds and outcomes of one model, features included. Predictions are stored in FOLDER after each model, so
+that a killed run resumes; predictions of other versions of the code are not used.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import other_packages
 import pandas as pd
+from other_packages import CCCPM, COIRLS, edges_of
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.model_selection import GridSearchCV, KFold
 from threadpoolctl import threadpool_limits
@@ -42,7 +45,19 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 PEER, REFERENCE, BASE = "scikit-learn kernel ridge", "tangent_ridge", "prevalence"
-MODELS = (BASE, REFERENCE, "ridge", "kernel_ridge", PEER, "cpm", "linear_transfer", "meta_matching", "core")
+MODELS = (
+    BASE,
+    REFERENCE,
+    "ridge",
+    "kernel_ridge",
+    PEER,
+    "cpm",
+    CCCPM,
+    COIRLS,
+    "linear_transfer",
+    "meta_matching",
+    "core",
+)
 SCHEMES = {"5-fold": SplitSettings(repeats=1, outer=5), "sites held out": SplitSettings(scheme="site_out", repeats=1)}
 ALPHAS = tuple(np.logspace(-3, 2, 11))
 Predict = Callable[[StudySettings, StudyCohorts, SplitPlan, Sequence[Task]], pd.DataFrame]
@@ -79,8 +94,7 @@ def of_scikit_learn(
 ) -> pd.DataFrame:
     """Correlations of Fisher z edges between subjects; labels as -1 and 1."""
     target = cohorts.target
-    first, second = np.triu_indices(target.n_regions, 1)
-    gram = np.corrcoef(target.weights[:, 0, first, second].astype(float))
+    gram = np.corrcoef(edges_of(target))
     tables = []
     for repeat, number, fold in splits.folds():
         train, test = target.positions(fold.train), target.positions(fold.test)
@@ -138,6 +152,9 @@ def report(name: str, scheme: str, table: pd.DataFrame, tasks: Sequence[Task], c
     for model in [model for model in MODELS if model in set(table["model"])]:
         cells = []
         for task in tasks:
+            if (model, task.name) not in found:  # a classifier alone
+                cells += ["", ""]
+                continue
             own = found[model, task.name]
             cells.append(f"{own.value:.3f} [{own.low:.3f}, {own.high:.3f}]")
             if model in (REFERENCE, BASE):
@@ -156,6 +173,10 @@ def main() -> None:
     args = parser.parse_args()
     makers: dict[str, Predict] = {name: of_baseline(name) for name in MODELS}
     makers |= {"core": of_core, PEER: of_scikit_learn}
+    makers |= {CCCPM: other_packages.of_cccpm, COIRLS: other_packages.of_coirls}
+    for model in other_packages.missing():
+        print(f"skipped: {model}, not installed (see benchmarks/other_packages.py)")
+        del makers[model]
     schemes = {"3-fold": SplitSettings(repeats=1, outer=3)} if args.quick else SCHEMES
     with threadpool_limits(1):
         for name, study in studies().items():

@@ -76,12 +76,19 @@ def parse_settings(
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        found = []
+        found: list[Problem] = []
+        places: list[Path_] = []
         for item in error.errors():
-            path = _written(item["loc"], value)
+            path = _written(item["loc"], value, absent=item["type"] in ("missing", "extra_forbidden"))
             option = next((text for at, text in given.items() if path[: len(at)] == at), None)
             problem = _problem(item, path, kind, {} if option else lines, None if option else file)
-            found.append(problem if option is None else replace(problem, what=f"--set {option}: {problem.what}"))
+            problem = problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
+            same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
+            if same is None or problem.expected is None:
+                found.append(problem)
+                places.append(path)
+            else:  # another type of the same union
+                found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
         raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
 
@@ -227,15 +234,19 @@ def _item(items: list[Any], part: str, text: str) -> int:
     return int(part)
 
 
-def _written(location: Path_, value: Any) -> Path_:
-    """The path in the file, without the kinds of unions that pydantic adds."""
+def _written(location: Path_, value: Any, *, absent: bool) -> Path_:
+    """The path in the file, without the kinds and types of unions that pydantic adds.
+
+    Args:
+        absent: whether the error is about a key that is missing or must not be there.
+    """
     path: list[Hashable] = []
     here = value
     for i, part in enumerate(location):
         inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
         if inside:
             here = here[part]
-        elif i < len(location) - 1 or part == "[key]":  # pydantic's mark of a refused key, not of its value
+        elif i < len(location) - 1 or not absent:  # a kind or type of a union, or the mark of a refused key
             continue
         path.append(part)
     return tuple(path)

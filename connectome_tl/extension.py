@@ -75,11 +75,10 @@ def extend(
         _SOURCES[f"baseline {baseline[0].name}"] = code
         settings = None
     if control is not None:
-        from connectome_tl.settings.models import register
+        from connectome_tl.settings.models import register_control
 
-        register(control)
-        scheme = {} if control.scheme is None else {**vars(control.scheme), "without": sorted(control.scheme.without)}
-        _SOURCES[f"control {control.name}"] = content_hash(scheme)
+        scheme = register_control(control)
+        _SOURCES[f"control {control.name}"] = content_hash({**vars(scheme), "without": sorted(scheme.without)})
     if metric is not None:
         from connectome_tl.evaluation.scores.metrics import FURTHER
         from connectome_tl.settings.metrics import register_metric

@@ -398,3 +398,14 @@ def test_held_out_sites_are_tested_once_unless_repeats_divide_inner_folds() -> N
 def test_outcomes_of_a_pool_are_refused() -> None:
     text = "target: {cohort: a}\npool: {cohort: b, tasks: [motor]}\n"
     assert "pool.tasks has no effect" in refusal(text)
+
+
+@pytest.mark.parametrize("value", ["-1", "many", "[1]", "{a: 1}", "1.5"])
+def test_a_value_of_none_of_several_types_is_one_problem_at_its_key(value: str) -> None:
+    text = f"target: {{cohort: t}}\nstages:\n  finetune:\n    training:\n      steps: {value}\n"
+    with pytest.raises(UsageError) as caught:
+        parse_settings(text, StudySettings, file="study.yaml")
+    (problem,) = caught.value.problems
+    assert problem.line == 5
+    assert problem.what.startswith("stages.finetune.training.steps: Input should be")
+    assert problem.what.endswith(", or one of auto")

@@ -155,9 +155,11 @@ def _scores(rows: OutOfFold, task: Task, model: str) -> tuple[Score, ...]:
 
 def _method(metric: str, n: int) -> str:
     record = METRICS[metric]
+    wide = record.widening.get("fitted")
+    why = "(as for fitted models in cross-validation, conservative here)"
+    widened = "" if wide is None else f"variance x {wide.at(n):.2g} {why}; "
     return (
-        f"one prediction of each subject by a fixed model; {record.interval}; variance x "
-        f"{record.widening['fitted'].at(n):.2g} (as for fitted models in cross-validation, conservative here); "
+        f"one prediction of each subject by a fixed model; {record.interval or 'interval by the extension'}; {widened}"
         "95 % for this model on new subjects of this kind"
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from connectome_tl.plurals import counted
 from connectome_tl.settings.base import Settings
@@ -244,6 +244,15 @@ class CohortSettings(Settings):
         """The id column, or columns."""
         return (self.id,) if isinstance(self.id, str) else self.id
 
+    @field_validator("age")
+    @classmethod
+    def _weeks_have_an_origin(cls, age: AgeColumn | None) -> AgeColumn | None:
+        if age is not None and age.unit == "weeks" and "reference" not in age.model_fields_set:
+            raise ValueError(
+                "weeks from what? Set reference: birth, postmenstrual (from the last menstrual period) or corrected"
+            )
+        return age
+
     @model_validator(mode="after")
     def _names_are_unique(self) -> CohortSettings:
         names = [outcome.name for outcome in self.outcomes]
@@ -256,10 +265,6 @@ class CohortSettings(Settings):
         doubled = sorted({column for column in columns if columns.count(column) > 1})
         if doubled:
             raise ValueError(f"covariate columns occur twice: {', '.join(doubled)}")
-        if self.age is not None and self.age.unit == "weeks" and "reference" not in self.age.model_fields_set:
-            raise ValueError(
-                "weeks from what? Set reference: birth, postmenstrual (from the last menstrual period) or corrected"
-            )
         if self.age is not None and self.age.to not in (None, self.age.reference) and self.gestational_age is None:
             raise ValueError("converting an age to another reference needs gestational_age; give its column")
         if self.scans is not None and (self.connectomes is not None or self.region_features is not None):

@@ -92,7 +92,8 @@ class Metric:
         margin: half-width of the equivalence margin; None if none was fixed.
         margin_in_sd: whether the margin is relative to the outcome's standard deviation.
         interval: method of its interval.
-        widening: widening of its interval per estimand, tuned on simulated studies (`benchmarks/coverage.py`).
+        widening: widening of its interval per estimand, tuned on simulated studies (`benchmarks/coverage.py`); empty
+            for a metric of an extension, whose function gives the interval.
         difference: for losses, the widening for paired differences (`benchmarks/comparisons.py`). The interval of
             differences of other metrics combines those of both scores; `factor` then applies to the part that they
             do not share.
@@ -117,6 +118,12 @@ class Metric:
     def of(self, kind: str) -> bool:
         """Whether tasks of this kind have it."""
         return kind_named(kind).form in self.forms and kind in (self.kinds or (kind,))
+
+    def widened(self, estimand: Estimand, n_subjects: int) -> str:
+        """A clause on the widening of its interval; empty without one, as for the metric of an extension."""
+        if estimand not in self.widening:
+            return ""
+        return f"variance x {self.widening[estimand].words(n_subjects)} for training sets; "
 
 
 _INF = math.inf

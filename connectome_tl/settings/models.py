@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from connectome_tl.errors import UsageError
@@ -307,6 +307,23 @@ def register(spec: ModelSpec, *, has_function: bool = False) -> None:
     if spec.listed != "never" and spec.scheme is None and spec.name not in MODELS and not has_function:
         raise UsageError(f"model {spec.name!r} has no function", remedy='Register it with listed="never".')
     MODELS[spec.name] = spec
+
+
+def register_control(spec: ModelSpec) -> Scheme:
+    """Register the control of an extension, which a study has if `controls` names it; returns its definition.
+
+    Raises:
+        UsageError: it is no control, has no definition or one of another name, or its name is taken.
+    """
+    scheme = spec.scheme
+    if spec.role != "control" or scheme is None or scheme.name != spec.name:
+        raise UsageError(
+            f"model {spec.name!r} is no control",
+            expected=f'role "control" and a scheme of this name, such as Scheme({spec.name!r}, pretrain=False)',
+            got=f"role {spec.role!r}, scheme {None if scheme is None else scheme.name!r}",
+        )
+    register(replace(spec, listed="named") if spec.listed == "never" else spec)
+    return scheme
 
 
 def listed_models(role: Role, *listed: Listed) -> tuple[str, ...]:

@@ -78,7 +78,7 @@ def test_an_age_nobody_has_in_that_unit_is_refused(
 
 def test_weeks_are_asked_what_they_are_counted_from(on_disk: OnDisk) -> None:
     del on_disk.settings["age"]["reference"]
-    assert "weeks from what?" in on_disk.problems(UsageError)[0]
+    assert "age: weeks from what?" in on_disk.problems(UsageError)[0]
     on_disk.settings["age"]["reference"] = "postmenstrual"
     assert on_disk.read().age_reference == "postmenstrual"
 

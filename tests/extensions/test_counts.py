@@ -22,7 +22,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.nn.losses import KindLoss
 from connectome_tl.settings.columns import Outcome
-from connectome_tl.settings.metrics import Estimand, Metric, Widening
+from connectome_tl.settings.metrics import Estimand, Metric
 from connectome_tl.settings.study import CohortUse, SplitSettings
 from connectome_tl.tasks import KINDS, Task, TaskKind
 from connectome_tl.training.checkpoint import FitStore
@@ -69,7 +69,7 @@ def explained_deviance(rows: OutOfFold, base: OutOfFold | None, estimand: Estima
 
 DEVIANCE = Metric(
     "deviance_explained", "Deviance explained", "explained deviance", 1, -np.inf, 1.0, ("value",), 0.0,
-    interval="normal", widening=dict.fromkeys(("procedure", "fitted"), Widening(1.0)), kinds=("tally",),
+    kinds=("tally",),
 )  # fmt: skip
 COUNT = TaskKind("tally", "value", "mae", "the mean", "an expected tally", centred, log_rate, rate, whole, "no tally")
 

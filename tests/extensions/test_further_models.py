@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ SPEC = ModelSpec(
     words="the nearest subjects",
 )  # fmt: skip
 CONTROL = ModelSpec(
-    "bare_start", "Bare start", "#665544", "control", "Do covariates and earlier stages help together?", listed="named",
+    "bare_start", "Bare start", "#665544", "control", "Do covariates and earlier stages help together?",
     subject="Both of them", words="a bare start",
     scheme=Scheme("bare_start", pretrain=False, adapt=False, without=frozenset({"clinical"})),
 )  # fmt: skip
@@ -87,3 +88,12 @@ def test_a_name_that_is_taken_and_a_control_are_refused() -> None:
     with pytest.raises(UsageError, match="is no baseline"):
         extend(baseline=(ModelSpec("mine", "M", "#123456", "control"), neighbours))
     assert "mine" not in MODELS
+
+
+@pytest.mark.parametrize(
+    "changes", [{"scheme": None}, {"role": "baseline"}, {"scheme": Scheme("another", adapt=False)}, {"name": "alone"}]
+)
+def test_a_control_without_a_definition_of_its_name_is_refused(changes: dict) -> None:
+    with pytest.raises(UsageError, match="is no control"):
+        extend(control=replace(CONTROL, **changes))
+    assert "alone" not in MODELS

@@ -212,9 +212,8 @@ class OutOfFold:
         record = metric_named(metric)
         repeats = f"{self.n_repeats} repeat{'s' if self.n_repeats > 1 else ''}"
         return (
-            f"out of fold, {repeats}; {record.interval}; variance x "
-            f"{record.widening[estimand].words(self.y_true.size)} for training sets; "
-            f"95 % for {ESTIMANDS[estimand]}"
+            f"out of fold, {repeats}; {record.interval or 'interval by the extension'}; "
+            f"{record.widened(estimand, self.y_true.size)}95 % for {ESTIMANDS[estimand]}"
         )
 
 
