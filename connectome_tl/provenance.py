@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
 MISSING = "n/a"  # missing value in BIDS tables
+IMAGING = ("dipy", "antspyx", "SimpleITK")
+# Packages that affect the results of a study; scans and searches add theirs.
 _REPORTED = (
     "connectome-tl",
     "numpy",
@@ -40,12 +42,8 @@ _REPORTED = (
     "nibabel",
     "nilearn",
     "matplotlib",
-    "dipy",
-    "antspyx",
-    "SimpleITK",
     "torch",
     "torch-geometric",
-    "optuna",
 )
 
 
@@ -231,7 +229,7 @@ def read_own_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str
 
 
 def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:
-    """Installed versions of the packages that affect results, without missing ones."""
+    """Installed versions of packages, by default those that affect a study, without missing ones."""
     found = {name: _version(name) for name in names}
     return {name: given for name, given in found.items() if given is not None}
 
@@ -260,10 +258,13 @@ def write_sidecar(
     settings: Any = None,
     seed: int | None = None,
     units: Mapping[str, str] | str | None = None,
+    libraries: Iterable[str] = (),
     **fields: Any,
 ) -> Path:
     """The JSON file of a file, written to the same folder; see `sidecar_record`."""
-    record = sidecar_record(path, inputs=inputs, settings=settings, seed=seed, units=units, **fields)
+    record = sidecar_record(
+        path, inputs=inputs, settings=settings, seed=seed, units=units, libraries=libraries, **fields
+    )
     return write_json(sidecar_path(path), record)
 
 
@@ -274,6 +275,7 @@ def sidecar_record(
     settings: Any = None,
     seed: int | None = None,
     units: Mapping[str, str] | str | None = None,
+    libraries: Iterable[str] = (),
     **fields: Any,
 ) -> dict[str, Any]:
     """Hashes of a file and its inputs, settings, versions, seed, units.
@@ -281,6 +283,7 @@ def sidecar_record(
     Args:
         path: the described file, already written, since its hash is included.
         inputs: SHA-256 of every input by name (never an absolute path).
+        libraries: further packages that took part, for their versions.
         fields: further keys (BIDS keys such as `Weighted`).
     """
     return {
@@ -290,6 +293,6 @@ def sidecar_record(
         "Settings": settings,
         "Seed": seed,
         "Units": units,
-        "Versions": versions(),
+        "Versions": versions() | versions(libraries),
         "Use": "research only, not for care",
     }

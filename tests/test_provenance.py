@@ -173,6 +173,9 @@ def test_a_sidecar_describes_its_file_and_is_the_same_every_time(tmp_path: Path)
     assert record["Sha256"] == file_hash(file)
     assert record["Settings"]["steps"] == 1
     assert record["Versions"]["numpy"] == np.__version__
+    assert not {"dipy", "optuna"} & set(record["Versions"])  # installed here, without a part in a study
+    searched = read_json(write_sidecar(file, libraries=["optuna"], **arguments))
+    assert set(searched["Versions"]) == {*record["Versions"], "optuna"}
     assert str(tmp_path) not in first.decode()
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -32,6 +32,7 @@ def write_connectome(
     settings: Any = None,
     units: Mapping[str, str] | str | None = None,
     seed: int | None = None,
+    libraries: Iterable[str] = (),
     notes: tuple[str, ...] = (),
     fields: Mapping[str, Any] | None = None,
     always_measure: bool = False,
@@ -44,7 +45,7 @@ def write_connectome(
 
     Args:
         atlas: name for the sidecar.
-        inputs, settings, units, seed: as `provenance.write_sidecar`.
+        inputs, settings, units, seed, libraries: as `provenance.write_sidecar`.
         notes: decisions made during reading and processing.
         fields: further keys of the sidecar.
         always_measure: name the measure (`meas-`) also where there is only one.
@@ -72,6 +73,7 @@ def write_connectome(
             settings=settings,
             units=units,
             seed=seed,
+            libraries=libraries,
             **{**bids_keys(part, atlas), "Notes": list(notes), **(fields or {})},
         )
     return tuple(parts)

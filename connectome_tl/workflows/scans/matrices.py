@@ -8,6 +8,7 @@ from typing import Any
 
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.export import all_written, write_connectome
+from connectome_tl.provenance import IMAGING
 from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.scans.result import Plan
 
@@ -34,6 +35,7 @@ def write_matrices(
             settings=plan.settings,
             units=units,
             seed=seed,
+            libraries=IMAGING,
             notes=notes,
             fields={**fields, **plan.said_of(scan)},
         )

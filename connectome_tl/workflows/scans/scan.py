@@ -11,7 +11,15 @@ from connectome_tl.config import differences
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.track.mrtrix import commands_of, version_of
-from connectome_tl.provenance import content_hash, file_hash, read_json, read_own_json_object, versions, write_json
+from connectome_tl.provenance import (
+    IMAGING,
+    content_hash,
+    file_hash,
+    read_json,
+    read_own_json_object,
+    versions,
+    write_json,
+)
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scans.diffusion import make_connectomes
 from connectome_tl.workflows.scans.hooks import hook_versions
@@ -21,8 +29,7 @@ from connectome_tl.workflows.scans.structural import make_network
 
 # Packages that affect the outputs of a scan; those of networks on them differ between installations.
 _LIBRARIES = (
-    "connectome-tl", "numpy", "scipy", "pandas", "scikit-learn", "networkx", "nibabel", "matplotlib", "dipy", "antspyx",
-    "SimpleITK",
+    "connectome-tl", "numpy", "scipy", "pandas", "scikit-learn", "networkx", "nibabel", "matplotlib", *IMAGING,
 )  # fmt: skip
 _CODE = 12  # version of the outputs; increase it whenever the files of a scan change
 

@@ -27,7 +27,7 @@ from connectome_tl.errors import (
 )
 from connectome_tl.imaging.read.inputs import Inventory, Scan, take_inventory
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import content_hash, read_own_json_object, write_sidecar, write_table, write_text
+from connectome_tl.provenance import IMAGING, content_hash, read_own_json_object, write_sidecar, write_table, write_text
 from connectome_tl.settings.cohort import CohortSettings, Covariate, MoreTable, VolumeFiles
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.settings.scans import MOTION, ScanFolder, ScanVolume
@@ -288,7 +288,7 @@ def _write(one: ScanCohort, plan: Plan[AnyScanSettings], run: FolderRun, rows: p
     marks = {item.scan: read_own_json_object(plan.file(item.scan, "provenance.json"), ["Inputs"]) for item in run.done}
     inputs = {scan: content_hash(mark["Inputs"]) for scan, mark in marks.items()}
     failed = {scan: text for scan, text, _ in run.failed}
-    write_sidecar(one.file, inputs=inputs, settings=plan.settings, Failed=failed)
+    write_sidecar(one.file, inputs=inputs, settings=plan.settings, libraries=IMAGING, Failed=failed)
 
 
 def _session(rows: pd.DataFrame, run: FolderRun) -> str:

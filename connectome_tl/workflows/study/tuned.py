@@ -132,7 +132,14 @@ def write_tuned(
     )
     trials = tuple(_record(search, at, trial) for search in searches for at, trial in enumerate(search.trials()))
     table = write_table(folder / "trials.tsv", _table(trials, tuned, tuple(tune.space)))
-    write_sidecar(table, inputs={"cohorts": tuned.data}, settings=settings, seed=settings.seed, Columns=_COLUMNS)
+    write_sidecar(
+        table,
+        inputs={"cohorts": tuned.data},
+        settings=settings,
+        seed=settings.seed,
+        libraries=["optuna"],
+        Columns=_COLUMNS,
+    )
     every = list(cohorts.by_name().values())
     record = SearchRecord(
         title=settings.title,
