@@ -53,7 +53,7 @@ _PAIR = re.compile(r"\s*([0-9]{1,9})(?:\.0*)?[ \t,;:]+([^\s,;].*?)")
 _FSL = re.compile(r'<label\s[^<>]*?index\s*=\s*"([0-9]{1,9})"[^<>]*>([^<]*)</label>')
 _COLOURED = re.compile(r"\S.*(?:\s+[0-9]{1,3}){4}")  # a name that includes a colour
 _COMMENTS = ("#", "//", "%")
-_BEHIND = re.compile(r"(\s*\S+\s.*(?:\s[0-9.]+){3})\s+#.*")  # a comment behind the numbers of a line
+_VALUE = re.compile(r"[0-9.]+")
 # Columns of the number in the image, where another column has the positions of the rows.
 _IN_IMAGE = ("label", "value", "voxel_value", "intensity", "labelid", "label_id", "label_number")
 _LONGEST = 2_000  # characters per line; longer lines do not belong to a table
@@ -162,8 +162,15 @@ def _fsl_rows(text: str, path: str | Path) -> list[LabelRow]:
 
 
 def _plain(lines: list[str]) -> list[str]:
-    """Lines without comments."""
-    return [_BEHIND.sub(r"\1", line) for line in lines if not line.lstrip().startswith(_COMMENTS)]
+    """Lines without comments, also without those behind the numbers of a line."""
+    return [_before_comment(line) for line in lines if not line.lstrip().startswith(_COMMENTS)]
+
+
+def _before_comment(line: str) -> str:
+    """What precedes ` #`, if that ends with three numbers; else `#` may be part of a name."""
+    text, mark, _ = line.partition(" #") if " #" in line else line.partition("\t#")
+    cells = text.split()
+    return text.rstrip() if mark and len(cells) > 4 and all(map(_VALUE.fullmatch, cells[-3:])) else line
 
 
 def _itk(lines: list[str]) -> list[LabelRow] | None:
