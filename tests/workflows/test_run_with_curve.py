@@ -52,7 +52,7 @@ def test_it_is_written_shown_resumed_and_audited(data: Path) -> None:
     assert {p.model for p in record.permutations} == {"ridge", "cpm", "meta_matching"}
     assert {p.n_permutations for p in record.permutations} == {5}
     html = run.report.read_text("utf-8")
-    for text in ("Learning curve of every model", "doi:10.1038/nprot.2016.178", "doi:10.1038/s41593-022-01059-9"):
+    for text in ("Learning curve: ", "doi:10.1038/nprot.2016.178", "doi:10.1038/s41593-022-01059-9"):
         assert text in html
     assert "Ridge on edges, CPM and Meta-matching were also fitted to 5 permutations" in record.methods
     assert "stratified, nested subsets of 8 labelled subjects" in record.methods
