@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
+from connectome_tl.errors import UsageError
 from connectome_tl.provenance import code_hash, content_hash
 
 if TYPE_CHECKING:  # these import torch, which an importer does not need
@@ -103,7 +104,20 @@ def extension_code() -> list[str]:
 
 
 def load_extensions() -> None:
-    """Load extensions of installed packages: each entry point of the group `connectome_tl` is a function that calls
-    `extend`."""
+    """Load extensions of installed packages: each entry point of the group `connectome_tl` is a module, or a function,
+    that calls `extend`.
+
+    Raises:
+        UsageError: one cannot be loaded.
+    """
     for entry in entry_points(group=GROUP):
-        entry.load()()
+        try:
+            loaded = entry.load()
+            if callable(loaded):
+                loaded()
+        except Exception as error:  # code of another package may raise anything
+            raise UsageError(
+                f"the extension {entry.name} ({entry.value}) cannot be loaded: {error}",
+                got=type(error).__name__,
+                remedy="Correct or uninstall the package that names it as an entry point.",
+            ) from error

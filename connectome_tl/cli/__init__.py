@@ -16,6 +16,7 @@ from connectome_tl.cli.app import COMPLETE, app
 from connectome_tl.cli.extras import missing_extra
 from connectome_tl.cli.terminal import terminal
 from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
+from connectome_tl.extension import load_extensions
 
 # Importing these modules adds their commands, in the order of the help.
 for _module in ("study", "volumes", "bundles", "data", "scans", "setup"):
@@ -40,6 +41,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # file names may contain bytes that cannot be encoded
             stream.reconfigure(errors="backslashreplace")
     try:
+        load_extensions()
         code = app(args=arguments, standalone_mode=False)
         if code == _TYPERS_INTERRUPT:
             raise _Interrupt

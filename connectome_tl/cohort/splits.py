@@ -139,14 +139,8 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     ids, site = np.array(cohort.ids, dtype=object)[order], np.asarray(cohort.site, dtype=object)[order]
     strata = strata_of(cohort, stratum_of(cohort, settings))[order]
     groups = split_groups(np.asarray(cohort.family, dtype=object)[order], settings)
-    n_groups = len(np.unique(groups))
-    if settings.scheme != "site_out" and n_groups < settings.outer:
-        raise UsageError(
-            "splits.outer: too few subjects (families count once) for the folds",
-            expected=f"at least {settings.outer}",
-            got=str(n_groups),
-            remedy=f"Set splits.outer to {n_groups} or fewer.",
-        )
+    if settings.scheme == "few_labels":
+        _check_labelled(len(np.unique(groups)), settings)
     repeats = []
     for repeat in range(settings.repeats):
         folds = []
@@ -156,7 +150,7 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
                 seed = seed_of(settings.seed, repeat, f + 1)
                 inner = [
                     InnerFold(tuple(ids[train[a]]), tuple(ids[train[b]]))
-                    for a, b in _kfold(strata[train], groups[train], settings.inner, seed)
+                    for a, b in _kfold(strata[train], groups[train], settings.inner, seed, "splits.inner")
                 ]
             folds.append(Fold(tuple(ids[train]), tuple(ids[test]), tuple(inner)))
         repeats.append(tuple(folds))
@@ -224,11 +218,15 @@ def _outer(
     if settings.scheme == "site_out":
         sites = np.unique(site)
         if len(sites) < 2:
-            raise UsageError("scheme site_out needs at least two sites", got=str(len(sites)))
+            raise UsageError(
+                "splits.scheme: site_out needs at least two sites",
+                got=f"{counted(len(ids), 'subject')} of site {sites[0]}" if sites[0] else "no `site` in cohort.yaml",
+                remedy="Set splits.scheme: kfold, or name the column of sites in cohort.yaml.",
+            )
         unknown = [subject for subject, where in zip(ids, site, strict=True) if not where]
         if unknown:
             raise UsageError(
-                f"scheme site_out needs the site of every subject; "
+                f"splits.scheme: site_out needs the site of every subject; "
                 f"{counted(len(unknown), 'subject has', 'subjects have')} none",
                 got=", ".join(unknown[:5]),
                 remedy="Give their sites, or leave them out (`select` in cohort.yaml).",
@@ -249,8 +247,6 @@ def _draw(strata: np.ndarray, groups: np.ndarray, n_labelled: int, seed: int) ->
     rng = np.random.default_rng(seed)
     order = rng.permutation(len(strata))
     order = order[np.sort(np.unique(groups[order], return_index=True)[1])]  # first of each family
-    if len(order) <= n_labelled:
-        raise UsageError("too few subjects for few_labels", expected=f"more than {n_labelled}", got=str(len(order)))
     levels, counts = np.unique(strata[order], return_counts=True)
     quota = counts * n_labelled / counts.sum()
     take = np.floor(quota).astype(int)
@@ -259,7 +255,30 @@ def _draw(strata: np.ndarray, groups: np.ndarray, n_labelled: int, seed: int) ->
     return np.sort(np.concatenate(chosen))
 
 
-def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _check_labelled(n_groups: int, settings: SplitSettings) -> None:
+    """Check that each test fold of few_labels has a family beside those that train.
+
+    Raises:
+        UsageError: too many labelled subjects.
+    """
+    most = n_groups - settings.outer
+    if (settings.n_labelled or 0) > most:
+        raise UsageError(
+            f"splits.n_labelled: too few subjects (families count once) for the training rows and {settings.outer} "
+            "test folds",
+            expected=f"at most {most} labelled subjects" if most >= 2 else f"at least {settings.outer + 2} subjects",
+            got=f"{settings.n_labelled} of {n_groups}",
+            remedy=f"Set splits.n_labelled to {min(most, max(2, n_groups // 2))} or fewer."
+            if most >= 2
+            else f"Set splits.n_labelled: 2 and splits.outer: {n_groups - 2}."
+            if n_groups >= 4
+            else "Add subjects: few_labels needs four families or more.",
+        )
+
+
+def _kfold(
+    strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int, key: str = "splits.outer"
+) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
     levels, counts = np.unique(strata, return_counts=True)
@@ -268,11 +287,15 @@ def _kfold(strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int) -> l
     strata = np.where(rare, -1, strata)
     if 0 < rare.sum() < n_folds:
         strata = np.where(rare, levels[counts.argmax()], strata)
-    if len(np.unique(groups)) < n_folds:
+    n_groups = len(np.unique(groups))
+    if n_groups < n_folds:
+        enough = n_groups > 2  # two families train beside those that are tested
+        none = "Set splits.inner: 0." if key == "splits.inner" else "Add subjects: folds need three families or more."
         raise UsageError(
-            "too few subjects (families count once) for the folds",
+            f"{key}: too few subjects (families count once) for the folds",
             expected=f"at least {n_folds}",
-            got=str(len(np.unique(groups))),
+            got=str(n_groups),
+            remedy=f"Set {key} to {n_groups} or fewer." if enough else none,
         )
     rows = np.zeros(len(strata))
     if len(np.unique(groups)) == len(groups):
@@ -315,7 +338,8 @@ def _check(plan: SplitPlan, groups: np.ndarray, ids: Sequence[str]) -> None:
             problems.append(Problem(f"repeat {r}: a subject is tested twice"))
         for f, fold in enumerate(folds):
             if not fold.test or not fold.train:
-                problems.append(Problem(f"repeat {r}, fold {f} is empty", remedy="Use fewer folds."))
+                remedy = "Use fewer folds, or splits.scheme: kfold if families have members at several sites."
+                problems.append(Problem(f"repeat {r}, fold {f} is empty", remedy=remedy))
             if {family[s] for s in fold.train} & {family[s] for s in fold.test}:
                 problems.append(Problem(f"repeat {r}, fold {f}: a family is on both sides"))
     raise_all("the split plan does not hold", problems, UsageError)

@@ -6,6 +6,7 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.findings import listed
+from connectome_tl.cohort.learnable import constant_words, is_constant
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import QualityFinding
@@ -49,10 +50,8 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
             found.append(QualityFinding(level="warning", check="no connectome", message=text))
     for task in cohort.tasks:
         values = cohort.targets[task.name].to_numpy(dtype=float)
-        kinds = np.unique(values[~np.isnan(values)])
-        if kinds.size < 2:
-            text = "no value is known" if not kinds.size else f"{_value(kinds[0], task.is_binary)} in every subject"
-            message = f"outcome {task.label}: {text}; it cannot be learned or tested"
+        if is_constant(values):
+            message = f"outcome {task.label}: {constant_words(task, values)}; it cannot be learned or tested"
             found.append(QualityFinding(level="error", check="one class", message=message))
     for spec in cohort.covariate_specs:
         column = cohort.covariates[spec.column].dropna()
@@ -66,10 +65,6 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
 def _with_connectome(cohort: Cohort) -> list[int]:
     """Rows of subjects with at least one region."""
     return [int(i) for i in np.flatnonzero(cohort.node_mask.any(axis=1))]
-
-
-def _value(value: float, is_binary: bool) -> str:
-    return ("positive" if value else "negative") if is_binary else f"{value:g}"
 
 
 def _is_constant(cohort: Cohort, row: int) -> bool:

@@ -114,14 +114,14 @@ def forecast_study(
     from connectome_tl.evaluation.nested_cv import tasks_of
     from connectome_tl.training.checks import check_bins, check_embedded, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
-    from connectome_tl.workflows.study.inputs import read_cohorts
+    from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohorts
 
     with tempfile.TemporaryDirectory() as scratch:
         made = folder / CACHE
         settings = settled(settings, home, Path(scratch) if not folder.is_dir() else folder)
         cohorts = read_cohorts(settings, home)
         check_names(settings, cohorts)
-        splits = make_split_plan(cohorts.target, settings.splits)
+        splits = make_learnable_plan(settings, home, cohorts)
         check_embedded(cohorts.target, splits)
         check_bins(settings, cohorts.target, splits)
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.embeddings import with_embeddings
+from connectome_tl.cohort.learnable import constant_in_folds, constant_outcomes
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import dump_settings, load_settings
-from connectome_tl.errors import DataError, MissingInputError, Problem
+from connectome_tl.errors import DataError, MissingInputError, Problem, raise_all
 from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.settings_lines import with_lines
 
 STUDY, SEARCH = "study.yaml", "search.txt"  # of a run or search; of a search only
 
@@ -46,6 +49,34 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
     from connectome_tl.training.schemes import StudyCohorts
 
     return StudyCohorts({"target": target, **others})
+
+
+def make_learnable_plan(settings: StudySettings, home: Path, cohorts: StudyCohorts) -> SplitPlan:
+    """The split plan of the study, after checks that its outcomes vary, in the training rows of every fold too.
+
+    Raises:
+        DataError: lists constant outcomes with their lines in cohort.yaml. UsageError: see `make_split_plan`.
+    """
+    found: dict[str, list[Problem]] = {}
+    learnt = {"source": settings.stages.pretrain, "target": settings.stages.finetune}
+    uses = {role: use for role, use in settings.uses.items() if learnt.get(role) is not None}
+    names = {role: use.tasks or tuple(task.name for task in cohorts.roles[role].tasks) for role, use in uses.items()}
+    for role in uses:
+        found[role] = constant_outcomes(cohorts.roles[role], role, names[role])
+
+    def refuse() -> None:
+        lines = (
+            with_lines(DataError("", problems=problems), path_from(home, uses[role].cohort)).problems
+            for role, problems in found.items()
+            if problems
+        )
+        raise_all("the study has outcomes that cannot be learned", [one for problems in lines for one in problems])
+
+    refuse()
+    splits = make_split_plan(cohorts.target, settings.splits)
+    found["target"] = constant_in_folds(cohorts.target, names["target"], splits, settings.splits)
+    refuse()
+    return splits
 
 
 def path_from(home: Path, name: str) -> Path:

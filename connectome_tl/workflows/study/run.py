@@ -22,7 +22,7 @@ from connectome_tl.workflows.images.grids import CACHE, needs_grids, settled, wi
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
 from connectome_tl.workflows.study.finished import forget_results, is_finished, mark_finished
-from connectome_tl.workflows.study.inputs import SEARCH, STUDY, read_cohorts, seen_from, written
+from connectome_tl.workflows.study.inputs import SEARCH, STUDY, make_learnable_plan, read_cohorts, seen_from, written
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.study.results import as_frame
 from connectome_tl.workflows.study.study_run import StudyRun, read_run
@@ -110,7 +110,7 @@ def run_study(
         tasks = tasks_of(settings, cohorts)
         check_names(settings, cohorts)
         check_brain_age(settings, cohorts.target, tasks, cohorts.source)
-        asked = make_split_plan(cohorts.target, settings.splits)
+        asked = make_learnable_plan(settings, home, cohorts)
         check_tuned(settings, cohorts, asked, code_version())
         check_embedded(cohorts.target, asked)
         check_bins(settings, cohorts.target, asked)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from connectome_tl.cohort.splits import SplitPlan, make_split_plan
+from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import content_hash, write_text
@@ -23,7 +23,7 @@ from connectome_tl.workflows.folder import open_log, shared
 from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
-from connectome_tl.workflows.study.inputs import SEARCH, STUDY, read_cohorts, seen_from, written
+from connectome_tl.workflows.study.inputs import SEARCH, STUDY, make_learnable_plan, read_cohorts, seen_from, written
 from connectome_tl.workflows.study.tuned import cohorts_hash, tuned_from, write_tuned
 
 if TYPE_CHECKING:  # what fits imports torch
@@ -83,7 +83,7 @@ def tune_study(
                 make_cohort(one, settings.n_jobs, progress=progress)
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
-        splits = make_split_plan(cohorts.target, settings.splits)
+        splits = make_learnable_plan(settings, home, cohorts)
         from connectome_tl.training.checks import check_embedded
 
         check_embedded(cohorts.target, splits)
