@@ -124,8 +124,9 @@ class Outcome(Settings):
     """One outcome column; `edition` names the test's edition (Bayley-III and Bayley-4 do not mix).
 
     `levels` are the names of the classes: negative, then positive for a binary outcome (`[control, patient]`), from low
-    to high for an ordinal one. `censored` states whether a score such as `<55` is read as its limit or as missing. A
-    limit that does not determine the class at a cut-off is refused.
+    to high for an ordinal one; cells may differ from them in case and blanks, which is noted. `censored` states whether
+    a score such as `<55` is read as its limit or as missing. A limit that does not determine the class at a cut-off is
+    refused.
     """
 
     name: str
