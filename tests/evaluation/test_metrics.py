@@ -144,17 +144,6 @@ def test_constant_predictions_have_an_auc_of_one_half_by_definition():
     assert (auc.value, auc.low, auc.high) == (0.5, 0.5, 0.5)
 
 
-def test_ties_of_other_models_have_no_interval_since_the_next_cohort_may_not_tie():
-    """A learner whose predictions are constant in one cohort, or without error, is not so by definition."""
-    tied = by_metric(scores(table(np.random.default_rng(7)).assign(y_score=0.4, model="ridge"), [MOTOR]))["auc"]
-    assert tied.value == 0.5
-    assert np.isnan([tied.low, tied.high, tied.fitted_low, tied.fitted_high]).all()
-    exact = table(np.random.default_rng(7))
-    exact = exact.assign(y_score=exact["y_true"], y_pred=exact["y_true"], model="ridge")
-    for score in by_metric(scores(exact, [MOTOR])).values():
-        assert score.low != score.high, score.metric
-
-
 def test_relatives_do_not_narrow_an_interval():
     """Twins with equal data are one draw: the interval must be about that of the single children."""
     rng = np.random.default_rng(8)

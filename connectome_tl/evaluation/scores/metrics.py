@@ -93,17 +93,11 @@ def task_scores(
 ) -> list[Score]:
     """Every metric of one model and task, the primary one first.
 
-    An interval without width is undefined: that a learner ties, or has no error, in one cohort does not show that it
-    does in the next. Only the prevalence model has its AUC and R2 by definition.
-
     Args:
         base: the prevalence model on the same subjects and repeats; None where it is not in the table.
     """
     made = _OF_FORM[task.form](rows, base, estimand)
     made |= {name: of(rows, base, estimand) for name, of in FURTHER.items() if METRICS[name].of(task.kind)}
-    if model != BASE_MODEL:
-        nan = float("nan")
-        made = {name: (v, nan, nan) if low == high else (v, low, high) for name, (v, low, high) in made.items()}
     found = rows.scores(made, task, model, estimand)
     if task.is_binary and model != BASE_MODEL:  # its risk varies only between folds, so that it has no slope
         found += calibration_scores(rows, task, model, base, estimand)
