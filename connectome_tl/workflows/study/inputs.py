@@ -136,7 +136,7 @@ def _fitted_to(target: Cohort, cohort: Cohort, *, atlas_bound: bool) -> Cohort:
         # No error: files may hold transformed values already, as those of `write_cohort` do.
         said = [f"{', '.join(one.edge_transforms)} in {one.name!r}" for one in (target, cohort)]
         note = (
-            f"WARNING: connectomes.transform is {' and '.join(said)}: unless their files hold values of different "
+            f"connectomes.transform is {' and '.join(said)}: unless their files hold values of different "
             f"scales, give both cohorts the same transform"
         )
         cohort = replace(cohort, notes=(*cohort.notes, note))
