@@ -42,6 +42,7 @@ def test_the_self_test_builds_each_network_once_in_a_large_bundle_and_predicts_o
     assert max(differences) < 1e-6
 
 
+@pytest.mark.slow  # memory: coverage allocates too
 def test_small_tensors_take_little_more_memory_than_their_values(home: Path) -> None:
     file = home / "bundle" / WEIGHTS
     all_tensors(file)

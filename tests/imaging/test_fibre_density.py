@@ -54,6 +54,7 @@ def test_the_integral_of_each_lobe_is_its_volume(crossing: tuple[Orientations, l
         assert np.abs(fixels.axes[row][there] @ AXES.T).max(axis=1) == pytest.approx(1, abs=0.01) if n else True
 
 
+@pytest.mark.slow  # memory: coverage allocates too
 def test_memory_does_not_grow_with_the_steps_of_all_streamlines(
     crossing: tuple[Orientations, list[np.ndarray], np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:

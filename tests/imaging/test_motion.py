@@ -69,6 +69,7 @@ def test_the_number_of_threads_changes_no_byte() -> None:
     np.testing.assert_array_equal(one, two)
 
 
+@pytest.mark.slow  # memory: coverage allocates too
 def test_memory_is_what_the_forecast_of_scans_says() -> None:
     short = replace(SMALL, shells=((0.0, 4), (1000.0, 26)))
     head = make_head(make_anatomy(short), seed=1)

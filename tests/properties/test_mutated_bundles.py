@@ -38,6 +38,7 @@ def test_mutants_are_refused_or_are_consistent_bundles(bundle: Path, tmp_path: P
     assert sum(counts[mutation.__name__, "refused"] for mutation in SIGNED) > 5 * len(SIGNED)
 
 
+@pytest.mark.slow  # memory: coverage allocates too
 def test_memory_stays_below_twice_the_bundle(bundle: Path, tmp_path: Path) -> None:
     open_bundle(bundle)
     for seed in range(2 * len(MUTATIONS)):
