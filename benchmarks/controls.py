@@ -10,7 +10,7 @@ are the benefit that transfer could reach.
 
 Prints, for `network` against `network_scratch`, `full` against `scratch` and `core` against `core_scratch`, the mean
 difference of AUC over cohorts with its 95 % t interval, and the number of cohorts with a difference above 0. The bars:
-under `noise` a mean within .02 of 0 and an interval within .04; under `related` a gain in at least 80 % of the
+under `noise` a mean within 0.02 of 0 and an interval within 0.04; under `related` a gain in at least 80 % of the
 cohorts. Design seeds are 9000 and above; a killed run resumes.
 """
 

@@ -8,8 +8,8 @@ proportion of positives; its true value depends on this proportion. Two values a
 the ideal width, 3.92 standard deviations of the estimate over studies, which cannot be known from one cohort; and
 the coverage of an interval that ignores the dependence due to shared training subjects. Where no positive is detected
 in half of the studies, or nobody is called wrongly, `least` is the width that any interval needs: a model that detects
-a fraction s of the positives detects none of m with probability (1 - s)^m, so that an interval that covers s in .93 of
-the studies contains every s for which this exceeds .07 whenever none is detected. Cells with `n_labelled`
+a fraction s of the positives detects none of m with probability (1 - s)^m, so that an interval that covers s in 0.93 of
+the studies contains every s for which this exceeds 0.07 whenever none is detected. Cells with `n_labelled`
 train on 33 drawn subjects and test the others (few_labels).
 
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
@@ -49,7 +49,7 @@ class Cell:
     n: int
     n_positive: int | None  # None: regression
     signal: float
-    # edges: ridge with chosen alpha; clinical: few features, no penalty; confident: risks of .01 and .99, which are
+    # edges: ridge with chosen alpha; clinical: few features, no penalty; confident: risks of 0.01 and 0.99, which are
     # wrong for a fraction `signal` of the subjects
     learner: str = "edges"
     n_features: int = 300

@@ -85,7 +85,7 @@ def main() -> None:
     verdicts = {
         f"under {MINUTES:.0f} minutes": minutes < MINUTES,
         f"Spearman at least {RHO} in every scan (least {min(rhos):.2f})": min(rhos) >= RHO,
-        "differences between subjects recovered (every pair above .5)": min(found) > 0.5,
+        "differences between subjects recovered (every pair above 0.5)": min(found) > 0.5,
     }
     for what, true in verdicts.items():
         print(f"{'yes' if true else 'NO '}  {what}")

@@ -1,6 +1,6 @@
 """Maps of the closed-form core on planted signals, and their family-wise error without signal.
 
-*Planted*: a binary outcome with an oracle AUC of .80, .90, .99; 30 regions, 435 edges, 20 of them planted. Kinds:
+*Planted*: a binary outcome with an oracle AUC of 0.80, 0.90, 0.99; 30 regions, 435 edges, 20 of them planted. Kinds:
 `univariate` (each planted edge has its own part of the signal), `shared` (all depend on one latent trait), `suppressed`
 (the planted edges also share noise with 20 others without signal, which a linear model uses to cancel it). Printed
 per map: precision at 20, and that of a univariate t ranking; overlap of the 20 strongest between folds, share of
@@ -257,7 +257,7 @@ def main() -> None:
 
 def show(done: dict, sizes: tuple[int, ...]) -> None:
     print(
-        f"precision at {N_PLANTED}; overlap of the strongest between folds; planted and other edges beyond (p <= .05)"
+        f"precision at {N_PLANTED}; overlap of the strongest between folds; planted and other edges beyond (p <= 0.05)"
     )
     for n in sizes:
         for auc in AUCS:

@@ -220,8 +220,8 @@ def report(rows: pd.DataFrame) -> None:
         if len(some):
             low, high = some[some["dice"] < 0.5], some[some["dice"] > 0.8]
             print(
-                f"{name}: Dice below .5 stopped {low['stopped'].sum()} of {len(low)}, "
-                f"above .8 passed {(~high['stopped']).sum()} of {len(high)}, CPU {some['cpu_s'].sum():.0f} s"
+                f"{name}: Dice below 0.5 stopped {low['stopped'].sum()} of {len(low)}, "
+                f"above 0.8 passed {(~high['stopped']).sum()} of {len(high)}, CPU {some['cpu_s'].sum():.0f} s"
             )
 
 

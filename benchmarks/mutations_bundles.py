@@ -4,7 +4,7 @@ A bundle of simulated infants (all regions of the neonatal atlas) is damaged in 
 (`tests/properties/bundle_mutations.py`) and opened. Every mutant with the old manifest must be refused with exit code
 65. Mutants with a matching manifest, as made by a person who knows the format, must be refused, or their predictions
 for their own simulated subjects must equal the stored ones. Nothing may be executed or written, and opening may
-take at most twice the mutant's size and .5 MB in memory, for mutants of every size: parsing and checks take a
+take at most twice the mutant's size and 0.5 MB in memory, for mutants of every size: parsing and checks take a
 constant amount. What is counted is the peak that `tracemalloc` reports: the objects of Python and the arrays of numpy.
 The memory of torch (weights of networks, and their layers while the self-test predicts) is not counted; the growth of
 the process while the whole bundle is opened is printed, which includes it.

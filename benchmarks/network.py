@@ -234,7 +234,7 @@ def main() -> None:
         most = int(stats.binom.ppf(0.99, p.size, ALLOWED))
         print(
             f"\npermutation test of the whole model, n = {NULL.n}, {N_PERMUTATIONS} permutations: rejected "
-            f"{int((p <= 0.05).sum())} of {p.size} true nulls at .05 (at most {most} for a share of {ALLOWED:g})"
+            f"{int((p <= 0.05).sum())} of {p.size} true nulls at 0.05 (at most {most} for a share of {ALLOWED:g})"
         )
     print(f"\n{(time.process_time() - begun) / 60:.1f} CPU minutes, one thread")
 

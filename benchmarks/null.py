@@ -1,4 +1,4 @@
-"""Null cohorts: mean AUC .5, permutation p values no smaller than they should be.
+"""Null cohorts: mean AUC 0.5, permutation p values no smaller than they should be.
 
 Splits are stratified by the true labels, which makes permutation tests on pooled scores invalid.
 Tests, each on its own null: *any signal* (permuted outcome rows, ridge refitted; also under site effects,
@@ -34,7 +34,7 @@ from connectome_tl.evaluation.permutation.tests import (
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.tasks import Task
 
-ALLOWED = 0.06  # the largest allowed rate of rejected true nulls at .05
+ALLOWED = 0.06  # the largest allowed rate of rejected true nulls at 0.05
 ALPHAS = (10.0, 100.0, 1000.0, 10000.0)
 TASKS = tuple(Task(name=name, kind="binary", column=name) for name in ("cognitive", "language", "motor"))
 
@@ -257,8 +257,8 @@ def main() -> None:
     n_permutations = given.permutations
     print(f"{given.cohorts} null cohorts of each kind from seed {given.first}, {n_permutations} permutations each")
     print(
-        f"\n| test | rejected at .05 | above {ALLOWED:g} at 1 %? (most allowed) | share of p <= .01 .05 .1 .2 .5 | "
-        "smaller than uniform? (KS p) |"
+        f"\n| test | rejected at 0.05 | above {ALLOWED:g} at 1 %? (most allowed) | share of "
+        "p <= 0.01 0.05 0.1 0.2 0.5 | smaller than uniform? (KS p) |"
     )
     print("|---|---|---|---|---|")
     means: list[str] = []
@@ -298,7 +298,7 @@ def any_signal(seeds: range, n: int, share: float, n_permutations: int) -> str:
     print(line(f"shortcut: not refitted, {name}", columns["p_frozen"]), flush=True)
     test = stats.ttest_1samp(columns["auc"], 0.5)
     return (
-        f"mean AUC within folds, {name}: {columns['auc'].mean():.4f} (t test against .5: p = {test.pvalue:.2f}); "
+        f"mean AUC within folds, {name}: {columns['auc'].mean():.4f} (t test against 0.5: p = {test.pvalue:.2f}); "
         f"pooled over folds: {columns['auc_pooled'].mean():.4f}"
     )
 

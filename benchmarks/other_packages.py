@@ -58,7 +58,7 @@ def edges_of(target: Cohort) -> np.ndarray:
 
 
 def of_cccpm(study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]) -> pd.DataFrame:
-    """Connectome-based predictive modelling by cccpm, its threshold (p < .01 or .05) chosen by five inner folds."""
+    """Connectome-based predictive modelling by cccpm, its threshold (p < 0.01 or 0.05) chosen by five inner folds."""
     from cccpm import CPMAnalysis, PThreshold, UnivariateEdgeSelection
 
     target, tables = cohorts.target, []

@@ -115,7 +115,7 @@ def of_headline(line: str, one: Outcome, where: str) -> Iterator[Claim]:
 
 
 def _of_rival(clause: str, one: Outcome, where: str) -> Iterator[Claim]:
-    """`worse than ridge (AUC .70 against .60)`, `a lower score than ridge (...), possibly by chance`."""
+    """`worse than ridge (AUC 0.70 against 0.60)`, `a lower score than ridge (...), possibly by chance`."""
     rest = clause.partition(" than ")[2]
     forms: tuple[Form, ...] = ("risk", "value")
     names = {words_of(name, form): name for name in MODELS for form in forms}

@@ -1,8 +1,8 @@
 """Batched linear models against scikit-learn's loop: CPU time of a permutation test, same scores.
 
-    python benchmarks/permutations.py [--permutations 1000] [--labelings 8]
+    python benchmarks/permutations.py [--permutations 1000] [--labellings 8]
 
-Both scale, choose alpha (ridge) and predict in every outer fold. scikit-learn's time is measured on a few labelings
+Both scale, choose alpha (ridge) and predict in every outer fold. scikit-learn's time is measured on a few labellings
 and extrapolated; medians over them, one thread, CPU time.
 """
 
@@ -58,7 +58,7 @@ def looped(kind: str, x: np.ndarray, y: np.ndarray, tests: list[np.ndarray], exa
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--permutations", type=int, default=1000)
-    parser.add_argument("--labelings", type=int, default=8, help="number that scikit-learn runs")
+    parser.add_argument("--labellings", type=int, default=8, help="number that scikit-learn runs")
     given = parser.parse_args()
     rng = np.random.default_rng(0)
     y = np.where(np.arange(N_SUBJECTS) < 14, 1.0, -1.0)
@@ -76,7 +76,7 @@ def main() -> None:
             ours = batched(kind, x, labels, tests)
             times.append(time.process_time() - start)
         loop, difference = [], 0.0
-        for k in range(given.labelings):
+        for k in range(given.labellings):
             start = time.process_time()
             looped(kind, x, labels[:, k], tests, exact=False)
             loop.append(time.process_time() - start)

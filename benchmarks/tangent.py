@@ -3,7 +3,7 @@
     python benchmarks/tangent.py --data ../shared/data [--draws 8]
 
 Ridge on tangent rows of ABIDE (without the locked sites), penalty by leave-one-out, 300 test rows; the
-difference to shrinkage .1 with the arithmetic mean, with its standard error over draws.
+difference to shrinkage 0.1 with the arithmetic mean, with its standard error over draws.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.settings.tangent import TangentSettings
 
 CHOICES = {
-    "arithmetic, .1": TangentSettings(values="correlation"),
-    "geometric, .1": TangentSettings(values="correlation", mean="geometric"),
-    "arithmetic, .01": TangentSettings(values="correlation", shrinkage=0.01),
-    "arithmetic, .3": TangentSettings(values="correlation", shrinkage=0.3),
+    "arithmetic, 0.1": TangentSettings(values="correlation"),
+    "geometric, 0.1": TangentSettings(values="correlation", mean="geometric"),
+    "arithmetic, 0.01": TangentSettings(values="correlation", shrinkage=0.01),
+    "arithmetic, 0.3": TangentSettings(values="correlation", shrinkage=0.3),
 }
 OUTCOMES = ("age", "diagnosis")
 
@@ -64,7 +64,7 @@ def compare(data: Path, n_draws: int) -> None:
                     r2_score(y[test, 0], predicted[:, 0]),
                     roc_auc_score(y[test, 1], predicted[:, 1]),
                 )
-        first = scores["arithmetic, .1"]
+        first = scores["arithmetic, 0.1"]
         for name, values in scores.items():
             differences, error = (values - first).mean(axis=0), (values - first).std(axis=0, ddof=1) / n_draws**0.5
             text = ", ".join(

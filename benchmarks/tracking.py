@@ -61,7 +61,7 @@ def end_to_end(streamlines: Streamlines, radius: float) -> float:
 
 
 def curves() -> bool:
-    """Sides times radii, both algorithms; whether none differs by more than .05 from MRtrix3 or between boxes."""
+    """Sides times radii, both algorithms; whether none differs by more than 0.05 from MRtrix3 or between boxes."""
     good, n = True, 2000
     print("fraction of streamlines from end to end\nradius  side      voxels   ours  iFOD2   ours  SD_STREAM")
     for radius in (20.0, 40.0, 60.0):
@@ -82,7 +82,7 @@ def curves() -> bool:
         theirs = np.array(shares)[:, [1, 3]]
         apart = np.abs(ours - theirs)
         good &= bool(np.ptp(ours, axis=0).max() <= 0.05 and (np.isnan(apart).all() or np.nanmax(apart) <= 0.05))
-    print(f"{'yes' if good else 'NO '}  no fraction differs by more than .05 between boxes or from MRtrix3")
+    print(f"{'yes' if good else 'NO '}  no fraction differs by more than 0.05 between boxes or from MRtrix3")
     return good
 
 
@@ -192,7 +192,8 @@ def main() -> None:
     (found, false), (_, rival) = seen[f"ours (dipy) probabilistic, cut {cut}"], seen[f"MRtrix3 iFOD2, cut {cut}"]
     verdicts = {
         "every true bundle is found by the default": found == 1.0,
-        f"fraction of false edges {false:.3f} at most iFOD2's {rival:.3f} + .05 at the same cut": false <= rival + 0.05,
+        f"fraction of false edges {false:.3f} at most iFOD2's {rival:.3f} + 0.05 at the same cut": false
+        <= rival + 0.05,
     }
     for what, true in verdicts.items():
         print(f"{'yes' if true else 'NO '}  {what}")

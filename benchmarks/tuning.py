@@ -2,7 +2,7 @@
 
 Each draw is a simulated cohort. Flat: the settings with the best cross-validated AUC over all subjects, and this AUC,
 as a search without outer folds would report it. Nested: settings chosen on the inner folds of each outer fold, scored
-on its test rows. Without signal (permuted outcomes) the true AUC is .5. The closed-form core is tuned; trials are
+on its test rows. Without signal (permuted outcomes) the true AUC is 0.5. The closed-form core is tuned; trials are
 random, the same for both.
 Finished draws are read from --out, so that a killed benchmark resumes.
 
@@ -115,7 +115,7 @@ def main() -> None:
     if options.quick:
         options.draws, options.trials = 3, 6
     print(f"{options.subjects} infants, 4 outer x 3 inner folds, {options.trials} trials, {options.draws} draws")
-    print("| signal | flat best | inner best | nested outer | nested - .5, 95 % interval | CPU s per draw |")
+    print("| signal | flat best | inner best | nested outer | nested - 0.5, 95 % interval | CPU s per draw |")
     print("|---|---|---|---|---|---|")
     for name, signal in (("none", False), ("planted", True)):
         draws = []

@@ -6,7 +6,7 @@ Each cohort has 320 simulated newborns, 120 to learn from and 200 to be tested, 
 connectome, their covariates and a lesion of the deep grey matter that their volume (32^3, ADC) shows. A third of the
 connectomes, of the volumes and of the rows of covariates is removed at random, so that one in 27 newborns has nothing;
 they stay. All arms are studies through the whole engine on the same splits: `fused`, `dropout` (fused, each modality
-hidden from a training row with a chance of .3), and the three modalities alone. Simulator, sizes and budget were set
+hidden from a training row with a chance of 0.3), and the three modalities alone. Simulator, sizes and budget were set
 before a result was seen. Printed: AUC of the full model and of the network of each arm, and paired differences with 95
 % t intervals over cohorts to each modality alone and to the best of them in each cohort, chosen with the test scores,
 which favours it; and to the best of the five controls, which see the volumes and which subjects have none.

@@ -10,7 +10,7 @@ relative error after one common scale, for counts and for fitted weights (`track
 --mrtrix also for MRtrix3's counts and SIFT2 on the same data and response.
 
 The design was fixed before any result, with one exception: in the first design up to five bundles crossed in the
-centre, where no cross-section is preserved and MRtrix3 with SIFT2 failed as well (rank correlation .61, error .29 on
+centre, where no cross-section is preserved and MRtrix3 with SIFT2 failed as well (rank correlation 0.61, error 0.29 on
 seed 0). Now at most two cross. The fit was developed on seeds 100 and 101, where its penalty had little effect. With
 --keep, finished parts are not repeated (use an empty folder for another version of the code).
 """
@@ -257,7 +257,7 @@ def main() -> None:
             rho, wrong = np.array([one[name] for one in every]).T
             print(f"{step:16s} {name:16s} {rho.mean():9.2f} {rho.min():6.2f} {wrong.mean():6.2f} {wrong.max():6.2f}")
             if name == "fitted":
-                what = f"{step}: fitted weights, mean Spearman at least .9 and mean error under .2"
+                what = f"{step}: fitted weights, mean Spearman at least 0.9 and mean error under 0.2"
                 verdicts[what] = bool(rho.mean() >= 0.9 and wrong.mean() < 0.2)
     print(f"{(time.process_time() - start) / 60:.1f} CPU minutes (without MRtrix3's own)")
     for what, true in verdicts.items():
