@@ -7,7 +7,7 @@ import re
 from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -16,7 +16,7 @@ from yaml.constructor import SafeConstructor
 
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.files import read_bytes, regular_file, variable
-from connectome_tl.settings.base import Settings
+from connectome_tl.settings.base import Settings, models_in
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Path_ = tuple[Hashable, ...]
@@ -112,7 +112,7 @@ def dump_settings(settings: Settings) -> str:
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:
-    """Settings, as plain dictionaries, that are not the same: `key.sub: before to now` each."""
+    """Differences of two settings (plain dictionaries), one text `key.sub: before to now` for each."""
     if isinstance(before, dict) and isinstance(now, dict):
         keys = sorted({*before, *now})
         return [line for k in keys for line in differences(before.get(k), now.get(k), f"{name}.{k}" if name else k)]
@@ -312,20 +312,11 @@ def _models_at(kind: type[BaseModel], path: Path_) -> list[type[BaseModel]]:
         if isinstance(part, int):
             continue
         below = [
-            model
-            for m in models
-            if part in m.model_fields
-            for model in _models_in(m.model_fields[str(part)].annotation)
+            model for m in models if part in m.model_fields for model in models_in(m.model_fields[str(part)].annotation)
         ]
         tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
         models = below or tagged or models
     return models
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _dotted(path: Path_) -> str:

@@ -59,7 +59,7 @@ _SHOWN_WORDS = 3
 
 @dataclass(eq=False)
 class Trace:
-    """What was looked at: files, whether they exist or not, folders with a pattern (absolute), and variables."""
+    """Accessed inputs: files, existing or not, folders with a pattern (absolute), and environment variables."""
 
     files: set[Path] = field(default_factory=set)
     listings: set[tuple[Path, str]] = field(default_factory=set)
@@ -71,7 +71,7 @@ _traces: list[Trace] = []
 
 @contextmanager
 def traced(found: Trace | None = None) -> Iterator[Trace]:
-    """Collect (or add to `found`) everything outside of the code that is looked at within the context."""
+    """Collect, or add to `found`, all files, folders and variables that are accessed within the context."""
     found = found or Trace()
     _traces.append(found)
     try:
@@ -81,7 +81,7 @@ def traced(found: Trace | None = None) -> Iterator[Trace]:
 
 
 def is_there(path: str | Path) -> bool:
-    """`Path.is_file` for an optional input, whose absence decides on a result, too."""
+    """`Path.is_file` for an optional input, whose absence also affects the result."""
     for trace in _traces:
         trace.files.add(Path(path).absolute())
     return Path(path).is_file()
@@ -94,7 +94,7 @@ def matching(folder: str | Path, pattern: str) -> list[Path]:
 
 
 def listed_in(folder: str | Path, pattern: str) -> None:
-    """Note that the names in a folder that match a glob pattern decide on a result."""
+    """Record that the result depends on the names in a folder that match a glob pattern."""
     for trace in _traces:
         trace.listings.add((Path(folder).absolute(), pattern))
 
@@ -189,12 +189,12 @@ def read_text(path: str | Path, *, limit: int | None = None) -> str:
 
 
 def read_table_text(path: str | Path, *, limit: int | None = None) -> tuple[str, str]:
-    """Text of a table as `read_text` reads it, or in Windows-1252 where its bytes leave no doubt; and a note on that.
+    """Text of a table as `read_text` reads it, or in Windows-1252 if no other encoding is plausible; and a note on it.
 
-    A wrong guess would show wrong letters and change no number: two different cells stay different.
+    A wrong guess affects letters only: numbers are unchanged, and different cells remain different.
 
     Raises:
-        MissingInputError: it is not there. DataError: no text, or larger than `limit` bytes.
+        MissingInputError: no such file. DataError: not text, or larger than `limit` bytes.
     """
     data = read_bytes(path, limit=limit)
     if not _is_western(data):
@@ -257,7 +257,7 @@ def _lines(text: str) -> str:
 
 
 def _is_western(data: bytes) -> bool:
-    """Whether bytes are no UTF-8 and surely Windows-1252."""
+    """Whether bytes are not UTF-8 and clearly Windows-1252."""
     with suppress(UnicodeDecodeError):
         data.decode("utf-8")
         return False

@@ -93,7 +93,7 @@ class TaskKind:
         return {"levels": n_levels - 1, "classes": n_levels}.get(self.form, 1)
 
     def score_kinds(self, n_levels: int) -> list[str]:
-        """What the closed-form core takes each of its scores for: classes without an order are one against the rest."""
+        """Kind of each score in the closed-form core; classes without an order are split one against the rest."""
         kind = {"value": "regression", "levels": "ordinal"}.get(self.form, "binary")
         return [kind] * (n_levels if self.form == "classes" else 1)
 

@@ -1,7 +1,7 @@
 """Single columns, edges, regional measures, missing values or summaries that predict the outcome almost perfectly.
 
-An AUC above .95 or an R2 above .9 of a single value is rare, and common if the outcome has leaked into the features: a
-later score among the covariates, a code that only impaired subjects have, a scan that is missing after a death. Such
+An AUC above 0.95 or an R2 above 0.9 of a single value is rare, and common if the outcome has leaked into the features:
+a later score among the covariates, a code that only impaired subjects have, a scan that is missing after a death. Such
 values give a warning, never a failure.
 """
 

@@ -67,7 +67,7 @@ def compared(
 
 
 def _turned(rows: pd.DataFrame, near: float) -> int:
-    """Subjects in another class whose risk is not as near to the cut of their fold as another processor may move it."""
+    """Subjects whose class differs although rounding cannot move their risk across the threshold of the fold."""
     found = 0
     for _, fold in rows.groupby(["repeat", "fold"]):
         score, cut = fold["y_score"].to_numpy(dtype=float), fold["y_pred"].to_numpy(dtype=float)
@@ -79,6 +79,7 @@ def _turned(rows: pd.DataFrame, near: float) -> int:
 
 
 def unknown_models(recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
+    """A warning if the table contains models that were not fitted again."""
     extra = sorted(set(recorded["model"]) - set(again["model"]))
     if extra:
         return Finding(

@@ -91,7 +91,7 @@ def _pairs(cohorts: Sequence[Cohort], image: ImageSettings | None) -> list[Pair]
 
 
 def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
-    """Whether one of the pair trains a fold that tests the other."""
+    """Whether a fold trains on one of the pair and tests the other."""
     return any(
         (pair.first in fold.train and pair.second in fold.test)
         or (pair.second in fold.train and pair.first in fold.test)

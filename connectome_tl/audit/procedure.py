@@ -18,7 +18,7 @@ from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.records.audit import Finding
 
 _TOLERANCE = 1e-6
-_NULL_CHANCE = 3e-5  # probability that a correct procedure fails the null check, for any number of labelings
+_NULL_CHANCE = 3e-5  # probability that a correct procedure fails the null check, for any number of labellings
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def audit_procedure(
 
     Args:
         folds: (train, test) positions; every subject is tested once.
-        n_null: permuted labelings of the null check, each refitted.
+        n_null: permuted labellings of the null check, each refitted.
 
     Raises:
         DataError: a fold trains on a row it tests.
@@ -158,7 +158,7 @@ def _learns(
 def _null(
     procedure: Procedure, rows: StudyRows, folds: Sequence[Fold], rng: np.random.Generator, n_null: int
 ) -> Finding:
-    """Mean AUC within folds over permuted labelings, against .5."""
+    """Mean AUC within folds over permuted labellings, against 0.5."""
     found = []
     for _ in range(n_null):
         permuted = replace(rows, y=rng.permutation(rows.y))
@@ -172,7 +172,7 @@ def _null(
     if len(found) < 5:
         return Finding(check="permutation null", status="skipped", what="too few pairs to test the null")
     mean, error = float(np.mean(found)), float(np.std(found, ddof=1) / np.sqrt(len(found)))
-    text = f"mean AUC {mean:.3f} (standard error {error:.3f}) over {len(found)} permuted labelings"
+    text = f"mean AUC {mean:.3f} (standard error {error:.3f}) over {len(found)} permuted labellings"
     allowed = float(stats.t.isf(_NULL_CHANCE, len(found) - 1)) * max(error, 1e-3)
     return _finding("permutation null", mean - 0.5 <= allowed, text)
 

@@ -178,7 +178,7 @@ def _bare(page: str) -> str:
 
 
 def _pieces(page: str) -> list[str]:
-    """Visible text of an HTML page in order, that in figures included."""
+    """Visible text of an HTML page in order, including that of figures."""
     pieces = (" ".join(unescape(piece).split()) for piece in re.split(r"<[^>]*>", _bare(page)))
     return [piece for piece in pieces if piece]
 

@@ -23,10 +23,10 @@ _FEWEST_VALUES = 5  # of a column that distinguishes children
 def same_row_findings(
     cohort: Cohort, splits: SplitPlan, stand_apart: Callable[[Pair, SplitPlan], bool]
 ) -> list[Finding]:
-    """Warn of rows of no common family that agree in all covariates and outcomes and stand on two sides of a fold.
+    """Warn of unrelated rows that agree in all covariates and outcomes, one in training and one in test rows.
 
     Args:
-        stand_apart: whether a pair stands on two sides of a fold.
+        stand_apart: whether a fold trains on one of a pair and tests the other.
     """
     check = "rows that agree in every column"
     pairs = [pair for pair in _agreeing(cohort) if stand_apart(pair, splits)]
@@ -44,7 +44,7 @@ def same_row_findings(
 
 
 def _agreeing(cohort: Cohort) -> list[Pair]:
-    """Pairs that agree in all columns that both have, where chance alone would hardly make one."""
+    """Pairs that agree in all columns that both have, if such an agreement is improbable by chance."""
     columns = _numbers(cohort)
     n, families = cohort.n_subjects, [str(name) for name in cohort.family]
     if len(columns) < 2 or n < 4:

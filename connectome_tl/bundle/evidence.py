@@ -78,7 +78,7 @@ _SHARES = {"sensitivity": (True, False), "specificity": (False, True), "balanced
 
 
 def released_scores(scores: Sequence[Score], n: int, n_positive: int | None) -> tuple[ExpectedScore, ...]:
-    """Scores for a bundle; proportions of fewer than ten people are omitted, since they reveal counts (.86 is 6 of 7).
+    """Scores for a bundle; proportions of fewer than ten people are omitted, since they reveal counts (0.86 is 6 of 7).
 
     Args:
         n_positive: subjects of the positive class among `n`; None for outcomes without one.

@@ -116,7 +116,7 @@ def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
 
 
 def _skull_stripping(limits: ImageLimits, grids: Sequence[Grid | None]) -> list[Flag]:
-    """Flag images with a skull if the model knows brains only, and the reverse."""
+    """Flag images with a skull if all training images were skull-stripped, and the reverse."""
     if limits.stripped == "unknown":
         return []
     stripped = [one is not None and one.is_stripped for one in grids]

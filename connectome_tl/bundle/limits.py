@@ -231,8 +231,9 @@ def _sites(limits: Limits, cohort: Cohort) -> Flag:
 
 
 def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
-    """Refuse a cohort without any subject within one of the limits that decide: age, density, mean weight, head volume,
-    number of regions, and covariates that the model needs.
+    """Refuse a cohort without any subject within one of the decisive limits.
+
+    These are age, density, mean weight, head volume, number of regions, and the covariates that the model needs.
 
     Raises:
         DataError: names the limit; edges, voxels or covariates may have another unit, or subjects another age.

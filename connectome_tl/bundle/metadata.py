@@ -29,8 +29,8 @@ def metadata_of(facts: BundleFacts) -> dict[str, Any]:
         "description": f"{facts.model_label} of a study of {facts.n_subjects} {facts.noun}: "
         f"{'the mean over ' + str(facts.n_fits) + ' fits' if facts.fit == 'mean' else 'one refit on all'}. "
         f"{RESEARCH_ONLY.capitalize()}.",
-        "authors": facts.authors or "not said",
-        "copyright": facts.licence or "not said",
+        "authors": facts.authors or "not stated",
+        "copyright": facts.licence or "not stated",
         "intended_use": RESEARCH_ONLY,
         "data_type": _data_type(facts),
         "network_data_format": {"inputs": _inputs(facts), "outputs": _outputs(facts)},
@@ -75,7 +75,7 @@ def _inputs(facts: BundleFacts) -> dict[str, Any]:
     if image is not None:
         found["image"] = {
             "type": "image",
-            "format": image.contrast or "not said",
+            "format": image.contrast or "not stated",
             "modality": "MR",
             "num_channels": 1,
             "spatial_shape": list(image.grid.shape3),

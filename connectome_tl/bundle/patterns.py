@@ -1,6 +1,6 @@
-"""Forms of dates, times, paths, ids and fingerprints that a text must not have, whatever the study calls its subjects.
+"""Patterns of dates, times, paths, ids and hashes that no text of a bundle may match.
 
-Texts are searched after `plain_text`, so that no other alphabet, dash or escape hides a match.
+Texts are normalised by `plain_text` first, so that other alphabets, dashes or escapes do not prevent a match.
 """
 
 from __future__ import annotations

@@ -112,7 +112,7 @@ class Secrets:
                     yield self.words[part], part
 
     def _runs_in(self, lower: str) -> Iterator[tuple[str, str]]:
-        """Ids of letters and digits in other company: with other separators, or none, or within a longer word."""
+        """Ids of letters and digits with other separators, without separators, or within a longer word."""
         if not self._mixed:
             return
         runs = [match.group() for match in _RUN.finditer(lower)]
@@ -178,7 +178,7 @@ def _stands_in(word: str, text: str) -> bool:
 
 
 def _forms(text: str) -> Iterator[str]:
-    """An id, also without leading zeros, which a number loses, and without the `sub-` of a folder."""
+    """An id, also without leading zeros (lost in numbers) and without the prefix `sub-`."""
     if text:
         yield text
     label = text.removeprefix("sub-")

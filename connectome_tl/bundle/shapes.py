@@ -54,6 +54,11 @@ class Sizes:
 
 
 def check_features(features: Features, sizes: Sizes) -> None:
+    """Check type and shapes of the feature steps of every modality.
+
+    Raises:
+        DataError: unknown steps, or arrays of another shape.
+    """
     for name, steps in features.steps.items():
         wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps, "image": VolumeSteps}.get(name)
         if wanted is None or type(steps) is not wanted:

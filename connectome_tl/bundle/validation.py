@@ -165,7 +165,7 @@ def _method(metric: str, n: int) -> str:
 
 
 def passed(record: ValidationRecord) -> Validation:
-    """What goes back into the bundle: counts under ten hidden, scores to two decimals, no name of the cohort."""
+    """Results that are added to the bundle: no counts under ten, scores to two decimals, no name of the cohort."""
     found = Validation(
         format="connectome-tl validation",
         bundle=record.bundle,
@@ -188,6 +188,6 @@ def passed(record: ValidationRecord) -> Validation:
 
 
 def _passed_shift(row: ShiftRow, n_subjects: int) -> ShiftRow:
-    """Remove values of the cohort, and counts that would reveal a small number of subjects inside."""
+    """Remove values of the cohort, and counts that would reveal a small number of subjects within the limit."""
     outside = count_text(int(row.outside), n_subjects) if row.outside.isdigit() and row.outside != "0" else row.outside
     return row.model_copy(update={"here": "", "outside": outside})

@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Predict neurodevelopmental outcome from infant MRI: connectomes, three-stage transfer learning, "
-    "honest intervals. For research, not for care.",
+    "confidence intervals. For research, not for care.",
 )
 atlases = typer.Typer(no_args_is_help=True, help="List, show and install atlases (label images are not included).")
 app.add_typer(atlases, name="atlas")

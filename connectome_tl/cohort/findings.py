@@ -22,7 +22,7 @@ _BENIGN = re.compile(
     r"|the rows have no names and were taken in the order of .*"
     r"|rows have no names and were numbered; their order is taken to be the same in all files"
     r"|(?:was|were) read as missing|was read as no family|spellings of one category were read as one: .*"
-    r"|censored values were read as (?:their limit|missing)|(?:is missing|its unit is .*), says \S+"
+    r"|censored values were read as (?:their limit|missing)|(?:is missing|its unit is .*), according to \S+"
     r"|missing cells were filled from .*|read from the column gender|are in the participants table already"
     r"|(?:is|are) missing in .*masked.*|further files fit the pattern of .*"
     r"|SIFT2 measures were multiplied by .*|CONN values are Fisher's z already"

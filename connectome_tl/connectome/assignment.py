@@ -130,6 +130,11 @@ def say_unlisted(
 def account_ends(
     streamlines: Ends, found: np.ndarray, label_of_row: np.ndarray
 ) -> tuple[np.ndarray, StreamlineAccount]:
+    """Rows of the table for both ends of each streamline, (n_streamlines, 2), -1 for none, and their counts.
+
+    Args:
+        found: (2 n_streamlines,) labels from `labels_of_ends`. label_of_row: (n_regions,).
+    """
     short = streamlines.n_points < 2
     rows = _rows_of(np.maximum(found, 0), label_of_row).reshape(2, -1).T
     joined = (rows >= 0).all(axis=1)

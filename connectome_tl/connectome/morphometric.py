@@ -111,7 +111,7 @@ def divergence_network(
     Args:
         values: one (n_voxels,) or (n_voxels, n_features) array per region; fewer than five voxels mask it, and
             so does a single value, which has no density.
-        progress: is called with how many regions are through, and how many there are.
+        progress: called with the number of finished regions and the number of all regions.
 
     Returns:
         A connectome of similarities from 0 to 1, diagonal 0; the measure is `morphometric_divergence`.

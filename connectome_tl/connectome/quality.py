@@ -24,7 +24,7 @@ _MAD = 1.4826  # factor from the median absolute deviation to a standard deviati
 _SHOWN = 5
 _PIXELS = 300
 _BLOCK_BYTES = 8_000_000
-_SKETCH, _SLACK = 64, 3.0  # directions of the projection; chance to miss a pair above .999 is 10^-13
+_SKETCH, _SLACK = 64, 3.0  # directions of the projection; chance to miss a pair above 0.999 is 10^-13
 _UNITS = {"isolated regions": "regions", "components": "networks", "left to right": "log2", "length": "Spearman"}
 
 
@@ -180,7 +180,7 @@ class QualityLimits:
 
 
 def duplicates(weights: np.ndarray, ids: Sequence[str]) -> list[tuple[str, str, float]]:
-    """Pairs of subjects whose edges correlate above .999, which suggests one scan under two ids.
+    """Pairs of subjects whose edges correlate above 0.999, which suggests one scan under two ids.
 
     Only pairs that are close in a small random projection are compared in full. This limits memory and avoids millions
     of correlations for thousands of subjects.
@@ -286,7 +286,7 @@ def matrix_images(
 ) -> tuple[MatrixImage, ...]:
     """Images of the mean and of some subjects, least typical first, on one scale.
 
-    Values are sign(w) |w|^.5, NaN where a region is missing. More than 300 regions are shown as means over blocks of
+    Values are sign(w) |w|^0.5, NaN where a region is missing. More than 300 regions are shown as means over blocks of
     neighbouring regions."""
     mask = node_mask.astype(float)
     present = mask.T @ mask  # number of subjects with both regions

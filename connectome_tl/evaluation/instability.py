@@ -1,11 +1,11 @@
 """Instability of risks: refit every model on bootstrap samples and compare its predictions.
 
 Riley & Collins 2023, doi:10.1002/bimj.202200302. Families are drawn with replacement from the training
-rows of each fold of the first repeat; the risk of each test infant is compared with that by the model of
-all training rows. Penalties, thresholds of risk and numbers of steps are chosen again without a subject on both
-sides. The network's steps are refitted with it; for the baselines, imputation, deconfounding and edge selection of
-the study's feature steps stay those of all training rows. Refitted are the baselines of which one fit costs little:
-those with a closed form, and what chooses among closed forms (kernels, pulls, edges).
+rows of each fold of the first repeat; the risk of each test subject is compared with that by the model of
+all training rows. Penalties, thresholds and numbers of steps are chosen again, and no copies of a subject are in both
+the training and the held-out rows. Feature steps are refitted for the network; for baselines, imputation, deconfounding
+and edge selection are those of all training rows. Only inexpensive baselines are refitted: those with a closed form,
+and those that choose among closed forms (kernels, pulls, edges).
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def study_instability(
     store: FitStore | None = None,
     progress: Progress | None = None,
 ) -> tuple[Instability, ...]:
-    """Instability of the full model and the baselines with a closed form for every binary task, as refits are asked."""
+    """Instability of the full model and the baselines with a closed form for every binary task, if requested."""
     found: list[Instability] = []
     if study.refits.network:
         found += _of_network(study, cohorts, splits, tasks, store, progress)

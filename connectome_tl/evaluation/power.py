@@ -22,7 +22,7 @@ LARGEST = 500  # subjects; larger studies are slow to simulate and not the purpo
 
 
 def auc_power(task: str, n_positive: int, n_negative: int, *, n_folds: int = 5, seed: int = 0) -> Power | None:
-    """Power of the 95 % interval (excludes .5) and of a permutation test at 5 %, by the true AUC.
+    """Power of the 95 % interval (excludes 0.5) and of a permutation test at 5 %, by the true AUC.
 
     A simulated study has `N_FEATURES` independent normal features, one of which separates the classes. Its model
     is the difference of the class means, fitted in each training fold of two repeats. The true AUC is that of the
@@ -75,10 +75,10 @@ def _power_at(auc: float, n_positive: int, n_negative: int, n_folds: int, seed: 
 
 
 def permuted_aucs(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
-    """Within-fold AUCs (n_studies, n_labelings) of class-mean differences that are fitted again for each labeling.
+    """Within-fold AUCs (n_studies, n_labellings) of class-mean differences that are fitted again for each labelling.
 
     Args:
-        x: (n_studies, n_subjects, n_features), without ties. y: (n_studies, n_labelings, n_subjects) 0 and 1.
+        x: (n_studies, n_subjects, n_features), without ties. y: (n_studies, n_labellings, n_subjects) 0 and 1.
         fold: (n_studies, n_subjects).
     """
     tested = fold[:, None, :] == np.arange(fold.max() + 1)[:, None]
@@ -90,7 +90,7 @@ def permuted_aucs(x: np.ndarray, y: np.ndarray, fold: np.ndarray) -> np.ndarray:
     order = np.lexsort((score, np.broadcast_to(fold[:, None], score.shape)), axis=-1)  # by fold, then by score
     before = (fold[:, None, :] < np.sort(fold)[:, :, None]).sum(axis=2)  # subjects of earlier folds
     rank = np.arange(1, fold.shape[1] + 1) - before
-    n_positive = y @ tested.transpose(0, 2, 1)  # by labeling and fold
+    n_positive = y @ tested.transpose(0, 2, 1)  # by labelling and fold
     met = (n_positive * (tested.sum(axis=2)[:, None] - n_positive)).sum(axis=2)
     won = (np.take_along_axis(y, order, axis=-1) * rank[:, None]).sum(axis=2)
     won = won - (n_positive * (n_positive + 1) / 2).sum(axis=2)

@@ -52,7 +52,7 @@ def ran_well(done: subprocess.CompletedProcess[str], what: str, *, subject: str 
         )
     if "No space left" in said:
         raise OutputError(f"{what}: no space left", subject=subject, file=tempfile.gettempdir())
-    said = said or "it said nothing"
+    said = said or "no output"
     raise DataError(f"{what} failed (exit code {done.returncode}): {said}", subject=subject, file=file)
 
 

@@ -175,14 +175,14 @@ def _ball(radius: float, edges: np.ndarray) -> np.ndarray:
 
 
 def _repeated(mask: np.ndarray, step: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """A coarse mask on the original voxels, with the edges of its blocks."""
+    """A coarse mask on the original voxels, with blocky edges."""
     for axis in range(3):
         mask = np.repeat(mask, step[axis], axis=axis)
     return mask[tuple(slice(n) for n in shape)]
 
 
 def _enlarged(mask: np.ndarray, step: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The same with an interpolated edge."""
+    """A coarse mask on the original voxels, with interpolated edges."""
     offset = -(step - 1) / (2.0 * step)
     found = ndimage.affine_transform(
         mask.astype(np.float32), np.diag(1.0 / step), offset, shape, order=1, mode="nearest"

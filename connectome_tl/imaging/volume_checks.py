@@ -15,17 +15,17 @@ _SATURATED = 0.005  # share of voxels at the largest whole number from which val
 _BITS = (7, 8, 10, 12, 14, 15, 16, 31, 32)  # of integers, of converters and files; values beyond are cut off
 _REACHED = 0.02  # of the range of integers: how near both limits values are that were stored in fewer bits
 _JUMP = 0.75  # of the range of integers, between neighbours of which one has wrapped around
-_JUMPS = 0.01  # share of such pairs; real images windowed to 8 bits have up to .008
+_JUMPS = 0.01  # share of such pairs; real images windowed to 8 bits have up to 0.008
 _ENOUGH, _OUTLYING = 5, 5  # volumes that are compared; median absolute deviations of their likeness
 _OFFSET = 1e-4  # range over largest intensity, below which single precision is too coarse
 _LARGEST = 1e30  # whose square is far beyond single precision, and sums of voxels are within it
 _OBLIQUE = 2.0  # degrees between two axes and a right angle from which an affine is sheared
-_NARROW, _LOW = 0.52, 0.55  # width and height of a head over its length; heads have .63 to .95
+_NARROW, _LOW = 0.52, 0.55  # width and height of a head over its length; heads have 0.63 to 0.95
 _WIDE, _HIGH = 1.15, 1.35  # the same, largest
 _ML = 20, 6000  # volume of a head: of a fetal brain, and well above that of adult heads with hydrocephalus
-_FLAT, _CUT = 0.5, 0.8  # area of an end over the largest section: noted, refused; ends of heads have up to .2
+_FLAT, _CUT = 0.5, 0.8  # area of an end over the largest section: noted, refused; ends of heads have up to 0.2
 _END_MM = 5.0  # thickness of an end
-_FULL = 0.9  # share of the axial slices that a head does not fill; a circle fills .79 of the square around it
+_FULL = 0.9  # share of the axial slices that a head does not fill; a circle fills 0.79 of the square around it
 
 
 def checked_volume(path: str, subject: str, settings: ImageSettings) -> tuple[Volume, tuple[str, ...]]:

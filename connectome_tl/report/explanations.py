@@ -126,7 +126,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
     )
     lobes = dict(zip(found.regions, found.lobes, strict=True)) if found.lobes else {}
     bars_note = (
-        "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= .05, unless "
+        "Next to the bars: share of test folds in which the item is among the largest; *: corrected p <= 0.05, unless "
         "this holds for most."
     )
     for items, title in (

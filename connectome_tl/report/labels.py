@@ -92,7 +92,7 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def interval(low: float, high: float, *, digits: int = 2, with_sign: bool = False) -> str:
-    """Format an interval as `[0.41, 0.80]`; an undefined interval gets a text that says so."""
+    """Format an interval as `[0.41, 0.80]`; an undefined interval is `[no interval]`."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return "[no interval]"
     show = signed if with_sign else number

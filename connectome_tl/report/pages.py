@@ -50,6 +50,7 @@ def render(template: str, **context: object) -> str:
 
 @lru_cache(maxsize=1)
 def environment() -> Environment:
+    """The Jinja environment of all templates, with the functions that they use."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     made = Environment(

@@ -85,7 +85,7 @@ def _training_figures(record: RunRecord, sheet: Sheet) -> list[Figure]:
         lambda name: probe_figure(record.probes, name, stamp=sheet.stamp),
         "Linear probes of stage 2",
         "Mean score, on held-out rows, of a ridge regression from the network's embedding. A rising line: stage 2 "
-        "teaches the outcome; a falling line of the source: it forgets stage 1.",
+        "improves the prediction of the outcome; a falling line of the source: stage 1 is forgotten.",
     )
 
 

@@ -47,7 +47,7 @@ class ScanPage:
         matrix: data URL of the matrix. lines: sentences on the connectome.
         figures: figures of motion and of gradient directions.
         index: link to the index of all scans.
-        notes: what was done as the settings or the data said. stamps: why the scan is exploratory.
+        notes: processing requested by the settings or the data. stamps: why the scan is exploratory.
     """
 
     name: str

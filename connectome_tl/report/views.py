@@ -52,6 +52,8 @@ class Bar:
 
 @dataclass(frozen=True)
 class ForestRow:
+    """A score in the figure of a task; `reason` states why a value is undefined."""
+
     model: ModelSpec
     bar: Bar
     value: str
@@ -62,6 +64,8 @@ class ForestRow:
 
 @dataclass(frozen=True)
 class DifferenceRow:
+    """A row of the table of paired differences: the models, and each cell as text."""
+
     model: ModelSpec
     control: ModelSpec
     question: str

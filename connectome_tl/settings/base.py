@@ -126,3 +126,10 @@ def with_value(settings: SettingsT, path: Sequence[str], value: Any) -> Settings
             raise KeyError(".".join(path))
     given = {name: getattr(settings, name) for name in type(settings).model_fields}
     return type(settings).model_validate({**given, head: value})
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The settings classes of an annotation, including those of unions and lists."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]

@@ -139,7 +139,7 @@ class RegionFeatureFiles(Settings):
     table: str | tuple[str, ...] | None = None
     key: str | None = None
     id: str | None = Field(default=None, description="id column of `table`; default: the cohort's, else the first")
-    columns: str = Field(default="{name}_{region}", description="how the columns of `table` are called")
+    columns: str = Field(default="{name}_{region}", description="pattern of the column names of `table`")
     names: tuple[str, ...]
 
     @model_validator(mode="after")

@@ -29,7 +29,7 @@ class Widening(NamedTuple):
     `unstable` is for learners whose predictions depend most on the training subjects; between it and the widening
     itself, which is for those that do not, values are interpolated (`intervals.instability`).
     `perfect` is the factor at an AUC of 0 or 1, if it differs: the excess over it is in proportion to a (1 - a), since
-    models that rank nearly all pairs correctly do so whatever subjects they were trained on.
+    models that rank nearly all pairs correctly depend little on their training subjects.
     """
 
     factor: float

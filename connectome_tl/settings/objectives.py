@@ -176,7 +176,7 @@ class SelfTraining(ReplaySettings):
 
     def describe(self) -> str:
         return self._described(
-            "self-training on soft pseudo-labels (the network's own predictions of the source's outcomes, learnt "
+            "self-training on soft pseudo-labels (the network's own predictions of the source's outcomes, learned "
             f"without {self.drop:.0%} of the edges)"
         )
 

@@ -127,7 +127,7 @@ class StudySettings(Settings):
             size from the training rows of every fold.
         n_seeds: number of fits per fold with different initial weights, whose predictions are averaged.
         permutations: number of label permutations of the closed-form core (first repeat only); 0 for none.
-        baseline_permutations: the same for baselines whose labelings share most computations.
+        baseline_permutations: the same for baselines whose labellings share most computations.
         network_permutations: the same for the full model, with networks retrained for each permutation.
         threshold: risk at which the positive class is predicted, fixed in advance.
         n_jobs: number of processes; results do not depend on it.

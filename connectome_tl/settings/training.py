@@ -182,7 +182,7 @@ class Adapt(Settings):
 
 
 class FineTune(Settings):
-    """Stage 3: supervised training on all outcomes of the infants.
+    """Stage 3: supervised training on all outcomes of the target cohort.
 
     `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
     training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head

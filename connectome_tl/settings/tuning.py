@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from connectome_tl.settings.base import Record, Settings, given_of
+from connectome_tl.settings.base import Record, Settings, given_of, models_in
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, HarmoniseSettings
 from connectome_tl.settings.images.volumes import ImageSettings
@@ -62,14 +62,8 @@ def _keys(model: type[BaseModel], name: str, above: tuple[str, ...]) -> Iterator
     annotation = model.model_fields[name].annotation
     if _is_mapping(annotation):
         yield ".".join((*here, "*"))
-    for below in _models_in(annotation):
+    for below in models_in(annotation):
         yield from _below(below, here)
-
-
-def _models_in(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in _models_in(inner)]
 
 
 def _is_mapping(annotation: Any) -> bool:

@@ -71,11 +71,11 @@ class CoreModel:
         return found if self.source is None else [*found, self.source.scores(cohort, ids)]
 
     def scores(self, cohort: Cohort, ids: Sequence[str]) -> Block:
-        """What this core of a source cohort predicts for subjects of another, as a block."""
+        """Predictions of this core of a source cohort for subjects of another cohort, as a block."""
         return Block(SCORES, self.fit.predict(self.blocks(cohort, ids)))
 
     def scores_for(self, tasks: Sequence[Task], cohort: Cohort, ids: Sequence[str]) -> SourceScores:
-        """The same for the fit of these outcomes. Covariates do not count as covered: they differ between cohorts."""
+        """`scores` for the fit of these outcomes. Covariates never count as covered: they differ between cohorts."""
         names = (columns.name for columns in self.fit.columns)
         covered = frozenset(name for name in names if name not in (CLINICAL, f"{CLINICAL}{UNPENALISED}", SCORES))
         return SourceScores(self.scores(cohort, ids), own_scores(tasks, self.tasks), covered, self.predictable)

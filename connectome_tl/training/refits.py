@@ -1,4 +1,4 @@
-"""Refit the closed-form core on many labelings of the same rows, for permutation tests."""
+"""Refit the closed-form core on many labellings of the same rows, for permutation tests."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from connectome_tl.training.plans import FitPlan
 
 @dataclass(frozen=True, eq=False)
 class RefittedCore:
-    """Cores of one outcome for many labelings of the same training rows.
+    """Cores of one outcome for many labellings of the same training rows.
 
     Attributes:
-        usable: labelings with at least two different values. n_scores: columns of the fit per labeling.
-        fit: columns `n_scores * i` to `n_scores * (i + 1)` are those of labeling `usable[i]`.
+        usable: labellings with at least two different values. n_scores: columns of the fit per labelling.
+        fit: columns `n_scores * i` to `n_scores * (i + 1)` are those of labelling `usable[i]`.
     """
 
     task: Task
@@ -47,11 +47,11 @@ def refitted_cores(
     outcomes: np.ndarray,
     tasks: Sequence[str] | None = None,
 ) -> Iterator[RefittedCore]:
-    """Refit the core of a plan on many labelings of its training rows, one outcome after another.
+    """Refit the core of a plan on many labellings of its training rows, one outcome after another.
 
     Args:
         done: the finished parents of the plan.
-        outcomes: (n_labelings, n_train, n_tasks) of all the plan's tasks, NaN where missing.
+        outcomes: (n_labellings, n_train, n_tasks) of all the plan's tasks, NaN where missing.
         tasks: requested tasks; None for all.
     """
     yield from _refits(plan, Context(cohorts, done), outcomes, tasks)
@@ -95,7 +95,7 @@ def refitted_scores(
     """Scores of cores fitted on other outcomes; arguments as for `refitted_cores`.
 
     Returns:
-        Scores (n_scores, n_test, n_labelings) by outcome: one ranking score, or one per class; NaN for a labeling
+        Scores (n_scores, n_test, n_labellings) by outcome: one ranking score, or one per class; NaN for a labelling
         with a single value.
     """
     context = Context(cohorts, done)

@@ -265,7 +265,7 @@ LEAKY_DATA: tuple[Maker, ...] = (
 
 
 def a_measure_that_differs_between_groups(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
-    """A real effect of .8 SD on a measure; half of its variance is shared by all regions of a subject."""
+    """A real effect of 0.8 SD on a measure; half of its variance is shared by all regions of a subject."""
     target = cohorts.target
     own = rng.standard_normal((target.n_subjects, 1, 1)) + 0.8 * impaired(target)[:, None, None]
     return _with_measure(cohorts, own + rng.standard_normal((target.n_subjects, target.n_regions, 1)), "volume")

@@ -298,7 +298,7 @@ def permuted_fits_forged(home: Path, seed: int) -> None:
 
 
 def second_scans_of_reliability_8(home: Path, seed: int) -> None:
-    """A sixth of the infants occur again under new ids with a scan that correlates .8 with the first."""
+    """A sixth of the infants occur again under new ids with a scan that correlates 0.8 with the first."""
     _joined(home, seed, lambda rng, log: 0.8 * log + 0.6 * log.std(axis=0) * _symmetric(rng, log))
 
 

@@ -20,7 +20,7 @@ def test_codes_are_decoded_by_their_levels_and_missing_ones_are_missing(on_disk:
     levels = {"1": "female", "2": {"Description": "male", "TermURL": "x"}, "3": "Not available"}
     cohort = says(on_disk, sex={"Levels": levels}).read()
     assert cohort.covariates["sex"].fillna("").tolist() == ["female", "male", "male", "female", "", ""]
-    assert any("3 in 1 row is missing, says participants.json" in note for note in cohort.notes)
+    assert any("3 in 1 row is missing, according to participants.json" in note for note in cohort.notes)
 
 
 def test_missing_codes_of_the_dictionary_hold_for_numbers_outcomes_and_selections(on_disk: OnDisk) -> None:

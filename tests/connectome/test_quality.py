@@ -56,7 +56,7 @@ def test_one_scan_under_two_ids_is_found() -> None:
 
 
 def test_all_pairs_above_the_limit_are_found_and_no_others() -> None:
-    """Compared with all correlations, with pairs just above and just below .999."""
+    """Compared with all correlations, with pairs just above and just below 0.999."""
     weights, _ = brains(40)
     rng = np.random.default_rng(3)
     for i, noise in enumerate(np.linspace(0.02, 0.5, 12)):

@@ -135,7 +135,7 @@ def test_threshold_keeps_the_asked_specificity_and_no_smaller_one_does():
 
 
 def test_net_benefit_of_a_case_worked_by_hand():
-    """10 infants, 4 positive; at .25 three positives and two negatives are acted on: 3/10 - 2/10 * 1/3."""
+    """10 infants, 4 positive; at 0.25 three positives and two negatives are acted on: 3/10 - 2/10 * 1/3."""
     y = [1, 1, 1, 1, 0, 0, 0, 0, 0, 0]
     p = [0.9, 0.6, 0.3, 0.1, 0.7, 0.25, 0.2, 0.1, 0.1, 0.0]
     curve = decision_curve(rows_of(y, p), "motor", "full", (0.25, 0.65))

@@ -132,14 +132,14 @@ def test_sentences_say_n_interval_rivals_and_negative_transfer_aloud():
     assert "better than chance" in found.headline
     assert "transfer harms (negative transfer)" in found.headline
     assert "not shown to be better than clinical covariates alone" in found.headline
-    assert "AUC .78 (95 % interval .55 to .91; 33 infants, 7 of them positive)" in found.how_well
+    assert "AUC 0.78 (95 % interval 0.55 to 0.91; 33 infants, 7 of them positive)" in found.how_well
     assert "p = 0.012, 0.034 corrected" in found.how_well
     assert found.against_nuisance.startswith("Not compared")
     assert "remains unclear" in found.against_clinical
-    assert "AUC difference +.10, 95 % interval -.10 to +.30, n = 33" in found.against_clinical
-    assert "harms: this is negative transfer (AUC difference -.25" in found.transfer[0]
+    assert "AUC difference +0.10, 95 % interval -0.10 to +0.30, n = 33" in found.against_clinical
+    assert "harms: this is negative transfer (AUC difference -0.25" in found.transfer[0]
     assert any("Only 7 infants" in c for c in found.caution)
-    assert any(".36 wide" in c for c in found.caution)
+    assert any("0.36 wide" in c for c in found.caution)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_headlines_claim_no_more_than_the_interval(score, words):
 
 
 def test_a_headline_tells_a_signal_from_its_size():
-    """The permutation test rejects while the interval contains .5: there is signal of unknown size."""
+    """The permutation test rejects while the interval contains 0.5: there is signal of unknown size."""
     test = PermutationResult(
         task="motor", model="full", metric="auc", question="Does the model predict better than chance?",
         observed=0.7, null=(0.5,), p_value=0.01, p_value_max=0.03, n_permutations=199,
@@ -183,7 +183,7 @@ def test_a_wide_interval_is_inconclusive_only_if_it_includes_chance(score, words
 @pytest.mark.parametrize(
     ("n_positive", "words"),
     [
-        (0, ["Nobody is positive: this cannot be learned or tested."]),
+        (0, ["No subject is positive: this cannot be learned or tested."]),
         (1, ["Only 1 child in the smaller class: a single subject can change the result."]),
         (32, ["Only 1 child in the smaller class: a single subject can change the result."]),
         (15, []),
@@ -202,7 +202,7 @@ def test_an_empty_level_does_not_hide_the_smallest_one():
     )
     (said,) = task_verdicts([task], [score], [], noun="infants")
     assert list(said.caution) == [
-        "Nobody is at level 'moderate': this cannot be learned or tested.",
+        "No subject is at level 'moderate': this cannot be learned or tested.",
         "Only 3 infants at level 'severe': a single subject can change the result.",
     ]
 
@@ -249,7 +249,7 @@ def test_the_baseline_of_a_regression_predicts_the_mean():
         for model, values in (("full", (-0.5, -0.9, -0.1)), ("prevalence", (0.0, 0.0, 0.0)))
     )
     (said,) = task_verdicts([task], [low, base], [])
-    assert "than the mean alone (R2 .00 against -.50)" in said.headline
+    assert "than the mean alone (R2 0.00 against -0.50)" in said.headline
 
 
 def test_a_task_without_scores_has_no_verdict():
@@ -257,11 +257,12 @@ def test_a_task_without_scores_has_no_verdict():
 
 
 def test_numbers_read_as_in_a_paper():
-    assert [number(v) for v in (0.5, -0.05, 1.0, 12.345, float("nan"))] == [
-        ".50",
-        "-.05",
+    assert [number(v) for v in (0.5, -0.05, -0.004, 1.0, 12.345, float("nan"))] == [
+        "0.50",
+        "-0.05",
+        "0.00",
         "1.00",
         "12.35",
         "not estimable",
     ]
-    assert number(0.03, signed=True) == "+.03"
+    assert number(0.03, signed=True) == "+0.03"

@@ -22,7 +22,7 @@ def coverage():
 def test_intervals_hold_the_truth_where_the_test_only_interval_does_not(coverage):
     cell = coverage.Cell(33, 16, 0.9, repeats=3, n_features=100, n_signal=20)
     tallies = coverage.run(cell, 300, seed=5)
-    # 300 studies: with a true coverage of .95, the result is below .91 once in a thousand times.
+    # 300 studies: with a true coverage of 0.95, the result is below 0.91 once in a thousand times.
     for metric, tally in tallies.items():
         for estimand in ("procedure", "fitted"):
             assert tally.coverage(estimand) > 0.91, (metric, estimand)

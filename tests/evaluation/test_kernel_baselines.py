@@ -27,7 +27,7 @@ N, N_TEST, N_EDGES = 26, 7, 60
 
 
 def made(seed: int = 0, n_edges: int = N_EDGES) -> tuple[Design, np.ndarray]:
-    """Rows with three pairs of twins, and two labelings, one of them 0 and 1 with a missing label."""
+    """Rows with three pairs of twins, and two labellings, one of them 0 and 1 with a missing label."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(N + N_TEST, n_edges)) * rng.uniform(0.5, 3, n_edges) + rng.normal(size=n_edges)
     y = np.column_stack([x[:N, :4].sum(axis=1) + rng.normal(size=N), (x[:N, 0] + rng.normal(size=N) > x[:N, 0].mean())])

@@ -208,7 +208,7 @@ def test_macro_auc_counts_pairs_within_folds_only():
 
 @pytest.mark.parametrize("task", [SEVERITY, DIAGNOSIS])
 def test_test_only_variance_of_many_levels_is_that_of_simulated_studies(task):
-    """Scores without any signal, one fold: the spread of the statistic over draws, compared with the formula at .5."""
+    """Scores without any signal, one fold: the spread of the statistic over draws, compared with the formula at 0.5."""
     rng, n = np.random.default_rng(7), 48
     y, fold = np.arange(n) % task.n_levels * 1.0, np.zeros((1, n), dtype=int)
     values, variances = [], []
@@ -318,7 +318,7 @@ def test_the_permutation_statistic_of_the_observed_outcome_is_the_score(task):
     assert result.metric == task.spec.primary
 
 
-def test_ordered_pairs_of_many_labelings_agree_with_those_of_one():
+def test_ordered_pairs_of_many_labellings_agree_with_those_of_one():
     rng = np.random.default_rng(13)
     y = rng.integers(0, 4, (40, 5)).astype(float)
     y[rng.random(y.shape) < 0.15] = np.nan
@@ -393,11 +393,11 @@ def test_a_network_of_weight_zero_has_no_stage_verdict_in_the_full_model():
     assert words["full", "scratch"] == words["full", "core"] == "not applicable"
     assert words["network", "network_scratch"] != "not applicable"
     (said,) = task_verdicts([MOTOR], scores(predictions, [MOTOR]), found, weights=[weight])
-    assert said.transfer[0] == "The network has weight .00 in 10 fits; the closed-form core has the remaining weight."
+    assert said.transfer[0] == "The network has weight 0.00 in 10 fits; the closed-form core has the remaining weight."
     other = weight.model_copy(update={"mean": 0.3, "high": 0.5})
     (moved,) = task_verdicts([MOTOR], scores(predictions, [MOTOR]), [], weights=[other])
     assert moved.transfer == (
-        "The network has weight .30, .00 to .50 over 10 fits; the closed-form core has the remaining weight.",
+        "The network has weight 0.30, 0.00 to 0.50 over 10 fits; the closed-form core has the remaining weight.",
     )
     assert any("not applicable, the network has weight 0 in both models" in line for line in said.transfer)
     assert any("network alone" in line and "difference" in line for line in said.transfer)

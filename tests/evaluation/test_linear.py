@@ -19,9 +19,9 @@ def rng():
     return np.random.default_rng(7)
 
 
-def _rows(rng, n_train=33, n_test=9, n_edges=400, n_labelings=12):
+def _rows(rng, n_train=33, n_test=9, n_edges=400, n_labellings=12):
     x = rng.standard_normal((n_train + n_test, n_edges)) * rng.uniform(0.1, 5, n_edges) + 3
-    y = np.where(rng.random((n_train, n_labelings)) < 0.4, 1.0, -1.0)
+    y = np.where(rng.random((n_train, n_labellings)) < 0.4, 1.0, -1.0)
     y[0], y[1] = 1.0, -1.0
     return x[:n_train], x[n_train:], y
 
@@ -74,7 +74,7 @@ def test_logistic_scores_equal_scikit_learn(rng, alpha):
 
 
 def test_approximate_leave_one_out_chooses_as_the_exact_one(rng):
-    x, _, y = _rows(rng, n_train=24, n_edges=60, n_labelings=8)
+    x, _, y = _rows(rng, n_train=24, n_edges=60, n_labellings=8)
     x[:, :10] += y[:, :1]
     alphas = (1.0, 30.0, 1000.0, 30000.0)
     chosen = fit_logistic(x, (y + 1) / 2, alphas).alpha

@@ -159,7 +159,7 @@ def test_relatives_do_not_narrow_an_interval():
         for one, two, three in zip(alone, related, ignored):
             assert two.value == pytest.approx(one.value)
             assert two.high - two.low > 0.9 * (one.high - one.low)
-            # With an AUC that may be .5, more infants do not determine the classes that a procedure predicts.
+            # With an AUC that may be 0.5, more infants do not determine the classes that a procedure predicts.
             if estimand == "fitted" or one.metric not in ("sensitivity", "specificity"):
                 assert three.high - three.low < 0.85 * (one.high - one.low)
 
@@ -393,7 +393,7 @@ def test_wilson_interval_of_the_proportion_equals_statsmodels():
     assert proportion_interval(value, np.arange(19), TEST_ONLY) == pytest.approx(expected)
 
 
-def test_pair_counts_of_many_labelings_agree_with_the_pairs_of_one():
+def test_pair_counts_of_many_labellings_agree_with_the_pairs_of_one():
     rng = np.random.default_rng(10)
     y = np.where(rng.random((33, 6)) < 0.4, 1.0, 0.0)
     y[rng.random(y.shape) < 0.15] = np.nan

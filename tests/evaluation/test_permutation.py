@@ -109,7 +109,7 @@ def test_p_values_count_the_observed_and_the_maximum_corrects_over_tasks():
     results = permutation_results(np.vstack([[0.985, 50.0], null]), tasks, "ridge", "Is there any signal?")
     assert results[0].p_value == pytest.approx((1 + 1) / 100)
     assert results[1].p_value == pytest.approx((50 + 1) / 100)
-    # Null distributions with opposite ranks: of both tasks, p <= .02 occurs at 1 + 1 permutations + observed.
+    # Null distributions with opposite ranks: of both tasks, p <= 0.02 occurs at 1 + 1 permutations + observed.
     assert results[0].p_value_max == pytest.approx(4 / 100)
     assert results[0].p_value_max >= results[0].p_value
     assert results[0].n_permutations == 99

@@ -72,7 +72,7 @@ def test_widths_shrink_and_chances_grow_with_the_size_and_the_truth(few, many):
         assert all(a > b for a, b in zip(small.width, large.width, strict=True))
         assert all(a > b for a, b in zip(small.gain_width, large.gain_width, strict=True))
         assert large.found[-1] > 0.95
-        assert small.gain_found[0] < 0.2  # .05 cannot be shown with 33 subjects
+        assert small.gain_found[0] < 0.2  # 0.05 cannot be shown with 33 subjects
 
 
 def test_sizes_that_are_not_simulated_have_no_plan():

@@ -68,7 +68,7 @@ def test_power_grows_with_the_signal_and_the_infants_and_few_have_little():
         assert list(one.interval) == sorted(one.interval)
         assert list(one.permutation) == sorted(one.permutation)
     assert all(a <= b for a, b in zip(few.permutation, many.permutation))
-    assert few.interval[1] < 0.5 < many.permutation[2]  # an AUC of .7 cannot be shown with 33 infants
+    assert few.interval[1] < 0.5 < many.permutation[2]  # an AUC of 0.7 cannot be shown with 33 infants
     assert auc_power("motor", 2, 30) is None
     assert auc_power("motor", 300, 400) is None
 

@@ -31,7 +31,7 @@ from connectome_tl.settings.study import SplitSettings
 
 
 def test_conformal_interval_takes_the_rank_that_theory_asks():
-    y = np.arange(1.0, 10.0)  # residuals 1 to 9: ceil(.8 * 10) = 8th
+    y = np.arange(1.0, 10.0)  # residuals 1 to 9: ceil(0.8 * 10) = 8th
     assert fit_conformal_interval(np.zeros(9), y, 0.8).half_width == 8
     assert fit_conformal_interval(np.zeros(9), y, 0.9).half_width == 9
     assert fit_conformal_interval(np.zeros(8), y[:8], 0.9).half_width == np.inf
@@ -84,7 +84,7 @@ def test_conformal_check_reports_out_of_fold_coverage():
 def test_rileys_sizes_equal_the_worked_examples_of_pmsampsize():
     binary = riley_binary(24, 0.174, 33, r2_cox_snell=0.288)
     assert dict(binary.criteria)["shrinkage of at most 10 %"] == 623
-    assert dict(binary.criteria)["overall risk within .05"] == 221
+    assert dict(binary.criteria)["overall risk within 0.05"] == 221
     assert binary.needed == 662
     assert not binary.enough
     assert riley_continuous(25, 1000, r2=0.2).needed == 918
@@ -186,7 +186,7 @@ def test_missing_outcomes_of_a_regression_are_refused_in_words():
 
 
 def test_corrected_t_of_a_case_worked_by_hand():
-    """Mean .02, variance 2.5e-4, 5 folds of 20 in 100: t = .02 / sqrt((1/5 + 1/4) * 2.5e-4)."""
+    """Mean 0.02, variance 2.5e-4, 5 folds of 20 in 100: t = 0.02 / sqrt((1/5 + 1/4) * 2.5e-4)."""
     gaps = np.array([0.0, 0.01, 0.02, 0.03, 0.04])
     found = corrected_resampled_t(gaps, 80, 20, widening=1.0)
     assert found.t == pytest.approx(0.02 / np.sqrt(0.45 * 2.5e-4))

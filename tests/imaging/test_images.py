@@ -57,9 +57,9 @@ FAULTS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "unknown type": (patched(70, "<h", 9999), "cannot be read"),
     "lengths in metres": (patched(123, "<B", 1), "lengths in metres"),
     "lengths in micrometres": (patched(123, "<B", 3 | 8), "lengths in micrometres"),
-    "fewer voxels than bytes": (patched(40, "<8h", 3, 2, 4, 5, 1, 1, 1, 1), "longer than its header says"),
-    "voxels of another size": (patched(72, "<h", 16), "contradicts itself"),
-    "offset before the voxels": (patched(108, "<f", 348.0), "longer than its header says|cannot be read"),
+    "fewer voxels than bytes": (patched(40, "<8h", 3, 2, 4, 5, 1, 1, 1, 1), "longer than stated in its header"),
+    "voxels of another size": (patched(72, "<h", 16), "contradictory voxel sizes"),
+    "offset before the voxels": (patched(108, "<f", 348.0), "longer than stated in its header|cannot be read"),
     "offset beyond the file": (patched(108, "<f", 1e9), "ends before"),
 }
 

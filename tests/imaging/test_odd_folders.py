@@ -78,7 +78,7 @@ def test_a_file_that_may_not_be_read_is_told_before_anything_is_computed(
     file = root / "sub-01" / "dwi" / "sub-01_dwi.bval"
     assert unfetched(file, "sub-01") is None
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "sub-01_dwi.bval: the file may not be read. Ask its owner" in str(unfetched(file, "sub-01"))
+    assert "sub-01_dwi.bval: no permission to read the file. Ask its owner" in str(unfetched(file, "sub-01"))
 
 
 @pytest.mark.parametrize("kind", ["T1w", "T2w"])

@@ -93,7 +93,7 @@ def test_labels_of_a_turned_head_lie_where_they_belong(monkeypatch: pytest.Monke
     assert (carried == truth)[truth > 0].mean() > 0.8
     assert fit.likeness > QUICK.min_likeness
     believed = fit_template(fixed, brain(image), QUICK.model_copy(update={"orientation": "header"}))
-    assert believed.record()["Orientation"] == "as the header says"
+    assert believed.record()["Orientation"] == "as in the header"
     assert believed.likeness < QUICK.min_likeness
 
 

@@ -127,7 +127,7 @@ def test_points_without_a_value_have_no_part_in_the_mean() -> None:
 
 def test_the_precise_mean_counts_each_voxel_by_the_length_within_it() -> None:
     image = Volume(np.arange(10.0)[:, None, None] * np.ones((10, 4, 4)), np.diag([2.0, 2, 2, 1]))
-    straight = np.array([(1.5, 2, 2), (7.5, 2, 2)])  # 1.5 mm in voxel 1, 2 in 2, 2 in 3, .5 in 4
+    straight = np.array([(1.5, 2, 2), (7.5, 2, 2)])  # 1.5 mm in voxel 1, 2 in 2, 2 in 3, 0.5 in 4
     bent = np.array([(2.0, 2, 2), (2.0, 4, 2), (4.0, 4, 2)])  # 2 + 1 mm in voxel 1, 1 in voxel 2
     still, leaving = np.full((2, 3), 3.0), np.array([(17.0, 2, 2), (30.0, 2, 2)])  # 2 mm inside, in voxel 9
     means = precise_mean_along(from_list([straight, bent, np.full((1, 3), 2.0), still, leaving, straight + 99]), image)
@@ -263,8 +263,8 @@ def changed_trk(path: Path, field: str, value: object) -> Path:
         ("voxel_to_rasmm", np.nan, "affine"),
         ("voxel_order", b"", "order of the axes"),
         ("voxel_order", b"LLS", "order of the axes"),
-        ("voxel_sizes", (1, 1, 1), "size of a voxel"),
-        ("voxel_sizes", 0.0, "size of a voxel"),
+        ("voxel_sizes", (1, 1, 1), "contradictory voxel sizes"),
+        ("voxel_sizes", 0.0, "contradictory voxel sizes"),
         ("nb_streamlines", 39, "differs from the header"),
         ("nb_streamlines", 41, "differs from the header"),
         ("nb_scalars_per_point", 1, "ends within|differs from|not a finite"),

@@ -83,7 +83,7 @@ def test_a_row_always_keeps_a_modality_that_it_has() -> None:
     left = found["image"] | found["clinical"]
     assert torch.equal(left, first | second)
     both = (first & second).nonzero()[:, 0]
-    # Hidden with probability .6; both would be hidden with .36, and are then both used.
+    # Hidden with probability 0.6; both would be hidden with 0.36, and are then both used.
     assert float(found["image"][both].float().mean()) == pytest.approx(0.4 + 0.36, abs=0.06)
     only = first & ~second
     assert torch.equal(found["image"][only], first[only])

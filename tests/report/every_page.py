@@ -52,7 +52,7 @@ def scan_page() -> str:
             pictures=((PIXEL, "cuts: FA; MD"),),
             matrix=PIXEL,
             measure="streamline count",
-            lines="90 regions, density .42.",
+            lines="90 regions, density 0.42.",
             numbers=NUMBERS,
             index="../index.html",
             stamps=("no correction of susceptibility",),

@@ -286,7 +286,7 @@ def test_clinical_results_are_shown_and_small_groups_are_named_without_a_score(p
     assert any(row[::2] == ["Sensitivity", "0.40 [0.20, 0.60]"] for row in rows)
     assert "chosen for a specificity of 0.90, 0.60 (0.55 to 0.65) on the scale of the raw risk" in page.visible
     assert ["Ridge on edges", "0.13", "0.60", "22 %", "100", "3"] in rows
-    assert any(row[2:] == ["interval excludes .5", "0.03", "0.16", "0.43", "0.84"] for row in rows)
+    assert any(row[2:] == ["interval excludes 0.5", "0.03", "0.16", "0.43", "0.84"] for row in rows)
     assert any(row[1:] == ["AUC", "0.58", "[0.30, 0.80]", "31"] for row in rows)
 
 
@@ -318,7 +318,7 @@ def test_a_table_says_which_levels_are_called_which(record: RunRecord) -> None:
         for r in range(2) for i, (y, p) in enumerate(calls)
     )  # fmt: skip
     header, found = level_table(record.model_copy(update={"predictions": rows}), task)
-    assert header == ("Observed", "called none", "called mild", "called severe", "Share called right")
+    assert header == ("Observed", "called none", "called mild", "called severe", "Share of correct calls")
     assert found == [
         ("none", "1.5", "0.5", "0.0", "0.75"),
         ("mild", "0.0", "1.0", "0.0", "1.00"),

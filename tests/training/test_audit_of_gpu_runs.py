@@ -96,7 +96,7 @@ def test_a_leak_into_one_small_array_is_found(
     found = audit_replay._poisoned(replay, planned, fits, None)
     assert (found.status, found.what) == ("failed", "fitted numbers changed with the test rows: network")
     key = next(key for key, fit in fits.items() if fit.stage == "finetune")
-    assert same_state(fits[key], _with_a_moved_array(fits[key]), exactly=False)  # .1 % of all weights together
+    assert same_state(fits[key], _with_a_moved_array(fits[key]), exactly=False)  # 0.1 % of all weights together
 
 
 def test_a_device_that_hardly_repeats_is_not_tested(

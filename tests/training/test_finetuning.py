@@ -220,7 +220,7 @@ def test_rates_fall_from_the_heads_to_the_branches() -> None:
 
 
 def test_parts_begin_to_move_one_after_another() -> None:
-    """With 10 steps and `unfreeze: .8` the fusion moves from step 4, the encoder from step 8; new parts at once."""
+    """With 10 steps and `unfreeze: 0.8` the fusion moves from step 4, the encoder from step 8; new parts at once."""
     plan = single(steps=10, weight_decay=0.0, learning_rate=1e-2, unfreeze=0.8)
     start = weights_after(retrained(plan, steps=0))
     known = set(weights_of(fit(plan.lineage()[:-1], COHORTS.by_name())[dict(plan.parents)["stage"].key]))

@@ -1,7 +1,7 @@
 """Fits and studies on a GPU agree with the CPU's in float32, are stored in memory, resume, and support bf16.
 
 Tolerances: gradients agree to rounding (tests of the encoders), but AdamW divides them by their size, so that rounding
-errors of small gradients cause steps of the learning rate. After a few steps losses agree to 1e-3, risks to .005.
+errors of small gradients cause steps of the learning rate. After a few steps losses agree to 1e-3, risks to 0.005.
 """
 
 from __future__ import annotations
@@ -177,7 +177,7 @@ STUDY: dict[str, Any] = {
 
 
 def assert_studies_agree(here: StudyRun, there: StudyRun) -> None:
-    """Risks to .01, scores to .03: of 20 subjects one pair in another order changes an AUC by up to .01."""
+    """Risks to 0.01, scores to 0.03: of 20 subjects one pair in another order changes an AUC by up to 0.01."""
     keys = ["subject", "task", "model", "repeat", "fold"]
     both = here.predictions.merge(there.predictions, on=keys, suffixes=("_here", "_there"))
     assert len(both) == len(here.predictions) == len(there.predictions)

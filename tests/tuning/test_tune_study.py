@@ -261,7 +261,7 @@ def test_the_page_shows_optunas_plots_and_how_to_look_closer(home: Path) -> None
     assert page.count("<svg") == 4
     for text in (
         "AUC on the inner folds, in the order of trials",
-        "What mattered for AUC",
+        "Importance of settings for AUC",
         "edges.n_edges",
         "optuna-dashboard",
         "127.0.0.1",

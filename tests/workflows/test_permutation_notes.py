@@ -47,8 +47,8 @@ def test_a_study_without_exchangeable_subjects_is_fitted_and_judged_without_perm
     ("n_sites", "asked", "expected"),
     [
         (1, {"permutations": 39}, []),
-        (1, {"permutations": 38}, ["permutations: 38 cannot give p = .05"]),
-        (1, {"permutations": 999, "network_permutations": 19}, ["network_permutations: 19 cannot give p = .05"]),
+        (1, {"permutations": 38}, ["permutations: 38 cannot give p = 0.05"]),
+        (1, {"permutations": 999, "network_permutations": 19}, ["network_permutations: 19 cannot give p = 0.05"]),
         (1, {}, []),
         (24, {}, []),
         (24, {"network_permutations": 99}, ["No permutation tests"]),

@@ -10,6 +10,7 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
 from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.models import model_named
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.core import UNUSED_SOURCE
@@ -62,16 +63,16 @@ def test_a_control_whose_network_is_undertrained_is_named_once(controls: tuple[s
     slow = "the training loss was still falling at the last step"
     results = [result(early, None, slow), result(whole), result(bare, None, LATE), result(other)]
     assert unsettled(validation(plans, results)) == (
-        f"full, pretrain: {slow} (1 of 1 fits)",
-        f"network, pretrain: {slow} (1 of 1 fits)",
-        f"{controls[-1]}, finetune: {LATE} (1 of 1 fits)",
+        f"Full model (stage 1: pretraining): {slow} (1 of 1 fits)",
+        f"Network alone (stage 1: pretraining): {slow} (1 of 1 fits)",
+        f"{model_named(controls[-1]).label} (stage 3: fine-tuning): {LATE} (1 of 1 fits)",
     )
 
 
-@pytest.mark.parametrize(("n_idle", "said"), [(0, ()), (1, ("1 of 2 fits",)), (2, ("2 of 2 fits",))])
+@pytest.mark.parametrize(("n_idle", "said"), [(0, ()), (1, ("in 1 of 2 fits",)), (2, ("in 2 of 2 fits",))])
 def test_a_control_with_a_permuted_source_that_was_not_usable_is_named(n_idle: int, said: tuple[str, ...]) -> None:
     plans = [plan(0), plan(1)]
     results = [result(one, None, *[UNUSED_SOURCE] * (i < n_idle)) for i, one in enumerate(plans)]
     found = idle_controls(validation({"core_permuted_source": plans, "core_scratch": plans}, results))
     assert len(found) == len(said)
-    assert all(text.startswith("core_permuted_source: ") and words in text for text, words in zip(found, said))
+    assert all(text.startswith("Core with a permuted source: ") and words in text for text, words in zip(found, said))

@@ -173,7 +173,7 @@ class _Gathered:
         """Read one file, see `add`.
 
         Raises:
-            ConnectomeTLError: whatever is wrong with it.
+            ConnectomeTLError: any problem of the file.
         """
         spec, subject = self.spec, self.wanted[i]
         measures = spec.measures if part is None else (spec.measures[part],)
@@ -281,7 +281,7 @@ def one_connectome(
     """Name, align and check the matrices of one file; returns the requested measures in their order.
 
     Raises:
-        DataError: whatever is wrong with it.
+        DataError: any problem of the file.
     """
     connectome, rows = lined_up(
         matrix,

@@ -131,7 +131,7 @@ def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.n
 def _faults(
     weights: np.ndarray, node_mask: np.ndarray, ids: Sequence[str], regions: Sequence[str], path: Path
 ) -> list[Problem]:
-    """Codes, NaN and asymmetry of subjects; masked rows are set to zero and rounding asymmetry is evened out."""
+    """Codes, NaN and asymmetry of subjects; masked rows are set to zero and asymmetry due to rounding is removed."""
     if not node_mask.all():
         weights[np.broadcast_to(~(node_mask[:, None, :, None] & node_mask[:, None, None, :]), weights.shape)] = 0.0
     found: list[Problem] = []

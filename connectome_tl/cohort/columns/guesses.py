@@ -160,7 +160,7 @@ Meant = tuple[Meaning, str | None]  # the meaning, and the origin of an age if t
 
 @dataclass(frozen=True)
 class _Facts:
-    """What a rule sees of a column.
+    """Properties of a column that the rules use.
 
     Attributes:
         words: words of its name. joined: the same without gaps.

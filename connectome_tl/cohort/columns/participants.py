@@ -211,6 +211,7 @@ def participants_of(settings: CohortSettings, table: pd.DataFrame) -> tuple[str,
 
 
 def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:
+    """One problem for each column that the settings name and the table lacks."""
     wanted: dict[str, str | None] = {
         **{f"id {name}" if len(settings.ids) > 1 else "id": name for name in settings.ids},
         "age": settings.age.column if settings.age else None,

@@ -47,13 +47,13 @@ def is_sex(column: str) -> bool:
 
 
 def are_sexes(cells: Sequence[str]) -> bool:
-    """Whether cells are words for sexes, whatever their column is called; letters alone may be anything."""
+    """Whether cells are words for sexes, for any name of the column; single letters do not count."""
     words = {fold(cell).rstrip(".") for cell in cells if cell}
     return words <= set(_SEXES) and any(len(word) > 2 for word in words)
 
 
 def replies_of(cells: Iterable[str]) -> Mapping[str, str]:
-    """Meaning of the words of a column that says yes or no throughout; empty for any other column."""
+    """Meaning of the words of a column in which all cells are words for yes or no; empty for other columns."""
     words = {fold(cell).rstrip(".") for cell in cells if cell}
     for yes, no in _REPLIES:
         if words <= yes | no:

@@ -1,4 +1,4 @@
-"""Reasons for missing outcomes: words and codes in a status column, or in columns that say who died."""
+"""Reasons for missing outcomes: words and codes in a status column, or in columns that state deaths."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ def _to_name(column: str, codes: Sequence[str]) -> str:
     """Remedy for a column whose other cells are `codes`."""
     rule = "died: missing, positive or negative"
     if len(codes) > _MOST_CODES:
-        return f"Add a column that says observed, died, lost or n/a, and set status: {{column: ..., {rule}}}."
+        return f"Add a column with the words observed, died, lost or n/a, and set status: {{column: ..., {rule}}}."
     guessed = {"d": "died", "a": "alive"}
     named = ", ".join(f"{code}: {guessed.get(fold(code), '...')}" for code in codes)
     if not named:
@@ -205,7 +205,7 @@ def status_word(cell: str, column: str = "") -> Status | None:
 
 
 def _is_alive(cell: str, column: str) -> bool:
-    """Whether a cell says nothing but that the child lives."""
+    """Whether a cell states only that the child is alive."""
     about, said = _tokens(column), _plain(cell)
     return said in _ALIVE or bool(about & _DIED and said in _NO) or bool(about & _ALIVE and said in _YES)
 

@@ -58,7 +58,8 @@ class Dictionary:
             if hits.any():
                 table = table.assign(**{column: table[column].where(~hits, "n/a")})
                 findings.notes.append(
-                    f"{column}: {', '.join(codes)} in {counted(int(hits.sum()), 'row')} is missing, says {sidecar.name}"
+                    f"{column}: {', '.join(codes)} in {counted(int(hits.sum()), 'row')} is missing, "
+                    f"according to {sidecar.name}"
                 )
             kept = {code: text for code, text in levels.items() if code not in codes}
             if kept:
@@ -69,7 +70,7 @@ class Dictionary:
         """The declared unit of a column, else that of the dictionary; different units are a problem."""
         said = self.units.get(column, "")
         if not declared and said:
-            findings.notes.append(f"{column}: its unit is {said}, says {self.file.name if self.file else ''}")
+            findings.notes.append(f"{column}: its unit is {said}, according to {self.file.name if self.file else ''}")
             return unit_word(said)
         one, other = unit_word(said), unit_word(declared)
         if one in _UNITS and other in _UNITS and one != other:

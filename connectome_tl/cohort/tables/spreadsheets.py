@@ -121,7 +121,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
 
 
 def _hidden(sheet: Any) -> list[str]:
-    """Notes on rows and columns that a reader of the sheet does not see, or sees struck out."""
+    """Notes on hidden rows and columns, and on rows that are struck out."""
     rows = [i for i, row in sheet.row_dimensions.items() if row.hidden]
     columns = [letter for letter, column in sheet.column_dimensions.items() if column.hidden]
     out = [row[0].row for row in sheet.iter_rows(max_col=1) if row[0].has_style and row[0].font.strike]

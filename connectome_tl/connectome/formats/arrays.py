@@ -183,7 +183,9 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
     except DataError:
         raise
     except MemoryError as error:
-        raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+        raise DataError(
+            "is larger than memory according to its header", file=path, remedy="It is probably damaged."
+        ) from error
     except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
         raise DataError(
             f"cannot be read as NumPy arrays: {error}",

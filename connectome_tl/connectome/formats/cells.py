@@ -117,8 +117,11 @@ def _check_text(rows: Sequence[Sequence[str]], path: str | Path, first_line: int
 
 
 def points_of_thousands(cells: Sequence[str]) -> list[str]:
-    """Numbers whose point may separate thousands: three digits follow each point, no such number is below 1, and
-    the others are whole, with at most three digits; empty where one of this is not so."""
+    """Numbers whose point may separate thousands; empty if the file rules this out.
+
+    It is possible if each point is followed by three digits, no such number is below 1, and all other numbers are
+    integers of at most three digits.
+    """
     points = [cell for cell in cells if "." in cell]
     whole = [cell for cell in cells if "." not in cell]
     grouped = all(_POINT_GROUPS.fullmatch(cell) for cell in points)

@@ -55,12 +55,19 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
     except DamagedMat as error:
         raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
     except MemoryError as error:
-        raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+        raise DataError(
+            "is larger than memory according to its header", file=path, remedy="It is probably damaged."
+        ) from error
     except OSError as error:
         raise DataError(f"cannot be read: {error}", file=path) from error
 
 
 def is_mat73_file(path: Path) -> bool:
+    """Whether a file is a MATLAB file of version 7.3, by its first bytes.
+
+    Raises:
+        MissingInputError: it cannot be opened.
+    """
     try:
         with path.open("rb") as stream:
             return is_mat73(stream.read(520))
@@ -278,6 +285,11 @@ def whole_or_none(value: Any) -> tuple[int, ...] | None:
 
 
 def square_of(value: Any, path: Path, key: str) -> np.ndarray:
+    """A variable as a square matrix of float64.
+
+    Raises:
+        DataError: it is not a square numeric matrix; the message contains `key`.
+    """
     array = np.asarray(value)
     if array.dtype.kind not in "fiu" or array.ndim != 2 or array.shape[0] != array.shape[1]:
         raise DataError(f"{key} is not a square matrix", file=path, got=f"{array.dtype} {array.shape}")

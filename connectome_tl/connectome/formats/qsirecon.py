@@ -18,6 +18,7 @@ _LABELS = re.compile(r"^(?P<prefix>(?:atlas_)?(?P<atlas>.+?))_region_labels$")
 
 
 def is_qsirecon(path: Path) -> bool:
+    """Whether a file has the variables or the name of a QSIRecon file."""
     names = variable_names(path)
     if any(_LABELS.match(name) for name in names):
         return True

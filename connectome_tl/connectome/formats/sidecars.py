@@ -44,6 +44,7 @@ def read_relmat(path: Path) -> MatrixFile:
 
 
 def is_qsiparc(path: Path) -> bool:
+    """Whether a file has the name of a qsiparc matrix and a JSON file with `region_labels`."""
     if not path.name.endswith("_connmatrix.csv") or not is_there(sidecar_path(path)):
         return False
     return "region_labels" in read_json_object(sidecar_path(path), limit=_MAX_BYTES)

@@ -91,7 +91,9 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
     except DataError:
         raise
     except MemoryError as error:
-        raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
+        raise DataError(
+            "is larger than memory according to its header", file=path, remedy="It is probably damaged."
+        ) from error
     except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
         raise _damaged(error, path) from error
 

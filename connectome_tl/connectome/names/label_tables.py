@@ -293,7 +293,7 @@ def _counts(cells: list[str]) -> bool:
 
 
 def _other_numbers(columns: dict[str, list[str]], path: str | Path) -> list[str]:
-    """Columns of distinct numbers whose name says so; several that differ are refused, since rows are not guessed."""
+    """Columns of distinct numbers with the name of a number; several that differ are refused as ambiguous."""
     likely = [c for c, cells in columns.items() if _NUMBERING.fullmatch(c) and _counts(cells)]
     found = [c for c in likely if len(set(columns[c])) == len(columns[c])]
     if len({tuple(columns[c]) for c in found}) > 1:

@@ -16,18 +16,18 @@ from connectome_tl.evaluation.baselines.engines.learners import calibrated, risk
 from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.baselines import CpmSettings
 
-_AT_ONCE = 64  # labelings per batch, to limit memory
+_AT_ONCE = 64  # labellings per batch, to limit memory
 _SAMPLES_AT_ONCE = 25
 
 
 def fit_predict(settings: CpmSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Predictions, (1, n_test, n_labelings), for one setting.
+    """Predictions, (1, n_test, n_labellings), for one setting.
 
     The mean of the labels is predicted if no edge passes the threshold.
 
     Args:
         train, test: (n_rows, n_edges); NaN, for an absent edge, is replaced by the mean of the training rows.
-        y: (n_train, n_labelings), without missing values.
+        y: (n_train, n_labellings), without missing values.
     """
     known = ~np.isnan(train)
     mean = np.where(known, train, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
@@ -45,7 +45,7 @@ def fit_predict(settings: CpmSettings, train: np.ndarray, y: np.ndarray, test: n
         r = z.T @ (labels / np.where(length > 0, length, 1.0))
         masks = {"positive": (r > least).astype(float), "negative": (r < -least).astype(float)}
         asked = [masks[name] for name in ("positive", "negative") if settings.network in ("both", name)]
-        sums = [np.stack([rows @ mask for mask in asked]) for rows in (train, test)]  # (n_sums, n_rows, n_labelings)
+        sums = [np.stack([rows @ mask for mask in asked]) for rows in (train, test)]  # (n_sums, n_rows, n_labellings)
         for column in range(labels.shape[1]):
             design, other = (np.column_stack([np.ones(part.shape[1]), part[:, :, column].T]) for part in sums)
             weights = np.linalg.lstsq(design, y[:, start + column], rcond=None)[0]

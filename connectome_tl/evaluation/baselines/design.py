@@ -28,11 +28,11 @@ class Design:
 
 @dataclass(frozen=True, eq=False)
 class Scored:
-    """Scores for one or many labelings of the training rows.
+    """Scores for one or many labellings of the training rows.
 
     Attributes:
-        test: scores of the test rows, (n_test, n_labelings).
-        left_out: leave-one-family-out scores of the training rows, (n_train, n_labelings); NaN for a missing label.
+        test: scores of the test rows, (n_test, n_labellings).
+        left_out: leave-one-family-out scores of the training rows, (n_train, n_labellings); NaN for a missing label.
     """
 
     test: np.ndarray
@@ -58,8 +58,8 @@ class Learner:
     Attributes:
         predict: takes a design, labels (n_train,) with NaN for missing ones, and whether they are 0 and 1; returns
             risks or values, (n_test,).
-        many: takes a design and labelings (n_train, n_labelings); returns ranking scores, (n_test, n_labelings).
-            None if labelings share no computation, so that a permutation test needs one fit per permutation.
+        many: takes a design and labellings (n_train, n_labellings); returns ranking scores, (n_test, n_labellings).
+            None if labellings share no computation, so that a permutation test needs one fit per permutation.
         refits: fits many bootstrap samples of the same rows at once; None if samples share no computation.
     """
 

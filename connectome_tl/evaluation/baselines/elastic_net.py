@@ -16,7 +16,7 @@ from connectome_tl.settings.baselines import ElasticNetSettings
 
 
 def fit_predict(settings: ElasticNetSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Predictions, (n_l1_ratios * n_penalties, n_test, n_labelings); penalties in descending order for each ratio.
+    """Predictions, (n_l1_ratios * n_penalties, n_test, n_labellings); penalties in descending order for each ratio.
 
     Penalties are fractions of the smallest penalty that removes all edges, so that a setting has the same meaning
     in every inner fold.

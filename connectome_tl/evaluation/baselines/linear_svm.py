@@ -16,7 +16,7 @@ from connectome_tl.settings.baselines import LinearSvmSettings
 
 
 def fit_predict(settings: LinearSvmSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Decision values (n_costs, n_test, n_labelings), or predicted values if labels are not 0 and 1."""
+    """Decision values (n_costs, n_test, n_labellings), or predicted values if labels are not 0 and 1."""
     from sklearn.svm import SVC, SVR
 
     scaler = fit_edge_scaler(train)
@@ -44,7 +44,7 @@ def is_binary(labels: np.ndarray) -> bool:
 
 
 def ranking_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Loss (n_settings, n_labelings): 1 - AUC for labels 0 and 1, otherwise the squared error."""
+    """Loss (n_settings, n_labellings): 1 - AUC for labels 0 and 1, otherwise the squared error."""
     found = squared_error(scores, y)
     for column in range(y.shape[1]):
         if is_binary(y[:, column]):

@@ -28,7 +28,7 @@ def whitened(train: np.ndarray, test: np.ndarray, n_components: int) -> tuple[np
 
 
 def fit_predict(settings: PcaLogisticSettings, train: np.ndarray, y: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """Decision values (n_settings, n_test, n_labelings); the base rate if one class is missing."""
+    """Decision values (n_settings, n_test, n_labellings); the base rate if one class is missing."""
     from sklearn.linear_model import LogisticRegression
 
     rows, others = whitened(train, test, max(settings.components))
@@ -46,7 +46,7 @@ def fit_predict(settings: PcaLogisticSettings, train: np.ndarray, y: np.ndarray,
 
 
 def log_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n_settings, n_labelings) mean log loss of decision values."""
+    """(n_settings, n_labellings) mean log loss of decision values."""
     return np.asarray((np.logaddexp(0.0, scores) - y * scores).mean(axis=1))
 
 

@@ -33,8 +33,8 @@ from connectome_tl.training.networks.weights import start_branch
 
 @dataclass(frozen=True, eq=False)
 class _Made:
-    """Values (n_test,) of a method, out-of-fold values (n_train,) of its training rows if there are any, and how near
-    synthetic volumes are to training volumes."""
+    """Results of a method: values (n_test,), out-of-fold values (n_train,) of its training rows if there are any, and
+    the distances of synthetic volumes to training volumes."""
 
     values: np.ndarray
     held_out: np.ndarray | None = None

@@ -39,8 +39,8 @@ def riley_binary(n_parameters: int, prevalence: float, n: int, r2_cox_snell: flo
     wanted = r2 / (r2 + _OPTIMISM * largest)
     criteria = (
         ("shrinkage of at most 10 %", _for_shrinkage(n_parameters, r2, SHRINKAGE)),
-        ("optimism in R2 of at most .05", _for_shrinkage(n_parameters, r2, wanted)),
-        ("overall risk within .05", int(np.ceil((Z95 / 0.05) ** 2 * prevalence * (1 - prevalence)))),
+        ("optimism in R2 of at most 0.05", _for_shrinkage(n_parameters, r2, wanted)),
+        ("overall risk within 0.05", int(np.ceil((Z95 / 0.05) ** 2 * prevalence * (1 - prevalence)))),
     )
     return SampleSize(
         kind="binary",
@@ -83,7 +83,7 @@ def riley_continuous(n_parameters: int, n: int, r2: float = 0.15) -> SampleSize:
         smallest = int(np.ceil(optimize.brentq(shrinkage, smallest, 1e3 * (p + 10) / r2)))
     criteria = (
         ("shrinkage of at most 10 %", smallest),
-        ("optimism in R2 of at most .05", int(np.ceil(1 + p * (1 - r2) / _OPTIMISM))),
+        ("optimism in R2 of at most 0.05", int(np.ceil(1 + p * (1 - r2) / _OPTIMISM))),
         ("residual spread within 10 %", 234 + p),
     )
     return SampleSize(

@@ -30,7 +30,7 @@ def returners_against_lost(
 ) -> list[GroupDifference]:
     """Means of each numeric covariate, (n_subjects, n_covariates), in subjects with and without the outcome.
 
-    The standardised difference is relative to the pooled standard deviation; a value above .1 is usually
+    The standardised difference is relative to the pooled standard deviation; a value above 0.1 is usually
     considered an imbalance. Missing values are ignored column by column.
 
     Args:
@@ -168,8 +168,10 @@ def _extreme_auc(rows: pd.DataFrame, known: Mapping[str, float], free: Sequence[
         for _, of in rows.groupby("repeat")
     ]
 
-    def aucs(labelings: np.ndarray) -> np.ndarray:
-        parts = [within_fold_counts(labelings[at], np.tile(s[:, None], labelings.shape[1]), f) for at, s, f in repeats]
+    def aucs(labellings: np.ndarray) -> np.ndarray:
+        parts = [
+            within_fold_counts(labellings[at], np.tile(s[:, None], labellings.shape[1]), f) for at, s, f in repeats
+        ]
         won, met = np.sum(parts, axis=0)
         with np.errstate(invalid="ignore"):
             return np.where(met > 0, won / met, np.nan)

@@ -1,7 +1,7 @@
 """Maps of the closed-form core under permuted outcomes, and family-wise thresholds.
 
-All maps of a fold share its decompositions. Each item is studentised by its standard deviation over the labelings.
-The maximum over items of each labeling, including the observed one, gives p values that are corrected over all items
+All maps of a fold share its decompositions. Each item is studentised by its standard deviation over the labellings.
+The maximum over items of each labelling, including the observed one, gives p values that are corrected over all items
 (Westfall & Young 1993). Maps are in standard deviations of their predictions, so that a larger spread of the
 predictions alone does not make an item significant.
 """
@@ -28,10 +28,10 @@ from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.refits import refitted_cores
 from connectome_tl.training.schemes import StudyCohorts
 
-_AT_ONCE = 32  # labelings; a bound on memory
+_AT_ONCE = 32  # labellings; a bound on memory
 NullMaps = dict[tuple[str, str, Method], Values]
-"""By outcome, class and method: values (n_items, 1 + n_permutations) by kind, the observed labeling first, each in
-standard deviations of that labeling's predictions; NaN for a labeling that could not be fitted."""
+"""By outcome, class and method: values (n_items, 1 + n_permutations) by kind, the observed labelling first, each in
+standard deviations of that labelling's predictions; NaN for a labelling that could not be fitted."""
 
 
 def core_values(
@@ -159,9 +159,9 @@ def null_maps(
     return found
 
 
-def _spread_out(values: np.ndarray, usable: Sequence[int], n_labelings: int) -> np.ndarray:
-    """Expand to (n_items, n_labelings); labelings that could not be fitted in a fold are undefined."""
-    whole = np.full((len(values), n_labelings), np.nan)
+def _spread_out(values: np.ndarray, usable: Sequence[int], n_labellings: int) -> np.ndarray:
+    """Expand to (n_items, n_labellings); labellings that could not be fitted in a fold are undefined."""
+    whole = np.full((len(values), n_labellings), np.nan)
     whole[:, list(usable)] = values
     return whole
 
@@ -174,14 +174,14 @@ def _parent(store: FitStore, key: str) -> FitResult:
 
 
 def beyond_largest(values: np.ndarray) -> tuple[np.ndarray, float, float]:
-    """p of every item, corrected over all by the largest studentised one of each labeling.
+    """p of every item, corrected over all by the largest studentised one of each labelling.
 
     Args:
         values: (n_items, 1 + n_permutations), the observed first; their magnitudes count. NaN: not fitted.
 
     Returns:
         p (n_items,); the 95 % quantile of the largest; the largest observed. An item that is the same under all
-        labelings has p 1.
+        labellings has p 1.
     """
     size = np.abs(values)
     known = np.isfinite(size).all(axis=0)
@@ -190,7 +190,7 @@ def beyond_largest(values: np.ndarray) -> tuple[np.ndarray, float, float]:
     centre, spread = size[:, known].mean(axis=1), size[:, known].std(axis=1)
     varies = spread > 1e-12 * np.maximum(np.abs(centre), 1e-300)
     z = np.where(varies[:, None], (size - centre[:, None]) / np.where(varies, spread, 1.0)[:, None], -np.inf)
-    largest = np.where(known, z.max(axis=0), np.inf)  # labelings that could not be fitted count as extreme
+    largest = np.where(known, z.max(axis=0), np.inf)  # labellings that could not be fitted count as extreme
     p = (largest[None, :] >= z[:, [0]] - 1e-12).mean(axis=1)
     finite = np.sort(largest)
     threshold = float(finite[int(np.ceil(0.95 * len(finite))) - 1])

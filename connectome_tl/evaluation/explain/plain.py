@@ -68,7 +68,7 @@ class PlainColumns:
 
     @cached_property
     def levers(self) -> list[np.ndarray]:
-        """For each of `_columns`: (n_rows, n_items) factors whose sum with attributions over rows is the weight.
+        """(n_rows, n_items) factors for each of `_columns`; the sum over rows of factor x attribution is the weight.
 
         The weights of a prediction that is linear in its columns are found by least squares from the attributions of
         each item: one column per edge, covariate and cell, several per region.

@@ -1,6 +1,6 @@
 """Maps of refitted models under permuted outcomes, for models without a closed form.
 
-Each labeling is processed like the observed one: every fold of the first repeat, one seed, full training. Stages 1 and
+Each labelling is processed like the observed one: every fold of the first repeat, one seed, full training. Stages 1 and
 2, which do not use the target's outcomes, are taken from the run. Fits are kept until the maps are written, so that an
 interrupted command resumes.
 """
@@ -31,7 +31,7 @@ from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.timing import cost_of, measure
 
-FEWEST_REFITTED, FEWEST_AT_ALL = 49, 19  # permutations with which a corrected p of .02, of .05 can be seen
+FEWEST_REFITTED, FEWEST_AT_ALL = 49, 19  # permutations with which a corrected p of 0.02, of 0.05 can be seen
 LONGEST = 300.0  # seconds of permuted fits and their maps that are spent without being asked for
 
 
@@ -54,7 +54,7 @@ def refitted_null_maps(
         permutations: (n_permutations, n_subjects), see `exchangeable_permutations`.
 
     Returns:
-        As `null_maps`; a labeling whose training diverged is NaN.
+        As `null_maps`; a labelling whose training diverged is NaN.
 
     Raises:
         MissingInputError: a fit of the run is not in the store.
@@ -66,7 +66,7 @@ def refitted_null_maps(
         folds = ([(item, model_of(item.plans[0].key)) for item in members] for members in by_repeat(first))
         return _pooled([unit for fits in folds for unit in maps_of_folds(fits, 0, target, items, shown)], items)
 
-    labelings = [maps(partial(stored_model, store))]
+    labellings = [maps(partial(stored_model, store))]
     kept = LayeredStore(scratch, store)
     total = len(first) * len(permutations)
     for done, row in enumerate(permutations):
@@ -79,17 +79,17 @@ def refitted_null_maps(
         try:
             results = fit(list(plans.values()), cohorts.by_name(), store=kept, n_jobs=study.n_jobs)
         except DivergedError:
-            labelings.append({})
+            labellings.append({})
         else:
-            labelings.append(maps(partial(_refitted, plans, results)))
+            labellings.append(maps(partial(_refitted, plans, results)))
         if progress is not None:
             progress((done + 1) * len(first), total)
     return {
         key: {
-            kind: np.stack([one[key][kind] if key in one else np.full(len(own), np.nan) for one in labelings], axis=1)
+            kind: np.stack([one[key][kind] if key in one else np.full(len(own), np.nan) for one in labellings], axis=1)
             for kind, own in by_kind.items()
         }
-        for key, by_kind in labelings[0].items()
+        for key, by_kind in labellings[0].items()
     }
 
 

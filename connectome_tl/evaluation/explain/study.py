@@ -36,6 +36,7 @@ from connectome_tl.features.steps import Features
 from connectome_tl.features.volumes import VolumeSteps
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
+from connectome_tl.settings.models import model_named
 from connectome_tl.settings.records.explanations import CellPlace, ExplanationMap, ExplanationRecord, Withheld
 from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import StudySettings
@@ -106,7 +107,7 @@ def explain_study(
             return task.name not in refused
 
         start = time.perf_counter()
-        with counted(f"maps of the {model} model") as progress:
+        with counted(f"maps: {model_named(model).label}") as progress:
             units = list(unit_maps(planned, target, store, items, shown, progress))
         each = (time.perf_counter() - start) / sum(len(item.plans) for item in planned)
         core = [task for task in tasks if shown(task) and is_core(task, planned, store)]
@@ -180,7 +181,7 @@ class Nulls:
         moves = self._permutations(n_permutations)
         if moves is None:
             return {}
-        with self.counted("maps of the core model under permuted outcomes") as progress:
+        with self.counted("maps under permuted outcomes: closed-form core") as progress:
             return null_maps(planned, self.cohorts, self.store, self.items, moves, tasks.__contains__, progress)
 
     def of_refits(self, planned: Sequence[PlannedFold], n_permutations: int, tasks: Sequence[Task]) -> NullMaps:
@@ -188,7 +189,7 @@ class Nulls:
         moves = self._permutations(n_permutations)
         if moves is None:
             return {}
-        with self.counted(f"maps of the {planned[0].model} model under permuted outcomes") as progress:
+        with self.counted(f"maps under permuted outcomes: {model_named(planned[0].model).label}") as progress:
             return refitted_null_maps(
                 self.study,
                 self.cohorts,
@@ -230,7 +231,8 @@ def is_core(task: Task, planned: Sequence[PlannedFold], store: FitStore) -> bool
 
 def _same_as_core(model: str, tasks: Sequence[Task]) -> str:
     names = ", ".join(task.name for task in tasks)
-    return f"p values of the {model} model for {names} are those of the core: the network has no weight in these folds."
+    label = model_named(model).label
+    return f"{label}, {names}: p values are those of the core, since the network has no weight in these folds."
 
 
 def _too_long(planned: Sequence[PlannedFold]) -> str:
@@ -239,16 +241,15 @@ def _too_long(planned: Sequence[PlannedFold]) -> str:
 
 
 def _how_tested(model: str, planned: Sequence[PlannedFold], n_refitted: int) -> str:
-    n_fits = n_refits(planned, n_refitted or FEWEST_REFITTED)
+    label, n_fits = model_named(model).label, n_refits(planned, n_refitted or FEWEST_REFITTED)
     if n_refitted:
         return (
-            f"p values of the {model} model: {counted(n_refitted, 'permutation')} of the outcomes, "
-            f"{counted(n_fits, 'fit')} of its last "
-            "stage (first repeat, one seed)."
+            f"{label}: p values from {counted(n_refitted, 'permutation')} of the outcomes, {counted(n_fits, 'fit')} of "
+            "the last stage (first repeat, one seed)."
         )
     return (
-        f"The maps of the {model} model have no p values: they need its last stage fitted again, "
-        f"{counted(n_fits, 'time')} for {FEWEST_REFITTED} permutations (--refitted {FEWEST_REFITTED})."
+        f"{label}: no p values, since these need {counted(n_fits, 'fit')} of the last stage for {FEWEST_REFITTED} "
+        f"permutations (--refitted {FEWEST_REFITTED})."
     )
 
 

@@ -40,7 +40,7 @@ class UnitMap:
         square: squared deviations of the explained number from its mean over these rows.
         values: by kind of item, in the unit of the explained number.
         parts: of the outcome's metric, whole and for each occluded set (`statistic_parts`), for occlusion.
-        gap: by how much attributions do not add up.
+        gap: mean completeness error of the attributions.
     """
 
     target: Target

@@ -3,9 +3,9 @@
 The share of positive calls depends on the location of the risks relative to the threshold. A weak model predicts about
 the prevalence for all subjects. If the prevalence is near the threshold, but not so near that about half of the
 subjects are called positive, models trained on most cohorts call nobody positive and models of some cohorts half of
-the subjects; a single cohort of any size does not show this variation. If about half of the subjects, or hardly any,
-are called positive, other cohorts behave alike, and the interval is not much wider than that of the tested subjects.
-An exception is the rarer class of models that may be uninformative.
+the subjects; this variation cannot be estimated from a single cohort of any size. If about half of the subjects, or
+hardly any, are called positive, other cohorts give similar calls, and the interval is not much wider than that of the
+tested subjects, except for the rarer class of a model that may be uninformative.
 Factors, shares and sizes were tuned on simulated studies (`benchmarks/coverage.py`).
 """
 
@@ -25,7 +25,7 @@ from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 Ends = tuple[float, float]  # variance factors of the lower and the upper end
 
-TELLING_AUC = 0.6  # below this lower end of the AUC's interval a model may be weak; below .5 it may be uninformative
+TELLING_AUC = 0.6  # below this lower end of the AUC's interval a model may be weak; below 0.5 it may be uninformative
 NEAR = 0.3  # shares of positives from NEAR to 1 - NEAR are near the threshold
 ABOUT_HALF = 0.1  # shares of called subjects within this of one half
 # Effective numbers of subjects where calls may vary: of the class called less often, and of the other class.
@@ -33,7 +33,7 @@ SELDOM_TELLING, OFTEN_TELLING = 6.0, 20.0
 SWINGING = 2.2
 # The same if the classes are balanced: of the class called by luck, and of one called more often.
 EVEN_SELDOM, EVEN_OFTEN = 1.8, 1.5
-# Factors where calls do not vary: of a class called for .4 of the subjects, decreasing to that for .6; and of a class
+# Factors where calls do not vary: of a class called for 0.4 of the subjects, decreasing to that for 0.6; and of a class
 # called for nearly all subjects, then of a class called for hardly any.
 HALF_SELDOM, HALF_OFTEN = 1.4, 1.3
 RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)  # the first has one factor for both ends
@@ -70,7 +70,7 @@ def call_intervals(
 ) -> CallIntervals:
     """Intervals of sensitivity, specificity and balanced accuracy: Wilson's, and Jeffreys' for a recall near 1.
 
-    For a procedure: if the AUC may be .5, the end towards "calls no subject" (or "calls all", if it calls most) is
+    For a procedure: if the AUC may be 0.5, the end towards "calls no subject" (or "calls all", if it calls most) is
     open, unless about half are called. If the share of positives is near the threshold, the AUC may be below
     `TELLING_AUC` and calls are not about half, the interval is based on at most `SELDOM_TELLING` subjects. If one
     class is rare, the recall of the other one hardly varies between cohorts (`averaged_interval`). The
@@ -182,7 +182,7 @@ def _between(value: np.ndarray, families: np.ndarray, ends: Ends, most: float = 
 
 
 def _edged(value: np.ndarray, families: np.ndarray, ends: Ends) -> tuple[float, float]:
-    """The same; Jeffreys' interval, which is shorter, for a mean near 1."""
+    """As `_between`, but Jeffreys' interval, which is shorter, for a mean near 1."""
     if not value.size or value.mean() < TO_RECALL:
         return _between(value, families, ends)
     low, high = (averaged_interval(value, families, factor, least=1.0)[k] for k, factor in enumerate(ends))

@@ -21,7 +21,7 @@ ESTIMANDS: dict[Estimand, str] = {
 Z95 = float(stats.norm.ppf(0.975))
 TEST_ONLY = Widening(1.0)
 LEAST_AVERAGED = 0.5  # smallest variance of averaged calls, as a fraction of that of single calls
-# Variance over repeats, relative to that over subjects, of a learner with an instability of .63.
+# Variance over repeats, relative to that over subjects, of a learner with an instability of 0.63.
 UNSTABLE, UNSTABLE_RANKING = 0.25, 0.18
 UNKNOWN_INSTABILITY = 0.8
 LONGEST_LOG = 7.0  # half-width on the log scale; a longer interval (a factor of 1,000 to each side) is uninformative
@@ -63,7 +63,7 @@ def proportion_interval(
 
 
 def unseen_share(cluster: np.ndarray) -> float:
-    """Upper end of the fraction of subjects on which a model fails that fails on none of these; NaN for one family."""
+    """Upper limit of the failure rate of a model that fails for none of these subjects; NaN for one family."""
     if one_family(cluster):
         return float("nan")
     families = np.unique(cluster)
@@ -195,13 +195,13 @@ def welch_freedom(influence: np.ndarray, strata: np.ndarray) -> float:
 
 
 def between_folds(spread: np.ndarray, fold: np.ndarray) -> float:
-    """Variance, between fitted models, of the spread of their predictions, for a mean over test folds.
+    """Variance between fitted models of the spread of predictions, for a mean over test folds.
 
     A learner that detects a signal in some training sets only will also do so in some cohorts only. The variance
     of a mean over few test subjects is subtracted.
 
     Args:
-        spread: (n_repeats, n_subjects) squared distance of each prediction from that without any feature.
+        spread: (n_repeats, n_subjects) squared distance of each prediction from that of a model without features.
         fold: (n_repeats, n_subjects), -1 where not tested.
     """
     parts = [s[f == k] for s, f in zip(spread, fold) for k in np.unique(f[f >= 0])]
@@ -323,10 +323,11 @@ def clustered_half_width(
     NaN with a single family.
 
     Args:
-        between: variance that the training sets add; counts `widening.between` times, as far as the whole stays
-            within `MOST_WIDENING` times that of the tested subjects.
-        n_learning: subjects that the floor is in; those of a few-label split where it is one, else the tested.
-        freedom: degrees of freedom, where they are fewer than families less one.
+        between: variance due to the training sets, multiplied by `widening.between`; the total variance is at most
+            `MOST_WIDENING` times that of the tested subjects.
+        n_learning: number of subjects that the floor is divided by: the training subjects of a few-label split, else
+            the tested subjects.
+        freedom: degrees of freedom, if fewer than the number of families minus one.
     """
     together = np.bincount(np.unique(cluster, return_inverse=True)[1].ravel(), weights=influence)
     n = together.size

@@ -54,7 +54,7 @@ class Pairs:
 
 @dataclass(frozen=True, eq=False)
 class MacroPairs:
-    """One-vs-rest pairs of every class that met another one; the value is the mean of their AUCs."""
+    """One-vs-rest pairs of every class that shares a test fold with another one; the value is their mean AUC."""
 
     classes: tuple[Pairs, ...]
     n_subjects: int
@@ -94,7 +94,7 @@ Ranking = Pairs | MacroPairs
 def within_fold_pairs(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -> Pairs:
     """Count the pairs of each repeat and test fold; only scores of one fitted model are compared.
 
-    Pooling scores over folds instead is biased: .38 to .48 under the null at n = 33.
+    Pooling scores over folds instead is biased: 0.38 to 0.48 under the null at n = 33.
 
     Args:
         y_true: (n_subjects,) 0 and 1, or the number of the level; pairs are those of different levels.
@@ -116,7 +116,7 @@ def within_fold_pairs(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -
 
 
 def macro_pairs(y_true: np.ndarray, probability: np.ndarray, fold: np.ndarray) -> MacroPairs:
-    """One-vs-rest pairs of each class; a class that met no other one has none and is left out.
+    """One-vs-rest pairs of each class, without classes that share no test fold with another one.
 
     Args:
         y_true: (n_subjects,) number of the class.

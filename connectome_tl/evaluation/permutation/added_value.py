@@ -140,7 +140,7 @@ def added_value_statistics(
 
 
 def _scores(score: np.ndarray, task: Task) -> np.ndarray:
-    """(n_test, n_scores, n_labelings) as `statistic_parts` takes it."""
+    """(n_test, n_scores, n_labellings) as `statistic_parts` takes it."""
     return score.transpose(1, 0, 2) if task.form == "classes" else score[:, 0]
 
 
@@ -192,9 +192,9 @@ class _Products:
     """Inner products that determine the kernel of every null cohort of a fold.
 
     Attributes:
-        gram: of the explained edges of the fold's rows and the kept subjects' residuals, one after the other.
-        explained, back: what a row of the fold's unexplained edges takes from each of these.
-        n_train: rows of the fold that train; they come first.
+        gram: inner products of the explained edges of the fold's rows and the residuals of kept subjects, concatenated.
+        explained, back: coefficients that combine these to the adjusted edges of each row of the fold.
+        n_train: number of training rows, which come first.
     """
 
     gram: np.ndarray
@@ -211,7 +211,7 @@ class _Products:
         return _Products(both @ both.T, clinical.without, clinical.without @ split.back[rows], len(fold.train))
 
     def ridge(self, order: np.ndarray, rest: np.ndarray, alphas: np.ndarray) -> np.ndarray:
-        """(n_test, n_scores) what the edges add, the residual of kept subject `order[k]` standing at k."""
+        """(n_test, n_scores) contribution of the edges, if kept subject k gets the residual of `order[k]`."""
         mixed = np.hstack([self.explained, self.back[:, np.argsort(order)]])
         kernel = mixed @ self.gram @ mixed.T
         train, cross = kernel[: self.n_train, : self.n_train], kernel[self.n_train :, : self.n_train]

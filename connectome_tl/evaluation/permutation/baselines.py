@@ -25,7 +25,7 @@ def baseline_statistics(
     *,
     progress: Progress | None = None,
 ) -> dict[str, tuple[tuple[Task, ...], np.ndarray]]:
-    """Statistics of every baseline whose labelings share computations, on the folds of the first repeat.
+    """Statistics of every baseline whose labellings share computations, on the folds of the first repeat.
 
     Penalties, edges and pulls are chosen again for every permutation.
 

@@ -32,8 +32,8 @@ def covariate_effects(cohort: Cohort, specs: Sequence[Covariate]) -> CovariateEf
     """Design columns of complete covariates; only means, standard deviations and quantiles are fitted.
 
     Linear terms of covariates and age at scan are always included, those of sites if there are six subjects per site.
-    Squares, products with age at scan, and
-    natural cubic splines of numeric covariates are added in this order while there are three subjects per column.
+    Squares, products with age at scan, and natural cubic splines of numeric covariates are added in this order while
+    there are three subjects per column.
     """
     numeric, others, left_out = _main_effects(cohort, specs)
     linear = [*numeric.values(), *others.values()]

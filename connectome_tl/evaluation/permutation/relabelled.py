@@ -25,12 +25,12 @@ def relabelled_plan(
     *,
     keep: bool,
 ) -> FitPlan:
-    """Plan the fit of one seed of a fold for one labeling; stages 1 and 2 do not depend on it.
+    """Plan the fit of one seed of a fold for one labelling; stages 1 and 2 do not depend on it.
 
     Args:
         study: study with the settings of the fold. model: name of a model of the study.
         row: (n_subjects,) position of the subject whose outcomes each subject gets; the identity for the observed
-            labeling.
+            labelling.
         keep: whether the fit can be applied again.
     """
     target = cohorts.target

@@ -19,7 +19,7 @@ from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.tasks import Task
 
-FEWEST_ARRANGEMENTS = 20  # of fewer, no p value is .05 or less
+FEWEST_ARRANGEMENTS = 20  # of fewer, no p value is 0.05 or less
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +123,7 @@ def linear_statistics(
         folds: every outer fold of every repeat.
         targets: (n_subjects, n_tasks); NaN for missing outcomes, which are permuted with their row.
         permutations: (n_permutations, n_subjects) from `exchangeable_permutations`.
-        fit: function of rows and labels (n_train, n_labelings); binary labels are -1 and 1.
+        fit: function of rows and labels (n_train, n_labellings); binary labels are -1 and 1.
 
     Returns:
         (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task (AUC,
@@ -146,7 +146,7 @@ def linear_statistics(
 def _refitted_score(
     fold: FoldRows, y_train: np.ndarray, task: Task, fit: Callable[[np.ndarray, np.ndarray], LinearFit]
 ) -> np.ndarray:
-    """(n_test, n_labelings), or (n_levels, n_test, n_labelings) for classes without an order, one against the rest."""
+    """(n_test, n_labellings), or (n_levels, n_test, n_labellings) for unordered classes, one against the rest."""
     if task.form == "classes":
         missing = np.isnan(y_train)
         each = [np.where(missing, np.nan, 2.0 * (y_train == c) - 1.0) for c in range(task.n_levels)]
@@ -154,13 +154,13 @@ def _refitted_score(
     return fit(fold.x_train, 2 * y_train - 1 if task.is_binary else y_train).predict(fold.x_test)
 
 
-def no_parts(task: Task, n_labelings: int) -> np.ndarray:
+def no_parts(task: Task, n_labellings: int) -> np.ndarray:
     """Zeros of the shape of `statistic_parts`."""
-    return np.zeros((2, task.n_levels, n_labelings) if task.form == "classes" else (2, n_labelings))
+    return np.zeros((2, task.n_levels, n_labellings) if task.form == "classes" else (2, n_labellings))
 
 
 def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
-    """(n_labelings, n_tasks): the primary metric of each task.
+    """(n_labellings, n_tasks): the primary metric of each task.
 
     Args:
         sums: per task, its `statistic_parts` summed over folds.
@@ -178,7 +178,7 @@ def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) ->
 
 
 def can_be_fitted(y: np.ndarray, task: Task) -> np.ndarray:
-    """Whether labels (n_train, n_labelings) contain two values or two classes, (n_labelings,)."""
+    """Whether labels (n_train, n_labellings) contain two values or two classes, (n_labellings,)."""
     if task.form == "value":
         return np.asarray((~np.isnan(y)).sum(axis=0) >= 2)
     return np.asarray(sum(((y == level).any(axis=0) for level in range(task.n_levels)), start=np.zeros(1)) >= 2)
@@ -188,12 +188,12 @@ def statistic_parts(score: np.ndarray, y_train: np.ndarray, y_test: np.ndarray, 
     """Concordant and comparable pairs of a test fold, or squared errors of the model and of the training mean.
 
     Args:
-        score: (n_test, n_labelings): risk, value or expected level; (n_levels, n_test, n_labelings) for a
+        score: (n_test, n_labellings): risk, value or expected level; (n_levels, n_test, n_labellings) for a
             multiclass task.
-        y_train, y_test: (n_train, n_labelings), (n_test, n_labelings).
+        y_train, y_test: (n_train, n_labellings), (n_test, n_labellings).
 
     Returns:
-        (2, n_labelings), or (2, n_levels, n_labelings) for a multiclass task.
+        (2, n_labellings), or (2, n_levels, n_labellings) for a multiclass task.
 
     Raises:
         UsageError: a task of an unknown kind.

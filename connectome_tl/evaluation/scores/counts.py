@@ -1,4 +1,4 @@
-"""Count concordant pairs for many labelings at once."""
+"""Count concordant pairs for many labellings at once."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ from scipy.stats import rankdata
 
 
 def within_fold_counts(y_true: np.ndarray, score: np.ndarray, fold: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Concordant and comparable pairs of each labeling.
+    """Concordant and comparable pairs of each labelling.
 
     Args:
-        y_true: (n_subjects, n_labelings) 0 and 1, or the number of the level; subjects with NaN are not scored.
-        score: (n_subjects, n_labelings).
+        y_true: (n_subjects, n_labellings) 0 and 1, or the number of the level; subjects with NaN are not scored.
+        score: (n_subjects, n_labellings).
         fold: (n_subjects,) test folds of one repeat.
 
     Returns:
-        (won, met), each (n_labelings,): the AUC pooled over repeats is sum(won) / sum(met).
+        (won, met), each (n_labellings,): the AUC pooled over repeats is sum(won) / sum(met).
     """
     won, met = np.zeros(score.shape[1]), np.zeros(score.shape[1])
     levels = np.unique(y_true[~np.isnan(y_true)])

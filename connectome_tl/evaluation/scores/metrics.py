@@ -105,7 +105,7 @@ def task_scores(
 
 
 def ranking(rows: OutOfFold, task: Task) -> Ranking:
-    """The pairs behind the AUC, the concordance index or the macro AUC."""
+    """The pairs from which the AUC, the concordance index or the macro AUC is computed."""
     if rows.probability is not None and task.form == "classes":
         return macro_pairs(rows.y_true, rows.probability, rows.fold)
     return within_fold_pairs(rows.y_true, rows.score, rows.fold)

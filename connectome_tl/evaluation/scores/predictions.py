@@ -133,9 +133,9 @@ class OutOfFold:
         score, predicted: (n_repeats, n_subjects) probability or value; class or value.
         fold: (n_repeats, n_subjects) number of the test fold; -1 where a repeat does not test a subject
             (few-label splits keep the labelled ones for training), and the predictions are NaN there.
-        cluster: (n_subjects,) integer code of the family; alone in it where no family is known.
+        cluster: (n_subjects,) integer code of the family; a separate code where no family is known.
         probability: (n_repeats, n_subjects, n_levels) of ordinal and multiclass tasks; None for others.
-        n_labelled: subjects drawn to train on in each repeat of a few-label split; None for other splits.
+        n_labelled: number of training subjects in each repeat of a few-label split; None for other splits.
     """
 
     subjects: np.ndarray

@@ -123,7 +123,7 @@ class FoldSearch:
             # Raised by Optuna if another worker has finished this trial.
             if not ended:
                 raise
-            logging.getLogger("connectome_tl").warning("a trial outlived its heartbeats and was queued again")
+            logging.getLogger("connectome_tl").warning("a trial missed its heartbeats and was queued again")
 
     def _objective(self, trial: Trial) -> float | tuple[float, ...]:
         from optuna import TrialPruned

@@ -97,7 +97,7 @@ def shown(url: str) -> str:
 
 
 def unreachable(url: str, error: Exception) -> OutputError:
-    """Error for a failing database, with what its driver says; the rest of the message may contain the whole URL."""
+    """Error for a failing database, with the first line of its driver; other lines may contain the whole URL."""
     from sqlalchemy.engine import make_url
 
     said, password = _said(error), make_url(url).password

@@ -40,15 +40,19 @@ class Watch:
     inside: bool
 
     def fold(self, number: int, values: tuple[float, ...]) -> None:
-        """Raises:
-        TrialPruned: it is to be stopped.
+        """Record the score after an inner fold.
+
+        Raises:
+            TrialPruned: the trial is to be stopped.
         """
         after = f"worse than the median after {number + 1} inner folds"
         self._hear((number + 1) * PER_FOLD, values[0], self.sign, 0.5 if number else 0.0, after)
 
     def check(self, number: int, at: int, loss: float) -> None:
-        """Raises:
-        TrialPruned: it is to be stopped.
+        """Record the held-out loss at a checkpoint of the first network of an inner fold.
+
+        Raises:
+            TrialPruned: the trial is to be stopped.
         """
         where = f"in the worst quarter at checkpoint {at + 1} of inner fold {number + 1}"
         self._hear(number * PER_FOLD + at + 1, loss, -1, 0.25 if at else 0.0, where)

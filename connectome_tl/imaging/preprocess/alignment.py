@@ -89,8 +89,8 @@ def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.n
 def _informative(target: np.ndarray, strength: np.ndarray, ground: Ground) -> np.ndarray:
     """Voxels of a target with a slope and, if enough of them are left, with a signal clearly above the noise floor.
 
-    In magnitude images the floor hides the small signal of voxels that the head has just entered, but nothing in those
-    that it leaves, so that small movements would be underestimated.
+    In magnitude images the noise floor masks the small signal of voxels that the head has just entered, but not that of
+    voxels that it leaves, so that small movements would be underestimated.
 
     Args:
         strength: (n_voxels,) squared slopes.
@@ -127,9 +127,10 @@ def aligned(
 def noise_of(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground: Ground, width: float) -> np.ndarray:
     """Covariance of a pose's error, (6, 6), in the units of `as_mm`, from the residuals of the target.
 
-    Noise of unlike voxels is allowed for (White 1980, doi:10.2307/1912934). Residuals are those of the smoothed volume:
-    before smoothing they hold the fine structure that the smoothed target lacks, which is no noise. What smoothing and
-    interpolation took from the noise is put back, since slopes are smooth and their sum over voxels lost nothing of it.
+    The noise may differ between voxels (White 1980, doi:10.2307/1912934). Residuals are those of the smoothed volume:
+    without smoothing they would contain fine structure that the smoothed target lacks, which is not noise. They are
+    corrected for the variance that smoothing and interpolation remove, since the slopes are smooth and their sums over
+    voxels retain it.
 
     Args:
         image: (x, y, z), the volume after smoothing. width: of that smoothing, FWHM in mm.
@@ -151,7 +152,7 @@ def sigmas_of(width: float, zooms: np.ndarray) -> np.ndarray:
 
 
 def _left_of_noise(voxels: np.ndarray, width: float, affine: np.ndarray) -> np.ndarray:
-    """Share of the variance of white noise after smoothing and linear interpolation at places, (n,).
+    """Share of the variance of white noise that remains after smoothing and linear interpolation, (n,).
 
     Args:
         voxels: (3, n) places.

@@ -1,8 +1,8 @@
-"""Warn if gradient directions have nothing to do with the signal, in all volumes or in some.
+"""Warn if gradient directions do not match the signal, in all volumes or in some.
 
-Directions in a wrong order are no shift, so that no other table can be tried. What volumes of similar directions share
-is therefore found without the table, and compared with what tensors of the table explain. Motion is shared as well: the
-check is for data after correction of motion.
+Directions in a wrong order are not a shift of the table, so that no corrected table can be tried. Therefore, the
+variance that volumes of similar directions share is estimated without the table, and compared with the variance that
+tensors explain with the table. Motion causes shared variance, too: the check requires motion-corrected data.
 """
 
 from __future__ import annotations

@@ -109,7 +109,8 @@ def _fitted(logs: np.ndarray, bvals: np.ndarray, directions: np.ndarray) -> np.n
 def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None:
     """Detect a table that matches the signal only if shifted by a few volumes.
 
-    Only volumes that have another b-value in a shifted table can tell, so that a long scan hides nothing.
+    Only volumes that have another b-value in a shifted table are used, so that the result does not depend on the number
+    of volumes.
     """
     shifts = [k for k in _SHIFTS if 2 * abs(k) < len(logs)]
     others = [np.abs(np.roll(dwi.bvals, shift) - dwi.bvals)[used] > _OTHER_B for shift in shifts]

@@ -147,7 +147,7 @@ class _Prediction:
         return np.asarray(targets.T.reshape(*self._shape, n))
 
     def _filled(self, values: np.ndarray, gone: np.ndarray) -> np.ndarray:
-        """The values, (n_volumes, n_points), where they are gone with those of a fit to the others."""
+        """The values, (n_volumes, n_points), with missing ones replaced by a fit to the others."""
         for shell in range(self._shell.max() + 1):
             own = np.flatnonzero(self._shell == shell)
             kept = ~gone[own]

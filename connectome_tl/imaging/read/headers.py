@@ -142,7 +142,7 @@ def _check_length(raw: bytes, offset: int, n_bytes: int, shape: list[int], file:
     extra = len(raw) - needed
     if extra and (extra >= n_bytes // max(shape) or raw[needed:].strip(b"\0")):
         raise DataError(
-            "the file is longer than its header says",
+            "the file is longer than stated in its header",
             expected=f"{needed} bytes for {tuple(shape)} voxels",
             got=str(len(raw)),
             file=file,
@@ -153,7 +153,7 @@ def _check_length(raw: bytes, offset: int, n_bytes: int, shape: list[int], file:
 def _check_cut(raw: bytes, needed: int, file: Path) -> None:
     if len(raw) < needed:
         raise DataError(
-            "the file ends before its voxels do",
+            "the file ends before its last voxel",
             expected=f"{needed} bytes",
             got=str(len(raw)),
             file=file,
@@ -167,7 +167,7 @@ def _check_footer(footer: bytes, smallest: int, file: Path) -> None:
     blank = not footer[_MGH_SCAN:].strip(b"\0") and len(footer) < smallest + _MGH_SCAN
     if len(footer) > _MGH_SCAN and not (1 <= tag <= _MGH_LAST_TAG or blank):
         raise DataError(
-            "the file is longer than its header says",
+            "the file is longer than stated in its header",
             expected="voxels and a footer",
             got=f"{len(footer)} bytes more",
             file=file,
@@ -203,7 +203,7 @@ def _check_header(header: nib.Nifti1Header, file: Path) -> None:
         )
     if header.get_data_dtype().itemsize * 8 != int(header["bitpix"]):
         raise DataError(
-            "the header contradicts itself about the size of a voxel",
+            "the header has contradictory voxel sizes",
             expected=f"{header.get_data_dtype().itemsize * 8} bits for {header.get_value_label('datatype')}",
             got=str(int(header["bitpix"])),
             file=file,
@@ -301,7 +301,7 @@ def _check_two_orientations(header: nib.Nifti1Header, file: Path) -> None:
 
 def _content(file: Path, limit: int, *, compressed: bool) -> bytes:
     """Read all bytes of a file, at most `limit`, and verify its checksum."""
-    too_long = DataError("the file is much longer than its header says", expected=f"{limit} bytes", file=file)
+    too_long = DataError("the file is much longer than stated in its header", expected=f"{limit} bytes", file=file)
     if not compressed:
         if file.stat().st_size > limit:
             raise too_long

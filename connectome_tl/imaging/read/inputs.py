@@ -116,7 +116,7 @@ def _openable(folder: Path) -> Path:
         raise MissingInputError("folder not found", file=folder)
     if not os.access(folder, os.R_OK | os.X_OK):
         remedy = f"Ask its owner for the right to read it: chmod a+rx {folder.resolve().name}."
-        raise MissingInputError("the folder may not be opened", file=folder, remedy=remedy)
+        raise MissingInputError("no permission to open the folder", file=folder, remedy=remedy)
     return folder
 
 

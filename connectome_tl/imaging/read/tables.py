@@ -77,7 +77,7 @@ def unfetched(file: Path, subject: str | None = None) -> Problem | None:
         return error.problems[0]
     if not os.access(file, os.R_OK):
         remedy = f"Ask its owner for the right to read it: chmod a+r {file.name}."
-        return Problem("the file may not be read", subject=subject, file=file, remedy=remedy)
+        return Problem("no permission to read the file", subject=subject, file=file, remedy=remedy)
     return None
 
 

@@ -26,7 +26,7 @@ _CONVERGED = 1e-6  # of N4: change of the field from one iteration to the next; 
 _DEGREE = 3
 _CLASSES = 3
 _ROUNDS = 12
-STRONG = 2.5  # ratio of a field; correction of weaker ones decreased Dice by .004 to .01
+STRONG = 2.5  # ratio of a field; correction of weaker ones decreased Dice by 0.004 to 0.01
 _FEWEST = 500  # smallest number of voxels for a fit
 
 

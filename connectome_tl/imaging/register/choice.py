@@ -43,7 +43,7 @@ def choose_engine(
         lesion: whether a lesion is excluded from the cost.
     """
     if settings.engine != "auto":
-        return Engine(settings.engine, "as the settings say")
+        return Engine(settings.engine, "as set in the configuration")
     own, other = contrasts
     if not ants_is_installed():
         return Engine("dipy", "antspyx is not installed")

@@ -42,7 +42,7 @@ class TemplateFit:
         return {
             "Engine": self.engine.record(),
             "BiasField": self.bias.record(),
-            "Orientation": "as the header says" if self.orientation is None else self.orientation.record(),
+            "Orientation": "as in the header" if self.orientation is None else self.orientation.record(),
             "Likeness": round(self.likeness, 3),
             "SizeRatio": round(self.size_ratio, 3),
         }

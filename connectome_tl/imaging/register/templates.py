@@ -54,10 +54,9 @@ def contrast_for_age(months: float) -> Literal["T1w", "T2w"]:
 def template_for_age(age: float, unit: str, reference: str) -> Template:
     """The template for an age at scan; `unit` is one of UNITS, `reference` one of REFERENCES.
 
-    Postmenstrual ages of 36 to 44 weeks (rounded): weekly volumes of dHCP, T2w, which has more contrast in newborns. Up
-    to
-    60 months from term: cohorts of MNIInfant (T2w below 3 months, else T1w). From 60 months to 18.5 years: cohort 1 of
-    MNIPediatricAsym, which includes all ages. Above: MNI152NLin2009cAsym.
+    Postmenstrual ages of 36 to 44 weeks (rounded): weekly volumes of dHCP, T2w, which has more contrast in newborns.
+    Up to 60 months from term: cohorts of MNIInfant (T2w below 3 months, else T1w). From 60 months to 18.5 years:
+    cohort 1 of MNIPediatricAsym, which includes all ages. Above: MNI152NLin2009cAsym.
 
     Raises:
         DataError: below 35.5 postmenstrual weeks, for which there is no template, or not an age.

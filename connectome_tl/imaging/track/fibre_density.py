@@ -19,7 +19,7 @@ from connectome_tl.imaging.track.reconstruction import Orientations, harmonics
 
 _LOBES = 3  # of one voxel
 _APART = np.cos(np.radians(35.0))  # smallest angle between separable lobes of order 8
-_PENALTY = 0.01  # of a weight that is far from the mean, relative to the data; .003 to .3 do equally well
+_PENALTY = 0.01  # of a weight that is far from the mean, relative to the data; 0.003 to 0.3 do equally well
 _BLOCK = 20_000  # voxels
 _AT_ONCE = 10_000  # streamlines
 

@@ -53,6 +53,11 @@ def _tck_header(file: Path) -> tuple[np.dtype, int, int | None]:
 
 
 def read_tck(file: Path) -> Iterator[Streamlines]:
+    """Streamlines of a `.tck`, block by block.
+
+    Raises:
+        DataError: the file is damaged or truncated.
+    """
     dtype, offset, promised = _tck_header(file)
     buffer = np.empty((_ROWS, 3), dtype=dtype)
     kept = found = 0  # rows of an unfinished streamline at the buffer's start; streamlines so far
@@ -96,7 +101,7 @@ def read_tck(file: Path) -> Iterator[Streamlines]:
             buffer[:kept] = rest.copy()
     if promised is not None and promised > found:
         raise DataError(
-            "streamlines are missing: there are fewer than the header says",
+            "streamlines are missing: there are fewer than stated in the header",
             expected=str(promised),
             got=str(found),
             file=file,

@@ -1,7 +1,7 @@
 """Diffusion tensor by iteratively reweighted least squares.
 
-Weights are the signals predicted by the step before, starting from the measured ones (Veraart et al. 2013,
-doi:10.1016/j.neuroimage.2013.05.028), two steps as in MRtrix3's `dwi2tensor`: the same numbers.
+Weights are the signals predicted in the previous step, starting from the measured ones (Veraart et al. 2013,
+doi:10.1016/j.neuroimage.2013.05.028). Two steps, with the same results as MRtrix3's `dwi2tensor`.
 """
 
 from __future__ import annotations

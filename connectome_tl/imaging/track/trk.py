@@ -44,7 +44,7 @@ def read_trk(file: Path) -> Iterator[Streamlines]:
             yield finite(packed(moved, n_points), file)
             found += len(points)
     if not promised:
-        note = f"the header of {file.name} states no number of streamlines: a file that was cut off cannot be told"
+        note = f"the header of {file.name} states no number of streamlines: a truncated file cannot be recognised"
         nothing = np.zeros(0, dtype=np.int64)
         yield Streamlines(np.zeros((0, 3), dtype=np.float32), nothing, nothing, str(file), (note,))
     elif promised != found:
@@ -125,7 +125,7 @@ def _check(header: np.void, file: Path) -> None:
     zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not (np.isfinite(sizes).all() and (sizes > 0).all() and np.allclose(np.sort(sizes), np.sort(zooms), rtol=0.01)):
         raise DataError(
-            "the header contradicts itself about the size of a voxel",
+            "the header has contradictory voxel sizes",
             expected=f"{np.round(zooms, 3).tolist()} mm, as its affine",
             got=str(np.round(sizes, 3).tolist()),
             file=file,

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from connectome_tl.nn.devices import device_of_network, exact_on_gpu
 from connectome_tl.nn.voxel.convolutions import channels_last, is_thin
 
-_TOLERANCE = 0.02  # relative to the largest value; rounding of bfloat16 is about .004
+_TOLERANCE = 0.02  # relative to the largest value; rounding of bfloat16 is about 0.004
 
 
 @dataclass(frozen=True)

@@ -59,7 +59,7 @@ def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
 
         if len(record.space) > 1:
             note = "Relative importance of each setting (PED-ANOVA), all outer folds pooled."
-            title = f"What mattered for {name}"
+            title = f"Importance of settings for {name}"
             found.small.extend(drawn("plot_param_importances", title, f"{note} With few trials it is uncertain."))
             note = "One line per completed trial, all outer folds together."
             found.wide.extend(drawn("plot_parallel_coordinate", f"Trials as lines: {name}", note))

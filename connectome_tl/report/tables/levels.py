@@ -26,4 +26,4 @@ def level_table(record: RunRecord, task: Task, model: str = FULL) -> tuple[Row, 
         (name, *(number(n, 1) for n in row), number(row[i] / sum(row)) if sum(row) else number(None))
         for i, (name, row) in enumerate(zip(task.levels, counts, strict=True))
     ]
-    return ("Observed", *(f"called {name}" for name in task.levels), "Share called right"), rows if mine else []
+    return ("Observed", *(f"called {name}" for name in task.levels), "Share of correct calls"), rows if mine else []

@@ -83,7 +83,7 @@ def _with_interval(score: Score | None) -> str:
 
 def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str) -> tuple[Row, list[Row]]:
     """Header and rows: sets of classes for a binary task, intervals for a regression."""
-    header: Row = ("Model", "Level asked for", "Coverage")
+    header: Row = ("Model", "Nominal level", "Coverage")
     header += ("of positives", "of negatives", "Sets with both classes", "Empty sets") if binary else ()
     header += () if binary else (f"Half width ({unit})" if unit else "Half width",)
     rows = []
@@ -95,6 +95,7 @@ def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str
 
 
 def sample_size_rows(record: RunRecord) -> list[Row]:
+    """A row per outcome: the required sample size by criterion, and the available one."""
     names = {task.name: task.label for task in record.tasks}
     return [
         (
@@ -118,7 +119,7 @@ def power_rows(record: RunRecord) -> list[Row]:
         (names.get(one.task, one.task), count(one.n, one.n_positive), test, *(number(share) for share in shares))
         for one in record.power
         for test, shares in (
-            ("interval excludes .5", one.interval),
+            ("interval excludes 0.5", one.interval),
             ("permutation test rejects", one.permutation),
             ("median width of the interval", one.width),
         )
@@ -127,6 +128,7 @@ def power_rows(record: RunRecord) -> list[Row]:
 
 
 def instability_rows(found: Iterable[Instability]) -> list[Row]:
+    """A row per model: the instability of its risks over bootstrap refits."""
     return [
         (
             model_label(one.model).label,
@@ -199,6 +201,7 @@ def _thresholds(one: Recalibrated) -> str:
 
 
 def missingness_rows(record: RunRecord) -> list[Row]:
+    """A row per score of the model of missingness indicators."""
     names = {task.name: task.label for task in record.tasks}
     return [
         (
@@ -213,6 +216,7 @@ def missingness_rows(record: RunRecord) -> list[Row]:
 
 
 def returner_rows(record: RunRecord) -> list[Row]:
+    """A row per covariate: its means in subjects with and without the outcome."""
     names = {task.name: task.label for task in record.tasks}
     rows: list[Row] = []
     for one in record.returners:
@@ -264,6 +268,7 @@ def _letter(number: int) -> str:
 
 
 def permutation_rows(record: RunRecord) -> list[Row]:
+    """A row per permutation test."""
     labels = {task.name: task.label for task in record.tasks}
     return [
         (
@@ -282,6 +287,7 @@ def permutation_rows(record: RunRecord) -> list[Row]:
 
 
 def comparison_rows(views: Iterable[TaskView]) -> list[Row]:
+    """A row per paired difference of every task."""
     return [
         (
             view.task.label,

@@ -57,8 +57,8 @@ def card_json(facts: BundleFacts) -> dict[str, Any]:
     """The card as plain JSON."""
     return {
         "title": facts.title,
-        "authors": facts.authors or "not said",
-        "licence": facts.licence or "not said",
+        "authors": facts.authors or "not stated",
+        "licence": facts.licence or "not stated",
         "stamps": _stamps(facts),
         "sections": card_sections(facts),
     }
@@ -76,7 +76,7 @@ def card_markdown(facts: BundleFacts) -> str:
         "",
         *[f"**{stamp}**" for stamp in _stamps(facts)],
         "",
-        f"Authors: {_plain(facts.authors or 'not said')}. Licence: {_plain(facts.licence or 'not said')}.",
+        f"Authors: {_plain(facts.authors or 'not stated')}. Licence: {_plain(facts.licence or 'not stated')}.",
     ]
     for section in card_sections(facts):
         out += ["", f"## {section['title']}", ""]

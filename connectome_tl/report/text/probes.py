@@ -26,7 +26,7 @@ def probes_text(probes: Sequence[AdaptationProbe]) -> list[str]:
 
 
 def probes_verdict(probes: Sequence[AdaptationProbe]) -> tuple[str, ...]:
-    """One line on what stage 2 taught and what it forgot; none without finite scores."""
+    """One line on the change of the probe scores during stage 2; none without finite scores."""
     parts = []
     for probe in probes:
         before, after = number(probe.before), number(probe.after)

@@ -100,14 +100,15 @@ def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Two decimals without the leading zero: .78, -.05, +.03; `not estimable` where the value is not finite."""
+    """Two decimals: 0.78, -0.05, +0.03; `not estimable` where the value is not finite."""
     if not math.isfinite(value):
         return NOT_ESTIMABLE
-    text = f"{value:+.2f}" if signed else f"{value:.2f}"
-    return text.replace("0.", ".", 1) if abs(value) < 0.995 else text
+    rounded = round(value, 2) + 0.0  # no negative zero
+    return f"{rounded:+.2f}" if signed else f"{rounded:.2f}"
 
 
 def interval(low: float, high: float, signed: bool = False) -> str:
+    """The interval in words; "no interval" if both ends are equal."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"95 % interval {NOT_ESTIMABLE}"
     if low == high:
@@ -333,7 +334,7 @@ def _few(task: Task, main: Score, noun: str) -> list[str]:
     sizes = dict(zip((f"at level {name!r}" for name in task.levels), main.per_level))
     if main.n_positive is not None:
         sizes = {"positive": main.n_positive, "negative": main.n - main.n_positive}
-    found = [f"Nobody is {where}: this cannot be learned or tested." for where, n in sizes.items() if n == 0]
+    found = [f"No subject is {where}: this cannot be learned or tested." for where, n in sizes.items() if n == 0]
     fewest, where = min(((n, where) for where, n in sizes.items() if n), default=(_FEW, ""))
     if fewest < _FEW and not (main.n_positive is not None and found):
         where = "in the smaller class" if main.n_positive is not None else where

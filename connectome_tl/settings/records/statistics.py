@@ -103,7 +103,7 @@ class SampleSize(Record):
 
 
 class Power(Record):
-    """Power at this size: shares of studies whose interval excludes .5 or permutation test rejects, by true AUC."""
+    """Power at this size: shares of studies whose interval excludes 0.5 or permutation test rejects, by true AUC."""
 
     task: str
     n: int

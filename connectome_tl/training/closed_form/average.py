@@ -24,8 +24,8 @@ def kernel_average(
         points: (n_points, n_blocks) log scales.
 
     Returns:
-        dual weights, one (n_rows, n_columns) per block; what the blocks add to predictions that leave out
-        the family (n_rows, n_columns). The weights of the models are those of all rows.
+        Dual weights, one (n_rows, n_columns) per block; and the contribution of the blocks to leave-one-family-out
+        predictions, (n_rows, n_columns). The weights of the models are those of all rows.
     """
     outside = _complement(design.basis)
     inner = np.stack([outside.T @ gram @ outside for gram in grams])

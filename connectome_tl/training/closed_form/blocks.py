@@ -55,7 +55,7 @@ class SourceScores:
 
 @dataclass(frozen=True, eq=False)
 class Columns:
-    """What is learned about a block's columns from training rows: the mean and the limits of clipping.
+    """Means and clipping limits of a block's columns, from training rows.
 
     Attributes:
         name: of the block.
@@ -99,7 +99,7 @@ class Kernel:
     Attributes:
         block: its block's name.
         rows: (n_rows, n_columns) training rows, clipped and centred.
-        scale: what the raw kernel is divided by.
+        scale: divisor of the raw kernel.
         gamma: of the radial kernel exp(-gamma * squared distance); None for the linear one.
         relax: whether a slope is fitted beside the penalty in regressions.
         summed: whether it is part of the sum and the average.

@@ -1,6 +1,6 @@
 """Combine ridge paths of several kernels: best single fit and non-negative stack.
 
-Both see only predictions that leave out the row's family.
+Both use leave-one-family-out predictions only.
 """
 
 from __future__ import annotations
@@ -50,11 +50,11 @@ def stack(
         paths: one (n_penalties, n_rows, n_columns) per kernel.
         errors: (n_rows, n_columns).
         stein: (n_columns,) bool, shrink by max(0, 1 - 2 (1 - R2) / ((n - 2) R2)). Where it is False the
-            stack is never constant: if all weights are 0, `fallback` stands in with its best penalty.
-        fallback: the kernel that does so.
+            stack is never constant: if all weights are 0, the best single fit of kernel `fallback` is used instead.
+        fallback: number of that kernel.
 
     Returns:
-        shares, one (n_penalties, n_columns) per kernel; the prediction (n_rows, n_columns).
+        Shares, one (n_penalties, n_columns) per kernel; the prediction (n_rows, n_columns).
     """
     n_columns = errors.shape[1]
     shares = [np.zeros((len(path), n_columns)) for path in paths]
@@ -64,7 +64,7 @@ def stack(
         target = errors[:, column]
         try:
             weights, _ = nnls(matrix, target, maxiter=30 * matrix.shape[1])
-        except RuntimeError:  # it did not settle; the fallback below is a fit like any other
+        except RuntimeError:  # no convergence; the fallback is used below
             weights = np.zeros(matrix.shape[1])
         if stein[column]:
             weights = weights * _stein(target, matrix @ weights)

@@ -10,14 +10,14 @@ weighted mean of the fit without them and of fits in which they replace the bloc
 (`covered`): ridge on all scores, each score alone, and, for an outcome that the source has as well (`own`), its score
 at slope 1. The weights follow the leave-one-family-out errors. `predict` then needs the predictions as one more block.
 
-What calling code has to know:
-- rows have been through feature steps; the core itself only clips and centres, on training rows.
-- kinds: "binary" is 0/1 and gets risks; "regression" and "ordinal" (a score) are kept inside the range of
-  training; classes are `targets.one_vs_rest` columns of kind "binary".
-- blocks that did best on the design draws (`benchmarks/strength.py`): tangent rows with kernel "both" and `relax`,
-  centred but not standardised; raw edges beside them with `summed=False`, or alone with kernel "both"; regional
-  measures with kernel "both"; covariates linear. All but the tangent rows standardised.
-- columns of y that miss the same rows share all decompositions: pass permuted outcomes as columns.
+Requirements and recommendations:
+- Rows are those after the feature steps; the core only clips and centres them, on training rows.
+- Kinds: "binary" is 0/1 and gets risks; predictions of "regression" and "ordinal" (a score) are limited to the range
+  of the training outcomes; classes are `targets.one_vs_rest` columns of kind "binary".
+- Blocks (chosen by `benchmarks/strength.py`): tangent rows with kernel "both" and `relax`, centred but not
+  standardised; raw edges beside them with `summed=False`, or alone with kernel "both"; regional measures with kernel
+  "both"; covariates linear. All but the tangent rows are standardised.
+- Columns of y with the same missing rows share all decompositions: pass permuted outcomes as columns.
 """
 
 from __future__ import annotations

@@ -39,8 +39,9 @@ class CoreFit:
         lower, upper: (n_outcomes,) range of the training outcomes; infinite for labels.
         left_out: (n_rows, n_outcomes) predictions of the training rows without their family, NaN where the
             outcome is missing.
-        steady: the same around the mean of all rows: the mean that leaves a row out runs against its outcome, which
-            turns the ranking of a weak score upside down. Risks and rankings of training rows use this one.
+        steady: the same, centred at the mean of all rows. The mean of the other rows is negatively correlated with a
+            row's outcome, which would reverse the ranking of a weak score. Used for risks and rankings of training
+            rows.
         outcomes: (n_rows, n_outcomes), as given.
         sizes: (n_outcomes,) families with a known outcome.
         risks: the risk model of binary outcomes.
@@ -98,9 +99,10 @@ class CoreFit:
         return np.where(binary, found[0], np.nan), np.where(binary, found[1], np.nan)
 
     def weights(self) -> dict[str, np.ndarray]:
-        """Block to (n_block_columns, n_outcomes): what a column adds per unit, on clipped values.
+        """Block to (n_block_columns, n_outcomes): change of the prediction per unit of a column, on clipped
+        values.
 
-        Radial parts have no weights; `radial` says which blocks have one.
+        Radial parts have no weights; `radial` lists the blocks that have one.
         """
         return {name: values.copy() for name, values in self.linear.items()}
 

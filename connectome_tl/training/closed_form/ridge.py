@@ -1,4 +1,4 @@
-"""Ridge regression on few columns, its penalty chosen by predictions that leave out the row's family."""
+"""Ridge regression on few columns, with the penalty chosen by leave-one-family-out errors."""
 
 from __future__ import annotations
 

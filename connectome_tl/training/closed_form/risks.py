@@ -1,4 +1,4 @@
-"""Risks from scores: logistic regression on scores that leave the row's family out."""
+"""Risks from scores: logistic regression on leave-one-family-out scores."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def fit_risks(
 ) -> RiskModel:
     """One logistic regression per column with a label.
 
-    Below `full_from` families its slope is overconfident (it was .34 of what it claimed at 33), so it is
-    multiplied by families / full_from; the intercept then restores the base rate.
+    With fewer than `full_from` families its slope is too steep and is multiplied by families / full_from; the
+    intercept then restores the base rate.
 
     Args:
         scores, labels: (n_rows, n_columns); NaN labels are left out, columns of NaN are not binary.

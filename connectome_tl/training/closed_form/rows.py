@@ -44,7 +44,7 @@ class _Part:
 
 @dataclass(frozen=True, eq=False)
 class TrainingRows:
-    """All training rows, whatever outcomes they miss.
+    """All training rows, with or without missing outcomes.
 
     Attributes:
         columns: clipping and centring per block. values: block to clipped, centred (and scaled) rows.

@@ -1,4 +1,4 @@
-"""Kernel ridge for all penalties, with leave-family-out predictions.
+"""Kernel ridge for all penalties, with leave-one-family-out predictions.
 
 With Z the unpenalised columns (the intercept among them) and K the kernel, ridge solves
 (K + a I) d + Z b = y, Z' d = 0, so d = G y. Leaving out the rows F of a family changes their residual to
@@ -150,7 +150,7 @@ class Spectrum:
         return Spectrum(values[kept], vectors, design, to_features @ features.T)
 
     def path(self, y: np.ndarray, errors: np.ndarray, penalties: np.ndarray) -> np.ndarray:
-        """What the kernel adds to predictions that leave out the family, (n_penalties, n_rows, n_columns).
+        """Contribution of the kernel to leave-one-family-out predictions, (n_penalties, n_rows, n_columns).
 
         Args:
             y: (n_rows, n_columns).

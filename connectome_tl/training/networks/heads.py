@@ -1,4 +1,4 @@
-"""Initial weights of heads for outcomes that the stage before does not have."""
+"""Initial weights of heads for outcomes that the previous stage does not have."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ _LOGIT_SLOPE = 4.0  # of the logit where the risk is one half, per unit of risk
 def start_heads(model: OutcomeModel, setting: Setting, rows: np.ndarray, carried: frozenset[str]) -> None:
     """Initialise each new head from the heads of the previous stage, in place.
 
-    Older subjects rarely have the outcomes of the infants. A new linear head is set to the linear combination of the
-    parent's heads that predicts the training rows best (ridge regression, the penalty by errors that leave out the
-    family), as meta-matching combines predictions (He et al. 2022, doi:10.1038/s41593-022-01059-9). Training goes on
-    from there. Heads that were carried over, heads with distributions, classes and levels stay as they are.
+    A source cohort rarely has the outcomes of the target. A new linear head is set to the linear combination of the
+    parent's heads that predicts the training rows best (ridge regression, penalty by leave-one-family-out errors), as
+    meta-matching combines predictions (He et al. 2022, doi:10.1038/s41593-022-01059-9), and is then trained further.
+    Transferred heads, and heads of distributions, classes and levels, are not changed.
 
     Args:
         rows: numbers of the training rows of this network.

@@ -68,7 +68,7 @@ def fit_in_processes(fitter: Callable[[FitPlan, Context], FitResult], plan: FitP
 
 
 def fabric_of(device: str, devices: int) -> Fabric:
-    """A launcher of so many processes on this machine."""
+    """A launcher of this number of processes on this machine."""
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments import LightningEnvironment
 

@@ -95,6 +95,7 @@ class Setting:
 
 
 def set_up(plan: FitPlan, context: Context) -> Setting:
+    """The state of a fit: features fitted on its training rows, tensors, scaled outcomes, sizes and the parent."""
     cohort = context.cohort(plan.train.cohort)
     parent = context.parent(plan, "stage")
     learnt = parent is None or plan.transfer.unpredictable or bool(parent.facts.get(PREDICTABLE, 1.0))
@@ -153,6 +154,7 @@ def trained(
     watched: Iterable[int] = (),
     watch: Callable[[int], bool] | None = None,
 ) -> np.ndarray:
+    """Train one network of a fit in place; returns its training curve, as `train` does."""
     torch.manual_seed(seed_of(setting.plan, "noise", 0))
     return train(
         model,
@@ -240,6 +242,11 @@ def result_of(
     curve: np.ndarray,
     notes: tuple[str, ...],
 ) -> FitResult:
+    """The finished fit with its state and the predictions of the requested rows.
+
+    Raises:
+        DivergedError: weights or predictions are not finite.
+    """
     plan = setting.plan
     if not setting.learnt:
         notes = (*notes, UNUSED_SOURCE)

@@ -20,8 +20,8 @@ def shrink(
 
     Values that a network predicts from few training rows spread more than the outcome allows. The slope of the outcome
     on the held-out predictions is multiplied into weights and bias of the head, and the mean of the held-out
-    predictions is moved to that of the outcome. The slope stays within .1, which keeps the order of predictions and the
-    gradients, and 1. Probabilities are calibrated elsewhere; heads with distributions stay as they are.
+    predictions is moved to that of the outcome. The slope is limited to 0.1 to 1, so that the order of predictions and
+    their gradients are kept. Probabilities are calibrated elsewhere; heads with distributions are not changed.
 
     The held-out predictions of a part are shrunk by the line of the other parts, so that the weight of the network is
     chosen on predictions that do not depend on the row's outcome.
@@ -67,7 +67,7 @@ def _on(line: tuple[float, float, float], predicted: np.ndarray) -> np.ndarray:
 
 
 def _line(predicted: np.ndarray, goal: np.ndarray) -> tuple[float, float, float]:
-    """Slope within .1 and 1, mean prediction and mean outcome."""
+    """Slope between 0.1 and 1, mean prediction and mean outcome."""
     center, middle = float(predicted.mean()), float(goal.mean())
     spread = float(((predicted - center) ** 2).sum())
     slope = float((predicted - center) @ (goal - middle)) / spread if spread > 0 else 0.0

@@ -120,7 +120,7 @@ def assemble_files(
 
 
 def _counted_blocks(tractogram: str | Path, progress: Callable[[int, int], None]) -> Iterator[Streamlines]:
-    """Blocks of a tractogram; tells how many streamlines are through, of those that its header states."""
+    """Blocks of a tractogram; reports the number of streamlines read, of those stated in the header."""
     n, total = 0, announced_count(tractogram)
     for block in read_blocks(tractogram):
         yield block

@@ -53,7 +53,7 @@ def embed_cohort(
     Args:
         stage: `finetune` uses the networks of each outer fold of the first repeat, and for a training row the network
             that held it out; `pretrain` uses that of stage 1, which was trained on the source cohort only. If the run
-            did not use its source, a note of the record says so.
+            did not use its source, the record contains a note.
         base: folder that the cohort paths of the run's study.yaml are relative to; the run folder by default.
 
     Raises:

@@ -61,6 +61,11 @@ class ReleasedFits:
 
 
 def read_finished(folder: Path, base: str | Path | None) -> FinishedStudy:
+    """Read a finished run with its cohorts and grids.
+
+    Raises:
+        DataError: a cohort has changed since the run.
+    """
     record = read_record(folder)
     settings = read_study(folder)
     cohorts = with_grids(settings, read_run_cohorts(settings, folder, base), folder / CACHE)
@@ -81,6 +86,11 @@ def read_finished(folder: Path, base: str | Path | None) -> FinishedStudy:
 
 
 def fitted_scheme(study: FinishedStudy, name: str) -> Scheme:
+    """The definition of a model of the study.
+
+    Raises:
+        UsageError: the study has no such fitted model.
+    """
     known = [scheme.name for scheme in schemes_of(study.settings, study.cohorts)]
     if name not in known:
         raise UsageError(

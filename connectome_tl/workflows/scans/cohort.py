@@ -182,7 +182,7 @@ def origin_of(plan: Plan[AnyScanSettings], done: Sequence[Done]) -> str:
 
 
 def _as_said_before(table: pd.DataFrame, plan: Plan[AnyScanSettings], run: set[str]) -> pd.DataFrame:
-    """Keep entries of earlier runs for scans that are not part of this run and its tables."""
+    """Keep the entries of earlier runs for scans that are not in this run and its tables."""
     before = _readable(plan.out / "participants.tsv")
     if "participant_id" not in before:
         return table

@@ -174,7 +174,7 @@ class ScanResult:
         principal: (x, y, z, 3) main direction of the tensor.
         anatomical: (x, y, z) anatomical image on the grid of `dwi`; None where it was not needed.
         weights: (n_streamlines,) of each streamline; None where each counts once.
-        orientations: densities, where the engine has given them back.
+        orientations: densities, if the engine returns them.
         scores: further numbers for the cohort, by name.
         transforms: by the two spaces, `from-A_to-B`: maps points of B to points of A.
     """

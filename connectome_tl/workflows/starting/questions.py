@@ -73,10 +73,10 @@ def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[See
 
 
 def _refuse_dates(seen: Seen, column: str | None) -> None:
-    """A column of dates is not an age, even if the user says so.
+    """Refuse a column of dates that the user names as the age.
 
     Raises:
-        UsageError: it is.
+        UsageError: the column holds dates.
     """
     date = next((one.date for one in seen.columns if one.column == column), "")
     if date:

@@ -15,6 +15,7 @@ from connectome_tl.evaluation.explain.study import Explanation, explain_study
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.explanations import render_explanations
+from connectome_tl.settings.models import model_named
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapFile, MapItem
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
@@ -129,8 +130,8 @@ def _voxel_maps(
         )
     except UsageError as error:
         return (f"No voxel maps: {error}",)
-    part = "" if model == "network" else ", of its network alone"
-    return (f"Voxel maps of the {model} model{part}: {VOXEL_MAPS}/{VOXEL_PAGE} in the run folder.",)
+    part = "" if model == "network" else " of its network alone"
+    return (f"{model_named(model).label}: voxel maps{part} are in {VOXEL_MAPS}/{VOXEL_PAGE} of the run folder.",)
 
 
 def _write(folder: Path, found: Explanation, settings: StudySettings) -> ExplanationRecord:

@@ -60,7 +60,7 @@ def item_table(record: ExplanationMap, kind: str, found: ExplanationRecord) -> l
 def item_rows(
     items: Sequence[MapItem], kind: str, record: ExplanationMap, whole: ExplanationRecord
 ) -> list[dict[str, object]]:
-    """Rows of the table of one kind of item of a map; a last column says why there are no p values."""
+    """Rows of the table of one kind of item of a map; a last column states why there are no p values."""
     low, high = share_interval(np.array([item.stability for item in items]), record.n_folds)
     rows = []
     for item, *ends in zip(items, low.tolist(), high.tolist(), strict=True):

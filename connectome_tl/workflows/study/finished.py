@@ -1,6 +1,6 @@
 """Decide whether a run is finished and unchanged, without reading its data.
 
-Files are compared by size and time stamp, places without a file by being still empty, folders by the names in them.
+Files are compared by size and time stamp, folders by the names in them; missing files must still be missing.
 `--check` reads and hashes everything.
 """
 
@@ -27,7 +27,7 @@ Stamp = list[int]
 
 
 def forget_results(folder: Path) -> None:
-    """Remove what an earlier run in this folder said about its scores, and tables that a run may not write again."""
+    """Remove the results of an earlier run in this folder, including tables that this run may not write."""
     for path in (_MARK, *_SENTENCES, *_OPTIONAL):
         (folder / path).unlink(missing_ok=True)
 

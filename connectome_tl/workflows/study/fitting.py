@@ -179,7 +179,7 @@ def can_be_permuted(target: Cohort) -> bool:
 
 
 def permutation_notes(settings: StudySettings, target: Cohort, tasks: Sequence[Task]) -> tuple[str, ...]:
-    """Requested permutation tests that are left out, or that are too coarse to reach p = .05 for a single outcome."""
+    """Requested permutation tests that are left out, or that are too coarse to reach p = 0.05 for a single outcome."""
     names = ("permutations", "baseline_permutations", "network_permutations")
     asked = {name: getattr(settings, name) for name in names if getattr(settings, name)}
     if not asked:
@@ -195,10 +195,10 @@ def permutation_notes(settings: StudySettings, target: Cohort, tasks: Sequence[T
     needed = FEWEST_ARRANGEMENTS * len(tasks)
     over = f", corrected over {plural(len(tasks), 'outcome')}" if len(tasks) > 1 else ""
     notes = [
-        f"{name}: {n} cannot give p = .05 for one outcome{over}; {needed - 1} or more can."
+        f"{name}: {n} cannot give p = 0.05 for one outcome{over}; {needed - 1} or more can."
         for name, n in asked.items()
         if n + 1 < needed
     ]
     if possible < needed:
-        notes.append(f"{possible} arrangements of the outcomes between {among} cannot give p = .05{over}.")
+        notes.append(f"{possible} arrangements of the outcomes between {among} cannot give p = 0.05{over}.")
     return tuple(notes)

@@ -109,7 +109,7 @@ def read_run_cohorts(settings: StudySettings, folder: Path, base: str | Path | N
         base: folder that the paths of the cohorts are relative to; the run folder by default.
 
     Raises:
-        MissingInputError: a cohort is not there; the message tells what to do if the folder was moved.
+        MissingInputError: a cohort is not there; the message has a remedy if the folder was moved.
     """
     try:
         return read_cohorts(settings, folder if base is None else Path(base))

@@ -278,7 +278,7 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
             "so that results differ from those of one process."
         )
     if settings.stages.adapt is not None and settings.stages.adapt.transductive:
-        found.append("Transductive: stage 2 saw the images of test subjects (not their outcomes).")
+        found.append("Transductive: stage 2 used the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):
         found.append("No family column: twins and siblings, if any, may be on both sides of a fold.")
     if settings.splits.repeats == 1:

@@ -126,7 +126,7 @@ def looks(folder: Path, record: RunRecord) -> tuple[Reveal, ...]:
 
 
 def doubts(folder: Path) -> tuple[str, ...]:
-    """What in the two ledgers of a run cannot have been written as it is: damaged, edited and removed lines."""
+    """Problems of the two ledgers of a run: damaged, edited and removed lines."""
     inside, beside = (_lines(path) for path in _files(folder))
     damaged = sum(look is None for look in {**inside, **beside}.values())
     found = [f"{counted(damaged, 'line')} cannot be read"] if damaged else []
@@ -194,7 +194,7 @@ def row_of(look: Reveal, record: RunRecord) -> Row:
 
 
 def may_show(folder: Path, record: RunRecord, rows: Sequence[Row]) -> bool:
-    """Whether a page may have these rows: all are in the ledger, and what was there before the run is among them."""
+    """Whether a page may have these rows: all are in the ledger, and all entries before the run are among them."""
     seen, parent = looks(folder, record), folder.resolve().parent
     first = next((look for look in seen if row_of(look, record)[0].endswith(_THIS_RUN)), None)
     before = [look for look in seen if first and first.is_from(parent) and look.time < first.time]

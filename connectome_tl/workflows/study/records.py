@@ -12,6 +12,7 @@ from connectome_tl.cohort.people import gestational_ages
 from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_results
 from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.plurals import counted
+from connectome_tl.report.labels import stage_label
 from connectome_tl.settings.models import FULL, model_named
 from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
@@ -131,21 +132,22 @@ def unsettled(validation: CrossValidation) -> tuple[str, ...]:
     for (model, stage, note), keys in sorted(counts.items(), key=lambda one: _rank(one[0][0])):
         always = model in _MAIN and not (model == FULL and stage in ("core", "finetune"))
         if always or (_rank(model) and stage == "finetune" and not keys <= said):
-            lines.append(f"{model}, {stage}: {note} ({len(keys)} of {len(totals[model, stage])} fits)")
+            where = f"{model_named(model).label} ({stage_label(stage).lower()})"
+            lines.append(f"{where}: {note} ({len(keys)} of {len(totals[model, stage])} fits)")
             said |= keys
     return tuple(lines)
 
 
 def idle_controls(validation: CrossValidation) -> tuple[str, ...]:
-    """A line per control with permuted outcomes of the source whose source was not usable: it then tests nothing."""
+    """A line per control with permuted outcomes of the source in which the source was not used in some fits."""
     used: dict[str, dict[str, bool]] = {}
     for item in validation.planned:
         scheme = model_named(item.model).scheme
         for plan in item.plans if scheme is not None and scheme.permuted else ():
             used.setdefault(item.model, {})[plan.key] = UNUSED_SOURCE not in validation.results[plan.key].notes
     return tuple(
-        f"{model}: no permuted outcome of the source was predictable in {sum(not one for one in fits.values())} of "
-        f"{counted(len(fits), 'fit')}, which therefore equal those without stage 1; there this control does not test "
+        f"{model_named(model).label}: in {sum(not one for one in fits.values())} of {counted(len(fits), 'fit')} no "
+        "permuted outcome of the source was predictable; these fits equal those without stage 1 and do not test "
         "whether the outcomes of the source matter"
         for model, fits in used.items()
         if not all(fits.values())
@@ -158,6 +160,7 @@ def _rank(model: str) -> int:
 
 
 def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:
+    """The prediction table as records, one per row."""
     levels = [name for name in table.columns if name.startswith("p_")]
     rows = table.drop(columns=levels).to_dict("records")
     found = table[levels].to_numpy(dtype=float)

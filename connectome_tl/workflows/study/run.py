@@ -186,10 +186,11 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
 
 
 def _refuse_other(begun: Path, text: str) -> None:
-    """Compare the settings that a run began with to those of this call.
+    """Compare the settings of an interrupted run with those of this call.
 
     Raises:
-        UsageError: other settings than the number of processes and the way to the data, on which no result depends.
+        UsageError: settings differ, except for the number of processes and the paths of the data, which do not affect
+            results.
     """
     try:
         before, now = (yaml.safe_load(one) or {} for one in (begun.read_text("utf-8"), text))
@@ -215,7 +216,7 @@ def _refuse_other(begun: Path, text: str) -> None:
 
 
 def _in_one_place(before: Any, now: Any) -> Any:
-    """Settings that a run began with, with the paths of now to files of the same folder and name.
+    """The settings of an interrupted run, with current paths for files of the same folder and name.
 
     Their contents are compared with those of the run by the keys of its fits and by its split plan.
     """

@@ -1,4 +1,4 @@
-"""How near the synthetic volumes of a study are to its training volumes."""
+"""Distances of the synthetic volumes of a study to its training volumes."""
 
 from __future__ import annotations
 
@@ -31,8 +31,9 @@ def synthetic_tables(fits: Sequence[VolumeFit]) -> tuple[ResultTable, ...]:
 def copies(fits: Sequence[VolumeFit]) -> tuple[str, ...]:
     """A warning per baseline whose synthetic volumes are near copies in some fold."""
     return tuple(
-        f"{model}: synthetic volumes are near copies of training volumes in {sum(r < COPIED for r in found)} of "
-        f"{len(found)} fits (distance to the nearest one as low as {min(found):.2f} of that between training volumes)."
+        f"{model_named(model).label}: synthetic volumes are near copies of training volumes in "
+        f"{sum(r < COPIED for r in found)} of {len(found)} fits (smallest distance: "
+        f"{min(found):.2f} of that between training volumes)."
         for model, found in _by_model(fits).items()
         if min(found) < COPIED
     )

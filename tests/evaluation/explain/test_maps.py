@@ -74,7 +74,7 @@ def items_of_core(core: tuple[tuple[PlannedFold, ...], FitStore]) -> Items:
     return items_of(TARGET, [stored_model(store, item.plans[0].key).features for item in planned])  # type: ignore[attr-defined]
 
 
-def test_the_maps_of_the_observed_labeling_are_those_of_the_stored_fits(
+def test_the_maps_of_the_observed_labelling_are_those_of_the_stored_fits(
     core: tuple[tuple[PlannedFold, ...], FitStore],
 ) -> None:
     """Refitted by algebra and loaded models give the same numbers, for every method and kind of item."""
@@ -129,7 +129,7 @@ def test_a_pattern_is_the_covariance_of_held_out_rows_times_the_weights_of_each_
         np.testing.assert_allclose(unit_.values["covariate"], own[-len(items.covariates) :], rtol=1e-9, atol=1e-12)
 
 
-def test_maps_of_a_radial_kernel_for_many_labelings_are_those_of_captum(
+def test_maps_of_a_radial_kernel_for_many_labellings_are_those_of_captum(
     core: tuple[tuple[PlannedFold, ...], FitStore],
 ) -> None:
     planned, store = core
@@ -158,7 +158,7 @@ def test_maps_of_a_radial_kernel_for_many_labelings_are_those_of_captum(
 def test_a_model_fitted_again_on_its_own_outcomes_has_the_maps_of_the_run(
     model: str, study: StudySettings, splits: SplitPlan, tmp_path: Path
 ) -> None:
-    """The observed labeling uses the stored fits; the first permutation moves no subject, the second moves all."""
+    """The observed labelling uses the stored fits; the first permutation moves no subject, the second moves all."""
     planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], model)
     store = FitStore(tmp_path)
     fit([plan for item in planned for plan in item.plans], COHORTS.by_name(), store=store)
@@ -202,7 +202,7 @@ def test_a_permutation_whose_training_diverges_counts_against_the_finding(
 def test_a_killed_null_goes_on_with_the_fits_that_were_made(
     study: StudySettings, splits: SplitPlan, tmp_path: Path
 ) -> None:
-    """Killed by SIGKILL after the first labeling: its fits are unchanged, the maps those of an uninterrupted run."""
+    """Killed by SIGKILL after the first labelling: its fits are unchanged, the maps those of an uninterrupted run."""
     planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], "network")
     planned = planned[:1]
     store, scratch = FitStore(tmp_path / "models"), tmp_path / "permuted"
@@ -286,7 +286,7 @@ def test_a_pattern_finds_planted_edges_where_weights_are_misled_by_noise() -> No
     np.testing.assert_allclose(found, np.cov(x.T) @ weights, atol=0.03 * np.abs(found).max())
 
 
-def test_p_values_of_the_largest_statistic_count_the_labelings_that_reach_it() -> None:
+def test_p_values_of_the_largest_statistic_count_the_labellings_that_reach_it() -> None:
     rng = np.random.default_rng(1)
     values = rng.normal(size=(30, 200))
     values[4, 0] = 12.0
@@ -299,7 +299,7 @@ def test_p_values_of_the_largest_statistic_count_the_labelings_that_reach_it() -
     z = (np.abs(values) - centre[:, None]) / np.where(spread > 0, spread, np.inf)[:, None]
     assert p[0] == pytest.approx((z.max(axis=0) >= z[0, 0]).mean())
     undefined = values.copy()
-    undefined[:, 5:15] = np.nan  # labelings that could not be fitted count as exceeding the observed value
+    undefined[:, 5:15] = np.nan  # labellings that could not be fitted count as exceeding the observed value
     assert beyond_largest(undefined)[0][4] == pytest.approx(11 / 200)
     assert np.isnan(beyond_largest(np.full((3, 5), np.nan))[0]).all()
 
@@ -311,7 +311,7 @@ def test_under_the_null_the_corrected_p_rejects_about_one_time_in_twenty() -> No
     for _ in range(300):
         values = mixing @ rng.normal(size=(40, 100))
         rejected += bool((beyond_largest(values)[0] <= 0.05).any())
-    assert 4 <= rejected <= 27  # 99.9 % of binomial(300, .05)
+    assert 4 <= rejected <= 27  # 99.9 % of binomial(300, 0.05)
 
 
 BARE = Items((), (), ())

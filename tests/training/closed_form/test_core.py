@@ -25,7 +25,7 @@ def test_it_learns_a_planted_signal_and_predicts_new_rows() -> None:
     given = case(400, twins=False)
     fit = fit_core(given.blocks(slice(0, 200)), given.y[:200], KINDS, given.families[:200])
     predicted, test = fit.predict(given.blocks(slice(200, 400))), given.y[200:]
-    # The signal explains 2.25 / 3.25 = .69 of the value's variance at most; ridge on both blocks reaches .7 of AUC.
+    # The signal explains 2.25 / 3.25 = 0.69 of the value's variance at most; ridge on both blocks reaches 0.7 of AUC.
     assert r2_score(test[:, 0], predicted[:, 0]) > 0.45
     assert roc_auc_score(test[:, 1], predicted[:, 1]) > 0.7
     assert r2_score(given.y[:200, 0], fit.left_out[:, 0]) == pytest.approx(

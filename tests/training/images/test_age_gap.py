@@ -49,7 +49,7 @@ def test_cases_whose_brains_look_older_are_told_from_controls() -> None:
     assert list(table.columns) == ["subject", "fold", "age", "predicted", "gap", "corrected_gap"]
     corrected = classify_by_gap(table, case)
     raw = classify_by_gap(table, case, column="gap")
-    # Two normals 2 apart with unit spread: AUC is Phi(2 / sqrt 2) = .921.
+    # Two normals 2 apart with unit spread: AUC is Phi(2 / sqrt 2) = 0.921.
     assert roc_auc_score(corrected.y_true, corrected.y_score) == pytest.approx(0.921, abs=0.04)
     assert roc_auc_score(raw.y_true, raw.y_score) < 0.8
     assert np.array_equal(corrected.y_pred == 1, corrected.y_score > 0)

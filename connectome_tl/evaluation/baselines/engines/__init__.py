@@ -1,1 +1,1 @@
-"""Learners of baselines: ridge, kernels and logistic regression for many labelings at once."""
+"""Learners of baselines: ridge, kernels and logistic regression for many labellings at once."""

@@ -1,4 +1,4 @@
-"""Ridge on one kernel, or on the best of several, for many labelings at once.
+"""Ridge on one kernel, or on the best of several, for many labellings at once.
 
 Penalty and kernel minimise the squared error of leave-one-family-out predictions.
 """
@@ -17,20 +17,20 @@ from connectome_tl.training.closed_form import spectrum as closed_form
 from connectome_tl.training.closed_form.combine import best_fit
 from connectome_tl.training.closed_form.spectrum import Families, Spectrum
 
-_AT_ONCE = 128  # labelings per batch, to limit memory
+_AT_ONCE = 128  # labellings per batch, to limit memory
 Kernel = tuple[np.ndarray, np.ndarray]  # (n_train, n_train), (n_test, n_train)
 
 
 @dataclass(frozen=True, eq=False)
 class KernelFit:
-    """Ridge regression on one kernel for many labelings.
+    """Ridge regression on one kernel for many labellings.
 
     Attributes:
-        dual: dual coefficients, (n_rows, n_labelings); 0 for a missing label. offset: (n_labelings,).
-        left_out: leave-one-family-out scores, (n_rows, n_labelings), centred at the mean of all rows (the mean of
+        dual: dual coefficients, (n_rows, n_labellings); 0 for a missing label. offset: (n_labellings,).
+        left_out: leave-one-family-out scores, (n_rows, n_labellings), centred at the mean of all rows (the mean of
             the remaining rows is negatively correlated with the label and would reverse the ranking of a weak score);
             NaN for a missing label.
-        loss: mean squared error of the leave-one-family-out predictions, (n_labelings,).
+        loss: mean squared error of the leave-one-family-out predictions, (n_labellings,).
     """
 
     dual: np.ndarray
@@ -39,7 +39,7 @@ class KernelFit:
     loss: np.ndarray
 
     def scores(self, cross: np.ndarray) -> np.ndarray:
-        """Scores (n_test, n_labelings) from the kernel between test and training rows, (n_test, n_rows)."""
+        """Scores (n_test, n_labellings) from the kernel between test and training rows, (n_test, n_rows)."""
         return cross @ self.dual + self.offset
 
 
@@ -49,7 +49,7 @@ def fit_kernel(
     """Fit ridge regression with an unpenalised intercept.
 
     Args:
-        gram: (n_rows, n_rows), centred or not. y: (n_rows, n_labelings), NaN where missing.
+        gram: (n_rows, n_rows), centred or not. y: (n_rows, n_labellings), NaN where missing.
         families: (n_rows,) codes.
     """
     dual, left_out = np.zeros(y.shape), np.full(y.shape, np.nan)

@@ -10,9 +10,9 @@ from connectome_tl.evaluation.baselines.design import Design, Scored
 from connectome_tl.evaluation.baselines.engines.linear import missing_patterns
 
 N_PARTS = 5
-# Takes training rows, labels (n_rows, n_labelings) and other rows; returns (n_settings, n_others, n_labelings).
+# Takes training rows, labels (n_rows, n_labellings) and other rows; returns (n_settings, n_others, n_labellings).
 Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
-# Takes left-out scores (n_settings, n_rows, n_labelings) and labels; returns losses (n_settings, n_labelings).
+# Takes left-out scores (n_settings, n_rows, n_labellings) and labels; returns losses (n_settings, n_labellings).
 Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 

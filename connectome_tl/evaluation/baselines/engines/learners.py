@@ -25,7 +25,7 @@ def calibrated(solve: Solver, *, shares_work: bool = True, refits: Refit | None 
     """A learner from a solver; risks by logistic regression of the label on leave-one-family-out scores.
 
     Args:
-        shares_work: whether many labelings cost little more than one.
+        shares_work: whether many labellings cost little more than one.
         refits: see `Learner`.
     """
 

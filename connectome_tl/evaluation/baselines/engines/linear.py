@@ -1,4 +1,4 @@
-"""Ridge for few rows and many edges: one eigendecomposition per fold for all labelings.
+"""Ridge for few rows and many edges: one eigendecomposition per fold for all labellings.
 
 Label permutations share the kernel: after one decomposition of the (n, n) kernel, every permutation
 and every alpha is a matrix product. Scores equal scikit-learn's `RidgeClassifierCV`
@@ -79,8 +79,8 @@ class LinearFit:
     Attributes:
         scaler: fitted on the same training rows.
         z_train: (n_train, n_kept) scaled training rows.
-        dual: (n_train, n_labelings); the weights are `z_train.T @ dual`. 0 where a label is missing.
-        intercept, alpha: (n_labelings,).
+        dual: (n_train, n_labellings); the weights are `z_train.T @ dual`. 0 where a label is missing.
+        intercept, alpha: (n_labellings,).
         link: "identity" for ridge (targets of a classifier are -1 and 1), "logit" for logistic.
     """
 
@@ -96,26 +96,26 @@ class LinearFit:
         return self.scaler.train_ids
 
     def predict(self, x_test: np.ndarray) -> np.ndarray:
-        """Decision values (n_test, n_labelings) of raw rows (n_test, n_edges)."""
+        """Decision values (n_test, n_labellings) of raw rows (n_test, n_edges)."""
         kernel = self.scaler.transform(np.asarray(x_test, dtype=float)) @ self.z_train.T
         return kernel @ self.dual + self.intercept
 
     def predict_probability(self, x_test: np.ndarray) -> np.ndarray:
-        """Probability of the positive class (n_test, n_labelings), for classifiers."""
+        """Probability of the positive class (n_test, n_labellings), for classifiers."""
         decision = self.predict(x_test)
         if self.link == "logit":
             return 1.0 / (1.0 + np.exp(-np.clip(decision, -500, 500)))
         return probability_from_ridge(decision)
 
     def coefficients(self) -> np.ndarray:
-        """(n_edges, n_labelings) weights on the standardised edges, 0 where an edge was dropped."""
+        """(n_edges, n_labellings) weights on the standardised edges, 0 where an edge was dropped."""
         weights = np.zeros((self.scaler.kept.size, self.dual.shape[1]))
         weights[self.scaler.kept] = self.z_train.T @ self.dual
         return weights
 
 
 def probability_from_ridge(decision: np.ndarray) -> np.ndarray:
-    """Probabilities from ridge decision values; with targets -1 and 1, p = (1 + f) / 2 within [.05, .95].
+    """Probabilities from ridge decision values; with targets -1 and 1, p = (1 + f) / 2 within [0.05, 0.95].
 
     Outside, exponential tails with the same value and slope keep p inside (0, 1) and strictly
     increasing, so that there are no ties and the AUC equals that of the decision values.
@@ -136,9 +136,9 @@ def fit_ridge(
 
     Args:
         x_train: (n_train, n_edges), NaN where an edge is masked.
-        y_train: (n_train, n_labelings) or (n_train,); -1 and 1 for a classifier, values for a
+        y_train: (n_train, n_labellings) or (n_train,); -1 and 1 for a classifier, values for a
             regression. Rows with NaN, a missing outcome, are excluded from that labelling. (The
-            scaler uses every training row, so that all labelings share it.)
+            scaler uses every training row, so that all labellings share it.)
             alphas: candidate penalties, on standardised edges.
             train_ids: stored with the fit.
 
@@ -159,7 +159,7 @@ def fit_ridge(
 
 
 def solve_ridge(kernel: np.ndarray, y: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Dual weights (n, n_labelings) and chosen alphas from the kernel (n, n) of the observed rows."""
+    """Dual weights (n, n_labellings) and chosen alphas from the kernel (n, n) of the observed rows."""
     values, vectors = decompose(kernel)
     rotated = vectors.T @ y
     if alphas.size > 1:
@@ -186,7 +186,7 @@ def decompose(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def prepare(
     x_train: np.ndarray, y_train: np.ndarray, alphas: Sequence[float], train_ids: Sequence[str]
 ) -> tuple[np.ndarray, EdgeScaler, np.ndarray, np.ndarray]:
-    """Checked labels (n, n_labelings), the scaler, scaled rows and their kernel (n, n)."""
+    """Checked labels (n, n_labellings), the scaler, scaled rows and their kernel (n, n)."""
     y_train = np.asarray(y_train, dtype=float)
     y_train = y_train[:, None] if y_train.ndim == 1 else y_train
     if len(y_train) != len(x_train):
@@ -207,7 +207,7 @@ def prepare(
 
 
 def missing_patterns(y: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Pairs (observed rows, columns) for each set of labelings with the same missing rows."""
+    """Pairs (observed rows, columns) for each set of labellings with the same missing rows."""
     observed = ~np.isnan(y)
     if observed.all():
         yield np.arange(len(y)), np.arange(y.shape[1])

@@ -1,7 +1,7 @@
 """L2-penalised logistic regression for few rows, by Newton's method in the row space.
 
 The penalised solution is in the span of the rows, so that n coordinates suffice. The Hessians of all
-labelings are computed by one matrix product. Scores equal scikit-learn's
+labellings are computed by one matrix product. Scores equal scikit-learn's
 `LogisticRegression(C=1 / alpha)`. Alpha is chosen by approximate leave-one-out log-loss (Rad &
 Maleki 2020, doi:10.1111/rssb.12374), per labelling.
 """
@@ -38,10 +38,10 @@ def fit_logistic(
 
     Args:
         x_train: (n_train, n_edges), NaN where an edge is masked.
-        y_train: (n_train, n_labelings) or (n_train,) of 0, 1 and NaN (missing, left out).
+        y_train: (n_train, n_labellings) or (n_train,) of 0, 1 and NaN (missing, left out).
         alphas: candidate penalties; a single one is used without selection.
         train_ids: stored with the fit.
-        counts: (n_labelings, n_train) multiplicity of each row in each labelling, 1 by default. All copies of a
+        counts: (n_labellings, n_train) multiplicity of each row in each labelling, 1 by default. All copies of a
             row are left out together when the penalty is chosen.
 
     Raises:
@@ -84,7 +84,7 @@ class _Rows:
         return _Rows(design, np.einsum("ni,nj->nij", design, design).reshape(len(design), -1))
 
     def hessians(self, probability: np.ndarray, weight: np.ndarray, alpha: np.ndarray) -> np.ndarray:
-        """(n_labelings, q, q) for probabilities and weights (n_labelings, n) and penalties (n_labelings,)."""
+        """(n_labellings, q, q) for probabilities and weights (n_labellings, n) and penalties (n_labellings,)."""
         q = self.design.shape[1]
         hessian = ((weight * probability * (1.0 - probability)) @ self.outer).reshape(-1, q, q)
         diagonal = np.arange(1, q)
@@ -94,17 +94,17 @@ class _Rows:
 
 
 def _choose(rows: _Rows, y: np.ndarray, weight: np.ndarray, alphas: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Parameters (n_labelings, q) and the chosen alphas; labels and weights (n_labelings, n)."""
-    n_labelings = len(y)
-    theta = np.zeros((n_labelings, rows.design.shape[1]))
+    """Parameters (n_labellings, q) and the chosen alphas; labels and weights (n_labellings, n)."""
+    n_labellings = len(y)
+    theta = np.zeros((n_labellings, rows.design.shape[1]))
     theta[:, 0] = _base_logit(y, weight)
     if alphas.size == 1:
-        alpha = np.full(n_labelings, alphas[0])
+        alpha = np.full(n_labellings, alphas[0])
         return _newton(rows, y, weight, theta, alpha), alpha
-    best = np.full(n_labelings, np.inf)
-    best_theta, best_alpha = theta.copy(), np.full(n_labelings, alphas.max())
+    best = np.full(n_labellings, np.inf)
+    best_theta, best_alpha = theta.copy(), np.full(n_labellings, alphas.max())
     for value in np.sort(alphas)[::-1]:  # from the largest, so that each start is close to the solution
-        alpha = np.full(n_labelings, value)
+        alpha = np.full(n_labellings, value)
         theta = _newton(rows, y, weight, theta, alpha)
         loss = _leave_one_out_loss(rows, y, weight, theta, alpha)
         better = loss < best
@@ -151,7 +151,7 @@ def _step_size(
     weight: np.ndarray,
     alpha: np.ndarray,
 ) -> np.ndarray:
-    """Step sizes (n_labelings,), halved until the objective does not increase, up to round-off."""
+    """Step sizes (n_labellings,), halved until the objective does not increase, up to round-off."""
     size = np.ones(len(y))
     before = _objective(decision, now, y, weight, alpha)
     for _ in range(20):
@@ -173,7 +173,7 @@ def _objective(
 def _leave_one_out_loss(
     rows: _Rows, y: np.ndarray, weight: np.ndarray, theta: np.ndarray, alpha: np.ndarray
 ) -> np.ndarray:
-    """Mean log-loss (n_labelings,) of the one-step decision values without the row (all its copies)."""
+    """Mean log-loss (n_labellings,) of the one-step decision values without the row (all its copies)."""
     decision = theta @ rows.design.T
     probability = _sigmoid(decision)
     inverse = np.linalg.inv(rows.hessians(probability, weight, alpha))
