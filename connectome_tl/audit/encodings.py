@@ -1,6 +1,6 @@
 """Other readings of the columns of a cohort: properties of a number besides its value, and combined columns.
 
-A leak need not be monotone: impaired subjects may be those whose record number is odd, whose value was typed with one
+A leak need not be monotone: impaired infants may be those whose record number is odd, whose value was typed with one
 more decimal, who are far from the median on either side, or whose two columns add up to the outcome.
 """
 
@@ -43,7 +43,7 @@ def _decimals(values: np.ndarray) -> np.ndarray:
 
 
 def few_valued(cohort: Cohort, most: int) -> Iterator[tuple[str, pd.Series]]:
-    """Numeric covariates with few distinct values, at least three, which may be codes without an order."""
+    """Numeric covariates of three or more, but few values, which may be codes without an order."""
     for spec in cohort.covariate_specs:
         column = cohort.covariates[spec.column]
         if spec.type == "numeric" and 3 <= column.nunique(dropna=True) <= most:
@@ -59,7 +59,7 @@ def gap_patterns(gaps: Mapping[str, np.ndarray]) -> pd.Series:
 
 
 def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> dict[str, np.ndarray]:
-    """Leave-one-out predictions of a linear model of two columns, or of all columns.
+    """Predictions of each subject by a linear model of two columns, or of all, that was fitted without it.
 
     Args:
         columns: (n_subjects,) each, NaN where missing (the median is taken instead).

@@ -60,7 +60,7 @@ def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def _shared(values: np.ndarray) -> np.ndarray:
-    """Number of other subjects with the same value, as after division of each matrix by its largest weight."""
+    """How many others have the same value: all matrices that were divided by their largest weight share it."""
     same = np.isclose(values[:, None], values[None], rtol=1e-6, atol=0)
     return np.asarray(same.sum(axis=1) - 1.0)
 
@@ -89,7 +89,7 @@ def _between_measures(cohort: Cohort) -> dict[str, np.ndarray]:
 
 
 def _components(cohort: Cohort) -> dict[str, np.ndarray]:
-    """First principal components of the ranks of the edges, which do not depend on the scale of a subject."""
+    """The first principal components of the ranks of the edges, which no scale of a subject moves."""
     return _first_components(
         np.nan_to_num(standardised(rank_profiles(edges_of(cohort)), [""] * cohort.n_subjects)), "the edges"
     )

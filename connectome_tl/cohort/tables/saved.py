@@ -161,9 +161,9 @@ def _check_first_line(lines: Sequence[str], start: int, mark: str, path: str | P
 
 
 def _in_blanks(lines: Sequence[str], mark: str) -> list[list[str]] | None:
-    """Cells of a blank-separated table, as written by R's `write.table`; None if it has another separator.
+    """Cells of a table that blanks separate, as R's `write.table` writes it; None if it has another separator.
 
-    R writes no name for the column of row names: the header is one cell shorter, and rows are numbered from 1.
+    R names no column of row names: the header is one cell shorter, and the rows are counted from 1.
     """
     filled = [line for line in lines if line.strip()]
     if any(mark in line for line in filled) or len(filled) < 2:
