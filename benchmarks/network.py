@@ -195,7 +195,8 @@ def coverage_rows(cell: Cell, found: Sequence[Numbers]) -> list[str]:
         lines.append(
             f"| {cell.n}, {cell.n_positive} positive | {cell.signal:g} | {len(found)} | {model} | {metric} | "
             f"{np.mean(tally.own_truth):.3f} | {covered:.3f}{' (below)' if covered < enough else ''} | "
-            f"{tally.width('procedure'):.2f} | {tally.ideal:.2f} | {tally.coverage('fitted'):.3f} |"
+            f"{tally.width('procedure'):.2f} | {tally.ideal:.2f} | {tally.width('procedure') / tally.ideal:.1f} | "
+            f"{tally.coverage('fitted'):.3f} |"
         )
     return lines
 
@@ -225,8 +226,8 @@ def main() -> None:
         for _, key, make in sorted(jobs, key=lambda job: job[0]):
             kept.of(key, make)
     known = {key: kept.found[key] for _, key, _ in jobs if key in kept.found}
-    print("| n | signal | cohorts | model | metric | truth | covered, procedure | width | ideal | covered, fitted |")
-    print("|" + "---|" * 10)
+    print("| n | signal | cohorts | model | metric | truth | covered, procedure | width | ideal | ratio | covered, fitted |")
+    print("|" + "---|" * 11)
     for cell, _ in cells:
         print(*coverage_rows(cell, [one for key, one in known.items() if key.startswith(f"{cell.name} ")]), sep="\n")
     p = np.array([one["p"][0] for key, one in known.items() if key.startswith("null ")])
