@@ -17,6 +17,7 @@ from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels, same_volumes
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
+from connectome_tl.imaging.label_grids import label_problem, stored_labels
 from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volume_checks import unlike_others
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
@@ -24,6 +25,7 @@ from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.objectives import ObjectiveSettings, VolumeContrast
 from connectome_tl.settings.study import StudySettings
 
 if TYPE_CHECKING:
@@ -51,14 +53,54 @@ def with_grids(
     if not needs_grids(settings, cohorts):
         return cohorts
     grids = made_grids(cohorts.roles.values(), settings.image, folder, progress=progress)
+    adapt, labelled = settings.stages.adapt, None
+    if adapt is not None and adapt.objective.needs_labels and cohorts.pool is not None:
+        labelled = cohorts.pool
+        _make_labels(labelled, adapt.objective, grids, settings.image, folder)
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
         if id(cohort) not in done:
             notes = [*_notes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
-            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
+            if cohort is cohorts.pool and labelled is None and _contrasts(settings) and any(cohort.volume_labels):
+                notes.append("label maps are not used: stages.adapt.objective.classes is a number, not labels")
+            # Fits depend on label maps only where an objective uses them.
+            labels = cohort.volume_labels if cohort is labelled else ()
+            done[id(cohort)] = replace(
+                cohort, volume_cache=str(folder), volume_labels=labels, notes=(*cohort.notes, *notes)
+            )
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
+
+
+def _contrasts(settings: StudySettings) -> bool:
+    adapt = settings.stages.adapt
+    return adapt is not None and isinstance(adapt.objective, VolumeContrast)
+
+
+def _make_labels(
+    pool: Cohort, objective: ObjectiveSettings, grids: dict[str, StoredGrid], settings: ImageSettings, folder: Path
+) -> None:
+    """Compute the label maps of a cohort on its grids.
+
+    Raises:
+        DataError, MissingInputError: label maps that cannot be used, all of them in one list.
+    """
+    found, problems, only_missing = {}, list[Problem](), True
+    for subject, label_map, image in zip(pool.ids, pool.volume_labels, pool.volumes, strict=False):
+        if not label_map:
+            continue
+        try:
+            found[subject] = stored_labels(label_map, image, subject, grids[image], settings, folder)
+        except (DataError, MissingInputError) as error:
+            problems += error.problems
+            only_missing = only_missing and isinstance(error, MissingInputError)
+    raise_all("label maps cannot be used", problems, MissingInputError if only_missing else DataError)
+    across = isinstance(objective, VolumeContrast) and objective.contrast.scope == "across"
+    if problem := label_problem(found, across=across):
+        raise DataError(
+            problem, got=f"the label maps of {pool.name}", remedy="Give one number to one tissue or parcel."
+        )
 
 
 def made_grids(
