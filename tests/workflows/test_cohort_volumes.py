@@ -70,10 +70,14 @@ def test_volumes_that_cannot_be_used_are_findings_with_subject_and_file(cohort_f
     cohort = read_cohort(cohort_file)
     volume = read_volume(cohort.volumes[1])
     write_volume(cohort.volumes[1], np.zeros_like(volume.data), volume.affine)
+    one = read_volume(cohort.volumes[2])
+    write_volume(cohort.volumes[3], 2 * one.data, one.affine)
     screen = io.StringIO()
     check_cohort(cohort_file, tmp_path / "page.html", console=Console(file=screen, width=400))
     assert f"error: {cohort.ids[1]}:" in screen.getvalue()
     assert Path(cohort.volumes[1]).name in screen.getvalue()
+    assert f"subject {cohort.ids[1]}" not in screen.getvalue()
+    assert f"error: {cohort.ids[2]}: the same image as {cohort.ids[3]}" in screen.getvalue()
     assert (tmp_path / "page.html").read_text().count('alt="Cuts through the volume of') == 3
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from connectome_tl.imaging.grids import Gridded, gridded, head_on
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
-from connectome_tl.workflows.images.grids import unlike_volumes
+from connectome_tl.workflows.images.grids import same_images, unlike_volumes
 
 LOOKED_AT = ImageSettings(size=56, voxel=3.5, shape="note")
 """Default settings of the pictures, without a study."""
@@ -36,7 +37,8 @@ def volume_images(
         try:
             made = gridded(file, subject, asked)
         except (DataError, MissingInputError) as error:
-            found.append(QualityFinding(level="error", check="volume", message=str(error), subject=subject))
+            said = "; ".join(str(replace(problem, subject=None)) for problem in error.problems)
+            found.append(QualityFinding(level="error", check="volume", message=said, subject=subject))
             continue
         finally:
             done(n + 1, len(there))
@@ -46,6 +48,10 @@ def volume_images(
     found += [
         QualityFinding(level="warning", check="volume", message=note, subject=subject)
         for subject, note in unlike_volumes([one.subject for one in images], grids)
+    ]
+    found += [
+        QualityFinding(level="error", check="volume", message=f"the same image as {other}", subject=one)
+        for one, other in same_images([one.subject for one in images], grids)
     ]
     if mixed := mixed_backgrounds([one.is_stripped for one in grids]):
         found.append(QualityFinding(level="warning", check="volume", message=mixed))

@@ -133,6 +133,11 @@ def made_grids(
     return grids
 
 
+def same_images(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
+    """Pairs of subjects with one image."""
+    return [(ids[i], ids[j]) for i, j, _ in same_volumes(grids)]
+
+
 def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
     """Subjects whose volume seems to have another contrast than the others, each with a note."""
     if not grids:
@@ -281,9 +286,8 @@ def _shared(cohort: Cohort, target: Cohort, grids: dict[str, StoredGrid]) -> lis
 def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     known = [(i, p) for i, p in zip(cohort.ids, cohort.volumes, strict=False) if p]
     found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
-    found += [
-        f"{known[i][0]} and {known[j][0]} have the same image" for i, j, _ in same_volumes([grids[p] for _, p in known])
-    ]
+    pairs = same_images([who for who, _ in known], [grids[path] for _, path in known])
+    found += [f"{one} and {other} have the same image" for one, other in pairs]
     found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known])]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
