@@ -60,6 +60,7 @@ class Cohort:
             volumes.
         volume_cache: folder with their grids; "" if grids are computed on each access.
         volume_contrast: contrast of all volumes (T1w, ADC ...), declared or from their names; "" if unknown.
+        volume_labels: (n_subjects,) label maps of the volumes, "" for a subject without one; empty without label maps.
         grids: grids in memory, by image, for simulated subjects without files.
         embeddings: embeddings of the images by fits of another study, or None.
         notes: automatic decisions of the reader (codes read as missing, masked regions).
@@ -96,6 +97,7 @@ class Cohort:
     volumes: tuple[str, ...] = ()
     volume_cache: str = ""
     volume_contrast: str = ""
+    volume_labels: tuple[str, ...] = ()
     grids: Mapping[str, Gridded] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     simulated: bool = False
@@ -210,6 +212,7 @@ class Cohort:
             region_features=None if self.region_features is None else self.region_features[rows],
             scores=None if self.scores is None else self.scores.iloc[rows].set_axis(list(names), axis=0),
             volumes=tuple(self.volumes[row] for row in rows) if self.volumes else (),
+            volume_labels=tuple(self.volume_labels[row] for row in rows) if self.volume_labels else (),
             as_read=None if self.as_read is None else self.as_read.iloc[rows].set_axis(list(names), axis=0),
             children=tuple(self.children[row] for row in rows) if self.children else (),
             embeddings=self.embeddings and self.embeddings.renamed([self.ids[row] for row in rows], names),
@@ -301,8 +304,11 @@ class Cohort:
     @cached_property
     def row_hashes(self) -> tuple[str, ...]:
         """One SHA-256 per subject over all data that can affect a fit: inputs and outcomes."""
-        targets = records_of(self.targets)
-        return tuple(content_hash(inputs, targets[i]) for i, inputs in enumerate(self.input_hashes))
+        targets, labels = records_of(self.targets), self.volume_labels or ("",) * self.n_subjects
+        return tuple(
+            content_hash(inputs, targets[i], image_hash(labels[i]) if labels[i] else None)
+            for i, inputs in enumerate(self.input_hashes)
+        )
 
     def having(self, modality: str) -> frozenset[str]:
         """Ids of the subjects that have a `connectome` or an `image`; of all for another modality."""

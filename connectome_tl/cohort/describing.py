@@ -79,7 +79,7 @@ def _rows(cohort: Cohort, groups: list[np.ndarray]) -> list[TableRow]:
         values = cohort.targets[task.name].to_numpy(dtype=float)
         if task.is_binary:
             rows.append(TableRow(variable=f"{task.label}: positive", values=tuple(_share(values, g) for g in groups)))
-        elif task.form == "value":
+        elif task.form == "value" and not (cohort.age_unit and cohort.is_age(task.name)):
             rows.append(_numeric(task.label, values, groups))
     return rows
 

@@ -15,7 +15,7 @@ from connectome_tl.cohort.arrays.matrices import Matrices, Track, known_rows, re
 from connectome_tl.cohort.arrays.regional import read_region_features, similarity_matrices
 from connectome_tl.cohort.arrays.stack import read_stack
 from connectome_tl.cohort.arrays.transforms import transformed
-from connectome_tl.cohort.arrays.volumes import contrast_of, volume_files
+from connectome_tl.cohort.arrays.volumes import contrast_of, label_files, volume_files
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.columns.ids import subject_ids, whole_ids
 from connectome_tl.cohort.columns.participants import (
@@ -249,6 +249,7 @@ def _joined(
             else flow_step("with a connectome", left, "no matrix")
         )
     volumes = volume_files(settings.volumes, search, columns.images)
+    labels = label_files(settings.volumes, search, columns.label_maps, volumes)
     features, feature_names = _region_features(settings, matrices, search)
     if search.findings.problems:
         return None
@@ -288,6 +289,7 @@ def _joined(
         age_reference="birth" if settings.age is None else settings.age.to or settings.age.reference,
         volumes=volumes,
         volume_contrast=contrast_of(settings.volumes, volumes),
+        volume_labels=labels,
         transforms=() if spec is None else spec.transforms,
         as_read=pd.DataFrame(as_read, index=index) if as_read else None,
         children=people.children,

@@ -31,7 +31,7 @@ from connectome_tl.tasks import Task
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_+-]")
 _ID, _SCAN, _AGE, _SITE, _FAMILY = "participant_id", "scan_id", "age_at_scan", "site", "family_id"
-_VOLUME = "volume"
+_VOLUME, _LABELS = "volume", "label_map"
 
 
 def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
@@ -82,7 +82,12 @@ def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
             settings["region_features"] = RegionFeatureFiles(stack="matrices.npz", names=cohort.region_feature_names)
     if any(cohort.volumes):
         table[_VOLUME] = [os.path.relpath(file, target) if file else None for file in cohort.volumes]
-        settings["volumes"] = VolumeFiles(column=_VOLUME, contrast=cohort.volume_contrast, missing="allow")
+        labels = _LABELS if any(cohort.volume_labels) else None
+        if labels is not None:
+            table[labels] = [os.path.relpath(file, target) if file else None for file in cohort.volume_labels]
+        settings["volumes"] = VolumeFiles(
+            column=_VOLUME, contrast=cohort.volume_contrast, labels=labels, missing="allow"
+        )
     write_table(target / "participants.tsv", pd.DataFrame(table))
     made = CohortSettings(**settings, covariates=cohort.covariate_specs, outcomes=outcomes)
     return write_text(target / "cohort.yaml", dump_settings(made))

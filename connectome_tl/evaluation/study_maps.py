@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 import torch
+from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import UsageError
@@ -22,6 +23,7 @@ from connectome_tl.settings.records.volume_maps import MapKind
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.images.importance import fit_noise_map
+from connectome_tl.training.images.lazy import read_lazily
 from connectome_tl.training.images.predictor import VolumePredictor
 from connectome_tl.training.images.rows import VolumeRows
 
@@ -79,33 +81,34 @@ def fold_maps(
     train = rows_of(cohort, planned.fold.train, image, device)
     test = rows_of(cohort, planned.fold.test, image, device)
     test = test.at(range(min(n_subjects, len(test))))
+    mapped = test.loaded()
     kinds = kinds or [kind for kind in KINDS if kind != "noise" or not predictor.is_fused]
     if predictor.is_fused and "noise" in kinds:
         raise UsageError(
             "maps by learned noise need a network on volumes alone", remedy="Ask for occlusion and gradients."
         )
     affines = np.reshape([grid.affine for grid in grids_of(cohort, test.ids, image)], (-1, 4, 4))
-    inside = np.array([head_on(v[0].numpy(), a, image) for v, a in zip(test.volumes, affines, strict=True)])
+    inside = np.array([head_on(v[0].numpy(), a, image) for v, a in zip(mapped, affines, strict=True)])
     found: dict[MapKind, FoldMaps] = {}
     for kind in kinds if len(test) and len(train) else ():
-        maps = _maps(kind, predictor, train, test, noise, seed, cohort)
+        maps = _maps(kind, predictor, train, test.ids, mapped, noise, seed, cohort)
         everywhere: np.ndarray = np.all(inside, axis=0)
         likeness = float("nan")
         if check_random:
             other = randomised(predictor, seed)
             assert isinstance(other, VolumePredictor)
-            shown = _maps(kind, other.eval(), train, test, noise, seed, cohort).mean(axis=0)
+            shown = _maps(kind, other.eval(), train, test.ids, mapped, noise, seed, cohort).mean(axis=0)
             likeness = agreement([maps.mean(axis=0), shown], everywhere)
-        areas = _areas(predictor, test, maps, inside, seed, cohort)
-        found[kind] = FoldMaps(maps, affines, test.volumes.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
+        areas = _areas(predictor, test.ids, mapped, maps, inside, seed, cohort)
+        found[kind] = FoldMaps(maps, affines, mapped.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
     return found
 
 
 def rows_of(cohort: Cohort, ids: Sequence[str], image: ImageSettings, device: torch.device) -> VolumeRows:
-    """Volumes of the subjects that have one, in memory."""
+    """Volumes of the subjects that have one, read on access."""
     reader, _, present = read_volumes(cohort, ids, image)
     at = np.flatnonzero(present)
-    volumes = torch.from_numpy(reader.read(at.tolist()))
+    volumes = read_lazily(reader, at.tolist(), reader.shape)
     return VolumeRows(tuple(ids[i] for i in at), volumes, np.full(len(at), np.nan), device=device)
 
 
@@ -118,25 +121,32 @@ def _maps(
     kind: MapKind,
     predictor: VolumePredictor,
     train: VolumeRows,
-    test: VolumeRows,
+    test: Sequence[str],
+    volumes: Tensor,
     noise: NoiseMap,
     seed: int,
     cohort: Cohort,
 ) -> np.ndarray:
     if kind == "noise":
-        return fit_noise_map(predictor, train, train.ids, noise, seed).maps(test.volumes)
+        return fit_noise_map(predictor, train, train.ids, noise, seed).maps(volumes)
     make = occlusion_maps if kind == "occlusion" else gradient_maps
     if not predictor.is_fused:
-        return make(predictor, test.volumes, ComparedMaps())
-    rows = zip(test.ids, test.volumes.split(1), strict=True)
+        return make(predictor, volumes, ComparedMaps())
+    rows = zip(test, volumes.split(1), strict=True)
     return np.concatenate([make(predictor.beside(cohort, one), volume, ComparedMaps()) for one, volume in rows])
 
 
 def _areas(
-    predictor: VolumePredictor, test: VolumeRows, maps: np.ndarray, inside: np.ndarray, seed: int, cohort: Cohort
+    predictor: VolumePredictor,
+    test: Sequence[str],
+    volumes: Tensor,
+    maps: np.ndarray,
+    inside: np.ndarray,
+    seed: int,
+    cohort: Cohort,
 ) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), []
-    for subject, volume, found, head in zip(test.ids, test.volumes, maps, inside, strict=True):
+    for subject, volume, found, head in zip(test, volumes, maps, inside, strict=True):
         random = rng.random(found.shape)
         predictor.beside(cohort, subject)
         rows.append(

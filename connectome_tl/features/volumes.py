@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.features.arrays import Arrays
 from connectome_tl.imaging.grids import QUANTILES, Gridded, gridded
+from connectome_tl.imaging.label_grids import LabelGrid, labels_on_grid, stored_labels
 from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.images.volumes import ImageSettings
@@ -50,9 +52,25 @@ class GridReader:
 
     grids: tuple[Grid | None, ...]
     shape: tuple[int, int, int]
+    labels: tuple[LabelGrid | None, ...] = ()
     _open: dict[int, np.ndarray] = field(default_factory=dict)
 
     n_channels = 1
+
+    @cached_property
+    def label_values(self) -> np.ndarray:
+        """Labels of the maps of these subjects, sorted, without 0."""
+        return np.unique([value for grid in self.labels if grid is not None for value in grid.values])
+
+    def classes(self, rows: Sequence[int]) -> np.ndarray:
+        """Label maps (n, x, y, z) int64 of row numbers, as places in `label_values` from 1; 0 without a label."""
+        found = np.zeros((len(rows), *self.shape), dtype=np.int64)
+        for i, row in enumerate(rows):
+            grid = self.labels[row] if self.labels and row >= 0 else None
+            if grid is not None:
+                labels = grid.read()
+                found[i] = np.where(labels > 0, np.searchsorted(self.label_values, labels) + 1, 0)
+        return found
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """Grids (n, 1, x, y, z) float32; zeros for row number -1."""
@@ -135,7 +153,12 @@ def read_volumes(
     files = [cohort.volumes[i] if cohort.volumes else "" for i in cohort.positions(ids)]
     present = np.array([bool(file) for file in files])
     grids = [_grid(file, subject, cohort, settings) for file, subject in zip(files, ids, strict=True)]
-    return GridReader(tuple(grids), settings.shape3), numbers_of(grids), present
+    maps = [cohort.volume_labels[i] if cohort.volume_labels else "" for i in cohort.positions(ids)]
+    labels = [
+        _labels(label_map, file, subject, cohort, grid, settings)
+        for label_map, file, subject, grid in zip(maps, files, ids, grids, strict=True)
+    ]
+    return GridReader(tuple(grids), settings.shape3, tuple(labels) if any(maps) else ()), numbers_of(grids), present
 
 
 def numbers_of(grids: Sequence[Grid | None]) -> VolumeNumbers:
@@ -207,6 +230,16 @@ def _grid(file: str, subject: str, cohort: Cohort, settings: ImageSettings) -> G
     if cohort.volume_cache:
         return stored_grid(file, subject, settings, Path(cohort.volume_cache))
     return gridded(file, subject, settings)
+
+
+def _labels(
+    label_map: str, file: str, subject: str, cohort: Cohort, grid: Grid | None, settings: ImageSettings
+) -> LabelGrid | None:
+    if not label_map or grid is None:
+        return None
+    if cohort.volume_cache:
+        return stored_labels(label_map, file, subject, grid, settings, Path(cohort.volume_cache))
+    return labels_on_grid(label_map, subject, grid, settings)
 
 
 def _summary(numbers: VolumeNumbers) -> np.ndarray:

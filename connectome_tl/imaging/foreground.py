@@ -34,11 +34,13 @@ class Foreground:
         mask: (x, y, z) bool.
         is_stripped: whether the background has one value, as after skull stripping; the foreground is then the brain.
         background: intensity of the background.
+        second: volume of the next largest object of the image, relative to the head.
     """
 
     mask: np.ndarray
     is_stripped: bool
     background: float
+    second: float = 0.0
 
 
 def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
@@ -55,13 +57,15 @@ def find_foreground(data: np.ndarray, zooms: np.ndarray) -> Foreground:
     unit = min(_UNIT, float((zooms * data.shape).max()) / _ACROSS)
     step = np.maximum(1, np.round(unit / zooms)).astype(int)
     edges = zooms * step / unit
-    head = _solid(_largest(_tissue(*_blocks(contrast, step), edges)), edges)
+    largest, second = _largest(_tissue(*_blocks(contrast, step), edges))
+    head = _solid(largest, edges)
     if is_frequent:
         around = _repeated(_dilated(head, _REACH, edges), step, data.shape)
         differs = data != level
         if (differs & ~around).sum() <= _STRAY * (differs & around).sum():
-            return Foreground(_filled(_largest(differs)), True, level)
-    return Foreground(_enlarged(_above_the_neck(head, edges), step, data.shape), False, level)
+            mask, second = _largest(differs)
+            return Foreground(_filled(mask), True, level, second)
+    return Foreground(_enlarged(_above_the_neck(head, edges), step, data.shape), False, level, second)
 
 
 def mixed_backgrounds(is_stripped: Collection[bool]) -> str:
@@ -150,13 +154,15 @@ def _above_the_neck(head: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return found
 
 
-def _largest(mask: np.ndarray) -> np.ndarray:
+def _largest(mask: np.ndarray) -> tuple[np.ndarray, float]:
+    """The largest object of a mask, and the size of the next one relative to it."""
     pieces, n = ndimage.label(mask)
     if n < 2:
-        return mask
+        return mask, 0.0
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    return np.asarray(pieces == sizes.argmax())
+    second, first = np.sort(sizes)[-2:]
+    return np.asarray(pieces == sizes.argmax()), float(second / first)
 
 
 def _filled(mask: np.ndarray) -> np.ndarray:

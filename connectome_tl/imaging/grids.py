@@ -28,6 +28,7 @@ _FAR = 3  # times the range of most levels: levels further away are outliers
 _TINY = 2.0**-14  # smallest normal number in half precision
 _FEWEST_LEVELS = 10
 _NARROW = 0.4  # interquartile range over standard deviation; 1.35 for a normal distribution
+_TWIN = 0.5  # of the volume of the head: size of another object that may be a second head
 _LEAST_SD = float(np.finfo(np.float64).tiny)
 
 
@@ -143,7 +144,9 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
         shown.is_stripped,
-        tuple(note for note in (odd or cut_side(*side), cut, few, spikes, _narrow(levels)) if note),
+        tuple(
+            note for note in (odd or cut_side(*side), cut, few, _second(shown.second), spikes, _narrow(levels)) if note
+        ),
     )
 
 
@@ -164,6 +167,11 @@ def _quantiles(levels: np.ndarray, background: float) -> tuple[float, ...]:
     reach = _ELSEWHERE * (high - low)
     above = levels - (background if low - reach <= background <= high + reach else low)
     return tuple(float(q) for q in np.quantile(above, QUANTILES) / max(float(np.abs(above).mean()), _LEAST_SD))
+
+
+def _second(share: float) -> str:
+    """A note on another object of the image that is nearly as large as the head."""
+    return f"another object has {share:.0%} of the volume of the head: two heads?" if share > _TWIN else ""
 
 
 def _narrow(levels: np.ndarray) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import OutputError
+from connectome_tl.files import regular_file
 from connectome_tl.imaging import foreground, grids, volume_checks
 from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.imaging.read import headers, images
@@ -52,7 +53,7 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
     Raises:
         MissingInputError, DataError: as `gridded`. OutputError: the cache cannot be written or is damaged.
     """
-    key = grid_key(path, settings)
+    key = grid_key(str(regular_file(path, what="image", subject=subject)), settings)
     record_file, voxels = folder / f"{key}.json", folder / f"{key}.npy"
     if not (record_file.is_file() and voxels.is_file()):
         made = gridded(path, subject, settings)

@@ -13,6 +13,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 CONTRASTS = ("T1w", "T2w", "FLAIR", "PDw", "ADC", "FA", "MD", "T2star")
 _SATURATED = 0.005  # share of voxels at the largest whole number from which values were cut off
 _BITS = (7, 8, 10, 12, 14, 15, 16, 31, 32)  # of integers, of converters and files; values beyond are cut off
+_SCANNER_BITS = (10, 12, 14)  # of unsigned integers that are stored in more bits
 _REACHED = 0.02  # of the range of integers: how near both limits values are that were stored in fewer bits
 _JUMP = 0.75  # of the range of integers, between neighbours of which one has wrapped around
 _JUMPS = 0.01  # share of such pairs; real images windowed to 8 bits have up to 0.008
@@ -249,8 +250,9 @@ def _overflow(data: np.ndarray) -> str:
 def _limits(data: np.ndarray) -> tuple[int, int] | None:
     """Limits of the integers in which whole numbers are, or once were, stored; None if they are unknown."""
     lowest, largest = float(data.min()), float(data.max())
-    for narrow in (np.uint8, np.int8, np.uint16, np.int16):  # stored in more bits later, or as floating point
-        low, high = int(np.iinfo(narrow).min), int(np.iinfo(narrow).max)
+    types = [np.iinfo(narrow) for narrow in (np.uint8, np.int8, np.uint16, np.int16)]
+    # Stored in more bits later, or as floating point.
+    for low, high in [*((int(one.min), int(one.max)) for one in types), *((0, 2**n - 1) for n in _SCANNER_BITS)]:
         margin = _REACHED * (high - low)
         if low <= lowest <= low + margin and high - margin <= largest <= high:
             return low, high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
-from typing import ClassVar, Protocol, Self
+from typing import ClassVar, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -191,6 +191,20 @@ class VolumeSource(Protocol):
         ...
 
 
+@runtime_checkable
+class LabelSource(Protocol):
+    """Reader of the label maps of a few volumes at a time."""
+
+    @property
+    def label_values(self) -> np.ndarray:
+        """Labels of the label maps, sorted, without 0; empty if there are no maps."""
+        ...
+
+    def classes(self, rows: Sequence[int]) -> np.ndarray:
+        """(n, depth, height, width) int64, places in `label_values` from 1, 0 without a label; as `read`."""
+        ...
+
+
 @dataclass(frozen=True)
 class ImageRows(Modality):
     """Images of a batch: volumes in memory, volumes that are read on demand, or embeddings.
@@ -200,12 +214,14 @@ class ImageRows(Modality):
         embedding: (batch, n_columns), or None.
         where: (batch,) row numbers in `source`, -1 for a subject without a volume; or None.
         source: reader of the volumes, or None.
+        labels: (batch, depth, height, width) class of each voxel, 0 without one; None unless an objective needs them.
     """
 
     volume: Tensor | None = None
     embedding: Tensor | None = None
     where: Tensor | None = None
     source: VolumeSource | None = None
+    labels: Tensor | None = None
 
     @property
     def volumes(self) -> Tensor:
@@ -221,6 +237,18 @@ class ImageRows(Modality):
         if self.volume is not None or self.where is None or self.source is None:
             return self.volumes.to(device)
         return moved(torch.from_numpy(self.source.stored(self.where.tolist())), device).float()
+
+    @property
+    def classes(self) -> Tensor:
+        """`labels`, read from the source."""
+        if self.where is None or not isinstance(self.source, LabelSource):
+            raise InternalError("a batch of images has no files of label maps")
+        return torch.from_numpy(self.source.classes(self.where.tolist()))
+
+    @property
+    def n_labels(self) -> int:
+        """Number of labels in the label maps of the source."""
+        return len(self.source.label_values) if isinstance(self.source, LabelSource) else 0
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from connectome_tl.report import labels
@@ -39,6 +41,7 @@ def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> 
     findings = [
         (level, title, [finding for finding in quality.findings if finding.level == level]) for level, title in _LEVELS
     ]
+    processing, own = _processing([one.text for one in quality.volumes])
     return render(
         "cohort.html",
         record=record,
@@ -52,12 +55,22 @@ def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> 
             f"{len({subject for subject, _ in quality.missing})} of {len(quality.subjects)} subjects lack a region. "
             "A missing region is masked; it is not a region without connections.",
         ),
-        volumes=list(zip(quality.volumes, volume_pngs(quality.volumes), strict=True)),
+        volumes=list(zip(quality.volumes, own, volume_pngs(quality.volumes), strict=True)),
+        processing=processing,
         matrices=list(zip(quality.matrices, matrix_pngs(quality.matrices), strict=True)),
         subject_columns=_subject_columns(quality),
         subject_rows=_subject_rows(quality),
         task_labels={},
     )
+
+
+def _processing(texts: Sequence[str]) -> tuple[str, list[str]]:
+    """What was done to all volumes, and the rest of the text of each; the former is empty if they differ."""
+    parts = [text.rpartition("; ") for text in texts]
+    common = {first for first, _, _ in parts}
+    if len(texts) < 2 or len(common) > 1:
+        return "", list(texts)
+    return common.pop(), [last for _, _, last in parts]
 
 
 def _check_lengths(quality: CohortQualityRecord) -> None:

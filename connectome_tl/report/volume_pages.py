@@ -9,7 +9,7 @@ import numpy as np
 
 from connectome_tl.report.figures.drawing import to_url
 from connectome_tl.report.figures.voxels import KINDS, MapImages
-from connectome_tl.report.labels import model_label, number
+from connectome_tl.report.labels import model_label, number, plain
 from connectome_tl.report.pages import render, stamps_of
 from connectome_tl.settings.records.volume_maps import VolumeMap
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
@@ -46,14 +46,14 @@ def render_maps(found: MapImages, study: Study, task_labels: Mapping[str, str]) 
     for task in tasks:
         own = [one for one in record.maps if one.task == task]
         picture = to_url(found.figure(task))
-        shown.append((task_labels.get(task, task), picture, [_measures(one) for one in own], _space(own)))
+        shown.append((plain(task_labels.get(task, task)), picture, [_measures(one) for one in own], _space(own)))
     return render(
         "volume_maps.html",
         study=study,
         stamps=_stamps(study),
         model=model_label(record.model).label,
         shown=shown,
-        withheld=[(task_labels.get(task, task), reason) for task, reason in record.withheld.items()],
+        withheld=[(plain(task_labels.get(task, task)), reason) for task, reason in record.withheld.items()],
     )
 
 

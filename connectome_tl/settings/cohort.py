@@ -164,10 +164,13 @@ class RegionFeatureFiles(Settings):
 class VolumeFiles(Settings):
     """Images for the voxel pathway, one per subject: `files` with `{id}` in the name, or the `column` of the
     participants table with their paths, relative to `cohort.yaml`. All have one `contrast` (T1w, T2w, ADC, FA ...);
-    a file whose name states another is refused. `missing: allow` permits subjects without an image."""
+    a file whose name states another is refused. `labels` are label maps of tissues or parcels in the space of the
+    images (`{id}` in the name, or a column), for `voxel_contrast`. `missing: allow` permits subjects without an image
+    or a label map."""
 
     files: str | None = None
     column: str | None = None
+    labels: str | None = None
     contrast: str = ""
     missing: Literal["refuse", "allow"] = "refuse"
 
@@ -178,6 +181,11 @@ class VolumeFiles(Settings):
         if self.files is not None and "{id}" not in self.files:
             raise ValueError("files needs {id} in place of the subject's id")
         return self
+
+    @property
+    def label_column(self) -> str | None:
+        """The column with the paths of label maps, if `labels` is no pattern."""
+        return None if self.labels is None or "{id}" in self.labels else self.labels
 
 
 class MoreTable(Settings):

@@ -19,7 +19,7 @@ class ObjectiveSettings(Settings):
 
     With `source_replay`, each batch of the pool is paired with a batch of the source cohort, except in a control
     without stage 1. With `needs_age`, the ages of the pool are targets. With `needs_black_background`, voxels outside
-    the head have to be 0. `modality` is the input of the objective.
+    the head have to be 0. With `needs_labels`, the pool has label maps. `modality` is the input of the objective.
     """
 
     modality: ClassVar[str] = "connectome"
@@ -34,6 +34,10 @@ class ObjectiveSettings(Settings):
 
     @property
     def needs_black_background(self) -> bool:
+        return False
+
+    @property
+    def needs_labels(self) -> bool:
         return False
 
     def describe(self) -> str:
@@ -212,22 +216,26 @@ class MaskedVolume(ObjectiveSettings):
 class VolumeContrast(ObjectiveSettings):
     """Make features of voxels of one class similar across volumes (Wang et al. 2021, arXiv:2108.06522).
 
-    Classes are ranks of the smoothed intensity within each head, since a pool has no label maps. An image encoder of
-    kind resnet is required.
+    Classes are ranks of the smoothed intensity within each head, or the labels of the pool's label maps
+    (`volumes.labels` of its cohort.yaml). An image encoder of kind resnet is required.
 
     Args:
-        classes: number of intensity classes. stage: stage of the residual network whose maps are compared.
+        classes: number of intensity classes, or `labels`. stage: stage of the residual network whose maps are compared.
     """
 
     modality: ClassVar[str] = "image"
     kind: Literal["voxel_contrast"] = "voxel_contrast"
-    classes: Annotated[int, Field(ge=2, le=32)] = 4
+    classes: Annotated[int, Field(ge=2, le=32)] | Literal["labels"] = 4
     stage: Annotated[int, Field(ge=1, le=4)] = 2
     contrast: VoxelContrast = VoxelContrast()
 
     @property
     def needs_black_background(self) -> bool:
         return True
+
+    @property
+    def needs_labels(self) -> bool:
+        return self.classes == "labels"
 
     @model_validator(mode="after")
     def _is_the_only_term(self) -> VolumeContrast:
@@ -241,7 +249,8 @@ class VolumeContrast(ObjectiveSettings):
 
     def describe(self) -> str:
         scope = "over several volumes" if self.contrast.scope == "across" else "within each volume"
-        return f"contrast between voxels of {self.classes} grey-level classes {scope}"
+        classes = "the classes of label maps" if self.needs_labels else f"{self.classes} grey-level classes"
+        return f"contrast between voxels of {classes} {scope}"
 
 
 AnyObjective = Annotated[

@@ -45,12 +45,12 @@ def write_volumes(
     """
     home, contrast = Path(folder), settings.contrast
     affine = affine_of(settings)
-    rows, files = [], []
+    rows, files, maps = [], [], []
     for i, one in enumerate(each_volume(n_subjects, settings, seed=seed)):
         subject = f"{name}{i + 1:04d}"
         files.append(str(write_volume(home / "images" / f"sub-{subject}_{contrast}.nii.gz", one.volume, affine)))
         if labels:
-            write_volume(home / "labels" / f"sub-{subject}_dseg.nii.gz", one.labels, affine)
+            maps.append(str(write_volume(home / "labels" / f"sub-{subject}_dseg.nii.gz", one.labels, affine)))
         rows.append((subject, one.age, one.outcome, one.site))
         if watch is not None:
             watch(subject, one)
@@ -79,6 +79,7 @@ def write_volumes(
         flow=(FlowStep(label="simulated", n_left=n_subjects),),
         volumes=tuple(files),
         volume_contrast=settings.contrast,
+        volume_labels=tuple(maps),
         simulated=True,
     )
 

@@ -167,6 +167,14 @@ def _network_problems(study: StudySettings, cohorts: StudyCohorts) -> list[Probl
                 remedy="Give age in its cohort.yaml, or use another stages.adapt.objective.",
             )
         )
+    if adapt is not None and pool is not None and adapt.objective.needs_labels and not any(pool.volume_labels):
+        problems.append(
+            Problem(
+                f"adaptation by {adapt.objective.describe()} needs label maps, and the pool {pool.name} has none",
+                expected="volumes.labels in its cohort.yaml",
+                remedy="Name the label maps there, or set stages.adapt.objective.classes to a number.",
+            )
+        )
     return problems
 
 

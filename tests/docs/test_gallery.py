@@ -59,7 +59,6 @@ RUN_HERE = {
     "meta_matching.yaml": ("stages.adapt=null",),
 }
 SMALL_VOLUMES = (
-    "stages.adapt=null",
     "image.size=12",
     "model.encoder.depth=10",
     "model.encoder.width=0.0625",
@@ -70,11 +69,28 @@ RUN_ON_VOLUMES = {
     "age2hie_same_site.yaml": ("image.voxel=13",),
     "age2hie_pooled.yaml": ("image.voxel=13",),
     "age2hie_held_out_site.yaml": ("image.voxel=13",),
-    "age2hie_from_scratch.yaml": ("image.voxel=13", "stages.pretrain=null", "controls=[]"),
-    "gloresnet.yaml": ("stages.pretrain=null", "controls=[]"),
+    "age2hie_from_scratch.yaml": ("image.voxel=13",),
+    "gloresnet.yaml": (),
     "raw_t1w_resnet.yaml": (),
+    "tsan.yaml": (
+        "image.voxel=13",
+        "model.encoder={kind: scaledense, width: 2, blocks: 2}",
+        "baseline_settings.two_stage={folds: 2, first: {steps: 2}, second: {steps: 2}}",
+    ),
+    "synthetic_volumes.yaml": (
+        "image.voxel=13",
+        "baseline_settings.synthetic_volumes.synthesis={width: 4, latent: 4, descent: {steps: 2}}",
+        "baseline_settings.synthetic_volumes.training={steps: 2}",
+    ),
+    "voxel_contrast.yaml": ("image.voxel=13", "stages.adapt.training.batch_size=4"),
 }
-NEEDED = {"meta_matching.yaml": ("meta_matching",), "structural.yaml": ("linear_all",)}
+NEEDED = {
+    "meta_matching.yaml": ("meta_matching",),
+    "structural.yaml": ("linear_all",),
+    "tsan.yaml": ("two_stage",),
+    "synthetic_volumes.yaml": ("synthetic_volumes", "mixed_volumes", "real_volumes"),
+}
+CONTROLS = ("random_encoder", "volumes", "quantiles", "volumes_quantiles", "pca_gpr")
 ELSEWHERE = ("he2020.yaml", "kawahara2017.yaml", "images_to_report.yaml")  # tests/evaluation, tests/workflows
 
 
@@ -115,10 +131,11 @@ def with_outcomes(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
     """The cohort with random outcomes of these names, the first one binary, and measures of each region, if any."""
     rng = np.random.default_rng(len(names))
     tasks = tuple(
-        Task(name=name, kind="regression" if k else "binary", column=f"column_{name}") for k, name in enumerate(names)
+        Task(name=name, kind="regression" if k or name == "age" else "binary", column=f"column_{name}", unit="years")
+        for k, name in enumerate(names)
     )
     values = rng.normal(size=(cohort.n_subjects, len(names)))
-    values[:, :1] = (np.arange(cohort.n_subjects) % 2)[:, None][:, : len(names)]
+    values[:, :1] = (np.arange(cohort.n_subjects) % (2 if tasks[0].is_binary else 7))[:, None]
     targets = pd.DataFrame(values, index=list(cohort.ids), columns=list(names))
     status = targets.notna().map(lambda seen: "observed" if seen else "unknown")
     cohort = replace(cohort, tasks=tasks, targets=targets, status=status, scores=None)
@@ -132,8 +149,11 @@ def with_outcomes(cohort: Cohort, names: tuple[str, ...]) -> Cohort:
 def volumes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Cohort]:
     """Older subjects and infants of two sites."""
     home, settings = tmp_path_factory.mktemp("volumes"), VolumeSettings(size=16, n_sites=2)
-    numbers = {"source": 8, "target": 16}
-    written = {role: write_volumes(n, settings, home / role, name=role) for role, n in numbers.items()}
+    numbers = {"source": 8, "pool": 8, "target": 16}
+    written = {
+        role: write_volumes(n, settings, home / role, name=role, seed=n, labels=role == "pool")
+        for role, n in numbers.items()
+    }
     return {role: replace(cohort, volume_cache=str(home / "cache")) for role, cohort in written.items()}
 
 
@@ -147,7 +167,12 @@ def test_every_study_of_the_gallery_is_run_small() -> None:
 def test_a_study_of_the_gallery_runs_small(name: str, request: pytest.FixtureRequest) -> None:
     images = name in RUN_ON_VOLUMES
     changed = [*SMALL, *SMALL_VOLUMES, *RUN_ON_VOLUMES[name]] if images else [*SMALL, *RUN_HERE[name]]
-    if load_settings(CONFIGS / name, StudySettings).splits.scheme == "site_out":  # the folds are the sites
+    plain = load_settings(CONFIGS / name, StudySettings)
+    if images:
+        absent = [stage for stage, use in (("pretrain", plain.source), ("adapt", plain.pool)) if use is None]
+        changed += [f"stages.{stage}=null" for stage in absent]
+        changed += ["controls=[]"] if len(absent) == 2 else []
+    if plain.splits.scheme == "site_out":  # the folds are the sites
         changed.remove("splits.outer=2")
     study = load_settings(CONFIGS / name, StudySettings, overrides=changed)
     roles = request.getfixturevalue("volumes") if images else small_cohorts().roles
@@ -158,6 +183,8 @@ def test_a_study_of_the_gallery_runs_small(name: str, request: pytest.FixtureReq
     tasks = tasks_of(study, cohorts)
     baselines = baseline_predictions(study, cohorts, splits, tasks)
     found = pd.concat([cross_validate(study, cohorts, splits).predictions, baselines])
-    assert {"full", "core", "network", *study.controls, *NEEDED.get(name, ())} <= set(found["model"])
+    assert {"full", "core", "network", *study.controls, *NEEDED.get(name, ()), *(CONTROLS if images else ())} <= set(
+        found["model"]
+    )
     assert set(found["task"]) == {task.name for task in tasks}
     assert np.isfinite(found["y_score"]).all()

@@ -227,6 +227,13 @@ def test_quantiles_of_standardised_and_shifted_brains_are_of_the_order_of_1(tmp_
     np.testing.assert_allclose(found[1:], [found[0]] * 2, atol=0.01)
 
 
+@pytest.mark.parametrize("is_stripped", [True, False])
+def test_two_heads_in_one_image_are_noted(tmp_path: Path, is_stripped: bool) -> None:
+    one = stripped(0) if is_stripped else VOLUME
+    found = gridded(written(tmp_path, np.concatenate([one, one])), "s1", GRID)
+    assert found.notes == ("another object has 100% of the volume of the head: two heads?",)
+
+
 @pytest.mark.parametrize("level", [1e3, 1e7, 1e25, -1e7])
 @pytest.mark.parametrize("is_stripped", [True, False])
 def test_a_spike_does_not_flatten_a_head(tmp_path: Path, level: float, is_stripped: bool) -> None:
@@ -426,6 +433,9 @@ STORED = {
     "wrapped": (VOLUME / np.quantile(VOLUME, 0.97) * 32767).astype(np.int64).astype(np.int16),
     "wrapped without a sign": (VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 255).astype(np.int64).astype(np.uint8),
     "saturated": np.minimum(VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 255, 255).astype(np.uint8),
+    "wrapped at 12 bits": ((VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 4095).astype(np.int64) % 4096).astype(
+        np.int16
+    ),
     "12 bits": np.minimum(VOLUME.clip(0) / np.quantile(VOLUME, 0.97) * 4095, 4095).astype(np.int16),
 }
 

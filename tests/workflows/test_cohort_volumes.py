@@ -54,7 +54,7 @@ def test_cuts_go_through_the_middle_with_the_right_on_the_right_and_the_top_abov
     data = volume.data.copy()
     data[8:, 8:, 8:] *= 1.7  # brighter at the right, the front and the top
     write_volume(cohort.volumes[0], data, volume.affine)
-    images, found = volume_images(cohort, SMALL)
+    images, found = volume_images(cohort, SMALL.model_copy(update={"outside": "keep"}))  # the whole grid is shown
     assert [one.subject for one in images] == list(cohort.ids[:4])
     assert [one.level for one in found] == ["note"]
     pixels = np.frombuffer(base64.b64decode(images[0].pixels), np.uint8).reshape(12, 36)
@@ -63,6 +63,11 @@ def test_cuts_go_through_the_middle_with_the_right_on_the_right_and_the_top_abov
     front = pixels[:, 12:24]  # x to the right, z upwards
     assert front[:6, 6:].mean() > front[:6, :6].mean()
     assert front[:6, 6:].mean() > front[6:, 6:].mean()
+    cut, _ = volume_images(cohort, SMALL)
+    assert len({(one.height, one.width) for one in cut}) == 1
+    assert cut[0].height * cut[0].width < images[0].height * images[0].width
+    rows = [np.frombuffer(base64.b64decode(one.pixels), np.uint8).reshape(one.height, one.width) for one in cut]
+    assert np.max(rows, axis=0)[1].any()  # a margin of one voxel
     assert volume_pngs(images)[0].startswith("data:image/png;base64,")
 
 
@@ -70,10 +75,14 @@ def test_volumes_that_cannot_be_used_are_findings_with_subject_and_file(cohort_f
     cohort = read_cohort(cohort_file)
     volume = read_volume(cohort.volumes[1])
     write_volume(cohort.volumes[1], np.zeros_like(volume.data), volume.affine)
+    one = read_volume(cohort.volumes[2])
+    write_volume(cohort.volumes[3], 2 * one.data, one.affine)
     screen = io.StringIO()
     check_cohort(cohort_file, tmp_path / "page.html", console=Console(file=screen, width=400))
     assert f"error: {cohort.ids[1]}:" in screen.getvalue()
     assert Path(cohort.volumes[1]).name in screen.getvalue()
+    assert f"subject {cohort.ids[1]}" not in screen.getvalue()
+    assert f"error: {cohort.ids[2]}: the same image as {cohort.ids[3]}" in screen.getvalue()
     assert (tmp_path / "page.html").read_text().count('alt="Cuts through the volume of') == 3
 
 

@@ -25,13 +25,33 @@ def volume_files(spec: VolumeFiles | None, search: Search, cells: Mapping[str, s
     search = replace(search, dropping="volumes.missing: allow")
     if spec.missing == "allow":
         search = replace(search, unmatched="drop")
-    found = _by_column(spec, search, cells) if spec.column is not None else _by_pattern(spec, search)
+    found = _found(spec.files, spec.column, search, cells, "volume")
     if spec.contrast:
         for subject, file in found.items():
             try:
                 check_contrast(file, subject, spec.contrast)
             except ConnectomeTLError as error:
                 search.findings.problems += error.problems
+    return tuple(found.get(subject, "") for subject in search.ids)
+
+
+def label_files(
+    spec: VolumeFiles | None, search: Search, cells: Mapping[str, str], volumes: Sequence[str]
+) -> tuple[str, ...]:
+    """The label map of each subject with a volume, "" if there is none; as `volume_files`.
+
+    Args:
+        cells: paths of the table by subject, if `labels` is a column.
+        volumes: the volume of each subject, "" without one.
+    """
+    if spec is None or spec.labels is None:
+        return ()
+    ids = [subject for subject, file in zip(search.ids, volumes, strict=False) if file]
+    among = replace(search, ids=ids, dropping="volumes.missing: allow")
+    if spec.missing == "allow":
+        among = replace(among, unmatched="drop")
+    pattern = spec.labels if spec.label_column is None else None
+    found = _found(pattern, spec.label_column, among, cells, "label map")
     return tuple(found.get(subject, "") for subject in search.ids)
 
 
@@ -42,33 +62,39 @@ def contrast_of(spec: VolumeFiles | None, files: Sequence[str]) -> str:
     return spec.contrast or named_contrast(file for file in files if file)
 
 
-def _by_pattern(spec: VolumeFiles, search: Search) -> dict[str, str]:
-    assert spec.files is not None
+def _found(
+    pattern: str | None, column: str | None, search: Search, cells: Mapping[str, str], what: str
+) -> dict[str, str]:
+    return _by_pattern(pattern, search, what) if pattern is not None else _by_column(column, search, cells, what)
+
+
+def _by_pattern(pattern: str, search: Search, what: str) -> dict[str, str]:
     try:
-        found = found_files(spec.files, search.folder, search.findings)
+        found = found_files(pattern, search.folder, search.findings)
     except ConnectomeTLError as error:
         search.findings.problems += error.problems
         return {}
-    names = search.owners(found, what="a volume", file=spec.files, lacking="stay without one")
+    names = search.owners(found, what=f"a {what}", file=pattern, lacking="stay without one")
     return {subject: str(found[name]) for subject, name in names.items()}
 
 
-def _by_column(spec: VolumeFiles, search: Search, cells: Mapping[str, str]) -> dict[str, str]:
+def _by_column(column: str | None, search: Search, cells: Mapping[str, str], what: str) -> dict[str, str]:
+    noun = "image" if what == "volume" else what
     found = {i: str(search.folder / cells[i]) for i in search.ids if i in cells}
     for subject, file in found.items():
         if not is_there(search.folder / cells[subject]):
             search.findings.problems.append(
-                Problem("the image named in the table was not found", subject=subject, file=file)
+                Problem(f"the {noun} named in the table was not found", subject=subject, file=file)
             )
     without = [i for i in search.ids if i not in found]
     if without and search.unmatched == "refuse":
         search.findings.problems.append(
             Problem(
-                f"{counted(len(without), 'subject has', 'subjects have')} no image in column {spec.column!r}: "
+                f"{counted(len(without), 'subject has', 'subjects have')} no {noun} in column {column!r}: "
                 f"{listed(without, 6)}",
-                remedy="Name their images, leave them out (`select`), or set volumes.missing: allow.",
+                remedy=f"Name their {noun}s, leave them out (`select`), or set volumes.missing: allow.",
             )
         )
     elif without:
-        search.findings.notes.append(f"{counted(len(without), 'subject has', 'subjects have')} no image")
+        search.findings.notes.append(f"{counted(len(without), 'subject has', 'subjects have')} no {noun}")
     return found

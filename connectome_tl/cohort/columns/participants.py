@@ -89,10 +89,13 @@ class SubjectColumns:
             spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes)
             for spec in settings.outcomes
         }
-        self.images: dict[str, str] = {}
-        if settings.volumes is not None and settings.volumes.column is not None:
-            cells = texts(table[settings.volumes.column])
-            self.images = {i: c for i, c in zip(ids, cells, strict=True) if not is_missing(c, settings.missing)}
+        files = settings.volumes
+        self.images, self.label_maps = (
+            {i: c for i, c in zip(ids, texts(table[name]), strict=True) if not is_missing(c, settings.missing)}
+            if name is not None
+            else {}
+            for name in ((files.column, files.label_column) if files is not None else (None, None))
+        )
         if not kin and "singleton" in table.columns:
             multiple = sum(fold(value) in ("m", "multiple", "0", "no", "false") for value in table["singleton"])
             if multiple:
@@ -193,7 +196,9 @@ def with_columns_of(settings: CohortSettings, table: pd.DataFrame) -> CohortSett
             if settings.gestational_age and there(settings.gestational_age.column)
             else None,
             "site": settings.site if there(settings.site) else None,
-            "volumes": settings.volumes if settings.volumes and there(settings.volumes.column) else None,
+            "volumes": settings.volumes
+            if settings.volumes and there(settings.volumes.column) and there(settings.volumes.label_column)
+            else None,
             "family": tuple(name for name in kin if there(name)) or None,
             "covariates": tuple(spec for spec in settings.covariates if there(spec.column)),
             "outcomes": tuple(spec for spec in settings.outcomes if not missing_columns(spec, table, "")),
@@ -218,6 +223,7 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
         "gestational_age": settings.gestational_age.column if settings.gestational_age else None,
         "site": settings.site,
         "volumes": settings.volumes.column if settings.volumes else None,
+        "volumes.labels": settings.volumes.label_column if settings.volumes else None,
         "connectomes.reason": settings.connectomes.reason if settings.connectomes else None,
         **{f"family {name}": name for name in _kin(settings)},
         **{f"covariate {spec.column}": spec.column for spec in settings.covariates},

@@ -24,6 +24,7 @@ from connectome_tl.settings.images.baselines import SynthesisSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.images.cascade import fit_two_stage
 from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.lazy import read_lazily
 from connectome_tl.training.images.rows import VolumeRows, in_batches, refuse_seen, seeded
 from connectome_tl.training.images.synthesis import fit_synthesiser, joined, nearness, synthesise
 from connectome_tl.training.networks.augmentation import augmentation
@@ -117,7 +118,7 @@ class _Volumes:
         ids, cohort, study = self._ids(at), self.ground.target, self.ground.study
         reader, _, present = read_volumes(cohort, ids, study.image)
         kept = np.flatnonzero(present)
-        volumes = torch.from_numpy(reader.read(kept.tolist()))
+        volumes = read_lazily(reader, kept.tolist(), reader.shape)
         family = cohort.family
         families = tuple(str(family[at[i]]) or f"alone {ids[i]}" for i in kept)
         return VolumeRows(

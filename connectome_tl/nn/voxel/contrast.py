@@ -16,8 +16,13 @@ def labels_on(labels: Tensor, size: Sequence[int], n_classes: int) -> Tensor:
     if tuple(labels.shape[1:]) == tuple(size):
         return labels
     depth, height, width = size
-    shares = functional.one_hot(labels, n_classes).movedim(-1, 1).float()
-    return functional.adaptive_avg_pool3d(shares, (depth, height, width)).argmax(dim=1)
+    found = labels.new_zeros((len(labels), depth, height, width))
+    largest = torch.zeros(found.shape, device=labels.device)
+    for label in range(n_classes):  # one at a time, since parcellations have hundreds
+        share = functional.adaptive_avg_pool3d((labels == label).float()[:, None], (depth, height, width))[:, 0]
+        found = torch.where(share > largest, label, found)
+        largest = torch.maximum(share, largest)
+    return found
 
 
 class VoxelContrastLoss(nn.Module):

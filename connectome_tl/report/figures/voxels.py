@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 KINDS = {"noise": "learned noise", "occlusion": "occlusion", "gradients": "integrated gradients"}
+_SCALES = {
+    "noise": "1: no noise",
+    "occlusion": "change of the output",
+    "gradients": "share in the output, per voxel",
+}
 _SHOWN, _BRIGHTEST = 70.0, 99.5  # percentiles of the values inside the head: the lowest one shown, the brightest colour
 
 
@@ -38,7 +43,7 @@ class MapImages:
     def figure(self, task: str) -> Figure:
         """All maps of an outcome on the mean volume."""
         own = [one for one in self.record.maps if one.task == task]
-        maps = [(KINDS[one.kind], np.abs(self.images[one.file])) for one in own]
+        maps = [(f"{KINDS[one.kind]} ({_SCALES[one.kind]})", np.abs(self.images[one.file])) for one in own]
         return overlays(maps, self.backgrounds[task], self.inside[task], self.affines[task])
 
 

@@ -38,7 +38,7 @@ def answers_of(record: RunRecord, explained: ExplanationRecord | None) -> dict[s
         else "",
         "flow": "Flow diagram in Cohorts." if any(cohort.flow for cohort in record.cohorts) else "",
         "numbers": _numbers(record, target),
-        "model": "Settings in study.yaml, fits in models/ of the run folder; `connectome-tl bundle` releases a model."
+        "model": "Settings in study.yaml, fits in models/ of the run folder; connectome-tl bundle releases a model."
         if made
         else "",
         "performance": _performance(record),
@@ -120,7 +120,8 @@ def _imbalance(record: RunRecord) -> str:
     if not rows:
         return ""
     low, high = min(p / n for p, n in rows), max(p / n for p, n in rows)
-    return f"Share of positives {low:.0%} to {high:.0%}; numbers are given with every score."
+    shares = list(dict.fromkeys(f"{100 * share:.0f} %" for share in (low, high)))
+    return f"Share of positives {' to '.join(shares)}; numbers are given with every score."
 
 
 def _groups(record: RunRecord) -> str:

@@ -18,6 +18,7 @@ from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.voxel.unet import UNet
 from connectome_tl.settings.images.importance import NoiseMap
 from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.lazy import mean_and_spread
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 
 Predictor = Callable[[Tensor], Tensor]  # volumes (n, n_channels, ...) to (n,) or (n, n_outputs)
@@ -81,7 +82,7 @@ def fit_noise_map(
 def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.random.Generator) -> NoiseMapper:
     plain = _columns(in_batches(predictor, rows.volumes, device=rows.device)).to(rows.device)
     spread = plain.var(dim=0, unbiased=False).clamp_min(1e-12)
-    scale = float(rows.volumes.std())
+    _, scale = mean_and_spread(rows.volumes)
     network = UNet(rows.volumes.shape[1], 1, width=settings.width, depth=settings.depth).to(rows.device)
     weight = _START if settings.weight == "auto" else settings.weight
     errors: list[float] = []

@@ -13,6 +13,7 @@ from torch import Tensor
 from connectome_tl.errors import DataError, LeakageError
 from connectome_tl.nn.devices import exact_on_gpu, moved
 from connectome_tl.plurals import counted
+from connectome_tl.training.images.lazy import AT_ONCE, Volumes, selected
 
 _CPU = torch.device("cpu")
 
@@ -22,16 +23,16 @@ class VolumeRows:
     """Volumes of subjects on one grid, with ages and other variables.
 
     Attributes:
-        ids: one per row. volumes: (n, n_channels, depth, height, width).
+        ids: one per row. volumes: (n, n_channels, depth, height, width), in memory or read on access.
         ages: (n,) NaN where unknown. sex: (n,) 0 or 1, NaN where unknown, or None.
         families: one per row; rows of a family are kept in one inner fold. Empty: no families.
         labels: (n, depth, height, width) int64 class of each voxel, or None.
-        device: where the networks of a method are trained. The rows stay in CPU memory, and
+        device: where the networks of a method are trained. The rows stay in CPU memory or in files, and
             batches are moved.
     """
 
     ids: tuple[str, ...]
-    volumes: Tensor
+    volumes: Volumes
     ages: np.ndarray
     sex: np.ndarray | None = None
     families: tuple[str, ...] = ()
@@ -80,12 +81,16 @@ class VolumeRows:
         return replace(
             self,
             ids=tuple(self.ids[i] for i in at),
-            volumes=self.volumes[at],
+            volumes=selected(self.volumes, at),
             ages=self.ages[at],
             sex=None if self.sex is None else self.sex[at],
             families=tuple(self.families[i] for i in at) if self.families else (),
             labels=None if self.labels is None else self.labels[at],
         )
+
+    def loaded(self) -> Tensor:
+        """All volumes, in memory."""
+        return self.volumes[:]
 
     def batch(self, index: np.ndarray) -> Tensor:
         """The volumes of these row numbers, on the device."""
@@ -129,7 +134,7 @@ def seeded(seed: int) -> Iterator[np.random.Generator]:
 
 @exact_on_gpu()
 def in_batches(
-    function: Callable[[Tensor], Tensor], volumes: Tensor, size: int = 16, device: torch.device | None = None
+    function: Callable[[Tensor], Tensor], volumes: Volumes, size: int = AT_ONCE, device: torch.device | None = None
 ) -> Tensor:
     """Apply a function to volumes in batches, without gradients; the result is in CPU memory.
 

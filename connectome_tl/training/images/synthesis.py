@@ -20,10 +20,18 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGan
 from connectome_tl.simulation.volumes import random_contrast
 from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.lazy import (
+    AT_ONCE,
+    LazyVolumes,
+    Volumes,
+    concatenated,
+    mean_and_spread,
+    on_disk,
+)
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 from connectome_tl.training.networks.optimisers import Adam
 
-_COMPARED = 32  # voxels along each axis at which distances of volumes are computed
+_COMPARED = 16  # voxels along each axis at which distances of volumes are computed
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +51,9 @@ class Synthesiser:
     slope: Tensor
     errors: tuple[float, float]
 
-    def latent(self, volumes: Tensor) -> Tensor:
+    def latent(self, volumes: Volumes) -> Tensor:
         """(n, latent, ...) coarse maps of volumes."""
-        return in_batches(self.generator.encode, volumes - self.mean)
+        return in_batches(lambda part: self.generator.encode(part - self.mean), volumes)
 
     def volumes(self, latent: Tensor) -> Tensor:
         """Volumes of latent maps."""
@@ -87,7 +95,7 @@ def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGa
     scaled = (rows.ages - rows.ages.mean()) / (rows.ages.std() or 1.0)
     ages = torch.tensor(scaled, dtype=torch.float32, device=rows.device)
     n_channels, size = rows.volumes.shape[1], {"width": settings.width, "depth": settings.depth}
-    mean = rows.volumes.mean(dim=0)
+    mean, _ = mean_and_spread(rows.volumes)
     if not settings.centred:
         mean = torch.zeros_like(mean)
     centre = mean.to(rows.device)
@@ -127,17 +135,19 @@ def fit_synthesiser(rows: VolumeRows, ids: Sequence[str], settings: TaskGuidedGa
         moving = [*generator.parameters(), *guide.parameters()]
         descend(moving, loss_of, len(rows), settings.descent, rng, before=judge)
     generator.eval().cpu()
-    slope = _slope(in_batches(generator.encode, rows.volumes - mean), rows.ages)
+    slope = _slope(generator, rows, mean)
     return Synthesiser(rows.ids, generator, mean, slope, (float(found[0]), float(found[1])))
 
 
-def _slope(latent: Tensor, ages: np.ndarray) -> Tensor:
-    """Least-squares slope of each latent value on age."""
-    centred = torch.tensor(ages - ages.mean(), dtype=torch.float32)
-    total = centred.square().sum()
-    if float(total) == 0:
-        return torch.zeros_like(latent[0])
-    return torch.tensordot(centred, latent - latent.mean(dim=0), dims=1) / total
+def _slope(generator: EncoderDecoder, rows: VolumeRows, mean: Tensor) -> Tensor:
+    """Least-squares slope of each latent value on age, summed over batches."""
+    centred = torch.tensor(rows.ages - rows.ages.mean(), dtype=torch.float64)
+    size = max(float(centred.square().sum()), float(np.finfo(float).tiny))
+    total: Tensor | float = 0.0
+    with torch.no_grad():
+        for part, ages in zip(rows.volumes.split(AT_ONCE), centred.split(AT_ONCE), strict=True):
+            total = total + torch.tensordot(ages, generator.encode(part - mean).double(), dims=1)
+    return (torch.as_tensor(total) / size).float()
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,17 +185,25 @@ def synthesise(
     rng = np.random.default_rng(seed)
     pairs = _pairs(rows.ages, settings, rng)
     weight = rng.uniform(size=len(pairs))
-    first, second = rows.at(pairs[:, 0]), rows.at(pairs[:, 1])
     w = torch.tensor(weight, dtype=torch.float32)
-    if model is None:
-        shape = (-1, 1, 1, 1, 1)
-        volumes = w.view(shape) * first.volumes + (1 - w.view(shape)) * second.volumes
+
+    def mixed(index: np.ndarray) -> Tensor:
+        first, second = (rows.volumes[pairs[index, parent]] for parent in (0, 1))
+        share = w[index]
+        if model is not None:
+            return model.mixed(first, second, share)
+        return torch.lerp(second, first, share.view(-1, 1, 1, 1, 1))
+
+    lazy = LazyVolumes((len(pairs), *rows.volumes.shape[1:]), mixed)
+    volumes: Volumes
+    if isinstance(rows.volumes, Tensor):
+        volumes = torch.cat(list(lazy.split(AT_ONCE)))
     else:
-        volumes = model.mixed(first.volumes, second.volumes, w)
-    ages = weight * first.ages + (1 - weight) * second.ages
+        volumes = lazy if model is None else on_disk(lazy)
+    ages = weight * rows.ages[pairs[:, 0]] + (1 - weight) * rows.ages[pairs[:, 1]]
     # A synthetic row belongs to the families of both parents; it is therefore never in an inner test part.
     made = VolumeRows(tuple(f"synthetic{i:04d}" for i in range(len(pairs))), volumes, ages, device=rows.device)
-    return SyntheticRows(made, tuple(zip(first.ids, second.ids, strict=True)), weight)
+    return SyntheticRows(made, tuple((rows.ids[one], rows.ids[other]) for one, other in pairs), weight)
 
 
 def _pairs(ages: np.ndarray, settings: TaskGuidedGan, rng: np.random.Generator) -> np.ndarray:
@@ -232,13 +250,22 @@ class Nearness:
         return float(np.median(self.synthetic)) / between if between > 0 else float("nan")
 
 
-def nearness(synthetic: Tensor, training: Tensor) -> Nearness:
+def nearness(synthetic: Volumes, training: Volumes) -> Nearness:
     """Distances of synthetic volumes (n, ...) to training volumes (m, ...), of block means if a grid is large."""
     x, y, z = (min(_COMPARED, size) for size in training.shape[2:])
-    a, b = (adaptive_avg_pool3d(volumes, (x, y, z)).flatten(1).double() for volumes in (synthetic, training))
-    own = torch.cdist(b, b).fill_diagonal_(float("inf"))
+
+    def coarse(part: Tensor) -> Tensor:
+        return adaptive_avg_pool3d(part, (x, y, z)).flatten(1)
+
+    a, b = (in_batches(coarse, volumes) for volumes in (synthetic, training))
+    own = _distances(b, b).fill_diagonal_(float("inf"))
     size = np.sqrt(a.shape[1])
-    return Nearness((torch.cdist(a, b).min(dim=1).values / size).numpy(), (own.min(dim=1).values / size).numpy())
+    return Nearness((_distances(a, b).min(dim=1).values / size).numpy(), (own.min(dim=1).values / size).numpy())
+
+
+def _distances(a: Tensor, b: Tensor) -> Tensor:
+    # By differences, since products lose the distance of near copies in single precision.
+    return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def random_contrast_rows(rows: VolumeRows, ids: Sequence[str], settings: RandomContrast, seed: int) -> VolumeRows:
@@ -273,7 +300,7 @@ def joined(rows: VolumeRows, added: VolumeRows) -> VolumeRows:
     both = rows.sex is not None and added.sex is not None
     return VolumeRows(
         (*rows.ids, *added.ids),
-        torch.cat([rows.volumes, added.volumes]),
+        concatenated(rows.volumes, added.volumes),
         np.concatenate([rows.ages, added.ages]),
         np.concatenate([rows.sex, added.sex]) if both and rows.sex is not None and added.sex is not None else None,
         (*(rows.families or rows.ids), *(added.families or added.ids)),

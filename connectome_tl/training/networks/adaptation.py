@@ -42,7 +42,8 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
         raise InternalError("an adaptation needs an objective")
     model, carried = setting.fresh(0)
     widths = {name: branch.width for name, branch in model.branches.items() if isinstance(branch, Branch)}
-    objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes))
+    labels = setting.batch.image.n_labels if plan.objective.needs_labels else 0
+    objective = build_objective(plan.objective, ObjectiveSizes(setting.sizes, widths, setting.outcomes, labels))
     ages = setting.cohort.age[setting.cohort.positions(plan.train.ids)].astype(float)
     pools = {TRAIN: Pool(setting.batch, _scaled_ages(ages) if plan.objective.needs_age else None)}
     probed = [Probed("pool", setting.batch, {"age": ages}, setting.families)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import numpy as np
 import torch
@@ -20,6 +21,7 @@ from connectome_tl.settings.images.volumes import Augmentation
 from connectome_tl.training.networks.contrasts import soft_contrasts
 
 Augment = Callable[[Tensor], Tensor]
+Interpolation = Literal["bilinear", "nearest"]
 Change = Callable[[Tensor, np.random.Generator], Tensor]
 
 _BIAS = (3, 0.15)  # degree of the polynomial of a bias field, and its largest coefficient
@@ -30,14 +32,46 @@ _AT_ONCE = 4  # volumes that are resampled together
 
 @dataclass(frozen=True)
 class _Step:
-    """A change that each volume of a batch undergoes with a probability, and its random numbers."""
+    """A change that each volume of a batch undergoes with a probability, and its random numbers.
+
+    Attributes:
+        moving: the same change of label maps, if it moves voxels.
+    """
 
     chance: float
     change: Change
     rng: np.random.Generator
+    moving: Change | None
 
 
-def augmentation(settings: Augmentation, seed: int) -> Augment | None:
+@dataclass(frozen=True)
+class Augmenter:
+    """Random transform of batches of volumes, and of their label maps."""
+
+    steps: tuple[_Step, ...]
+
+    def __call__(self, volumes: Tensor) -> Tensor:
+        """Transformed volumes (n, n_channels, depth, height, width)."""
+        return self.both(volumes, None)[0]
+
+    def both(self, volumes: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Transformed volumes, and their label maps (n, depth, height, width), moved by nearest neighbours."""
+        found = volumes.clone()
+        moved = None if labels is None else labels[:, None].float()
+        for step in self.steps:
+            rows = np.flatnonzero(step.rng.random(len(volumes)) < step.chance)
+            if not len(rows):
+                continue
+            at = torch.from_numpy(rows).to(volumes.device)
+            drawn = step.rng.bit_generator.state
+            found[at] = step.change(found[at], step.rng)
+            if moved is not None and step.moving is not None:
+                step.rng.bit_generator.state = drawn
+                moved[at] = step.moving(moved[at], step.rng)
+        return found, None if moved is None else moved[:, 0].long()
+
+
+def augmentation(settings: Augmentation, seed: int) -> Augmenter | None:
     """Random transform of a batch (n, n_channels, depth, height, width), float32; None without any augmentation.
 
     Each augmentation has random numbers of its own, so that they do not depend on whether others are enabled.
@@ -53,18 +87,14 @@ def augmentation(settings: Augmentation, seed: int) -> Augment | None:
         (settings.contrast, partial(soft_contrasts, strength=settings.strength)),
         (settings.noise, _inside(noises)),  # a background of 0 marks what is outside the head, also in objectives
     )
-    steps = [_Step(p, change, np.random.default_rng([seed, i])) for i, (p, change) in enumerate(changes) if p]
-
-    def apply(volumes: Tensor) -> Tensor:
-        found = volumes.clone()
-        for step in steps:
-            rows = np.flatnonzero(step.rng.random(len(volumes)) < step.chance)
-            if len(rows):
-                at = torch.from_numpy(rows).to(volumes.device)
-                found[at] = step.change(found[at], step.rng)
-        return found
-
-    return apply
+    moving: dict[int, Change] = {0: flips, 1: partial(affines, settings=settings, mode="nearest")}
+    return Augmenter(
+        tuple(
+            _Step(p, change, np.random.default_rng([seed, i]), moving.get(i))
+            for i, (p, change) in enumerate(changes)
+            if p
+        )
+    )
 
 
 def flips(volumes: Tensor, _: np.random.Generator) -> Tensor:
@@ -72,7 +102,9 @@ def flips(volumes: Tensor, _: np.random.Generator) -> Tensor:
     return volumes.flip(2)
 
 
-def affines(volumes: Tensor, rng: np.random.Generator, settings: Augmentation) -> Tensor:
+def affines(
+    volumes: Tensor, rng: np.random.Generator, settings: Augmentation, mode: Interpolation = "bilinear"
+) -> Tensor:
     """Small rotations, shifts and changes of size about the centre; voxels from outside repeat the border."""
     from monai.transforms.utils import create_rotate, create_scale, create_translate
 
@@ -88,11 +120,11 @@ def affines(volumes: Tensor, rng: np.random.Generator, settings: Augmentation) -
         np.array_split(np.stack(matrices), range(_AT_ONCE, len(volumes), _AT_ONCE)),
         strict=True,
     )
-    return torch.cat([resampled(*part) for part in parts])
+    return torch.cat([resampled(*part, mode=mode) for part in parts])
 
 
-def resampled(volumes: Tensor, matrices: np.ndarray) -> Tensor:
-    """Volumes at transformed voxels, by trilinear interpolation.
+def resampled(volumes: Tensor, matrices: np.ndarray, mode: Interpolation = "bilinear") -> Tensor:
+    """Volumes at transformed voxels, by trilinear interpolation (`bilinear` of torch) or nearest neighbours.
 
     Args:
         volumes: (n, n_channels, depth, height, width).
@@ -105,7 +137,8 @@ def resampled(volumes: Tensor, matrices: np.ndarray) -> Tensor:
     at = torch.from_numpy(np.ascontiguousarray(theta, dtype=np.float32)).to(volumes.device)[..., None, None, None]
     depth, height, width = (((2 * torch.arange(n, device=at.device) + 1) / n - 1) for n in volumes.shape[2:])
     places = at[:, :, 0] * width + (at[:, :, 1] * height[:, None] + (at[:, :, 2] * depth[:, None, None] + at[:, :, 3]))
-    return grid_sample(volumes, places.permute(0, 2, 3, 4, 1), padding_mode="border", align_corners=False)
+    at_places = places.permute(0, 2, 3, 4, 1)
+    return grid_sample(volumes, at_places, mode=mode, padding_mode="border", align_corners=False)
 
 
 def bias_fields(volumes: Tensor, rng: np.random.Generator) -> Tensor:

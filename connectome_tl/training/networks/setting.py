@@ -177,7 +177,8 @@ def work_of(plan: FitPlan, number: int) -> Work:
     image = plan.features.image
     precision = "float32" if image.precision == "auto" else image.precision
     augment = augmentation(image.augment, seed_of(plan, "augmentation", number))
-    return Work(torch.device(device_of(plan.device)), precision, augment)
+    labelled = plan.objective is not None and plan.objective.needs_labels
+    return Work(torch.device(device_of(plan.device)), precision, augment, labelled)
 
 
 def seed_of(plan: FitPlan, purpose: str, number: int) -> int:

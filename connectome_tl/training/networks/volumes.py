@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch
-from connectome_tl.training.networks.augmentation import Augment
+from connectome_tl.training.networks.augmentation import Augmenter
 from connectome_tl.training.networks.parallel import share_volumes
 
 
@@ -27,11 +27,13 @@ class Work:
         device: device of model and batches.
         precision: float32 or bf16, for networks on volumes.
         augment: transform of a batch of volumes (n, n_channels, depth, height, width) on the device, or None.
+        labelled: whether the objective needs the label maps of the volumes.
     """
 
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
     precision: str = "float32"
-    augment: Augment | None = None
+    augment: Augmenter | None = None
+    labelled: bool = False
 
     def begin(self, model: nn.Module) -> None:
         """Move the model to the device."""
@@ -51,9 +53,10 @@ class Work:
         if "image" in batch.modalities and batch.image.embedding is None:
             on_cpu = self.device.type == "cpu"
             volumes = batch.image.volumes if on_cpu else batch.image.volumes_on(self.device)
+            labels = batch.image.classes.to(self.device) if self.labelled else None
             if self.augment is not None:
-                volumes = self.augment(volumes)
-            batch = batch.with_image(replace(batch.image, volume=volumes, where=None, source=None))
+                volumes, labels = self.augment.both(volumes, labels)
+            batch = batch.with_image(replace(batch.image, volume=volumes, where=None, source=None, labels=labels))
         if self.device.type == "cpu":
             return batch, goal
         return batch.to(self.device), None if goal is None else goal.to(self.device)

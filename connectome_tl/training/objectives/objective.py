@@ -45,8 +45,10 @@ class ObjectiveSizes:
     Attributes:
         modalities: sizes by modality (`Modality.sizes`). widths: width of each branch's embedding.
         outcomes: outcomes of the previous stage, which have heads.
+        labels: number of labels of the training rows' label maps.
     """
 
     modalities: Mapping[str, Mapping[str, int]]
     widths: Mapping[str, int]
     outcomes: Outcomes
+    labels: int = 0

@@ -1,4 +1,4 @@
-"""Objective: voxel-wise contrastive learning with grey-level classes instead of label maps."""
+"""Objective: voxel-wise contrastive learning, with classes of intensity or of label maps."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from torch import Tensor
 
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import InternalError, UsageError
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.encoders.volumes import VolumeBranch
 from connectome_tl.nn.model import OutcomeModel
@@ -17,13 +17,14 @@ from connectome_tl.training.objectives.objective import TRAIN, Objective, Object
 
 
 class ContrastOfVoxels(Objective):
-    """Contrastive loss that aligns features of one intensity class over the volumes of a batch and a bank."""
+    """Contrastive loss that aligns features of one class over the volumes of a batch and a bank."""
 
     def __init__(self, settings: VolumeContrast, sizes: ObjectiveSizes) -> None:
         super().__init__()
-        del sizes
-        self.stage, self.n_classes = settings.stage, settings.classes
-        self.contrast = VoxelContrastLoss(None, settings.classes + 1, settings.contrast)
+        self.stage = settings.stage
+        self.by_intensity = settings.classes != "labels"
+        self.n_classes = sizes.labels if settings.classes == "labels" else settings.classes
+        self.contrast = VoxelContrastLoss(None, self.n_classes + 1, settings.contrast)
 
     def begin(self, model: OutcomeModel) -> None:
         _resnet(model)
@@ -33,9 +34,13 @@ class ContrastOfVoxels(Objective):
     ) -> dict[str, Tensor]:
         del targets
         batch = batches[TRAIN]
-        volumes = batch.image.volumes[batch.present["image"]]
+        there, labels = batch.present["image"], batch.image.labels
+        volumes = batch.image.volumes[there]
         maps = _resnet(model).maps(volumes)[self.stage - 1]
-        return {"contrast": self.contrast(maps, grey_classes(volumes, self.n_classes))}
+        if not self.by_intensity and labels is None:
+            raise InternalError("a batch for the contrast of labels has no label maps")
+        classes = grey_classes(volumes, self.n_classes) if labels is None else labels[there]
+        return {"contrast": self.contrast(maps, classes)}
 
 
 def _resnet(model: OutcomeModel) -> VoxelResNet:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from connectome_tl.imaging.grids import Gridded, gridded, head_on
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage
-from connectome_tl.workflows.images.grids import unlike_volumes
+from connectome_tl.workflows.images.grids import same_images, unlike_volumes
 
 LOOKED_AT = ImageSettings(size=56, voxel=3.5, shape="note")
 """Default settings of the pictures, without a study."""
@@ -31,21 +32,26 @@ def volume_images(
     """
     asked = settings or LOOKED_AT
     there = [(i, file) for i, file in zip(cohort.ids, cohort.volumes, strict=False) if file]
-    images, found, grids = [], [], []
+    subjects, found, grids = [], [], []
     for n, (subject, file) in enumerate(there):
         try:
             made = gridded(file, subject, asked)
         except (DataError, MissingInputError) as error:
-            found.append(QualityFinding(level="error", check="volume", message=str(error), subject=subject))
+            said = "; ".join(str(replace(problem, subject=None)) for problem in error.problems)
+            found.append(QualityFinding(level="error", check="volume", message=said, subject=subject))
             continue
         finally:
             done(n + 1, len(there))
-        images.append(_image(subject, made, asked))
+        subjects.append(subject)
         grids.append(made)
         found += [QualityFinding(level="warning", check="volume", message=note, subject=subject) for note in made.notes]
     found += [
         QualityFinding(level="warning", check="volume", message=note, subject=subject)
-        for subject, note in unlike_volumes([one.subject for one in images], grids)
+        for subject, note in unlike_volumes(subjects, grids)
+    ]
+    found += [
+        QualityFinding(level="error", check="volume", message=f"the same image as {other}", subject=one)
+        for one, other in same_images(subjects, grids)
     ]
     if mixed := mixed_backgrounds([one.is_stripped for one in grids]):
         found.append(QualityFinding(level="warning", check="volume", message=mixed))
@@ -56,10 +62,33 @@ def volume_images(
                 level="note", check="volume", message=f"{counted(without, 'subject has', 'subjects have')} no volume"
             )
         )
-    return tuple(images), found
+    return _images(subjects, grids, asked), found
 
 
-def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
+def _images(subjects: Sequence[str], grids: Sequence[Gridded], settings: ImageSettings) -> tuple[VolumeImage, ...]:
+    """Slices of all volumes at one scale, cut to the part of the grid that contains heads."""
+    every = [_cuts(made, settings) for made in grids]
+    boxes = [_occupied(np.max(view, axis=0)) for view in zip(*every, strict=True)]
+    found = []
+    for subject, made, cuts in zip(subjects, grids, every, strict=True):
+        shown = [cut[box] for cut, box in zip(cuts, boxes, strict=True)]
+        height = max(cut.shape[0] for cut in shown)
+        row = np.concatenate([np.pad(cut, ((0, height - cut.shape[0]), (0, 0))) for cut in shown], axis=1)
+        found.append(
+            VolumeImage(
+                subject=subject,
+                height=row.shape[0],
+                width=row.shape[1],
+                pixels=base64.b64encode(np.rint(255 * row).astype(np.uint8).tobytes()).decode(),
+                text=_text(made, settings),
+                flagged=bool(made.notes),
+            )
+        )
+    return tuple(found)
+
+
+def _cuts(made: Gridded, settings: ImageSettings) -> list[np.ndarray]:
+    """Axial, coronal and sagittal slices through the middle of the head, from 0 to 1."""
     values = made.values.astype(np.float32)
     # Show the zeroed background as black, since standardised intensities of dark tissue are below 0.
     inside = head_on(values, np.array(made.affine), settings)
@@ -68,17 +97,13 @@ def _image(subject: str, made: Gridded, settings: ImageSettings) -> VolumeImage:
     if settings.outside == "zero":
         grey = np.where(inside, grey, 0.0)
     middle = np.rint(np.argwhere(inside).mean(axis=0)).astype(int)
-    cuts = [np.take(grey, middle[axis], axis=axis).T[::-1] for axis in (2, 1, 0)]
-    height = max(cut.shape[0] for cut in cuts)
-    row = np.concatenate([np.pad(cut, ((0, height - cut.shape[0]), (0, 0))) for cut in cuts], axis=1)
-    return VolumeImage(
-        subject=subject,
-        height=row.shape[0],
-        width=row.shape[1],
-        pixels=base64.b64encode(np.rint(255 * row).astype(np.uint8).tobytes()).decode(),
-        text=_text(made, settings),
-        flagged=bool(made.notes),
-    )
+    return [np.take(grey, middle[axis], axis=axis).T[::-1] for axis in (2, 1, 0)]
+
+
+def _occupied(cut: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns of a slice that are not black, with a margin of one voxel."""
+    rows, columns = (np.flatnonzero(cut.any(axis=axis)) for axis in (1, 0))
+    return slice(max(rows[0] - 1, 0), rows[-1] + 2), slice(max(columns[0] - 1, 0), columns[-1] + 2)
 
 
 def _text(made: Gridded, settings: ImageSettings) -> str:

@@ -52,6 +52,7 @@ def contrast_cohort(
     files = [Path(cohort_file).parent / labels.replace("{id}", subject) for subject in cohort.ids]
     maps = _read(cohort, files)
     rows, volumes = [], []
+    cohort = replace(cohort, volume_labels=tuple(map(str, files)))
     for i, (subject, (data, affine)) in enumerate(zip(cohort.ids, maps, strict=True)):
         for copy in range(settings.copies):
             draw = int(content_hash(seed, subject, copy)[:15], 16)

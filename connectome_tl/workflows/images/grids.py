@@ -17,6 +17,7 @@ from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels, same_volumes
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
+from connectome_tl.imaging.label_grids import label_problem, stored_labels
 from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volume_checks import unlike_others
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
@@ -24,6 +25,7 @@ from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.objectives import ObjectiveSettings, VolumeContrast
 from connectome_tl.settings.study import StudySettings
 
 if TYPE_CHECKING:
@@ -51,14 +53,54 @@ def with_grids(
     if not needs_grids(settings, cohorts):
         return cohorts
     grids = made_grids(cohorts.roles.values(), settings.image, folder, progress=progress)
+    adapt, labelled = settings.stages.adapt, None
+    if adapt is not None and adapt.objective.needs_labels and cohorts.pool is not None:
+        labelled = cohorts.pool
+        _make_labels(labelled, adapt.objective, grids, settings.image, folder)
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
         if id(cohort) not in done:
             notes = [*_notes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
-            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
+            if cohort is cohorts.pool and labelled is None and _contrasts(settings) and any(cohort.volume_labels):
+                notes.append("label maps are not used: stages.adapt.objective.classes is a number, not labels")
+            # Fits depend on label maps only where an objective uses them.
+            labels = cohort.volume_labels if cohort is labelled else ()
+            done[id(cohort)] = replace(
+                cohort, volume_cache=str(folder), volume_labels=labels, notes=(*cohort.notes, *notes)
+            )
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
+
+
+def _contrasts(settings: StudySettings) -> bool:
+    adapt = settings.stages.adapt
+    return adapt is not None and isinstance(adapt.objective, VolumeContrast)
+
+
+def _make_labels(
+    pool: Cohort, objective: ObjectiveSettings, grids: dict[str, StoredGrid], settings: ImageSettings, folder: Path
+) -> None:
+    """Compute the label maps of a cohort on its grids.
+
+    Raises:
+        DataError, MissingInputError: label maps that cannot be used, all of them in one list.
+    """
+    found, problems, only_missing = {}, list[Problem](), True
+    for subject, label_map, image in zip(pool.ids, pool.volume_labels, pool.volumes, strict=False):
+        if not label_map:
+            continue
+        try:
+            found[subject] = stored_labels(label_map, image, subject, grids[image], settings, folder)
+        except (DataError, MissingInputError) as error:
+            problems += error.problems
+            only_missing = only_missing and isinstance(error, MissingInputError)
+    raise_all("label maps cannot be used", problems, MissingInputError if only_missing else DataError)
+    across = isinstance(objective, VolumeContrast) and objective.contrast.scope == "across"
+    if problem := label_problem(found, across=across):
+        raise DataError(
+            problem, got=f"the label maps of {pool.name}", remedy="Give one number to one tissue or parcel."
+        )
 
 
 def made_grids(
@@ -89,6 +131,11 @@ def made_grids(
     raise_all("volumes cannot be used", problems, MissingInputError if only_missing else DataError)
     _check_voxels(settings, every, grids)
     return grids
+
+
+def same_images(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
+    """Pairs of subjects with one image."""
+    return [(ids[i], ids[j]) for i, j, _ in same_volumes(grids)]
 
 
 def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
@@ -239,9 +286,8 @@ def _shared(cohort: Cohort, target: Cohort, grids: dict[str, StoredGrid]) -> lis
 def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     known = [(i, p) for i, p in zip(cohort.ids, cohort.volumes, strict=False) if p]
     found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
-    found += [
-        f"{known[i][0]} and {known[j][0]} have the same image" for i, j, _ in same_volumes([grids[p] for _, p in known])
-    ]
+    pairs = same_images([who for who, _ in known], [grids[path] for _, path in known])
+    found += [f"{one} and {other} have the same image" for one, other in pairs]
     found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known])]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
