@@ -226,7 +226,9 @@ def main() -> None:
         for _, key, make in sorted(jobs, key=lambda job: job[0]):
             kept.of(key, make)
     known = {key: kept.found[key] for _, key, _ in jobs if key in kept.found}
-    print("| n | signal | cohorts | model | metric | truth | covered, procedure | width | ideal | ratio | covered, fitted |")
+    print(
+        "| n | signal | cohorts | model | metric | truth | covered, procedure | width | ideal | ratio | covered, fitted |"
+    )
     print("|" + "---|" * 11)
     for cell, _ in cells:
         print(*coverage_rows(cell, [one for key, one in known.items() if key.startswith(f"{cell.name} ")]), sep="\n")
