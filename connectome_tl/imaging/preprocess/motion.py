@@ -45,6 +45,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 _SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
 _LOST_MM = 2.5  # standard deviation of a pose that is not taken over before the last iteration
 _WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed in the last iteration as before
+_NEAR_FROM = 3  # iteration from which on changes are small enough to be solved for jointly
 _EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
 _BLOCK = 4096  # voxels
 _T = TypeVar("_T")
@@ -107,7 +108,8 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         found, noise, shares = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
         before, values = as_mm(poses, centre), as_mm(found, centre)
         lost = (np.sqrt(np.einsum("vii->v", noise) / 6) > _LOST_MM)[:, None]
-        if not last:  # final poses are settled; following would add noise, and a head at rest would seem to move
+        # Not while poses are far off, nor for final poses: it would add noise, and a head at rest would seem to move.
+        if turn >= _NEAR_FROM and not last:
             values = before + followed(np.where(lost, 0.0, values - before), shares)
         values, variances = shrunk(values, noise, dwi.runs)
         values = values if last else np.where(lost, before, values)
