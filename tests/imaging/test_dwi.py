@@ -62,6 +62,11 @@ def test_a_good_scan_is_read_and_its_shells_are_named(tmp_path: Path) -> None:
         ("d.bval", lambda a: -a, "not b-values"),
         ("d.bval", lambda a: a * 100, "not b-values"),
         ("d.bvec", lambda a: a[:2], "wrong shape"),
+        ("d.bval", lambda a: a * 1e6, "may be in s/m2: divide by 1,000,000"),
+        ("d.bval", lambda a: a * 100, "may be in s/cm2: divide by 100"),
+        ("d.bvec", lambda a: np.vstack([a, [0, *[1000] * 8]]), "last row holds b-values"),
+        ("d.bvec", lambda a: np.vstack([[0, *[1000] * 8], a]).T, "first column holds b-values"),
+        ("d.bvec", lambda a: np.vstack([np.arange(9), a]).T, "first column holds numbers of volumes"),
     ],
 )
 def test_a_wrong_table_is_refused_naming_the_subject(file: str, change: object, message: str, tmp_path: Path) -> None:

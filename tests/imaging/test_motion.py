@@ -10,7 +10,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from connectome_tl.imaging.preprocess.alignment import Ground, aligned, noise_of, sigmas_of, slopes_of
-from connectome_tl.imaging.preprocess.motion import _ahead, estimate_motion, residual_mm, without_motion, working_bytes
+from connectome_tl.imaging.preprocess.motion import estimate_motion, residual_mm, without_motion, working_bytes
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, displacement
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
@@ -45,19 +45,6 @@ def test_known_motion_is_undone_to_less_than_half_a_voxel_and_vectors_turn_back(
 
     assert off(found.directions) < (0.75 * off(head.directions) if size else 1.0)  # degrees
     assert (found.data >= 0).all()
-
-
-def test_shells_move_further_by_their_median_change_and_few_volumes_do_not() -> None:
-    bvals = np.array([0.0, 0.0, 400.0, 400.0, *[1000.0] * 5])
-    dwi = Dwi(np.ones((2, 2, 2, 9)), np.eye(4), bvals, np.zeros((9, 3)), np.ones((2, 2, 2), dtype=bool), "s", "f")
-    before, change = np.zeros((9, 6)), np.zeros((9, 6))
-    change[4:] = 1.0
-    change[8] = 10.0  # one volume that moved
-    found = _ahead(before + change, before, dwi)
-    np.testing.assert_allclose(found[:4], 0)
-    np.testing.assert_allclose(found[4:], change[4:] + 0.5)
-    # A common change, which is a change of the frame, is not continued.
-    np.testing.assert_allclose(_ahead(before + 2.0, before, dwi), before + 2.0)
 
 
 def test_the_number_of_threads_changes_no_byte() -> None:

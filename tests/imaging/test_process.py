@@ -7,7 +7,14 @@ import pytest
 
 from connectome_tl.imaging.preprocess.alignment import Ground, slopes_of
 from connectome_tl.imaging.preprocess.prediction import left_one_out
-from connectome_tl.imaging.preprocess.process import covariance, noise_in, of_halves, predictions
+from connectome_tl.imaging.preprocess.process import (
+    covariance,
+    displaced_by,
+    followed,
+    noise_in,
+    of_halves,
+    predictions,
+)
 
 BVALS = np.repeat([0.0, 400.0, 1000.0, 2600.0], [4, 6, 16, 24])
 
@@ -99,3 +106,42 @@ def test_what_the_noise_floor_hides_takes_no_part_in_an_alignment() -> None:
     weak = slopes_of(np.hypot(0.1 * head, floor), ground)  # where the floor is all, all is used
     assert weak is not None
     assert weak.wanted.min() < 1.1 * floor
+
+
+def row(directions: np.ndarray) -> np.ndarray:
+    """Signals along a line of voxels on which two fibres cross in changing shares, (n_volumes, 120)."""
+    ends, place = crossing(directions, 4, np.random.default_rng(5)), np.arange(120) / 120
+    shares = np.stack([np.sin((k + 2) * np.pi * place + k) ** 2 for k in range(4)])
+    return np.asarray(ends @ shares)
+
+
+def test_predictions_are_displaced_with_the_volumes_as_is_said(directions: np.ndarray) -> None:
+    rng, signals, prior = np.random.default_rng(6), row(directions), covariance(BVALS, directions)
+    weights, slopes = predictions(prior, 1e-3), np.gradient(signals, axis=1)
+    noise = rng.normal(0, 5.0, signals.shape)
+    noisy = np.gradient(signals + noise, axis=1)
+    shares = displaced_by(weights, of_halves(BVALS, prior, 1e-3), noisy @ noisy.T)
+    for volumes in (BVALS == 400, BVALS == 2600, directions[:, 0] > 0.5):
+        places = weights @ slopes
+        found = (places * (weights @ (volumes[:, None] * slopes))).sum(axis=1) / (places**2).sum(axis=1)
+        said = shares @ volumes
+        assert np.corrcoef(found, said)[0, 1] > 0.95
+        np.testing.assert_allclose(said, found, atol=0.25)
+
+
+def test_what_many_volumes_have_in_common_settles_in_few_iterations(directions: np.ndarray) -> None:
+    prior, slopes = covariance(BVALS, directions), np.gradient(row(directions), axis=1)
+    shares = displaced_by(predictions(prior, 1e-2), of_halves(BVALS, prior, 1e-2), slopes @ slopes.T)
+
+    def off(poses: np.ndarray) -> float:
+        return float(np.sqrt(((poses - poses[BVALS == 0].mean(axis=0)) ** 2).mean()))
+
+    # motion of a shell, motion that goes with the direction, and motion of one volume
+    for true in (1.0 * (BVALS == 2600), directions[:, 0] ** 2, 1.0 * (np.arange(len(BVALS)) == 30)):
+        wanted = np.repeat(true[:, None], 6, axis=1)
+        alone, joint = np.zeros_like(wanted), np.zeros_like(wanted)
+        for _ in range(4):
+            alone = wanted + shares @ (alone - wanted)  # each volume is aligned to its prediction as it is
+            joint = joint + followed(wanted + shares @ (joint - wanted) - joint, shares)
+        assert off(joint - wanted) < 0.5 * off(alone - wanted)
+        assert off(joint - wanted) < 0.5 * off(wanted)

@@ -31,15 +31,21 @@ from connectome_tl.imaging.preprocess.alignment import (
     stands_out,
     voxels_of,
 )
-from connectome_tl.imaging.preprocess.process import covariance, noise_in, of_halves, predictions
+from connectome_tl.imaging.preprocess.process import (
+    covariance,
+    displaced_by,
+    followed,
+    noise_in,
+    of_halves,
+    predictions,
+)
 from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displacement, shrunk
 from connectome_tl.imaging.read.dwi import Dwi
 
 _SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
 _LOST_MM = 2.5  # standard deviation of a pose that is not taken over before the last iteration
 _WEAK_MM = 0.4  # standard deviation of poses from which on volumes are smoothed in the last iteration as before
-_FURTHER = 0.5  # of the median change of a shell that is added to it
-_SHELL = 3  # volumes of a shell that is moved as a whole
+_NEAR_FROM = 3  # iteration from which on changes are small enough to be solved for jointly
 _EARLY_STEPS = 3  # of Gauss-Newton where targets are not final
 _BLOCK = 4096  # voxels
 _T = TypeVar("_T")
@@ -99,34 +105,19 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         wanted = np.where(weak, widths, width)
         if (wanted != widths).any():
             smooth, widths = _smoothed(dwi, wanted, n_threads), wanted
-        found, noise = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
-        values, variances = shrunk(as_mm(found, centre), noise, dwi.runs)
-        if not last:
-            before = as_mm(poses, centre)
-            lost = np.sqrt(np.einsum("vii->v", noise) / 6) > _LOST_MM
-            values = np.where(lost[:, None], before, _ahead(values, before, dwi))
+        found, noise, shares = _round(dwi, smooth, poses, widths, ground, n_threads, last=last)
+        before, values = as_mm(poses, centre), as_mm(found, centre)
+        lost = (np.sqrt(np.einsum("vii->v", noise) / 6) > _LOST_MM)[:, None]
+        # Not while poses are far off, nor for final poses: it would add noise, and a head at rest would seem to move.
+        if turn >= _NEAR_FROM and not last:
+            values = before + followed(np.where(lost, 0.0, values - before), shares)
+        values, variances = shrunk(values, noise, dwi.runs)
+        values = values if last else np.where(lost, before, values)
         poses = as_poses(values, centre)
         # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
         poses = poses @ np.linalg.inv(rest)
     return Motion(poses, displacement(values, variances, dwi.runs), centre)
-
-
-def _ahead(values: np.ndarray, before: np.ndarray, dwi: Dwi) -> np.ndarray:
-    """Move each shell further along its median change relative to the unweighted volumes (over-relaxation).
-
-    Most of a volume's prediction comes from its own shell, so that shells settle slowly against each other. A few
-    volumes are no shell in this sense.
-
-    Args:
-        values, before: (n_volumes, 6) mm, as `as_mm`, of this iteration and of the one before.
-    """
-    moved, change = values.copy(), values - before
-    change = change - change[dwi.is_b0].mean(axis=0)
-    for _, volumes in dwi.shells():
-        if len(volumes) >= _SHELL:
-            moved[volumes] += _FURTHER * np.median(change[volumes], axis=0)
-    return moved
 
 
 def _round(
@@ -138,8 +129,11 @@ def _round(
     n_threads: int,
     *,
     last: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Align every volume to its prediction: poses, and covariances of their errors, (n_volumes, 6, 6).
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Align every volume to its prediction.
+
+    Returns:
+        Poses, covariances of their errors, (n_volumes, 6, 6), and `displaced_by` of the predictions.
 
     Args:
         widths: (n_volumes,) of the smoothing, FWHM in mm.
@@ -152,18 +146,32 @@ def _round(
     turned = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
     prior = covariance(dwi.bvals, turned)
     level = noise_in(here[:, ground.near].astype(float), prior)
-    targets = _product(predictions(prior, level), here)
-    first, second = (_product(matrix, here) for matrix in of_halves(dwi.bvals, prior, level))
+    weights, halves = predictions(prior, level), of_halves(dwi.bvals, prior, level)
+    shares = displaced_by(weights, halves, _slope_products(here, ground))
+    targets = _product(weights, here)
+    first, second = (_product(matrix, here) for matrix in halves)
     steps = STEPS if last else _EARLY_STEPS
 
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
-        target, *halves = (values[volume].astype(float) for values in (targets, first, second))
-        slopes = slopes_of(target, ground, (halves[0], halves[1]))
+        target, one, other = (values[volume].astype(float) for values in (targets, first, second))
+        slopes = slopes_of(target, ground, (one, other))
         pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
         return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
 
     found, noise = zip(*_each(moved, each, n_threads), strict=True)
-    return np.stack(found), np.stack(noise)
+    return np.stack(found), np.stack(noise), shares
+
+
+def _slope_products(here: np.ndarray, ground: Ground) -> np.ndarray:
+    """Inner products of the gradients of all volumes in and around the brain, (n_volumes, n_volumes)."""
+    images, near = here.reshape(-1, *ground.shape), ground.near.reshape(ground.shape)
+    found = np.zeros((len(here), len(here)))
+    for axis in (1, 2, 3):
+        along = np.gradient(images, axis=axis)
+        along *= near
+        along = along.reshape(len(here), -1)
+        found += along @ along.T
+    return found
 
 
 def working_bytes(n_voxels: int, n_volumes: int, n_threads: int = 1) -> int:

@@ -14,6 +14,8 @@ import numpy as np
 from connectome_tl.imaging.preprocess.prediction import fibre_signals, isotropic_signals
 
 _COPY = 1e-9  # squared difference of two volumes, as a fraction of one's own square, below which they are copies
+_FOLLOWED = 0.9  # of the displacement of predictions; all of a common motion, which is unknown, would be without limit
+_LEAST_SHARE = 0.05  # of the squared slopes of a prediction that counts as signal where two halves agree on less
 _NOISE = tuple(10.0 ** (step / 2) for step in range(-9, 3))  # variances beside that of a voxel's signals
 
 
@@ -43,6 +45,34 @@ def of_halves(bvals: np.ndarray, prior: np.ndarray, noise: float) -> tuple[np.nd
         matrix[:, half] = np.linalg.solve(own, prior[half]).T
         found.append(matrix)
     return found[0], found[1]
+
+
+def displaced_by(weights: np.ndarray, halves: tuple[np.ndarray, np.ndarray], products: np.ndarray) -> np.ndarray:
+    """Displacement of each prediction for a displacement of each volume, (n_volumes, n_volumes).
+
+    Args:
+        weights, halves: as `predictions` and `of_halves`; noise of the two halves is independent.
+        products: (n_volumes, n_volumes) inner products of the volumes' gradients.
+    """
+    alike = halves[0] @ products @ halves[1].T
+    alike = (alike + alike.T) / 2
+    whole = np.einsum("vi,ij,vj->v", weights, products, weights, optimize=True)
+    own = np.maximum(np.diag(alike), np.maximum(_LEAST_SHARE * whole, 1e-300))
+    return np.asarray(weights * alike / own[:, None])
+
+
+def followed(change: np.ndarray, shares: np.ndarray) -> np.ndarray:
+    """Changes of poses when the predictions have followed them, (n_volumes, 6).
+
+    A prediction is displaced with the volumes it is made of. Alignment alone would settle in many iterations, and what
+    many volumes have in common would stay too small. A common motion of all volumes is not identifiable; therefore the
+    predictions follow only in part.
+
+    Args:
+        change: (n_volumes, 6) mm, from the alignment to the predictions as they are. shares: as `displaced_by`.
+    """
+    most = _FOLLOWED / max(float(np.abs(np.linalg.eigvals(shares)).max()), 1.0)
+    return np.asarray(np.linalg.solve(np.eye(len(shares)) - most * shares, change))
 
 
 def noise_in(signals: np.ndarray, prior: np.ndarray) -> float:

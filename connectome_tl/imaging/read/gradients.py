@@ -31,16 +31,26 @@ def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
     bvals = np.where((rows < 0) & (rows > -_ROUNDING), 0.0, rows).ravel()
     wrong = ~(np.isfinite(bvals) & (bvals >= 0) & (bvals <= _MAX_B))
     if bvals.size == 0 or wrong.any():
-        three = rows.ndim == 2 and rows.shape[0] == 3
         raise DataError(
             "b-values are not b-values",
             expected=f"numbers from 0 to {_MAX_B:.0f} s/mm2",
             got=f"{bvals[wrong][0]:g} among {bvals.size}" if bvals.size else "an empty file",
             subject=subject,
             file=path,
-            remedy="Three rows: are these the b-vectors?" if three else None,
+            remedy="Three rows: are these the b-vectors?" if rows.ndim == 2 and len(rows) == 3 else _unit_of(bvals),
         )
     return bvals
+
+
+def _unit_of(bvals: np.ndarray) -> str | None:
+    """What to do with b-values that are too large because of their unit."""
+    positive = bvals[bvals > 0]
+    if not np.isfinite(bvals).all() or (bvals < 0).any() or not positive.size or np.median(positive) <= _MAX_B:
+        return None
+    for unit, factor in (("s/m2", 1_000_000), ("s/cm2", 100)):
+        if B0_MAX < bvals.max() / factor <= _MAX_B:
+            return f"b-values are in s/mm2; these may be in {unit}: divide by {factor:,}."
+    return None
 
 
 def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
@@ -53,10 +63,23 @@ def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
     if table.ndim != 2 or 3 not in table.shape:
         raise DataError(
             "b-vectors have the wrong shape", expected="3 rows, as FSL writes them", got=f"{table.shape}",
-            subject=subject, file=path,
+            subject=subject, file=path, remedy=_fourth_of(table),
         )  # fmt: skip
     table = np.where(np.isfinite(table), table, np.nan)  # a rotation of infinite vectors is not defined
     return table.T if table.shape[0] == 3 else table
+
+
+def _fourth_of(table: np.ndarray) -> str | None:
+    """What to do with a table of four numbers per volume, of which three are a direction."""
+    if table.ndim != 2 or 4 not in table.shape:
+        return None
+    name, rows = ("row", np.nan_to_num(table)) if len(table) == 4 else ("column", np.nan_to_num(table.T))
+    for at, place in ((3, "last"), (0, "first")):
+        norms = np.linalg.norm(np.delete(rows, at, axis=0), axis=0)
+        if ((np.abs(norms - 1) < _ALIKE) | (norms < _ALIKE)).all():
+            what = "numbers of volumes" if (np.diff(rows[at]) == 1).all() else "b-values"
+            return f"The {place} {name} holds {what}: leave the three of directions; b-values belong in .bval."
+    return None
 
 
 def fsl_to_world(bvecs: np.ndarray, affine: np.ndarray) -> np.ndarray:
