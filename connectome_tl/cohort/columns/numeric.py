@@ -85,6 +85,11 @@ def unit_word(unit: str) -> str:
     return _UNIT.get(word, word)
 
 
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit that may stand behind a number."""
+    return unit_word(text) in _UNITS
+
+
 def numbers(
     column: pd.Series,
     ids: Sequence[str],
