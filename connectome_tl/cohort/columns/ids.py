@@ -23,16 +23,16 @@ _MONTHS = (
 _EATEN = re.compile(
     rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}[-. ]{{1,2}}({_MONTHS})\.?([- ]\d+)?$"
     rf"|^({_MONTHS})\.?[- ](\d\d|(19|20)\d\d)$|^\d{{4}}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$"
-    r"|^\d{1,2}\.\d{1,2}\.(\d{4}|\d\d)$",
+    r"|^\d{1,2}\.\d{1,2}\.(\d{4}|\d\d)$|^'",
     re.IGNORECASE,
 )
-# First cells of lines below a table.
+# First cells of lines above or below the rows of a table.
 _SUMMARY = re.compile(
-    r"(grand )?total|sum|summe|gesamt|mean|average|mittelwert|moyenne|media|median|médiane|sd|std|min|max|count"
-    r"|anzahl|n ?(= ?\d+)?|\*.*|(note|source|legend|anmerkung)\b.*",
+    r"((grand )?total|sum|summe|gesamt|mean|average|mittelwert|moyenne|media|median|médiane|sd|std|min|max|count"
+    r"|anzahl)( ?[(±:/].*)?|n ?(= ?\d+)?|\*.*|(note|source|legend|anmerkung)\b.*|\(\d+ (rows?|subjects?)\)",
     re.IGNORECASE,
 )
-_LAST = 5  # lines of a table that may be such lines
+_LAST = 5  # last lines of a table that may be such lines
 _LONGEST = 200
 _EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
 
@@ -66,10 +66,10 @@ def subject_ids(
         "Import the id column as text.",
     )
     if sum(any(c.isdigit() for c in one) for one in known) * 2 > len(known):
-        below = [one for one in known[-_LAST:] if _SUMMARY.fullmatch(one[:_LONGEST])]
+        outer = dict.fromkeys((*known[:1], *known[-_LAST:]))
         findings.several(
-            [(one[:60], repr(one[:60])) for one in below],
-            "a line below the table is not a subject",
+            [(one[:60], repr(one[:60])) for one in outer if _SUMMARY.fullmatch(one[:_LONGEST])],
+            "a line above or below the rows of the table is not a subject",
             file,
             "Remove it, or leave it out with select.",
         )

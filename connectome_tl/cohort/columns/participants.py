@@ -210,6 +210,25 @@ def participants_of(settings: CohortSettings, table: pd.DataFrame) -> tuple[str,
     return tuple(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else ()
 
 
+def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str] | None:
+    """What is wrong with a table without the columns as a whole, and a remedy; None if nothing is."""
+    if not absent:
+        return None
+    first = str(table.columns[0])
+    if len(table.columns) == 1:
+        return f"the table has one column, {first[:60]!r}", "Separate its columns by tabs, commas, semicolons or bars."
+    for name in table.columns:
+        held = [column for column in absent if (table[name] == column).any()]
+        if 2 * len(held) > len(absent):
+            if name == first and table[name].is_unique:
+                return f"columns and rows are exchanged: {held[0]!r} is a row", "Write one row per subject."
+            return (
+                f"the table is in long format: column {name!r} holds {held[0]!r}",
+                "Write one row per subject and one column per variable.",
+            )
+    return None
+
+
 def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:
     wanted: dict[str, str | None] = {
         **{f"id {name}" if len(settings.ids) > 1 else "id": name for name in settings.ids},
@@ -221,6 +240,11 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
         **{f"family {name}": name for name in _kin(settings)},
         **{f"covariate {spec.column}": spec.column for spec in settings.covariates},
     }
+    named = [*wanted.values(), *(spec.column for spec in settings.outcomes)]
+    absent = [name for name in dict.fromkeys(named) if name is not None and name not in table.columns]
+    if (other := _another_shape(absent, table)) is not None:
+        what, remedy = other
+        return [Problem(what, expected=f"columns {', '.join(absent[:8])}", file=file, remedy=remedy)]
     problems = []
     for what, column in wanted.items():
         if column is not None and column not in table.columns:
