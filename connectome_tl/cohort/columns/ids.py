@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -31,6 +32,11 @@ _SUMMARY = re.compile(
     r"((grand )?total|sum|summe|gesamt|mean|average|mittelwert|moyenne|media|median|médiane|sd|std|min|max|count"
     r"|anzahl)( ?[(±:/].*)?|n ?(= ?\d+)?|\*.*|(note|source|legend|anmerkung)\b.*|\(\d+ (rows?|subjects?)\)",
     re.IGNORECASE,
+)
+# An id with the mark of a further scan or of a twin behind the number of a subject.
+_FURTHER = re.compile(
+    r"(.*[0-9])(?:[_. -](?:(?:scan|rescan|retest|repeat|visit|time|tp|wave|t|v)[_.-]?[0-9]{0,2}|(?P<bare>[0-9]{1,2}))"
+    r"|[_. -]?(?P<letter>[a-d]))"
 )
 _LAST = 5  # last lines of a table that may be such lines
 _LONGEST = 200
@@ -125,6 +131,20 @@ def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 def bare(subject: str) -> str:
     """An id in lower case, without `sub-` and leading zeros of numbers, for comparisons."""
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", fold(subject).removeprefix("sub-"))
+
+
+@lru_cache(maxsize=100_000)
+def first_scan(name: str) -> str:
+    """`cc1` for `cc1_2`, `cc1-scan2` or `cc1b`, which name a further scan or a twin if `cc1` is an id, too; "" for
+    others. After a number without letters, a number or a letter is no such mark.
+
+    Args:
+        name: an id as `bare` writes it.
+    """
+    found = _FURTHER.fullmatch(name[:_LONGEST])
+    if found is None or ((found["bare"] or found["letter"]) and not any(c.isalpha() for c in found[1])):
+        return ""
+    return found[1]
 
 
 def names_of(subject: str, participant: str = "", family: str = "") -> frozenset[str]:

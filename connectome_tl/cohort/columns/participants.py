@@ -11,7 +11,7 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
 from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
-from connectome_tl.cohort.columns.ids import joined
+from connectome_tl.cohort.columns.ids import bare, first_scan, joined
 from connectome_tl.cohort.columns.numeric import numbers, unit_word
 from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.columns.plausible import check_beside_gestation, check_name
@@ -82,6 +82,8 @@ class SubjectColumns:
             largest_family(values, settings.largest_family, kin, file, findings)
         if repeated:
             shared.append(list(self.children))
+        if not kin:
+            _ask_about_further_scans(self.children, file, findings)
         self.family = np.array(joined(shared) if shared else [""] * len(ids), dtype=object)
         self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
         codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
@@ -118,6 +120,19 @@ class SubjectColumns:
             family=self.family[at],
             children=tuple(self.children[i] for i in at) if self.of_scans else (),
         )
+
+
+def _ask_about_further_scans(ids: Sequence[str], file: Path, findings: Findings) -> None:
+    """Report ids such as CC001 and CC001_2, which are one subject or twins, where no family column is named."""
+    known = {bare(one): one for one in ids}
+    pairs = [(one, f"and {known[first]}") for name, one in known.items() if (first := first_scan(name)) in known]
+    findings.several(
+        pairs,
+        "ids look like two scans of one subject, or twins, and no family is declared",
+        file,
+        "Set family: a column in which such rows share a name (and others do not), or id: [subject column, session "
+        "column], so that they stay in one fold.",
+    )
 
 
 def marks_of(settings: CohortSettings) -> Marks:

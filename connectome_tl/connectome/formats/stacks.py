@@ -83,7 +83,7 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
                     raise ValueError(f"{name} is cut off")
                 if name in small or name in large:
                     raise ValueError(f"two arrays are called {name}")
-                if dtype.kind in "fiub" and len(shape) >= 2 and not by_column and name != "region_features":
+                if _may_be_matrices(dtype, shape) and not by_column and name != "region_features":
                     large[name] = StackedArray(shape, dtype, _unpacked(path, info.filename, shape, dtype))
                 else:
                     left -= info.file_size
@@ -91,14 +91,21 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
                         raise ValueError("names, masks and features are too large for a cohort")
                     with archive.open(info) as stream:
                         small[name] = npy.read_array(stream, allow_pickle=False)
-        by_column_too = {name: in_memory(array) for name, array in small.items() if array.dtype.kind in "fiub"}
-        return small, large | {name: array for name, array in by_column_too.items() if array.ndim >= 2}
+        by_column_too = {
+            name: in_memory(array) for name, array in small.items() if _may_be_matrices(array.dtype, array.shape)
+        }
+        return small, large | by_column_too
     except DataError:
         raise
     except MemoryError as error:
         raise DataError("claims to be larger than memory", file=path, remedy="It is probably damaged.") from error
     except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
         raise _damaged(error, path) from error
+
+
+def _may_be_matrices(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an array may hold matrices or triangles; truth values with two axes are masks."""
+    return (dtype.kind in "fiu" and len(shape) >= 2) or (dtype.kind == "b" and len(shape) >= 3)
 
 
 def released(array: np.ndarray) -> None:
