@@ -84,10 +84,10 @@ def parse_settings(
             problem = _problem(item, path, kind, {} if option else lines, None if option else file)
             problem = problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
             same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
-            if same is None or problem.expected is None:
+            if same is None:
                 found.append(problem)
                 places.append(path)
-            else:  # another type of the same union
+            elif problem.expected is not None:  # another type of the same union
                 found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
         raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
@@ -289,7 +289,14 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
         fields = [] if error == "dict_type" else _fields_at(kind, item["loc"])
         return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
     if error in ("tuple_type", "list_type"):
-        return "a list is needed", None, f"Write {name}: [{got}]." if isinstance(got, (str, int, float)) else None
+        taken = [m.model_fields[name].annotation for m in _models_at(kind, path[:-1]) if name in m.model_fields]
+        fields = sorted({key for one in taken for model in _models_in(one) for key in model.model_fields})
+        takes_one = isinstance(got, (str, int, float)) and not fields and any("..." in str(one) for one in taken)
+        return (
+            f"a list of blocks with the keys {', '.join(fields)} is needed" if fields else "a list is needed",
+            None,
+            f"Write {name}: [{got}]." if takes_one else None,
+        )
     if error in ("literal_error", "union_tag_invalid"):
         tagged = error == "union_tag_invalid"
         known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
@@ -298,7 +305,27 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
         near = near if len(given) > 3 else None  # gpu is not cpu
         what = f"no {name} is called {given}" if tagged else "unknown value"
         return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None
+    if error == "string_type" and isinstance(got, (int, float)):
+        return "a text is needed", None, f"Quote it: {name}: '{got}'."
+    if error in _NEEDED:
+        return _NEEDED[error].format(**context), None, None
     return item["msg"].removeprefix("Value error, "), None, None
+
+
+_NEEDED = {
+    "string_type": "a text is needed",
+    "string_too_short": "must not be empty",
+    **dict.fromkeys(("float_type", "float_parsing"), "a number is needed"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is needed"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is needed"),
+    "finite_number": "a finite number is needed",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have at most {max_length} entries",
+}
 
 
 def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:

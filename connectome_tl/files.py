@@ -235,7 +235,11 @@ def _decoded(data: bytes, file: str | Path) -> str:
             remedy="Save it again as UTF-8 (in Excel: CSV UTF-8).",
         ) from error
     if "\x00" in text:
-        raise _no_text(data, file) or DataError("not a text file: it holds zero bytes", file=file)
+        raise _no_text(data, file) or DataError(
+            "not a text file: it holds zero bytes",
+            file=file,
+            remedy="If it is text, it may be in UTF-16 or UTF-32 without a mark, or damaged: save it again as UTF-8.",
+        )
     return _lines(text)
 
 
@@ -244,7 +248,8 @@ def _no_text(data: bytes, file: str | Path) -> DataError | None:
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
     if kind is None:
         return None
-    return DataError(f"not a text file but {kind}", file=file, remedy="Export it as text (.csv or .tsv in UTF-8).")
+    unpack = "Unpack it, or export" if kind.startswith("compressed") else "Export"
+    return DataError(f"not a text file but {kind}", file=file, remedy=f"{unpack} it as text (.csv or .tsv in UTF-8).")
 
 
 def _before(data: bytes, at: int) -> str:

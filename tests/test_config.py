@@ -407,5 +407,29 @@ def test_a_value_of_none_of_several_types_is_one_problem_at_its_key(value: str) 
         parse_settings(text, StudySettings, file="study.yaml")
     (problem,) = caught.value.problems
     assert problem.line == 5
-    assert problem.what.startswith("stages.finetune.training.steps: Input should be")
+    assert problem.what.startswith("stages.finetune.training.steps: ")
+    assert "Input should" not in problem.what
     assert problem.what.endswith(", or one of auto")
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("name: 3", "name: a text is needed; got 3. Quote it: name: '3'."),
+        ("select: [a]", "select: a text is needed"),
+        ("largest_family: many", "largest_family: a whole number is needed"),
+        ("largest_family: 0", "largest_family: must be at least 1"),
+        ("simulated: maybe", "simulated: true or false is needed"),
+        ("id: [participant_id]", "id: a text is needed"),
+        ("exclude: age < 3", "exclude: a list of blocks with the keys reason, unknown, when is needed; got 'age < 3'"),
+        ("missing: -9", "missing: a list is needed; got -9. Write missing: [-9]."),
+        ("age: {column: a, unit: years, range: 40}", "age.range: a list is needed; got 40"),
+        ("exclude: [{when: age < 3, reason: ''}]", "exclude[0].reason: must not be empty"),
+    ],
+)
+def test_wrong_values_are_one_problem_in_words_of_yaml(given: str, said: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse_settings(f"participants: t.tsv\n{given}\n", CohortSettings, file="cohort.yaml")
+    (problem,) = caught.value.problems
+    assert said in str(problem)
+    assert str(problem).endswith(said) or not said.endswith((".", "'"))

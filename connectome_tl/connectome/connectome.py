@@ -11,6 +11,8 @@ from connectome_tl.atlas import order_of
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.plurals import counted
 
+_ROUNDING = 1e-3  # relative difference of the halves of a matrix that rounding may explain
+
 
 @dataclass(frozen=True, eq=False)
 class Connectome:
@@ -105,10 +107,17 @@ def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6)
             problem(
                 "the matrix is not symmetric",
                 got=f"a difference of {error.max():.3g} between {connectome.regions[i]} and {connectome.regions[j]}",
-                remedy="An upper triangle is read with `layout: upper`; directed connectomes are not supported.",
+                remedy=symmetry_remedy(float(error.max()) / scale),
             )
         )
     return found
+
+
+def symmetry_remedy(error: float) -> str:
+    """What to do about a matrix whose halves have this relative difference."""
+    if error < _ROUNDING:
+        return "If the difference is due to rounding, write the mean of the matrix and its transpose."
+    return "Directed connectomes are not supported; if the matrix is symmetric but for an error, export it again."
 
 
 def upper_indices(n_regions: int) -> tuple[np.ndarray, np.ndarray]:

@@ -76,3 +76,32 @@ def test_codes_name_the_reasons_and_the_json_of_the_table_does_too(on_disk: OnDi
     levels = '{"fu_status": {"Levels": {"1": "seen", "2": "died", "3": "lost"}}}'
     (on_disk.folder / "participants.json").write_text(levels)
     assert on_disk.read().status["score"].tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "cells"),
+    [
+        ("follow_up_status", "1 1 2 1 3 1"),
+        ("fu_status", "C C D C L C"),
+        ("status", "1 1 0 1 0 1"),
+        ("reason_missing", "n/a n/a 1 n/a 2 n/a"),
+        ("dropout", "0 0 1 0 1 0"),
+    ],
+)
+def test_codes_that_stand_exactly_where_the_outcome_is_missing_are_asked_about(
+    on_disk: OnDisk, name: str, cells: str
+) -> None:
+    said = with_column(on_disk, name, cells).problems()[-1]
+    assert f"{name!r} may say who died" in said
+    rule = said.split("Set status: ")[1].split("} for this")[0] + "}"
+    rule = rule.replace("missing, positive or negative", "missing").replace("...", "lost")
+    codes = yaml.safe_load(rule)
+    codes["codes"] = {str(code): "observed" if i == 0 and "n/a" not in cells else "lost" for i, code in
+                      enumerate(codes["codes"])}  # fmt: skip
+    on_disk.settings["outcomes"][0]["status"] = codes
+    assert on_disk.read().status["score"].tolist() == ["observed", "observed", "lost", "observed", "lost", "observed"]
+
+
+@pytest.mark.parametrize("cells", ["1 2 3 1 3 1", "1 1 1 1 3 1", "1 1 n/a 1 3 1"])
+def test_codes_that_do_not_follow_the_outcome_are_left_alone(on_disk: OnDisk, cells: str) -> None:
+    assert with_column(on_disk, "smoking_status", cells).read().status["score"].tolist()[4] == "unknown"

@@ -79,3 +79,30 @@ def test_a_broken_dictionary_is_said_and_not_used(on_disk: OnDisk) -> None:
     assert any("was not used" in note for note in on_disk.read().notes)
     (on_disk.folder / "participants.json").write_text(json.dumps({"sex": "text", "ga": {"Levels": ["a"]}, "pma": 3}))
     assert on_disk.read().n_subjects == 6
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"sex": {"levels": {"1": "male", "2": "female"}}},
+        {"Sex": {"LEVELS": {"1": "male", "2": "female"}}},
+        {"SEX ": {"Levels": {"1": {"label": "male", "Description": "a boy"}, "2": {"description": "female"}}}},
+        {"sex": {"Levels": [{"value": 1, "label": "male"}, {"Value": 2, "Label": "female"}]}},
+    ],
+)
+def test_keys_of_a_dictionary_may_be_written_in_any_case(on_disk: OnDisk, said: dict) -> None:
+    on_disk.table["sex"] = ["2", "1", "1", "2", "2", "1"]
+    cohort = says(on_disk, **said).read()
+    assert cohort.covariates["sex"].tolist() == ["female", "male", "male", "female", "female", "male"]
+
+
+def test_keys_that_name_two_columns_and_levels_that_name_nothing_are_not_used(on_disk: OnDisk) -> None:
+    on_disk.table["Sex"] = ["x", "x", "x", "y", "y", "y"]
+    cohort = says(on_disk, SEX={"Levels": {"F": "female", "M": "male"}}, ga={"Levels": "1=a; 2=b"}).read()
+    assert set(cohort.covariates["sex"].dropna()) == {"F", "M"}
+    assert any("ga: its levels in participants.json" in note for note in cohort.notes)
+
+
+@pytest.mark.parametrize("key", ["Units", "units", "UNITS", "unit"])
+def test_a_unit_is_found_under_any_spelling_of_its_key(on_disk: OnDisk, key: str) -> None:
+    assert any("declared twice" in problem for problem in says(on_disk, pma={key: "days"}).problems())

@@ -257,3 +257,29 @@ def test_what_is_hidden_or_struck_out_is_read_and_said_and_hidden_sheets_are_not
     wanted.save(tmp_path / "t.xlsx")
     with pytest.raises(DataError, match="no rows"):
         read_table(tmp_path / "t.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("value", "form", "shown"),
+    [
+        (0.21, "0%", "21%"),
+        (0.2134, "0%", "21.34%"),
+        (0.3, "0.00 %", "30%"),
+        (7, "000", "007"),
+        (7, '"sub-"00', "sub-07"),
+        (3.25, '0.0 "kg"', "3.25 kg"),
+        (3, '0.0\\ "kg"', "3 kg"),
+        (12.5, '"€"#,##0.00', "12.5"),
+        (1250, "#,##0", "1250"),
+        (-3, "00", "-3"),
+        (40.5, "0", "40.5"),
+    ],
+)
+def test_a_number_is_read_with_what_its_format_adds(tmp_path: Path, value: float, form: str, shown: str) -> None:
+    openpyxl = pytest.importorskip("openpyxl")
+    made = openpyxl.Workbook()
+    for row in (["id", "x"], ["a", value]):
+        made.active.append(row)
+    made.active["B2"].number_format = form
+    made.save(tmp_path / "t.xlsx")
+    assert read_table(tmp_path / "t.xlsx")["x"].tolist() == [shown]

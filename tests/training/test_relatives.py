@@ -124,6 +124,15 @@ def with_fits(target: Cohort, other: Cohort, *trained_on: Sequence[str]) -> Coho
         (["1", "2"], ["", ""], ["v1", "v2"], ["1", "3"], ("v1",)),
         (["1", "2"], ["3", "4"], ["3", "4"], ["7", "1"], ("4",)),  # families and infants with numbers
         (["CC1", "CC2"], ["A", "A"], ["CC2", "CC3", "CC4"], ["B", "B", "C"], ("CC2", "CC3")),  # kin of kin
+        (
+            ["CC001", "CC2"],
+            ["", ""],
+            ["CC001_2", "CC1b", "CC1-scan2", "CC1_20_1"],
+            [""] * 4,
+            ("CC001_2", "CC1b", "CC1-scan2"),
+        ),
+        (["CC1_2", "CC2"], ["", ""], ["CC1", "CC11", "CC2"], [""] * 3, ("CC1",)),
+        (["1", "2"], ["", ""], ["1_2", "1b", "1_scan2"], [""] * 3, ("1_scan2",)),  # site and number
     ],
 )
 def test_a_family_may_be_named_after_a_member(
@@ -150,3 +159,15 @@ def test_a_participant_written_in_two_ways_is_refused(tmp_path: Path) -> None:
     (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(settings))
     with pytest.raises(DataError, match="ids differ only in case, zero padding or prefix"):
         read_cohort(tmp_path / "cohort.yaml")
+
+
+@pytest.mark.parametrize(("other", "asked"), [("CC1_2", True), ("CC01-b", True), ("CC11", False), ("CC2_2", False)])
+def test_ids_of_two_scans_of_one_infant_need_a_family(tmp_path: Path, other: str, asked: bool) -> None:
+    (tmp_path / "participants.tsv").write_text(f"participant_id\tage\tmother\nCC1\t40\ta\n{other}\t41\ta\nCC3\t41\tb\n")
+    settings = {"name": "c", "participants": "participants.tsv", "covariates": [AGE]}
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(settings))
+    if asked:
+        with pytest.raises(DataError, match=r"two scans of one subject.*family"):
+            read_cohort(tmp_path / "cohort.yaml")
+    (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(settings | ({"family": "mother"} if asked else {})))
+    assert read_cohort(tmp_path / "cohort.yaml").n_subjects == 3

@@ -21,10 +21,10 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     """Find files that match a pattern, by the id in their name; `other` are files to be ignored.
 
     `{id}` is replaced by the id and may occur twice (`sub-{id}/sub-{id}_relmat.tsv`); `*` matches anything within one
-    folder or file name. A part of the pattern that names an existing folder refers to that folder, even if it
-    contains `*` or `{id}`, but not the part with the last `{id}`. Hidden files (`._sub-01.csv` of macOS) are ignored.
-    Ids are in Unicode form NFC, as those of tables are, whatever the file system uses. Two files of one subject are a
-    problem.
+    folder or file name, and a part `**` any number of folders. A part of the pattern that names an existing folder
+    refers to that folder, even if it contains `*` or `{id}`, but not the part with the last `{id}`. Hidden files
+    (`._sub-01.csv` of macOS) are ignored. Ids are in Unicode form NFC, as those of tables are, whatever the file
+    system uses. Two files of one subject are a problem.
 
     Raises:
         MissingInputError: no such folder. UsageError: the pattern does not determine the id.
@@ -41,7 +41,7 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
         )
     name = re.compile(_as_regex(tail))
     wildcard = re.sub(r"([\[\]?])", r"[\1]", tail).replace("{id}", "*")
-    wildcard = re.sub(r"\*{2,}", "*", wildcard)
+    wildcard = "/".join(part if part == "**" else re.sub(r"\*{2,}", "*", part) for part in wildcard.split("/"))
     tables = {os.path.realpath(folder / name) for name in other}
     found: dict[str, Path] = {}
     for path in matching(root, wildcard):
@@ -84,14 +84,16 @@ def _fixed_part(pattern: Path, folder: Path) -> tuple[Path, list[str]]:
 
 
 def _as_regex(tail: str) -> str:
-    pieces = re.split(r"(\{id\}|\*)", tail)
+    pieces = re.split(r"(\{id\}|(?:(?<=/)|^)\*\*/|\*+)", tail)
     text, seen = "", False
     for piece in pieces:
         if piece == "{id}":
             text += "(?P=id)" if seen else r"(?P<id>[^/]+?)"
             seen = True
+        elif piece == "**/":
+            text += r"(?:[^/]+/)*"
         else:
-            text += r"[^/]*" if piece == "*" else re.escape(piece)
+            text += r"[^/]*" if piece and not piece.strip("*") else re.escape(piece)
     return text
 
 

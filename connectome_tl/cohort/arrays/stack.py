@@ -10,9 +10,11 @@ import numpy as np
 from connectome_tl.cohort.arrays.files import Search
 from connectome_tl.cohort.arrays.matrices import Matrices, kept_regions, room_for, seen_as_read
 from connectome_tl.cohort.arrays.stack_rows import row_owners, stack_layout, stacked_values
+from connectome_tl.connectome.connectome import symmetry_remedy
 from connectome_tl.connectome.formats.matlab_stacks import open_mat_stack
+from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, released
-from connectome_tl.connectome.names.naming import RowNames, cleared_diagonal, refuse_codes
+from connectome_tl.connectome.names.naming import RowNames, cleared_diagonal, refuse_codes, refuse_half
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.plurals import counted
@@ -75,6 +77,7 @@ def read_stack(
             findings.notes += [note] if note else []
         start += len(block)
         use, at = np.flatnonzero(at >= 0), at[at >= 0]
+        refuse_narrow(block[use], path)
         square = layout.lined_up((block if several else block[:, None])[use])
         findings.notes += [note for note in cleared_diagonal(square) if note not in findings.notes]
         for name, seen in seen_as_read(square).items() if values.ndim > 2 + several else ():
@@ -138,9 +141,11 @@ def _faults(
     for subject, matrix, there in zip(ids, weights, node_mask, strict=True):
         try:
             names = [name for name, is_there in zip(regions, there, strict=True) if is_there]
+            refuse_half(matrix, subject, path)
             refuse_codes(matrix[:, there][:, :, there], names, subject, path)
         except DataError as refused:
             found += refused.problems
+            continue
         wrong = np.argwhere(~np.isfinite(matrix))
         turned = matrix.swapaxes(1, 2)
         if len(wrong):
@@ -155,7 +160,8 @@ def _faults(
             )
         elif not np.array_equal(matrix, turned):
             error = np.abs(matrix - turned)
-            if error.max() > _SYMMETRY * max(float(np.abs(matrix).max()), 1e-30):
+            relative = float(error.max()) / max(float(np.abs(matrix).max()), 1e-30)
+            if relative > _SYMMETRY:
                 _, a, b = np.unravel_index(int(error.argmax()), error.shape)
                 found.append(
                     Problem(
@@ -163,7 +169,7 @@ def _faults(
                         got=f"a difference of {error.max():.3g} between {regions[int(a)]} and {regions[int(b)]}",
                         subject=subject,
                         file=path,
-                        remedy="An upper triangle is read with layout: upper; directed connectomes are not supported.",
+                        remedy=symmetry_remedy(relative),
                     )
                 )
             matrix[:] = (matrix + turned) / 2

@@ -15,8 +15,9 @@ from connectome_tl.atlas import order_of
 from connectome_tl.cohort.tables.saved import read_table, whole_ids
 from connectome_tl.connectome.formats.beside import lists_beside
 from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.formats.stacks import StackedArray
-from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.connectome.names.labels import doubled, listed
 from connectome_tl.connectome.names.naming import Layout, MatrixFile, RowNames, from_triangle
 from connectome_tl.connectome.names.rows import named_rows
 from connectome_tl.errors import DataError, Problem, raise_all
@@ -69,16 +70,24 @@ def stacked_values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: 
         raise DataError(
             "it is not clear which array contains the matrices",
             file=path,
-            expected=f"key: one of {', '.join(numeric) or '(no numeric array in it)'}",
+            expected=f"key: one of {listed(list(numeric)) or '(no numeric array in it)'}",
+            remedy="If each array is one subject, write them as one (n_subjects, n_regions, n_regions) with `ids`."
+            if len(numeric) > len(spec.measures) > 0
+            else None,
         )
     keys = spec.keys or tuple(numeric)
     for key in keys:
-        if key not in numeric or numeric[key].dtype.kind not in "fiu" or numeric[key].ndim < 2:
-            offered = ", ".join(numeric)
-            raise DataError(f"no numeric array is called {key!r}", file=path, expected=f"one of {offered}")
+        if key not in numeric:
+            raise DataError(f"no array is called {key!r}", file=path, expected=f"one of {listed(list(numeric))}")
+        if numeric[key].dtype.kind not in "fiub" or numeric[key].ndim < 2:
+            raise DataError(
+                f"array {key!r} does not hold matrices of real numbers",
+                file=path,
+                got=f"{numeric[key].dtype} {numeric[key].shape}",
+            )
     if len(keys) > 1:
         return _together([numeric[key] for key in keys], keys, path), True
-    values = numeric[keys[0]]
+    values = _squeezed(numeric[keys[0]])
     n_measures = len(spec.measures)
     is_triangle = spec.layout != "full"
     wanted = 2 if is_triangle else 3
@@ -93,9 +102,33 @@ def stacked_values(large: dict[str, StackedArray], spec: ConnectomeFiles, path: 
         file=path,
         expected=f"{shape}{f', with {n_measures} measures after the subjects' if n_measures > 1 else ''}",
         got=str(values.shape),
-        remedy="The first axis counts the subjects. Check layout (full, upper or lower) and measure; several arrays "
-        "are named by key: [A, B].",
+        remedy=_shape_remedy(values.shape),
     )
+
+
+def _shape_remedy(shape: tuple[int, ...]) -> str:
+    """What to do about a stack of another shape."""
+    if len(shape) == 3 and shape[0] == shape[1] != shape[2]:
+        return "The first axis counts the subjects: save numpy.moveaxis(array, -1, 0)."
+    n = math.isqrt(shape[-1])
+    if len(shape) == 2 and n * n == shape[1]:
+        return f"Save array.reshape(-1, {n}, {n}) if each row is a whole matrix."
+    return (
+        "The first axis counts the subjects. Check layout (full, upper or lower) and measure; several arrays are named "
+        "by key: [A, B]."
+    )
+
+
+def _squeezed(values: StackedArray) -> StackedArray:
+    """The array without last axes of length 1 behind the two of regions."""
+    if values.ndim < 4 or values.shape[-1] != 1:
+        return values
+
+    def source(n_rows: int) -> Iterator[np.ndarray]:
+        for block in values.source(n_rows):
+            yield block[..., 0]
+
+    return StackedArray(values.shape[:-1], values.dtype, source)
 
 
 def _together(arrays: Sequence[StackedArray], keys: Sequence[str], path: Path) -> StackedArray:
@@ -108,6 +141,8 @@ def _together(arrays: Sequence[StackedArray], keys: Sequence[str], path: Path) -
 
     def source(n_rows: int) -> Iterator[np.ndarray]:
         for parts in zip(*(array.source(n_rows) for array in arrays), strict=True):
+            for part in parts:
+                refuse_narrow(part, path)
             yield np.stack([np.asarray(part, dtype=float) for part in parts], axis=1)
 
     return StackedArray((shape[0], len(arrays), *shape[1:]), np.dtype(float), source)
@@ -148,7 +183,11 @@ def row_owners(
     if len(owners) != n_rows:
         problems.append(
             Problem(
-                "the stack and its row table differ", expected=counted(len(owners), "row"), got=str(n_rows), file=path
+                "the stack and its row table differ",
+                expected=counted(len(owners), "row"),
+                got=str(n_rows),
+                file=path,
+                remedy="The first axis counts the subjects; transpose the array if another one does.",
             )
         )
     raise_all("the rows of the stack cannot be assigned", problems)
@@ -157,7 +196,9 @@ def row_owners(
 
 
 def _text_lists(arrays: dict[str, np.ndarray]) -> dict[str, tuple[str, ...]]:
-    return {name: safe_texts(array) for name, array in arrays.items() if array.dtype.kind in "US" and array.ndim == 1}
+    lists = {name: array.astype(str) if name == "ids" and array.dtype.kind in "iu" else array
+             for name, array in arrays.items()}  # fmt: skip
+    return {name: safe_texts(array) for name, array in lists.items() if array.dtype.kind in "US" and array.ndim == 1}
 
 
 def own_ids(arrays: dict[str, np.ndarray], n_rows: int) -> tuple[str, ...] | None:

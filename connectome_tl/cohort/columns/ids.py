@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -23,16 +24,21 @@ _MONTHS = (
 _EATEN = re.compile(
     rf"^\d+\.0$|^\d([.,]\d+)?e\+?\d+$|^#[\w/]+[!?]$|^\d{{1,2}}[-. ]{{1,2}}({_MONTHS})\.?([- ]\d+)?$"
     rf"|^({_MONTHS})\.?[- ](\d\d|(19|20)\d\d)$|^\d{{4}}-\d\d-\d\d( \d\d:\d\d(:\d\d)?)?$"
-    r"|^\d{1,2}\.\d{1,2}\.(\d{4}|\d\d)$",
+    r"|^\d{1,2}\.\d{1,2}\.(\d{4}|\d\d)$|^'",
     re.IGNORECASE,
 )
-# First cells of lines below a table.
+# First cells of lines above or below the rows of a table.
 _SUMMARY = re.compile(
-    r"(grand )?total|sum|summe|gesamt|mean|average|mittelwert|moyenne|media|median|médiane|sd|std|min|max|count"
-    r"|anzahl|n ?(= ?\d+)?|\*.*|(note|source|legend|anmerkung)\b.*",
+    r"((grand )?total|sum|summe|gesamt|mean|average|mittelwert|moyenne|media|median|médiane|sd|std|min|max|count"
+    r"|anzahl)( ?[(±:/].*)?|n ?(= ?\d+)?|\*.*|(note|source|legend|anmerkung)\b.*|\(\d+ (rows?|subjects?)\)",
     re.IGNORECASE,
 )
-_LAST = 5  # lines of a table that may be such lines
+# An id with the mark of a further scan or of a twin behind the number of a subject.
+_FURTHER = re.compile(
+    r"(.*[0-9])(?:[_. -](?:(?:scan|rescan|retest|repeat|visit|time|tp|wave|t|v)[_.-]?[0-9]{0,2}|(?P<bare>[0-9]{1,2}))"
+    r"|[_. -]?(?P<letter>[a-d]))"
+)
+_LAST = 5  # last lines of a table that may be such lines
 _LONGEST = 200
 _EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
 
@@ -66,10 +72,10 @@ def subject_ids(
         "Import the id column as text.",
     )
     if sum(any(c.isdigit() for c in one) for one in known) * 2 > len(known):
-        below = [one for one in known[-_LAST:] if _SUMMARY.fullmatch(one[:_LONGEST])]
+        outer = dict.fromkeys((*known[:1], *known[-_LAST:]))
         findings.several(
-            [(one[:60], repr(one[:60])) for one in below],
-            "a line below the table is not a subject",
+            [(one[:60], repr(one[:60])) for one in outer if _SUMMARY.fullmatch(one[:_LONGEST])],
+            "a line above or below the rows of the table is not a subject",
             file,
             "Remove it, or leave it out with select.",
         )
@@ -125,6 +131,20 @@ def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 def bare(subject: str) -> str:
     """An id in lower case, without `sub-` and leading zeros of numbers, for comparisons."""
     return re.sub(r"(?<![0-9])0+(?=[0-9])", "", fold(subject).removeprefix("sub-"))
+
+
+@lru_cache(maxsize=100_000)
+def first_scan(name: str) -> str:
+    """`cc1` for `cc1_2`, `cc1-scan2` or `cc1b`, which name a further scan or a twin if `cc1` is an id, too; "" for
+    others. After a number without letters, a number or a letter is no such mark.
+
+    Args:
+        name: an id as `bare` writes it.
+    """
+    found = _FURTHER.fullmatch(name[:_LONGEST])
+    if found is None or ((found["bare"] or found["letter"]) and not any(c.isalpha() for c in found[1])):
+        return ""
+    return found[1]
 
 
 def names_of(subject: str, participant: str = "", family: str = "") -> frozenset[str]:

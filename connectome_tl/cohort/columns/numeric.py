@@ -51,6 +51,15 @@ _WEEKS_DAYS = (
     re.compile(rf"([0-9]{{1,3}})\s*{_WEEK}\.?\s*(?:(?:\+|,|and|und|et|y|e|en)?\s*{_DAY})?", re.IGNORECASE),
     re.compile(rf"([0-9]{{1,3}})\s+([0-6])\s*/\s*7(?:\s*{_WEEK})?", re.IGNORECASE),
 )
+_MARKS = str.maketrans(
+    {**dict.fromkeys("‐‑‒–—﹣－", "-"), "＋": "+", "．": ".", "，": ","} | {chr(0xFF10 + k): str(k) for k in range(10)}
+)
+_GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:[ '’][0-9]{3})+(?:[.,][0-9]+)?")  # 1 250 and 1'250
+_DATE = re.compile(
+    r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{4}-?W[0-9]{2})([T ].*)?"
+)
+_DAYS = re.compile(r"[0-9]{2}\s*[-–:;/ ]\s*[0-6]")  # 38-4, of weeks
+_MONTHS = re.compile(r"[0-9]{1,3}[.,](?:[1-9]|10|11)")  # 3.11, of years
 _BEFORE = re.compile(r"(<=|>=|<|>|≤|≥)\s*(\S.*)")
 _AFTER = re.compile(r"(\S.*?)\s*\+")
 _RANGE = re.compile(r"[0-9.]+\s*(?:-|–|to)\s*[0-9.]+")
@@ -83,6 +92,11 @@ def unit_word(unit: str) -> str:
     if len(word) > 1 and word.endswith("s"):
         word = word[:-1]
     return _UNIT.get(word, word)
+
+
+def is_unit(text: str) -> bool:
+    """Whether a text is a unit that may stand behind a number."""
+    return unit_word(text) in _UNITS
 
 
 def numbers(
@@ -165,6 +179,23 @@ def read_numbers(
 
 
 _SAID: dict[str, tuple[str, str | None]] = {
+    "date": (
+        "holds dates where a number belongs",
+        "Compute the age, the difference of two dates, and name the column with it.",
+    ),
+    "days": (
+        "holds cells that are no numbers of weeks",
+        "If they are weeks and days, write 38+4; otherwise write one number.",
+    ),
+    "months": (
+        "holds numbers that may be years and months",
+        "Is 3.11 three years and eleven months? Write years with decimals (3.92), or two decimals in every cell.",
+    ),
+    "written": (
+        "holds text where a number belongs",
+        "Write plain numbers such as -1250.5 (weeks and days as 38+4); if a cell stands for a missing value, add "
+        "missing: [{cells}] to the cohort file.",
+    ),
     "text": (
         "holds text where a number belongs",
         "If it stands for a missing value, add missing: [{cells}] to the cohort file; otherwise correct the cells.",
@@ -198,7 +229,7 @@ class _Reader:
 
     def __init__(self, cells: Sequence[str], decimal: str | None, unit: str) -> None:
         self.decimal = decimal
-        cells = [cell for cell in cells if len(cell) <= _LONGEST]
+        cells = [_plain(cell) for cell in cells if len(cell) <= _LONGEST]
         marked = [match for cell in cells if (match := _WITH_UNIT.fullmatch(cell))]
         units = {unit_word(match.group(2)) for match in marked}
         bare = [cell for cell in cells if _NUMBER.fullmatch(cell) and cell not in CODES]
@@ -210,6 +241,10 @@ class _Reader:
         plain = [cell for cell in with_comma if not _THOUSANDS[","].fullmatch(cell)]
         self.n_commas = len(with_comma if decimal == "," else plain if decimal is None else [])
         self.has_decimal_commas = bool(plain) or decimal == ","
+        decimals = {cell for cell in cells if _MONTHS.fullmatch(cell)}
+        two = {cell for cell in decimals if cell[-3] in ".,"}
+        known = {cell for cell in cells if cell and not cell.isdigit()}
+        self.has_months = unit == "year" and decimals == known and decimals > two and any(c.endswith("10") for c in two)
         self.has_thousands_points = decimal is None and bool(points_of_thousands(bare))
         tenths = {match.group(): int(match.group(1)) for cell in cells if (match := _TENTHS.fullmatch(cell))}
         like_days = unit == "week" and bool(tenths) and max(tenths.values()) <= 6
@@ -221,6 +256,9 @@ class _Reader:
     def of(self, cell: str) -> tuple[float | None, str]:
         """Value and sign of the limit; None if the cell is not a number or is ambiguous."""
         if len(cell) > _LONGEST or (self.has_fractions and _is_fraction(cell)):
+            return None, ""
+        cell = _plain(cell)
+        if self.has_months and _MONTHS.fullmatch(cell):
             return None, ""
         value = self._number(cell)
         if value is not None:
@@ -237,6 +275,13 @@ class _Reader:
         if bound:
             return "censored"
         if len(cell) <= _LONGEST:
+            cell = _plain(cell)
+            if _DATE.fullmatch(cell):
+                return "date"
+            if self.unit == "week" and _DAYS.fullmatch(cell):
+                return "days"
+            if self.has_months and _MONTHS.fullmatch(cell):
+                return "months"
             if _RANGE.fullmatch(cell):
                 return "range"
             if any(pattern.fullmatch(cell) for pattern in (_COMMA, *_THOUSANDS.values(), *_GROUPED.values())):
@@ -244,6 +289,7 @@ class _Reader:
             match = _WITH_UNIT.fullmatch(cell)
             if (match and unit_word(match.group(2)) in _UNITS) or (self.has_fractions and _is_fraction(cell)):
                 return "unit"
+            return "written" if any(c.isdigit() for c in cell) else "text"
         return "text"
 
     def _number(self, text: str) -> float | None:
@@ -267,6 +313,12 @@ class _Reader:
         if match and self.unit and unit_word(match.group(2)) == self.unit:
             return self._number(match.group(1))
         return None
+
+
+def _plain(cell: str) -> str:
+    """A cell with ASCII digits, marks and signs, and without separators of thousands that can be nothing else."""
+    cell = cell if cell.isascii() else cell.translate(_MARKS)
+    return re.sub("[ '’]", "", cell) if _GROUPS.fullmatch(cell) else cell
 
 
 def _is_fraction(cell: str) -> bool:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
 from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
-from connectome_tl.cohort.columns.ids import joined
+from connectome_tl.cohort.columns.ids import bare, first_scan, joined
 from connectome_tl.cohort.columns.numeric import numbers, unit_word
 from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.columns.plausible import check_beside_gestation, check_name
@@ -82,6 +82,8 @@ class SubjectColumns:
             largest_family(values, settings.largest_family, kin, file, findings)
         if repeated:
             shared.append(list(self.children))
+        if not kin:
+            _ask_about_further_scans(self.children, file, findings)
         self.family = np.array(joined(shared) if shared else [""] * len(ids), dtype=object)
         self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
         codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
@@ -121,6 +123,19 @@ class SubjectColumns:
             family=self.family[at],
             children=tuple(self.children[i] for i in at) if self.of_scans else (),
         )
+
+
+def _ask_about_further_scans(ids: Sequence[str], file: Path, findings: Findings) -> None:
+    """Report ids such as CC001 and CC001_2, which are one subject or twins, where no family column is named."""
+    known = {bare(one): one for one in ids}
+    pairs = [(one, f"and {known[first]}") for name, one in known.items() if (first := first_scan(name)) in known]
+    findings.several(
+        pairs,
+        "ids look like two scans of one subject, or twins, and no family is declared",
+        file,
+        "Set family: a column in which such rows share a name (and others do not), or id: [subject column, session "
+        "column], so that they stay in one fold.",
+    )
 
 
 def marks_of(settings: CohortSettings) -> Marks:
@@ -215,6 +230,25 @@ def participants_of(settings: CohortSettings, table: pd.DataFrame) -> tuple[str,
     return tuple(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else ()
 
 
+def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str] | None:
+    """What is wrong with a table without the columns as a whole, and a remedy; None if nothing is."""
+    if not absent:
+        return None
+    first = str(table.columns[0])
+    if len(table.columns) == 1:
+        return f"the table has one column, {first[:60]!r}", "Separate its columns by tabs, commas, semicolons or bars."
+    for name in table.columns:
+        held = [column for column in absent if (table[name] == column).any()]
+        if 2 * len(held) > len(absent):
+            if name == first and table[name].is_unique:
+                return f"columns and rows are exchanged: {held[0]!r} is a row", "Write one row per subject."
+            return (
+                f"the table is in long format: column {name!r} holds {held[0]!r}",
+                "Write one row per subject and one column per variable.",
+            )
+    return None
+
+
 def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -> list[Problem]:
     """One problem for each column that the settings name and the table lacks."""
     wanted: dict[str, str | None] = {
@@ -228,6 +262,11 @@ def column_problems(settings: CohortSettings, table: pd.DataFrame, file: Path) -
         **{f"family {name}": name for name in _kin(settings)},
         **{f"covariate {spec.column}": spec.column for spec in settings.covariates},
     }
+    named = [*wanted.values(), *(spec.column for spec in settings.outcomes)]
+    absent = [name for name in dict.fromkeys(named) if name is not None and name not in table.columns]
+    if (other := _another_shape(absent, table)) is not None:
+        what, remedy = other
+        return [Problem(what, expected=f"columns {', '.join(absent[:8])}", file=file, remedy=remedy)]
     problems = []
     for what, column in wanted.items():
         if column is not None and column not in table.columns:

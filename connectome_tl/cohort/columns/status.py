@@ -46,7 +46,7 @@ _NUMERIC = frozenset({"age", "day", "days", "week", "weeks", "month", "months", 
 _MOST_CODES = 6
 NO_CODES: Mapping[str, Mapping[str, str]] = {}
 _YES, _NO = frozenset({"1", "1.0", *answers("yes")}), frozenset({"0", "0.0", *answers("no")})
-_ABOUT_STATUS = ("status", "statut", "vital", "follow", "outcome")
+_ABOUT_STATUS = ("status", "statut", "vital", "follow", "outcome", "reason", "dropout", "drop_out")
 
 
 def read_status(
@@ -140,6 +140,7 @@ def _ask_who_died(
         lettered = _like_a_status(name, words) and _only_in(np.array([fold(cell) == "d" for cell in cells]), absent)
         coded = open_.any() and len(words) <= _MOST_CODES and (_about_death(name) or lettered)
         named_deaths = _only_in(died, absent)
+        coded |= len(words) <= _MOST_CODES and _about_status(name) and _tells_apart(cells, absent)
         if name == spec.column or about & (_RELATIVES | _NUMERIC) or not (coded or named_deaths):
             continue
         rows = np.flatnonzero(died if died.any() else open_)
@@ -155,6 +156,20 @@ def _ask_who_died(
 def _only_in(rows: np.ndarray, absent: np.ndarray) -> bool:
     """Whether there are such rows, and none of them has an outcome."""
     return bool(rows.any() and not (rows & ~absent).any())
+
+
+def _about_status(name: str) -> bool:
+    return any(word in name.lower() for word in _ABOUT_STATUS)
+
+
+def _tells_apart(cells: Sequence[str], absent: np.ndarray) -> bool:
+    """Whether all rows with an outcome share one code or blank, and all others have another code."""
+    codes = np.array(["" if is_missing(cell) else whole(fold(cell)) for cell in cells])
+    return (
+        len(set(codes[~absent])) == 1
+        and bool((codes[absent] != "").all())
+        and not set(codes[~absent]) & set(codes[absent])
+    )
 
 
 def _to_name(column: str, codes: Sequence[str]) -> str:
@@ -177,8 +192,7 @@ def _about_death(name: str) -> bool:
 
 def _like_a_status(name: str, letters: Collection[str]) -> bool:
     """Whether a column named a status holds the letters for alive and dead."""
-    named = any(word in name.lower() for word in _ABOUT_STATUS)
-    return named and "d" in letters and bool(set(letters) & (_ALIVE | {"a"}))
+    return _about_status(name) and "d" in letters and bool(set(letters) & (_ALIVE | {"a"}))
 
 
 def _plain(cell: str) -> str:
@@ -215,7 +229,7 @@ def status_column(table: pd.DataFrame, spec: Outcome) -> str | None:
     if spec.status is not None:
         return spec.status.column if spec.status.column in table.columns else None
     for name in table.columns:
-        about = any(word in name.lower() for word in _ABOUT_STATUS) or _tokens(name) & (_DIED | _ALIVE)
+        about = _about_status(name) or _tokens(name) & (_DIED | _ALIVE)
         if name == spec.column or not about or _tokens(name) & _RELATIVES:
             continue
         words = [status_word(cell, name) for cell in table[name] if not is_missing(cell) and not _is_alive(cell, name)]

@@ -5,7 +5,7 @@ BIDS `participants.json` and `phenotype/*.json`. A level is a text or an object 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,12 +46,16 @@ class Dictionary:
             findings.notes.append(f"{sidecar.name}: cannot be read as JSON, and was not used")
             return table
         self.file = sidecar
-        for column, about in said.items():
-            if column not in table.columns or not isinstance(about, dict):
+        columns = _named_columns(said, table)
+        for column, about in ((columns[key], about) for key, about in said.items() if key in columns):
+            if not isinstance(about, dict):
                 continue
-            if isinstance(about.get("Units"), str) and about["Units"].strip():
-                self.units[column] = clean(about["Units"])
-            levels = _levels(about.get("Levels"))
+            unit, given = _key(about, "units", "unit"), _key(about, "levels")
+            if isinstance(unit, str) and unit.strip():
+                self.units[column] = clean(unit)
+            levels = _levels(given)
+            if given and not levels:
+                findings.notes.append(f"{column}: its levels in {sidecar.name} are no names by code, and were not used")
             codes = [code for code, text in levels.items() if fold(text).strip(" .") in NO_VALUE]
             wanted = {whole(fold(code)) for code in codes}
             hits = table[column].map(lambda cell, wanted=wanted: whole(fold(cell)) in wanted)
@@ -75,7 +79,13 @@ class Dictionary:
         one, other = unit_word(said), unit_word(declared)
         if one in _UNITS and other in _UNITS and one != other:
             findings.problems.append(
-                Problem(f"the unit of {column!r} is declared twice", expected=said, got=declared, file=self.file)
+                Problem(
+                    f"the unit of {column!r} is declared twice",
+                    expected=said,
+                    got=declared,
+                    file=self.file,
+                    remedy="Correct it in this file or in the cohort file.",
+                )
             )
         return declared
 
@@ -85,12 +95,33 @@ class Dictionary:
             self.unit(spec.column, spec.unit, findings)
 
 
+def _named_columns(said: Mapping[str, object], table: pd.DataFrame) -> dict[str, str]:
+    """The column of each key: of the same name, else the only one that differs in case or blanks."""
+    named = {key: key for key in said if key in table.columns}
+    free = [str(name) for name in table.columns if name not in named]
+    for key in said:
+        alike = [name for name in free if fold(name) == fold(key)]
+        if key not in named and len(alike) == 1:
+            named[key] = alike[0]
+    return named
+
+
+def _key(about: Mapping[str, object], *names: str) -> object:
+    """The value of the first of these keys, in any case."""
+    keys = {fold(key): value for key, value in about.items()}
+    return next((keys[name] for name in names if name in keys), None)
+
+
 def _levels(value: object) -> dict[str, str]:
+    """Names of levels by code, from an object, or from a list of objects with a value and a label."""
+    if isinstance(value, list):
+        pairs = [(_key(one, "value", "code"), _key(one, "label", "name")) for one in value if isinstance(one, dict)]
+        value = {str(code): name for code, name in pairs if code is not None}
     if not isinstance(value, dict):
         return {}
     found = {}
     for code, about in value.items():
-        text = about.get("Description", about.get("Label")) if isinstance(about, dict) else about
+        text = _key(about, "label", "description") if isinstance(about, dict) else about
         if isinstance(text, (str, int, float)) and str(text).strip():
             found[clean(str(code))] = clean(str(text))
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import pandas as pd
@@ -26,7 +27,11 @@ _MAX_BYTES = 100_000_000
 _MAX_CELLS = 6_000_000
 _SHOWN = 60
 _LOOKED_AT = 20  # rows below a line that may belong to the header
-_MARKUP = re.compile(r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)|(?P<json>\{))", re.IGNORECASE)
+_MARKUP = re.compile(
+    r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)|(?P<json>\{|\[\s*[{\[]))", re.IGNORECASE
+)
+_KEPT_TEXT = re.compile(r'="(.*)"')  # ="007", which Excel shows as 007
+_RULE = re.compile(r"[:+|]?-{2,}[-+|]*:?")  # a line between a header and its rows, in Markdown and SQL
 
 
 def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
@@ -46,12 +51,17 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
             without openpyxl.
     """
     raw = spreadsheet_rows(path, notes) if is_spreadsheet(path) else _text_rows(path, notes)
-    rows = [(i, [clean(cell) for cell in row]) for i, row in enumerate(raw, 1)]
-    rows = [(i, row) for i, row in rows if any(row)]
+    rows = [(i, [_KEPT_TEXT.sub(r"\1", clean(cell)) for cell in row]) for i, row in enumerate(raw, 1)]
+    rows = [(i, row) for i, row in rows if any(row) and not all(not cell or _RULE.fullmatch(cell) for cell in row)]
     if not rows:
         raise DataError("the table is empty", file=path)
     first, header = rows[0]
-    body = rows[1:]
+    header = _without_marks(header)
+    body = [(i, row) for i, row in rows[1:] if row != rows[0][1]]
+    if (n_copies := len(rows) - 1 - len(body)) and notes is not None:
+        notes.append(f"{Path(path).name}: {counted(n_copies, 'further copy', 'further copies')} of the header left out")
+    if all(len(header) > 1 and _is_quoted(cell) for cell in header):
+        header, body = [cell[1:-1] for cell in header], [(i, list(map(_unquoted, row))) for i, row in body]
     header, body = _without_copies(*_without_empty_columns(header, body))
     problems = [Problem(f"column {name[:_SHOWN]!r} occurs twice", file=path) for name in doubled(header) if name]
     short = [f"line {i} has {counted(len(row), 'cell')}" for i, row in body if len(row) != len(header)]
@@ -73,11 +83,10 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
             for k in unnamed[:1]
         ]  # fmt: skip
         lines = [row for _, row in body[:_LOOKED_AT]]
-        if lines and not problems and not header[0] and is_second_line(lines[0], lines[1:]):
+        if lines and not problems and _goes_on(header, lines[0]) and is_second_line(lines[0], lines[1:]):
             problems.append(
                 Problem(
-                    f"the header has two lines: line {first} does not name the first column, and the next one has "
-                    "words over numbers",
+                    f"the header has two lines: the line below line {first} has words over numbers",
                     got=", ".join(lines[0][:4]),
                     file=path,
                     remedy="Write one name per column into one line.",
@@ -88,6 +97,24 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     if not body:
         raise DataError("the table has a header and no rows", file=path)
     return pd.DataFrame([row for _, row in body], columns=header, dtype=str)
+
+
+def _without_marks(header: list[str]) -> list[str]:
+    """A header without the # in front of its first name."""
+    return [header[0].lstrip("#").strip() or header[0], *header[1:]]
+
+
+def _is_quoted(cell: str) -> bool:
+    return len(cell) > 1 and cell[0] == cell[-1] == "'"
+
+
+def _unquoted(cell: str) -> str:
+    return cell[1:-1] if _is_quoted(cell) else cell
+
+
+def _goes_on(header: Sequence[str], line: Sequence[str]) -> bool:
+    """Whether a line may belong to the header: by a first column without a name, or a first cell that is no id."""
+    return not header[0] or not any(c.isdigit() for c in line[0])
 
 
 def _without_empty_columns(
@@ -124,7 +151,8 @@ def _text_rows(path: str | Path, notes: list[str] | None) -> Sequence[Sequence[s
         kind = "JSON" if found["json"] else "a web page (HTML) or XML"
         raise DataError(f"not a table but {kind}", file=path, remedy="Export it as a .csv or .tsv file (UTF-8).")
     lines = text.split("\n")
-    start = next((i for i, line in enumerate(lines) if line.strip(" \t,;\ufeff")), 0)
+    filled = [i for i, line in enumerate(lines) if line.strip(" \t,;\ufeff")] or [0]
+    start = next((i for i, then in pairwise(filled) if not _is_comment(lines[i], lines[then])), filled[-1])
     said = lines[start].strip().lower() if lines else ""
     mark = "\t" if "\t" in lines[start] else max(",;|", key=lines[start].count)
     if said.startswith("sep=") and len(said) == 5:
@@ -141,9 +169,18 @@ def _text_rows(path: str | Path, notes: list[str] | None) -> Sequence[Sequence[s
     if (in_blanks := _in_blanks(lines, mark)) is not None:
         return in_blanks
     try:
-        return list(csv.reader(lines, delimiter=mark))
+        return _with_counter(list(csv.reader(lines, delimiter=mark)))
     except csv.Error as error:
         raise DataError(f"cannot be read as a table: {error}", file=path) from error
+
+
+def _is_comment(line: str, below: str) -> bool:
+    """Whether a line that begins with # has other columns than the line below it; else it is a header."""
+    return (
+        line.startswith("#")
+        and not line.lower().startswith("#n/a")
+        and (below.startswith("#") or any(line.count(m) != below.count(m) for m in "\t;,|"))
+    )
 
 
 def _check_first_line(lines: Sequence[str], start: int, mark: str, path: str | Path) -> None:
@@ -161,20 +198,22 @@ def _check_first_line(lines: Sequence[str], start: int, mark: str, path: str | P
 
 
 def _in_blanks(lines: Sequence[str], mark: str) -> list[list[str]] | None:
-    """Cells of a table that blanks separate, as R's `write.table` writes it; None if it has another separator.
-
-    R names no column of row names: the header is one cell shorter, and the rows are counted from 1.
-    """
+    """Cells of a table that blanks separate, as R's `write.table` writes it; None if it has another separator."""
     filled = [line for line in lines if line.strip()]
     if any(mark in line for line in filled) or len(filled) < 2:
         return None
     try:
-        rows = list(csv.reader((" ".join(line.split()) for line in lines), delimiter=" "))
+        rows = _with_counter(list(csv.reader((" ".join(line.split()) for line in lines), delimiter=" ")))
     except csv.Error:
         return None
     header, *body = [row for row in rows if row]
-    counted_rows = [row[0] for row in body] == [str(i) for i in range(1, len(body) + 1)]
-    if len(header) < 2 or {len(row) for row in body} != {len(header) + counted_rows * (len(body[0]) > len(header))}:
-        return None
-    first = next(i for i, row in enumerate(rows) if row)
-    return [["", *row] if i == first and len(body[0]) > len(header) else row for i, row in enumerate(rows)]
+    return rows if len(header) > 1 and {len(row) for row in body} == {len(header)} else None
+
+
+def _with_counter(rows: list[list[str]]) -> list[list[str]]:
+    """Rows with an empty name for a first column that counts them, which R does not name."""
+    header, *body = [row for row in rows if row] or [[]]
+    counts = len(body) > 1 and [row[0] for row in body] == [str(i) for i in range(1, len(body) + 1)]
+    if not counts or {len(row) for row in body} != {len(header) + 1}:
+        return rows
+    return [["", *row] if row is header else row for row in rows]

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import datetime
 import io
+import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from connectome_tl.cohort.columns.numeric import is_unit
 from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.cohort.tables.merged import Merged, plain_header
 from connectome_tl.connectome.names.labels import listed
@@ -19,6 +21,9 @@ from connectome_tl.plurals import counted
 _ZIP, _OLD = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 _MAX_BYTES = 100_000_000  # of all parts once unpacked
 _MAX_CELLS = 2_000_000
+# Number formats of ids ("sub-"000) and of measures with a unit (0.0 "kg").
+_OF_IDS = re.compile(r'(?:"(?P<before>[^"]*\w[^"]*)")?(?P<zeros>0+)')
+_OF_UNITS = re.compile(r'[#,0.?]+(?:\\? )*"(?P<unit>[^"]+)"')
 _AS_TEXT = "Save the sheet as a .csv or .tsv file (UTF-8)."
 
 
@@ -116,7 +121,7 @@ def _rows(sheet: Any, formulas: Any, path: str | Path) -> list[list[str]]:
                     got=f"cell {cell.coordinate}",
                     remedy="Open the file in a spreadsheet program and save it again.",
                 )
-        rows.append([_text(cell.value) for cell in values])
+        rows.append([_shown(cell) for cell in values])
     return rows
 
 
@@ -142,6 +147,19 @@ def _merged(sheet: Any) -> list[Merged]:
         )
         for one in sheet.merged_cells.ranges
     ]
+
+
+def _shown(cell: Any) -> str:
+    """Text of a cell, with what its number format adds: `21%`, `007`, `sub-07`, `3.2 kg`; no digit is rounded away."""
+    value, form = cell.value, str(cell.number_format).split(";")[0]
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or form == "General":
+        return _text(value)
+    if form.rstrip().endswith("%"):
+        return f"{_text(float(f'{100 * value:.12g}'))}%"
+    if (unit := _OF_UNITS.fullmatch(form)) and is_unit(unit["unit"]):
+        return f"{_text(value)} {unit['unit'].strip()}"
+    found = _OF_IDS.fullmatch(form) if value >= 0 and value == int(value) else None
+    return f"{found['before'] or ''}{_text(value).zfill(len(found['zeros']))}" if found else _text(value)
 
 
 def _text(value: Any) -> str:

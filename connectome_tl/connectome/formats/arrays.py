@@ -12,6 +12,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.matrix_file import MatrixFile, triangle_sizes
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.errors import DataError
@@ -23,6 +24,7 @@ _MAX_BYTES = 4_000_000_000
 _SHOWN = 10
 _NOT_MATRICES = ("node_mask", "region_features")
 _SPARSE = {"data", "format", "shape"}  # arrays of `scipy.sparse.save_npz`
+_ZIP = b"PK"
 _MOST_DENSE = 30_000_000  # entries of a dense matrix made from a sparse one
 
 
@@ -119,6 +121,9 @@ def _only_matrix(arrays: dict[str, np.ndarray], path: str | Path) -> str:
 
 def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
     """An array as a matrix file without names."""
+    while array.ndim > 3 and len(array) == 1:
+        array = array[0]
+    refuse_narrow(array, path)
     if array.ndim == 2 and 1 in array.shape and array.size > 1:
         array = array.ravel()
     if array.ndim == 3 and array.shape[-1] == 1 < array.shape[0]:
@@ -132,7 +137,9 @@ def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
         file=path,
         expected="(n, n), (n_measures, n, n), or a triangle of n (n - 1) / 2 or n (n + 1) / 2 values",
         got=str(array.shape),
-        remedy="It may be cut off, or contain many subjects: those are read with `stack`.",
+        remedy="A list of edges is read as .csv, with columns source, target and weight."
+        if array.ndim == 2 and array.shape[1] == 3
+        else "It may be cut off, or contain many subjects: those are read with `stack`.",
     )
 
 
@@ -169,10 +176,12 @@ def load_array(path: str | Path, key: str | None = None, *, limit: int = _MAX_BY
 def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.ndarray]:
     """All arrays of an `.npy` (under the name `array`) or `.npz`, never unpickled; see `load_array`."""
     data = read_bytes(path, limit=limit)
+    if not data.startswith((npy.MAGIC_PREFIX, _ZIP)):
+        raise no_array(data, path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            if data[:4] != b"PK\x03\x04":
+            if not data.startswith(_ZIP):
                 loaded = np.load(io.BytesIO(data), allow_pickle=False)
                 if isinstance(loaded, np.ndarray):
                     return {"array": loaded}
@@ -192,6 +201,20 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
             file=path,
             remedy="It is damaged, or pickled, which is never read.",
         ) from error
+
+
+def no_array(start: bytes, path: str | Path) -> DataError:
+    """The error for a file that is no NumPy file, by its first bytes."""
+    if not start:
+        return DataError("the file is empty", file=path)
+    if start[:1] == b"\x80":
+        return DataError("a pickled object, which is never read", file=path, remedy="Save the array by numpy.save.")
+    return DataError(
+        "not a NumPy file (.npy or .npz)",
+        file=path,
+        got=f"first bytes {start[:8]!r}",
+        remedy="Save the array by numpy.save; a text file of one matrix is named .csv.",
+    )
 
 
 def _dense(data: bytes, arrays: dict[str, np.ndarray]) -> np.ndarray:

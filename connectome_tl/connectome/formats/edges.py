@@ -113,14 +113,19 @@ def read_edges(path: Path) -> MatrixFile:
             remedy="It may be cut off; export it again.",
         )
     used = [i for i in range(2, width) if all(is_number(row[i]) for row in rows[1:])]
+    used = [i for i in used if any(row[i] for row in rows[1:])]
     if not used:
-        raise DataError("no column of numbers next to the two nodes", file=path)
+        got = repr(rows[1][2][:40]) if len(rows) > 1 else None
+        raise DataError(
+            "no column of numbers next to the two nodes", file=path, got=got, remedy="Write plain numbers, as 3.5."
+        )
     first_line = 1 + bool(header)
     weights = numbers([[row[i] for i in used] for row in rows[1:]], path, first_line=first_line)
     ends = [(row[0], row[1]) for row in rows[1:]]
     unknown = [i for i in np.flatnonzero(np.isnan(weights).any(axis=1)).tolist() if ends[i][0] != ends[i][1]]
     if unknown:
-        raise DataError(f"line {unknown[0] + first_line} holds an edge without a weight", file=path)
+        remedy = "Remove the lines of edges that do not exist; others need their weight."
+        raise DataError(f"line {unknown[0] + first_line} holds an edge without a weight", file=path, remedy=remedy)
     return _matrix(ends, np.nan_to_num(weights), tuple(header[i] for i in used if header), path, first_line)
 
 

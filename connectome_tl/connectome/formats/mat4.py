@@ -62,7 +62,7 @@ def parse_mat4(data: bytes) -> dict[str, Any]:
 
 def _value(values: np.ndarray, kind: int) -> Any:
     if kind == _NUMBERS:
-        return values
+        return values.astype(float)  # numbers of any class are stored in a type that holds them
     if kind != _TEXT:
         return None  # sparse matrices are triplets in version 4; no tool writes them for connectomes
     if values.size and not ((values >= 0) & (values < 256)).all():

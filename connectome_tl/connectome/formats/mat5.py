@@ -21,7 +21,8 @@ _STORED = {1: "<i1", 2: "<u1", 3: "<i2", 4: "<u2", 5: "<i4", 6: "<u4", 7: "<f4",
 _TEXT = {1: "latin-1", 2: "latin-1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
 _MATRIX, _COMPRESSED = 14, 15
 _CELL, _STRUCT, _CHAR, _SPARSE = 1, 2, 4, 5
-_NUMERIC = range(6, 16)
+# By class; a file may store the numbers of a class in a shorter type that holds them.
+_NUMERIC = dict(zip(range(6, 16), ("f8", "f4", "i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8"), strict=True))
 _MOST_BYTES = 4_000_000_000
 _MOST_TOGETHER = 250_000_000  # bytes of all variables when expanded, or
 _RATIO = 20  # times the size of the file: real matrices do not compress better
@@ -119,7 +120,7 @@ def _matrix(view: memoryview, depth: int) -> tuple[str, Any]:
             raise DamagedMat(f"{counted(values.size, 'value')} for shape {shape}")
         if int(flags[0]) & 0x0800:
             return name, None  # complex matrices are not supported
-        return name, values.reshape(shape, order="F")
+        return name, values.astype(_NUMERIC[kind], copy=False).reshape(shape, order="F")
     if kind == _CHAR:
         return name, _text(view, at, shape) if size else ""
     if kind == _SPARSE:

@@ -14,6 +14,7 @@ from connectome_tl.connectome.formats.identity import row_lists, texts_of, whole
 from connectome_tl.connectome.formats.mat4 import is_mat4, parse_mat4
 from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
+from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList
 from connectome_tl.connectome.names.labels import listed
@@ -242,6 +243,8 @@ def _chosen(square: dict[str, np.ndarray], choice: str, path: Path) -> tuple[tup
             remedy=f"Choose it: format: mat:{next(iter(square))}." if square else "Complex matrices are not read.",
         )
     keys = tuple(choice.split(",") if choice else square)
+    for key in keys:
+        refuse_narrow(square[key], path)
     parts = [square[key].astype(float) for key in keys]
     if len(parts) > 1 and any(part.ndim != 2 or part.shape != parts[0].shape for part in parts):
         raise DataError("the matrices differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))

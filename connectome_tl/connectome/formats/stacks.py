@@ -15,6 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
+from connectome_tl.connectome.formats.arrays import no_array
 from connectome_tl.errors import DataError
 from connectome_tl.files import regular_file
 
@@ -62,6 +63,10 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
         MissingInputError: no such file. DataError: damaged, or pickled.
     """
     regular_file(path)
+    with path.open("rb") as stream:
+        start = stream.read(8)
+    if not start.startswith((npy.MAGIC_PREFIX, b"PK")):
+        raise no_array(start, path)
     try:
         if not zipfile.is_zipfile(path):
             return {}, {"array": _mapped(path)}
@@ -78,7 +83,7 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
                     raise ValueError(f"{name} is cut off")
                 if name in small or name in large:
                     raise ValueError(f"two arrays are called {name}")
-                if dtype.kind in "fiu" and len(shape) >= 2 and not by_column and name != "region_features":
+                if _may_be_matrices(dtype, shape) and not by_column and name != "region_features":
                     large[name] = StackedArray(shape, dtype, _unpacked(path, info.filename, shape, dtype))
                 else:
                     left -= info.file_size
@@ -86,8 +91,10 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
                         raise ValueError("names, masks and features are too large for a cohort")
                     with archive.open(info) as stream:
                         small[name] = npy.read_array(stream, allow_pickle=False)
-        by_column_too = {name: in_memory(array) for name, array in small.items() if array.dtype.kind in "fiu"}
-        return small, large | {name: array for name, array in by_column_too.items() if array.ndim >= 2}
+        by_column_too = {
+            name: in_memory(array) for name, array in small.items() if _may_be_matrices(array.dtype, array.shape)
+        }
+        return small, large | by_column_too
     except DataError:
         raise
     except MemoryError as error:
@@ -96,6 +103,11 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
         ) from error
     except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
         raise _damaged(error, path) from error
+
+
+def _may_be_matrices(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
+    """Whether an array may hold matrices or triangles; truth values with two axes are masks."""
+    return (dtype.kind in "fiu" and len(shape) >= 2) or (dtype.kind == "b" and len(shape) >= 3)
 
 
 def released(array: np.ndarray) -> None:

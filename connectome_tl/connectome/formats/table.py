@@ -77,6 +77,9 @@ _WHICH_FORMAT = "If you know the format, set format: text (--format text) or ano
 _OTHER_FILES = (
     ((".xlsx", ".xls", ".ods"), "Save the sheet as a .csv file."),
     ((".csv.gz", ".tsv.gz", ".txt.gz", ".npy.gz", ".mat.gz", ".zip"), "Unpack it."),
+    ((".gexf", ".gml", ".net"), "Save the graph as .graphml."),
+    ((".edgelist", ".edges"), "Set format: edges for lines of two nodes and a weight; name the columns in a header."),
+    ((".rds", ".rdata", ".rda", ".parquet", ".feather", ".sav", ".dta"), "Save the matrix as a .csv file with names."),
     ((".mtx", ".json"), "Save the matrix, or a list of edges, as a .csv file with the names of its regions."),
     ((".h5", ".hdf5", ".nii", ".gii", ".nii.gz"), "Save the matrix as a .csv file with the names of its regions."),
 )

@@ -35,6 +35,7 @@ __all__ = [
     "from_triangle",
     "lined_up",
     "refuse_codes",
+    "refuse_half",
     "squared",
 ]
 
@@ -84,6 +85,7 @@ def lined_up(
     whole = squared(matrix, layout, rows.n_rows, subject, file)
     square = whole[:, rows.kept[:, None], rows.kept[None, :]].astype(float)
     off_diagonal = ~np.eye(len(rows.names), dtype=bool)
+    refuse_half(square, subject, file)
     notes = cleared_diagonal(square)
     refuse_codes(square, rows.names, subject, file)
     # A region without any value is missing. Single NaN are errors, which are found below.
@@ -117,6 +119,23 @@ def cleared_diagonal(square: np.ndarray) -> tuple[str, ...]:
         return ()
     diagonal[wrong] = 0.0
     return ("the diagonal holds NaN or infinite values and was set to 0; it is not used",)
+
+
+def refuse_half(square: np.ndarray, subject: str | None, file: str | Path | None) -> None:
+    """Refuse matrices (n_measures, n_rows, n_rows) with values in one half only.
+
+    Raises:
+        DataError: with the layout that reads them.
+    """
+    upper, lower = (np.nan_to_num(half(square, k)).any() for half, k in ((np.triu, 1), (np.tril, -1)))
+    if upper != lower:
+        kept = "upper" if upper else "lower"
+        raise DataError(
+            f"the matrix is not symmetric: only its {kept} triangle holds values",
+            subject=subject,
+            file=file,
+            remedy=f"Set layout: {kept} (--layout {kept}).",
+        )
 
 
 def refuse_codes(square: np.ndarray, names: Sequence[str], subject: str | None, file: str | Path | None) -> None:
