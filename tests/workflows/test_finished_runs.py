@@ -22,6 +22,7 @@ from connectome_tl.connectome.formats import table as formats
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.workflows.study import judge as judge_module
 from connectome_tl.workflows.study.finished import is_finished
+from connectome_tl.workflows.study.report import draw_report
 
 pytestmark = pytest.mark.slow
 
@@ -209,3 +210,18 @@ def test_readers_of_cohorts_look_for_optional_files_in_a_way_that_is_traced(part
     files = sorted((Path(connectome_tl.__file__).parent / part).rglob("*.py"))
     assert files
     assert [file.name for file in files if bare.search(file.read_text())] == []
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_run_whose_report_is_rendered_again_is_finished_unless_it_was_edited(
+    moved: tuple[Path, dict[str, bytes], dict[str, int]], tmp_path: Path, edited: bool
+) -> None:
+    there, *_ = moved
+    if not (there / "out" / "log" / "finished.json").is_file():
+        _again(there)
+    place = Path(shutil.copytree(there, tmp_path / "copy"))
+    page = place / "out" / "report.html"
+    if edited:
+        page.write_text(page.read_text() + " ")
+    draw_report(place / "out")
+    assert _is_finished(place) != edited

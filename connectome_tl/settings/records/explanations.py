@@ -16,8 +16,8 @@ class MapItem(Record):
     """One value of a map.
 
     `stability` is the share of test folds in which the item is among the `top` of its kind; `p` is corrected over
-    all items of its kind in the map, NaN without a null distribution; `drop` is the drop in the outcome's primary
-    metric when the item is occluded. `first` and `second` are positions of regions, for edges.
+    all items of its kind in the map, NaN without a null distribution; `drop` is the drop in AUC, R2,
+    concordance or macro AUC when the item is occluded. `first` and `second` are positions of regions, for edges.
     """
 
     name: str

@@ -37,7 +37,7 @@ COLUMNS = {
     "share most of their training rows, so that it is too narrow if anything",
     "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat)",
     "no_p": "why there are no p values",
-    "drop": "fall of the outcome's primary metric when the item is occluded",
+    "drop": "fall of the AUC, R2, concordance or macro AUC when the item is occluded",
 }
 
 

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import connectome_tl
 from connectome_tl.extension import extension_code
 from connectome_tl.files import Trace
-from connectome_tl.provenance import content_hash, versions, write_json
+from connectome_tl.provenance import content_hash, versions, write_json, write_text
 
 _OTHERS = ("log", "explanations", "tables", "figures", "audit.json")  # no results of the run itself
 _MARK = Path("log") / "finished.json"
@@ -43,13 +44,32 @@ def mark_finished(folder: Path, settings: str, inputs: Trace) -> None:
 
 def is_finished(folder: Path, settings: str) -> bool:
     """Whether the folder contains a finished run of these settings and this code with unchanged files."""
-    home = folder.resolve()
+    home, noted = folder.resolve(), _mark(folder)
     try:
-        noted = json.loads((home / _MARK).read_text("utf-8"))
         listings = [(place, pattern) for place, pattern, _ in noted["listings"]]
         return bool(noted == _state(home, settings, noted["files"], listings, noted["variables"]))
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         return False
+
+
+def replace_output(folder: Path, name: str, text: str) -> Path:
+    """Write a file of a run again; a finished run remains finished unless the file had been changed."""
+    home, mark = folder.resolve(), _mark(folder)
+    files = mark.get("files")
+    same = isinstance(files, dict) and name in files and files[name] == _stamp(home / name)
+    path = write_text(folder / name, text)
+    if same:
+        write_json(home / _MARK, {**mark, "files": {**mark["files"], name: _stamp(path)}})
+    return path
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    """What `mark_finished` recorded; empty without a legible record."""
+    try:
+        found = json.loads((folder / _MARK).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _state(
