@@ -166,7 +166,17 @@ def _code_of(thing: Any, above: tuple[int, ...]) -> Any:
         own += inspect.getsource(thing)
     files = [file for file in sorted(_files_of(name)) if file.is_file()]
     inside = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or () if cell != CellType()]
-    return [own, parts([*inside, getattr(thing, "__self__", None)]), [[f.name, file_hash(f)] for f in files]]
+    used = {file.name: file_hash(file) for file in files} | _versions_used(name)
+    return [own, parts([*inside, getattr(thing, "__self__", None)]), used]
+
+
+def _versions_used(name: str) -> dict[str, str]:
+    """Versions of the packages whose modules, functions or classes a module imports."""
+    values = list(vars(sys.modules[name]).values()) if name in sys.modules else []
+    named = (part.__name__ if inspect.ismodule(part) else getattr(part, "__module__", None) for part in values)
+    roots = {str(one).partition(".")[0] for one in named} - _VERSIONED
+    found = {root: getattr(sys.modules.get(root), "__version__", "") for root in roots}
+    return {root: version for root, version in found.items() if isinstance(version, str) and version}
 
 
 def _files_of(name: str) -> set[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -81,10 +82,10 @@ def test_a_helper_beside_the_module_is_part_of_it(tmp_path: Path, monkeypatch: p
 
 def test_the_hash_does_not_depend_on_the_process() -> None:
     code = "import sys; sys.path.insert(0, sys.argv[1]); import test_extension_code as t; print(t.every_hash())"
-    again = subprocess.run(
-        [sys.executable, "-c", code, str(Path(__file__).parent)], capture_output=True, text=True, check=True
-    )
-    assert again.stdout.strip() == every_hash()
+    command = [sys.executable, "-c", code, str(Path(__file__).parent)]
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONHASHSEED"}
+    one, other = (subprocess.check_output(command, env={**env, "PYTHONHASHSEED": seed}) for seed in "12")
+    assert one == other
 
 
 def every_hash() -> str:

@@ -138,11 +138,12 @@ class MapFile(Record):
 class ExplanationRecord(Record):
     """Results of `explain` for a run.
 
-    `configuration` is the hash of that run's configuration. `space` is that of the regions' coordinates, `cell_space`
-    that of the cells'.
+    `configuration` is the hash of that run's configuration, `predictions` that of its predictions. `space` is that of
+    the regions' coordinates, `cell_space` that of the cells'.
     """
 
     configuration: str
+    predictions: str = ""
     models: tuple[str, ...]
     atlas: str = ""
     space: str = ""
