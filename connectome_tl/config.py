@@ -92,7 +92,9 @@ def parse_settings(
         places: list[Path_] = []
         for item in error.errors():
             path = _written(item["loc"], value, absent=item["type"] in ("missing", "extra_forbidden"))
-            option = next((text for at, text in given.items() if path[: len(at)] == at), None)
+            listed = item["type"] in ("tuple_type", "list_type")  # `key.0=value` where the file has no list
+            found_at = (t for at, t in given.items() if path[: len(at)] == at or (listed and at[: len(path)] == path))
+            option = next(found_at, None)
             problem = _problem(item, path, kind, {} if option else lines, None if option else file)
             problem = problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
             same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
@@ -309,6 +311,8 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
         if text in ("all", "default", "true"):
             return "a list is needed", None, f"Name each one, or leave {name} out for the default."
         own = "" if text in ("none", "no", "false", "") else got
+        if isinstance(got, dict) and all(str(key).isdigit() for key in got):
+            own = ", ".join(map(str, got.values()))
         return "a list is needed", None, f"Write {name}: [{own}]." if isinstance(own, (str, int, float)) else None
     if error in ("literal_error", "union_tag_invalid"):
         tagged = error == "union_tag_invalid"

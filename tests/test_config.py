@@ -343,6 +343,13 @@ def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> 
     assert parse_settings(outcome % "1, 2", CohortSettings).outcomes[0].levels == ("1", "2")
 
 
+def test_an_item_of_an_absent_list_is_refused_with_the_option_and_the_list_to_write() -> None:
+    with pytest.raises(
+        UsageError, match=r"--set controls\.0=scratch: controls: a list is needed.*controls: \[scratch\]"
+    ):
+        parse_settings(COHORTS, StudySettings, overrides=["controls.0=scratch"])
+
+
 @pytest.mark.parametrize("line", ["features: {tangent: true}", "include: other.yaml"])
 def test_a_key_that_resembles_no_other_gets_no_suggestion(line: str) -> None:
     assert "Did you mean" not in refusal(COHORTS + line + "\n")
