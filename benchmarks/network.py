@@ -227,7 +227,8 @@ def main() -> None:
             kept.of(key, make)
     known = {key: kept.found[key] for _, key, _ in jobs if key in kept.found}
     print(
-        "| n | signal | cohorts | model | metric | truth | covered, procedure | width | ideal | ratio | covered, fitted |"
+        "| n | signal | cohorts | model | metric | truth | covered, procedure | width | ideal | ratio | "
+        "covered, fitted |"
     )
     print("|" + "---|" * 11)
     for cell, _ in cells:

@@ -169,16 +169,15 @@ def atlas_names() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-@lru_cache(maxsize=32)
 def load_atlas(name: str) -> Atlas:
-    """Read an atlas by name.
+    """Read an atlas by name, with the centroids of an image that `atlas install` installed.
 
     Raises:
         UsageError: no atlas of that name; the message lists similar names.
     """
     for folder in atlas_folders():
         if name in atlas_names() and (folder / name / "atlas.json").is_file():
-            return _placed(read_atlas(folder / name))
+            return _placed(_read_once(folder / name))
     near = difflib.get_close_matches(name, atlas_names(), n=3, cutoff=0.3)
     raise UsageError(
         f"no atlas is called {name!r}",
@@ -187,15 +186,25 @@ def load_atlas(name: str) -> Atlas:
     )
 
 
+@lru_cache(maxsize=32)
+def _read_once(folder: Path) -> Atlas:
+    return read_atlas(folder)
+
+
+@lru_cache(maxsize=32)
+def _places(file: Path, _: int) -> dict[int, tuple[float, float, float]]:
+    table = pd.read_csv(file, sep="\t", index_col="index")
+    return {int(index): (float(x), float(y), float(z)) for index, x, y, z in table.itertuples(name=None)}
+
+
 def _placed(atlas: Atlas) -> Atlas:
     """Add centroids computed by `atlas install` from the user's image to an atlas without centroids."""
     file = image_folder() / atlas.name / CENTROIDS
     if atlas.has_centroids or not is_there(file):
         return atlas
-    table = pd.read_csv(file, sep="\t", index_col="index")
-    if sorted(table.index) != sorted(region.index for region in atlas.regions):
+    places = _places(file, file.stat().st_mtime_ns)
+    if sorted(places) != sorted(region.index for region in atlas.regions):
         raise DataError(f"labels are not those of atlas {atlas.name}", file=file, remedy="Install the image again.")
-    places = {int(index): (float(x), float(y), float(z)) for index, x, y, z in table.itertuples(name=None)}
     regions = (replace(r, x=places[r.index][0], y=places[r.index][1], z=places[r.index][2]) for r in atlas.regions)
     return replace(atlas, regions=tuple(regions), space="the installed image's")
 

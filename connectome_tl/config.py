@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +23,11 @@ Path_ = tuple[Hashable, ...]
 _MAX_BYTES = 1_000_000  # larger files are not settings
 _MAX_VALUES = 20_000  # counted after expansion of aliases, which can make a small file very large
 _ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
+_ENDINGS = (".yaml", ".yml", ".json")
+_QUOTE = "A text that contains one of [ ] { } , : # @ ` % & * must be quoted: column: 'Age [weeks]'."
+_NAMED = re.compile(
+    r"(?:Value error, )?([a-z_]+(?:\.[a-z_]+)*): (?=\S)"
+)  # a message of a block that begins with its key
 _PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
@@ -43,7 +48,8 @@ def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequenc
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UsageError("not UTF-8 text", file=file) from error
+        line = raw.count(b"\n", 0, error.start) + 1
+        raise UsageError("not UTF-8 text", file=file, line=line, remedy="Save the file as UTF-8.") from error
     return parse_settings(text, kind, file=file, overrides=overrides)
 
 
@@ -63,13 +69,16 @@ def parse_settings(
             f"not YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}",
             file=file,
             line=None if mark is None else mark.line + 1,
-            remedy="A text that contains one of [ ] { } , : # @ ` % & * must be quoted: column: 'Age [weeks]'.",
+            remedy=_QUOTE
+            if file is None or Path(file).suffix in _ENDINGS
+            else f"Is {Path(file).name} a settings file?",
         ) from error
     except RecursionError as error:
         raise UsageError("nested too deeply, or an alias that contains itself", file=file) from error
     raise_all("the settings cannot be read", problems, UsageError)
     if not isinstance(value, dict):
-        raise UsageError("settings are a mapping of keys to values", file=file, got=type(value).__name__)
+        got = "a list" if isinstance(value, list) else repr(value)[:60]
+        raise UsageError("settings are a mapping of keys to values", file=file, got=got)
     given: dict[Path_, str] = {}
     for override in overrides:
         given[_override(value, override)] = override
@@ -80,7 +89,9 @@ def parse_settings(
         places: list[Path_] = []
         for item in error.errors():
             path = _written(item["loc"], value, absent=item["type"] in ("missing", "extra_forbidden"))
-            option = next((text for at, text in given.items() if path[: len(at)] == at), None)
+            listed = item["type"] in ("tuple_type", "list_type")  # `key.0=value` where the file has no list
+            found_at = (t for at, t in given.items() if path[: len(at)] == at or (listed and at[: len(path)] == path))
+            option = next(found_at, None)
             problem = _problem(item, path, kind, {} if option else lines, None if option else file)
             problem = problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
             same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
@@ -255,24 +266,28 @@ def _written(location: Path_, value: Any, *, absent: bool) -> Path_:
 def _problem(
     item: ErrorDetails, path: Path_, kind: type[BaseModel], lines: dict[Path_, int], file: str | Path | None
 ) -> Problem:
+    named = _NAMED.match(item["msg"])
+    if named is not None and (*path, *named[1].split(".")) in lines:
+        path, item = (*path, *named[1].split(".")), {**item, "msg": item["msg"][named.end() :]}
     known = path
     while known not in lines and known:
         known = known[:-1]
     where, line = _dotted(path), lines.get(known)
     if item["type"] == "extra_forbidden":
         fields = _fields_at(kind, item["loc"][:-1])
-        near = difflib.get_close_matches(str(path[-1]), fields, n=1, cutoff=0.4)
+        near = _near(str(path[-1]), fields, kind)
         return Problem(
             f"{where}: unknown key",
             file=file,
             line=line,
             expected=f"one of {', '.join(fields)}" if fields else None,
-            remedy=f"Did you mean {near[0]}?" if near else None,
+            remedy=f"Did you mean {near}?" if near else None,
         )
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")
-    shown = repr(got) if isinstance(got, (str, int, float, bool, list, type(None))) else None
+    shown = repr(got) if isinstance(got, (str, int, float, list)) else None
+    shown = {"None": "null", "True": "true", "False": "false"}.get(str(got), shown)
     message, expected, remedy = _in_words(item, kind, path)
     return Problem(f"{where}: {message}", expected, shown, file=file, line=line, remedy=remedy)
 
@@ -289,27 +304,59 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
         fields = [] if error == "dict_type" else _fields_at(kind, item["loc"])
         return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
     if error in ("tuple_type", "list_type"):
+        text = str(got).lower()
+        if text in ("all", "default", "true"):
+            return "a list is needed", None, f"Name each one, or leave {name} out for the default."
         taken = [m.model_fields[name].annotation for m in _models_at(kind, path[:-1]) if name in m.model_fields]
-        fields = sorted({key for one in taken for model in _models_in(one) for key in model.model_fields})
-        takes_one = isinstance(got, (str, int, float)) and not fields and any("..." in str(one) for one in taken)
+        fields = sorted({key for one in taken for model in models_in(one) for key in model.model_fields})
+        own = "" if text in ("none", "no", "false", "") else got
+        if isinstance(got, dict) and all(str(key).isdigit() for key in got):
+            own = ", ".join(map(str, got.values()))
+        takes_it = not own or (not fields and any("..." in str(one) for one in taken))
         return (
             f"a list of blocks with the keys {', '.join(fields)} is needed" if fields else "a list is needed",
             None,
-            f"Write {name}: [{got}]." if takes_one else None,
+            f"Write {name}: [{own}]." if isinstance(own, (str, int, float)) and takes_it else None,
         )
     if error in ("literal_error", "union_tag_invalid"):
         tagged = error == "union_tag_invalid"
         known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
         given = str(context["tag"] if tagged else got)
         near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.4)), None)
-        near = near if len(given) > 3 else None  # gpu is not cpu
+        near = near if len(given) > 3 or near == given.lower() else None  # gpu is not cpu
         what = f"no {name} is called {given}" if tagged else "unknown value"
         return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None
     if error == "string_type" and isinstance(got, (int, float)):
         return "a text is needed", None, f"Quote it: {name}: '{got}'."
     if error in _NEEDED:
-        return _NEEDED[error].format(**context), None, None
-    return item["msg"].removeprefix("Value error, "), None, None
+        return _NEEDED[error].format(**context), None, _number(name, got, _NEEDED[error])
+    return re.sub("^Input should be ", "must be ", item["msg"].removeprefix("Value error, ")), None, None
+
+
+def _number(name: str, got: object, needed: str) -> str | None:
+    """The number to write where one is needed and the text is one in another spelling, as 1e3 or 0,001."""
+    text = str(got).strip().replace(",", ".")
+    if "number is needed" not in needed or not re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text, re.IGNORECASE):
+        return None
+    value = float(text)
+    return None if "whole" in needed and value % 1 != 0 else f"Write {name}: {value:g}."
+
+
+def _near(name: str, fields: list[str], kind: type[BaseModel]) -> str | None:
+    """The key of this place, or else of any other block, that an unknown key probably stands for."""
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.75)
+    initials = [field for field in fields if "".join(word[:1] for word in field.split("_")) == name]
+    elsewhere = sorted(path for path in _paths(kind, 3) if path.rpartition(".")[2] == name)[:1]
+    loose = difflib.get_close_matches(name, fields, n=1, cutoff=0.51)
+    return next(iter((*close, *initials, *elsewhere, *loose)), None)
+
+
+def _paths(kind: type[BaseModel], depth: int, above: str = "") -> Iterator[str]:
+    """Dotted keys of all settings below a kind, to some depth."""
+    for name, field in kind.model_fields.items():
+        yield above + name
+        for below in models_in(field.annotation) if depth else ():
+            yield from _paths(below, depth - 1, f"{above}{name}.")
 
 
 _NEEDED = {

@@ -11,7 +11,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from connectome_tl.errors import UsageError
-from connectome_tl.provenance import code_hash, content_hash
+from connectome_tl.provenance import code_hash
 
 if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.connectome.formats.table import Format
@@ -66,27 +66,29 @@ def extend(
         from connectome_tl.connectome.formats.table import register_format
 
         register_format(importer)
-        parts = (importer.read, importer.recognises, importer.choices)
-        _SOURCES[f"importer {importer.name}"] = "".join(code_hash(part) for part in parts if part is not None)
+        _SOURCES[f"importer {importer.name}"] = code_hash(importer)
     if baseline is not None:
         from connectome_tl.evaluation.baselines.fixed import register_baseline
 
         register_baseline(*baseline, settings)
-        code = code_hash(baseline[1]) + ("" if settings is None else code_hash(settings))
-        _SOURCES[f"baseline {baseline[0].name}"] = code
+        _SOURCES[f"baseline {baseline[0].name}"] = code_hash((baseline, settings))
         settings = None
     if control is not None:
         from connectome_tl.settings.models import register_control
 
-        scheme = register_control(control)
-        _SOURCES[f"control {control.name}"] = content_hash({**vars(scheme), "without": sorted(scheme.without)})
+        register_control(control)
+        _SOURCES[f"control {control.name}"] = code_hash(control)
     if metric is not None:
         from connectome_tl.evaluation.scores.metrics import FURTHER
         from connectome_tl.settings.metrics import register_metric
 
         register_metric(metric[0])
         FURTHER[metric[0].name] = metric[1]
-        _SOURCES[f"metric {metric[0].name}"] = code_hash(metric[1])
+        _SOURCES[f"metric {metric[0].name}"] = code_hash(metric)
+    if kind is not None:
+        from connectome_tl.settings.metrics import check_metrics
+
+        check_metrics(kind[0])
     if settings is not None or modality is not None or kind is not None:
         from connectome_tl.training.extension import extend_learning
 

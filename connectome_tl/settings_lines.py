@@ -19,7 +19,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 _MAX_BYTES = 1_000_000
 _QUOTED = re.compile(r"'([^']+)'")
-_KEY = re.compile(r"\b[a-z_]+(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)+(?!\w)")
+_KEY = re.compile(r"\b[a-z_]+(?:(?:\[\d+\])?(?:\.[a-z_]+(?:\[\d+\])?)+(?!\w)|\[\d+\](?=: ))")
 _TITLES = ("name", "title")  # what a cohort or study is called occurs in messages on anything
 
 

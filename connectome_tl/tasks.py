@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 import numpy as np
@@ -56,6 +56,7 @@ class TaskKind:
         scale: mean and spread, by which networks standardise scores, from the known scores of training rows.
         to_score, from_score: for the form `value`, the scale on which core and networks are linear, and its inverse.
         valid: whether each known value is possible; None for all. invalid: name of one that is not.
+        primary: name of the metric of scores, comparisons, verdicts and tuning; by default `tested`.
     """
 
     name: str
@@ -68,10 +69,14 @@ class TaskKind:
     from_score: Callable[[np.ndarray], np.ndarray] = _unchanged
     valid: Callable[[np.ndarray], np.ndarray] | None = None
     invalid: str = ""
+    primary: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "primary", self.primary or self.tested)
 
     @property
-    def primary(self) -> str:
-        """Name of the primary metric (`settings.metrics`), which permutation tests use as well."""
+    def tested(self) -> str:
+        """Name of the metric of permutation tests, which are computed for many labelings at once."""
         return {"risk": "auc", "value": "r2", "levels": "c_index", "classes": "macro_auc"}[self.form]
 
     @property
@@ -112,14 +117,21 @@ KINDS: dict[str, TaskKind] = {
 }  # fmt: skip
 
 
+def _named(value: object) -> object:
+    """A value, or where a function is defined: a cell of a notebook that is run again defines new functions."""
+    return (value.__module__, getattr(value, "__qualname__", "")) if callable(value) else value
+
+
 def register_kind(kind: TaskKind) -> None:
     """Register the kind of an extension; the same one may be registered again.
 
     Raises:
         UsageError: another kind has this name.
     """
-    if KINDS.setdefault(kind.name, kind) != kind:
+    known = KINDS.get(kind.name, kind)
+    if any(_named(getattr(known, f.name)) != _named(getattr(kind, f.name)) for f in fields(kind)):
         raise UsageError(f"a kind of task is already called {kind.name!r}", remedy="Choose another name.")
+    KINDS[kind.name] = kind
 
 
 def kind_named(name: str) -> TaskKind:

@@ -343,6 +343,18 @@ def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> 
     assert parse_settings(outcome % "1, 2", CohortSettings).outcomes[0].levels == ("1", "2")
 
 
+def test_an_item_of_an_absent_list_is_refused_with_the_option_and_the_list_to_write() -> None:
+    with pytest.raises(
+        UsageError, match=r"--set controls\.0=scratch: controls: a list is needed.*controls: \[scratch\]"
+    ):
+        parse_settings(COHORTS, StudySettings, overrides=["controls.0=scratch"])
+
+
+@pytest.mark.parametrize("line", ["features: {tangent: true}", "include: other.yaml"])
+def test_a_key_that_resembles_no_other_gets_no_suggestion(line: str) -> None:
+    assert "Did you mean" not in refusal(COHORTS + line + "\n")
+
+
 @pytest.mark.parametrize("odd", ["\\ud800", "\\u202e", "\\x07", "\\u2066"])
 def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
     said = refusal(COHORTS + f'title: "a{odd}b"\n')
@@ -366,6 +378,25 @@ def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
         ("model: {encoder: graph}", r"set `kind`; .*got 'graph'. Did you mean encoder: \{kind: graph\}\?"),
         ("splits: {scheme: k-fold}", r"unknown value; expected one of kfold, site_out, few_labels; .*mean kfold\?"),
         ("device: gpu", "expected one of cpu, cuda, auto; got 'gpu'$"),
+        ("model: {encoder: {kind: GCN}}", r"Did you mean gcn\?"),
+        ("n_seeds: true", "line 4: n_seeds: a number is needed"),
+        ("stages: {finetune: {training: {freeze: [encoder]}}}", "line 4: stages.finetune.training: no part is called"),
+        ("splits: null", "a block of keys and values is needed; .*got null"),
+        ("controls: none", r"Write controls: \[\]\."),
+        ("controls: false", r"got false. Write controls: \[\]\."),
+        ("baselines: all", "Name each one, or leave baselines out for the default"),
+        ("controls: [ridge]", "It is a baseline: name it in baselines"),
+        ("permutations: 1e3", r"permutations: a whole number is needed; got '1e3'. Write permutations: 1000\."),
+        ("permutations: 10.5", "permutations: a whole number is needed; got 10.5$"),
+        ("permutations: ten", "permutations: a whole number is needed; got 'ten'$"),
+        (
+            "stages: {finetune: {training: {learning_rate: '0,001'}}}",
+            r"a number is needed; .*Write learning_rate: 0\.001\.",
+        ),
+        ("n_jobs: -1", "n_jobs: must be at least 1; got -1"),
+        ("outer: 5", r"outer: unknown key; .*Did you mean splits\.outer\?"),
+        ("stages: {finetune: {training: {lr: 0.1}}}", r"Did you mean learning_rate\?"),
+        ("stages: {finetune: {training: {epochs: 9}}}", r"Did you mean steps\?"),
     ],
 )
 def test_a_value_of_the_wrong_form_is_refused_in_words_of_yaml(line: str, said: str) -> None:

@@ -47,11 +47,14 @@ def nuisance_findings(
     found = []
     values = {(s.task, s.model, s.metric): s.value for s in recorded}
     for task in tasks:
-        metric, chance = task.spec.primary, metric_named(task.spec.primary).chance or 0.0
+        metric, record = task.spec.primary, metric_named(task.spec.primary)
+        sign, chance = record.sign, record.sign * (record.chance or 0.0)
         full = values.get((task.name, model, metric), float("nan"))
         rivals = {s.model: s.value for s in alone if s.task == task.name}
         rivals["all nuisance variables"] = values.get((task.name, "nuisance_only", metric), float("nan"))
-        as_good = [f"{value:.2f} from {name}" for name, value in rivals.items() if value >= full > chance + 0.05]
+        as_good = [
+            f"{value:.2f} from {name}" for name, value in rivals.items() if sign * value >= sign * full > chance + 0.05
+        ]
         if as_good:
             found.append(f"{task.name} ({metric} {full:.2f} from the model, {', '.join(as_good)})")
     if not found:

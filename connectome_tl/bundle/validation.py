@@ -141,7 +141,7 @@ def _task(bundle: Bundle, one: BundledTask, table: pd.DataFrame, families: dict[
         recalibrated=recalibrated,
         curve=calibration_curve(rows, task.name, model) if task.is_binary else None,
         decision=decision_curve(rows, task.name, model) if task.is_binary else None,
-        above_chance=bool(primary.low > (METRICS[primary.metric].chance or 0.0)),
+        above_chance=METRICS[primary.metric].beyond_chance(primary.low, primary.high) > 0,
     )
 
 

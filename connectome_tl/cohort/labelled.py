@@ -21,11 +21,12 @@ def check_sizes(splits: SplitPlan, sizes: Sequence[int]) -> None:
         UsageError: a size is too large; the message states the largest possible one.
     """
     smallest = min(len(fold.train) for _, _, fold in splits.folds())
-    if sizes and max(sizes) >= smallest:
+    large = [i for i, size in enumerate(sizes) if size >= smallest]
+    if large:
         raise UsageError(
-            "learning_curve: a size must be smaller than the training rows of every fold",
+            f"learning_curve[{large[0]}]: a size must be smaller than the training rows of every fold",
             expected=f"at most {smallest - 1}",
-            got=str(max(sizes)),
+            got=str(sizes[large[0]]),
             remedy="Leave the larger sizes out; the study itself gives the score with all training rows.",
         )
 

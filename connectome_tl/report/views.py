@@ -227,7 +227,9 @@ def _score_axis(metric: str, scores: Sequence[Score]) -> Axis:
         low, high = min(0.3, low), 1.0
     elif label.chance is not None:
         low, high = min(label.chance - 0.1, low), max(label.chance + 0.1, high)
-    return _axis(max(low, label.low, -1.0), min(high, label.high), reference=label.chance)
+    worst = (label.chance or 0.0) - label.sign  # much worse models are not drawn in full
+    low, high = (max(low, worst), high) if label.sign >= 0 else (low, min(high, worst))
+    return _axis(max(low, label.low), min(high, label.high), reference=label.chance)
 
 
 def _difference_axis(comparisons: Sequence[Comparison]) -> Axis:

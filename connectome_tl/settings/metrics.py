@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, NamedTuple
 
 from connectome_tl.errors import UsageError
-from connectome_tl.tasks import Form, kind_named
+from connectome_tl.tasks import Form, TaskKind, kind_named
 
 Estimand = Literal["procedure", "fitted"]
 
@@ -118,6 +118,13 @@ class Metric:
     def of(self, kind: str) -> bool:
         """Whether tasks of this kind have it."""
         return kind_named(kind).form in self.forms and kind in (self.kinds or (kind,))
+
+    def beyond_chance(self, low: float, high: float) -> int:
+        """1 for an interval that is better than the uninformed model, -1 for a worse one, 0 if it includes it."""
+        if self.chance is None:
+            return 0
+        worst, best = sorted((self.sign * low, self.sign * high))
+        return int(worst > self.sign * self.chance) - int(best < self.sign * self.chance)
 
     def widened(self, estimand: Estimand, n_subjects: int) -> str:
         """A clause on the widening of its interval; empty without one, as for the metric of an extension."""
@@ -240,6 +247,29 @@ def register_metric(metric: Metric) -> None:
     """
     if METRICS.setdefault(metric.name, metric) != metric:
         raise UsageError(f"a metric is already called {metric.name!r}", remedy="Choose another name.")
+
+
+def check_metrics(kind: TaskKind) -> None:
+    """Check the metrics that a kind of task names.
+
+    Raises:
+        UsageError: a metric is unknown or of other kinds, or the primary one allows no verdict.
+    """
+    for name in (kind.primary, kind.second):
+        metric = metric_named(name)
+        if kind.form not in metric.forms or kind.name not in (metric.kinds or (kind.name,)):
+            known = [one.name for one in METRICS.values() if kind.form in one.forms]
+            raise UsageError(
+                f"{name} is no metric of the kind of task {kind.name!r}", expected=f"one of {', '.join(known)}"
+            )
+    metric = METRICS[kind.primary]
+    if not metric.sign or metric.chance is None or metric.margin is None:
+        raise UsageError(
+            f"{metric.name} cannot be the primary metric of the kind of task {kind.name!r}",
+            expected="a metric with a direction, the value of an uninformed model, and a margin",
+            got=f"sign {metric.sign}, chance {metric.chance}, margin {metric.margin}",
+            remedy="Set them in its record; relate an error to that of the mean, so that chance is 1.",
+        )
 
 
 def metric_named(name: str) -> Metric:

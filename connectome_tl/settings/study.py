@@ -16,7 +16,7 @@ from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSett
 from connectome_tl.settings.images.age_gap import BrainAge
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.models import Role, listed_models
+from connectome_tl.settings.models import MODELS, Role, listed_models
 from connectome_tl.settings.training import Stages, refuse_idle
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 
@@ -107,6 +107,9 @@ def _listed(role: Role) -> tuple[AfterValidator, WithJsonSchema]:
         if name not in known:
             near = difflib.get_close_matches(name.lower(), known, n=1)
             hint = f". Did you mean {near[0]}?" if near else ""
+            other = MODELS[name].role if name in MODELS else role
+            if other in ("baseline", "control") and other != role:
+                hint = f". It is a {other}: name it in {other}s"
             raise ValueError(f"no {role} is called {name!r}; known are {', '.join(known)}{hint}")
         return name
 

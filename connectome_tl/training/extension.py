@@ -50,8 +50,7 @@ def extend_learning(
     if kind is not None:
         register_kind(kind[0])
         register_loss(kind[0].name, kind[1])
-        parts = (kind[1].rows, kind[1].soft, kind[0].scale, kind[0].to_score, kind[0].from_score)
-        _SOURCES[f"task kind {kind[0].name}"] = "".join(code_hash(part) for part in parts)
+        _SOURCES[f"task kind {kind[0].name}"] = code_hash(kind)
     call = {
         "settings": settings,
         "encoder": encoder,
@@ -66,7 +65,7 @@ def extend_learning(
         name, fitter, rows = modality
         register_modality(name, fitter, *records)
         register_rows(name, rows)
-        _SOURCES[f"modality {name}"] = code_hash(fitter)
+        _SOURCES[f"modality {name}"] = code_hash((fitter, rows, records))
     if settings is None:
         return
     tag = settings.model_fields["kind"].default if "kind" in settings.model_fields else None
@@ -77,12 +76,12 @@ def extend_learning(
         register_branch(settings, encoder)  # type: ignore[arg-type]
         field = "encoder" if settings.modality == "connectome" else "others"  # type: ignore[attr-defined]
         _admit(ModelSettings, field, settings)
-        _SOURCES[f"encoder {tag}"] = code_hash(encoder) + code_hash(settings)
+        _SOURCES[f"encoder {tag}"] = code_hash((encoder, settings))
     if objective is not None:
         _check(settings, ObjectiveSettings)
         register_objective(settings, objective)  # type: ignore[arg-type]
         _admit(Adapt, "objective", settings)
-        _SOURCES[f"objective {tag}"] = code_hash(objective) + code_hash(settings)
+        _SOURCES[f"objective {tag}"] = code_hash((objective, settings))
 
 
 def calls() -> list[dict[str, Any]]:

@@ -105,7 +105,6 @@ def test_an_atlas_without_centroids_takes_those_of_the_users_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CONNECTOME_TL_ATLASES", str(tmp_path / "home"))
-    load_atlas.cache_clear()
     atlas = load_atlas("drawem87")
     assert not atlas.has_centroids
     rng = np.random.default_rng(0)
@@ -125,7 +124,6 @@ def test_an_atlas_without_centroids_takes_those_of_the_users_image(
     expected = nib.affines.apply_affine(affine, center_of_mass(labels > 0, labels, first))
     assert placed.has_centroids
     np.testing.assert_allclose(placed.coordinates[real], expected, atol=0.051)
-    load_atlas.cache_clear()
 
 
 def test_templateflow_is_looked_into(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -93,6 +93,11 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     assert canonical_json(again) == canonical_json(found)
     assert canonical_json(read_explanations(run.folder, found.configuration)) == canonical_json(found)
     assert read_explanations(run.folder, "another run") is None
+    predictions = run.folder / "predictions.tsv"
+    before = predictions.read_bytes()
+    predictions.write_bytes(before + b"\n")  # of other code or data
+    assert read_explanations(run.folder, found.configuration) is None
+    predictions.write_bytes(before)
     draw_report(run.folder)
     assert "Explanations of the models" in Page(run.report.read_text("utf-8")).visible
 

@@ -16,12 +16,15 @@ from small_study import last_stage, small_cohorts, small_settings
 
 import connectome_tl
 from connectome_tl import extend, extension, run_study
+from connectome_tl.atlas import atlas_folders
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.connectome.formats import table as formats
 from connectome_tl.settings.study import SplitSettings
+from connectome_tl.workflows.study import finished as finished_module
 from connectome_tl.workflows.study import judge as judge_module
 from connectome_tl.workflows.study.finished import is_finished
+from connectome_tl.workflows.study.report import draw_report
 
 pytestmark = pytest.mark.slow
 
@@ -171,6 +174,29 @@ def _extend(_: Path, patched: pytest.MonkeyPatch) -> None:
     extend(importer=formats.FORMATS[0])
 
 
+def _other_version(_: Path, patched: pytest.MonkeyPatch) -> None:
+    before = finished_module.versions
+
+    def versions(*names: object) -> dict[str, str]:
+        return {**before(*names), "monai": "0.0"}  # type: ignore[arg-type]
+
+    patched.setattr(finished_module, "versions", versions)
+
+
+def _other_atlas(place: Path, patched: pytest.MonkeyPatch) -> None:
+    folders = [Path(shutil.copytree(one, place / "atlases")) for one in atlas_folders()]
+    table = folders[0] / "unc_aal90" / "regions.tsv"
+    table.write_text(table.read_text() + "\n")
+    patched.setattr(finished_module, "atlas_folders", lambda: tuple(folders))
+    finished_module.package_code.cache_clear()
+
+
+@pytest.fixture(autouse=True)
+def hashed_again() -> Iterator[None]:
+    yield
+    finished_module.package_code.cache_clear()
+
+
 CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
     "a table": _add_line("target/participants.tsv"),
     "a dictionary beside the table": lambda place, _: (place / "target" / "participants.json").write_text("{}"),
@@ -180,6 +206,8 @@ CHANGES: dict[str, Callable[[Path, pytest.MonkeyPatch], object]] = {
     ),
     "a variable": lambda _, patched: patched.setenv("TABLES", "elsewhere"),
     "an extension": _extend,
+    "the version of a library": _other_version,
+    "an atlas of the package": _other_atlas,
     "a sidecar": _add_line("out/predictions.json"),
     "the record of a fit": _add_line("out/models/*.json"),
     "a fit that was deleted": lambda place, _: sorted(place.glob("out/models/*.json"))[0].unlink(),
@@ -200,7 +228,10 @@ def test_a_copy_of_a_finished_run_is_finished_until_anything_it_looked_at_change
     assert _is_finished(place)
     CHANGES[what](place, monkeypatch)
     assert not _is_finished(place)
-    assert what in ("a variable", "an extension") or _is_finished(there)
+    monkeypatch.undo()
+    finished_module.package_code.cache_clear()
+    monkeypatch.setenv("TABLES", ".")
+    assert _is_finished(there)
 
 
 @pytest.mark.parametrize("part", ["cohort", "connectome/formats"])
@@ -209,3 +240,18 @@ def test_readers_of_cohorts_look_for_optional_files_in_a_way_that_is_traced(part
     files = sorted((Path(connectome_tl.__file__).parent / part).rglob("*.py"))
     assert files
     assert [file.name for file in files if bare.search(file.read_text())] == []
+
+
+@pytest.mark.parametrize("edited", [False, True])
+def test_a_run_whose_report_is_rendered_again_is_finished_unless_it_was_edited(
+    moved: tuple[Path, dict[str, bytes], dict[str, int]], tmp_path: Path, edited: bool
+) -> None:
+    there, *_ = moved
+    if not (there / "out" / "log" / "finished.json").is_file():
+        _again(there)
+    place = Path(shutil.copytree(there, tmp_path / "copy"))
+    page = place / "out" / "report.html"
+    if edited:
+        page.write_text(page.read_text() + " ")
+    draw_report(place / "out")
+    assert _is_finished(place) != edited

@@ -105,7 +105,7 @@ def missing_outcomes(
     return MissingOutcomes(
         task=task.name,
         model=model,
-        metric=task.spec.primary,
+        metric=task.spec.tested,
         filled=filled,
         n_observed=len(known),
         n_missing=len(free),

@@ -261,7 +261,7 @@ def not_above_chance(task: Task, model: str, scores: Sequence[Score]) -> str:
         return "it has no score"
     if not np.isfinite([score.value, score.low]).all():
         return f"its {metric.words} is undefined"
-    if score.low > metric.chance:
+    if metric.beyond_chance(score.low, score.high) > 0:
         return ""
     return (
         f"{metric.words} {score.value:.2f}, 95 % interval {score.low:.2f} to {score.high:.2f}: "

@@ -121,7 +121,7 @@ def added_value_statistics(
         permutations: (n_permutations, n_kept) of the kept subjects.
 
     Returns:
-        (1 + n_permutations, n_tasks), the observed first: difference of the primary metrics.
+        (1 + n_permutations, n_tasks), the observed first: difference of the tested metrics.
     """
     every = np.vstack([np.arange(len(folds[0].split.kept)), permutations])
     base, sums = [no_parts(task, 1) for task in tasks], [no_parts(task, len(every)) for task in tasks]

@@ -40,7 +40,7 @@ def core_statistics(
             whole.
 
     Returns:
-        (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task.
+        (1 + n_permutations, n_tasks), the observed statistic first: the tested metric of each task.
     """
     target = cohorts.target
     outcomes = target.targets[[task.name for task in tasks]].to_numpy(float)

@@ -126,7 +126,7 @@ def linear_statistics(
         fit: function of rows and labels (n_train, n_labellings); binary labels are -1 and 1.
 
     Returns:
-        (1 + n_permutations, n_tasks), the observed statistic first: the primary metric of each task (AUC,
+        (1 + n_permutations, n_tasks), the observed statistic first: the tested metric of each task (AUC,
         concordance or macro AUC within folds, out-of-fold R2 against the training mean).
     """
     every = np.vstack([np.arange(targets.shape[0]), permutations])
@@ -160,7 +160,7 @@ def no_parts(task: Task, n_labellings: int) -> np.ndarray:
 
 
 def statistic(sums: Sequence[np.ndarray] | np.ndarray, tasks: Sequence[Task]) -> np.ndarray:
-    """(n_labellings, n_tasks): the primary metric of each task.
+    """(n_labellings, n_tasks): the tested metric of each task.
 
     Args:
         sums: per task, its `statistic_parts` summed over folds.
@@ -245,7 +245,7 @@ def permutation_results(
             PermutationResult(
                 task=task.name,
                 model=model,
-                metric=task.spec.primary,
+                metric=task.spec.tested,
                 question=question,
                 observed=float(statistics[0, t]),
                 null=tuple(float(v) for v in np.round(statistics[1:, t], digits)),

@@ -20,7 +20,7 @@ from connectome_tl.evaluation.scores.losses import (
     values_between,
     values_widening,
 )
-from connectome_tl.evaluation.scores.metrics import BASE_MODEL, matching, ranking, ranking_interval
+from connectome_tl.evaluation.scores.metrics import BASE_MODEL, FURTHER, matching, ranking, ranking_interval
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
 from connectome_tl.settings.models import FULL, MODELS, in_order, model_named, words_of
@@ -37,6 +37,7 @@ class Difference:
     high: float
 
 
+_BLOCKS = 100  # most blocks of families that are left out in turn
 UNDEFINED = Difference(float("nan"), float("nan"), float("nan"))
 
 
@@ -161,6 +162,9 @@ def paired_difference(
         widening: replaces the widening of the metric.
     """
     record = metric_named(metric)
+    if metric in FURTHER:
+        one, two = (_further_estimate(metric, r, base) for r in (rows, other))
+        return difference_of(one, two, rows.cluster)
     if metric in _LOSSES:
         return _loss_difference(rows, other, metric, widening or record.difference)
     wide = widening or record.widening["procedure"]
@@ -211,6 +215,17 @@ def _ranking_estimate(pairs: Ranking, rows: OutOfFold, widening: Widening) -> Es
     low, high = ranking_interval(pairs, rows, widening)
     known = np.isfinite(pairs.auc)
     return Estimate(pairs.auc, low, high, pairs.influence(rows.y_true.size) if known else np.zeros(rows.y_true.size))
+
+
+def _further_estimate(metric: str, rows: OutOfFold, base: OutOfFold | None) -> Estimate:
+    """The metric of an extension; influences are changes of its value if a block of families is left out."""
+    found = FURTHER[metric](rows, base, "procedure")
+    influence, block = np.zeros(rows.y_true.size), rows.cluster % _BLOCKS
+    for number in np.unique(block) if block.any() else ():
+        kept = block != number
+        without = FURTHER[metric](rows.at(kept), None if base is None else base.at(kept), "procedure")
+        influence[~kept] = np.nan_to_num(found[0] - without[0]) / (~kept).sum()
+    return Estimate(*found, influence)
 
 
 def _r2_estimate(rows: OutOfFold, base: OutOfFold | None, widening: Widening) -> Estimate:

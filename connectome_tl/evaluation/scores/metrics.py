@@ -98,7 +98,8 @@ def task_scores(
     """
     made = _OF_FORM[task.form](rows, base, estimand)
     made |= {name: of(rows, base, estimand) for name, of in FURTHER.items() if METRICS[name].of(task.kind)}
-    found = rows.scores(made, task, model, estimand)
+    primary = task.spec.primary
+    found = rows.scores({primary: made[primary], **made}, task, model, estimand)
     if task.is_binary and model != BASE_MODEL:  # its risk varies only between folds, so that it has no slope
         found += calibration_scores(rows, task, model, base, estimand)
     return found

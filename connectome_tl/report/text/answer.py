@@ -100,9 +100,9 @@ def _beaten(record: RunRecord, said: Counter[str], only: str, briefly: int) -> s
     )
     if not better:
         return ""
-    start = (
-        f", {'but' if any(said[kind] for kind in ('better', 'unconfirmed', 'signal')) else 'and'} scores lower than "
-    )
+    contrast = any(said[kind] for kind in ("better", "unconfirmed", "signal"))
+    lower = all(metric_named(task.spec.primary).sign > 0 for task in record.tasks)
+    start = f", {'but' if contrast else 'and'} scores {'lower' if lower else 'worse'} than "
     named = better.most_common()
     if only:
         return start + named[0][0]

@@ -132,13 +132,11 @@ def level(main: Score) -> str:
         return f"could not be scored{reason}"
     if not (math.isfinite(main.low) and math.isfinite(main.high)):
         return f"not distinguishable from {metric.uninformed}, since its interval is not estimable"
-    assert metric.chance is not None
     if main.low == main.high == metric.chance:
         return f"not distinguishable from {metric.uninformed}, since its predictions are equal within each test fold"
-    if main.low > metric.chance:
-        return f"predicted better than {metric.uninformed}"
-    if main.high < metric.chance:
-        return f"predicted worse than {metric.uninformed}"
+    beyond = metric.beyond_chance(main.low, main.high)
+    if beyond:
+        return f"predicted {'better' if beyond > 0 else 'worse'} than {metric.uninformed}"
     return f"not distinguishable from {metric.uninformed}"
 
 
@@ -218,7 +216,8 @@ def _beaten(task: Task, main: Score, best: Score, comparison: Comparison | None)
     what = words_of(best.model, task.form)
     if comparison is not None and comparison.verdict == "harms":
         return f"worse than {what} ({values})"
-    return f"a lower score than {what} ({values}), possibly by chance"
+    lower = "lower" if metric_named(main.metric).sign > 0 else "worse"
+    return f"a {lower} score than {what} ({values}), possibly by chance"
 
 
 def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[PermutationResult], noun: str) -> str:
@@ -306,7 +305,7 @@ def _cautions(
         found.append("The interval is not estimable (too few families, or no variation): no conclusion is possible.")
     if main.low == main.high:
         found.append("The model predicts the same value for everyone in a test fold: its score has no interval.")
-    if main.high - main.low > 0.3:
+    if main.high - main.low > 6 * (metric_named(main.metric).margin or math.inf):
         what = (
             "the data are inconclusive"
             if said.startswith("not distinguishable")

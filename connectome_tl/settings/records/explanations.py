@@ -16,8 +16,8 @@ class MapItem(Record):
     """One value of a map.
 
     `stability` is the share of test folds in which the item is among the `top` of its kind; `p` is corrected over
-    all items of its kind in the map, NaN without a null distribution; `drop` is the drop in the outcome's primary
-    metric when the item is occluded. `first` and `second` are positions of regions, for edges.
+    all items of its kind in the map, NaN without a null distribution; `drop` is the drop in AUC, R2,
+    concordance or macro AUC when the item is occluded. `first` and `second` are positions of regions, for edges.
     """
 
     name: str
@@ -138,11 +138,12 @@ class MapFile(Record):
 class ExplanationRecord(Record):
     """Results of `explain` for a run.
 
-    `configuration` is the hash of that run's configuration. `space` is that of the regions' coordinates, `cell_space`
-    that of the cells'.
+    `configuration` is the hash of that run's configuration, `predictions` that of its predictions. `space` is that of
+    the regions' coordinates, `cell_space` that of the cells'.
     """
 
     configuration: str
+    predictions: str = ""
     models: tuple[str, ...]
     atlas: str = ""
     space: str = ""

@@ -107,7 +107,6 @@ def install_atlas(name: str, image: str | Path, folder: str | Path | None = None
     )
     if not atlas.has_centroids or (target.parent / CENTROIDS).is_file():
         write_table(target.parent / CENTROIDS, _centroids(atlas, labels))
-        load_atlas.cache_clear()
     return InstalledAtlas(target, digest, unused, _notes(unused, fit, atlas))
 
 

@@ -24,7 +24,15 @@ from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.images.maps import PAGE as VOXEL_PAGE
 from connectome_tl.workflows.images.maps import map_volumes
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, item_rows, table_name
+from connectome_tl.workflows.study.explain_files import (
+    FOLDER,
+    PAGE,
+    PERMUTED,
+    SUMMARY,
+    item_rows,
+    predictions_hash,
+    table_name,
+)
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.ledger import reveal
 from connectome_tl.workflows.study.results import read_record
@@ -38,7 +46,7 @@ COLUMNS = {
     "share most of their training rows, so that it is too narrow if anything",
     "p_corrected": "by permuted outcomes, corrected over all rows of the table (first repeat)",
     "no_p": "why there are no p values",
-    "drop": "fall of the outcome's primary metric when the item is occluded",
+    "drop": "fall of the AUC, R2, concordance or macro AUC when the item is occluded",
 }
 
 
@@ -143,7 +151,7 @@ def _write(folder: Path, found: Explanation, settings: StudySettings) -> Explana
         for kind, items in full.items():
             if items:
                 files.append(_table(out, record, kind, items, found.record, settings))
-    whole = found.record.model_copy(update={"files": tuple(files)})
+    whole = found.record.model_copy(update={"files": tuple(files), "predictions": predictions_hash(folder)})
     write_text(out / PAGE, render_explanations(whole, read_record(folder)))
     write_json(out / SUMMARY, whole)  # written last, as the mark of completion
     return whole

@@ -10,7 +10,7 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.shares import share_interval
-from connectome_tl.provenance import read_json
+from connectome_tl.provenance import file_hash, read_json
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem
 
 FOLDER, SUMMARY, PAGE = "explanations", "explanations.json", "explanations.html"
@@ -36,7 +36,14 @@ def read_explanations(folder: Path, configuration: str) -> ExplanationRecord | N
         raise DataError(
             "not a summary of explanations", file=file, remedy="Delete the folder and run `explain` again."
         ) from error
-    return record if record.configuration == configuration else None
+    known = record.configuration == configuration and predictions_hash(folder) in ("", record.predictions)
+    return record if known else None
+
+
+def predictions_hash(folder: Path) -> str:
+    """Hash of the predictions of a run, which other data and other code change; empty without them."""
+    file = folder / "predictions.tsv"
+    return file_hash(file) if file.is_file() else ""
 
 
 def table_name(record: ExplanationMap, kind: str) -> str:

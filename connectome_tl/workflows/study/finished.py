@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import json
 import os
+import re
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
+from importlib.metadata import PackageNotFoundError, requires
 from pathlib import Path
+from typing import Any
 
 import connectome_tl
+from connectome_tl.atlas import atlas_folders
 from connectome_tl.extension import extension_code
 from connectome_tl.files import Trace
-from connectome_tl.provenance import content_hash, versions, write_json
+from connectome_tl.provenance import content_hash, file_hash, versions, write_json, write_text
 
 _OTHERS = ("log", "explanations", "tables", "figures", "audit.json")  # no results of the run itself
 _MARK = Path("log") / "finished.json"
@@ -43,13 +48,32 @@ def mark_finished(folder: Path, settings: str, inputs: Trace) -> None:
 
 def is_finished(folder: Path, settings: str) -> bool:
     """Whether the folder contains a finished run of these settings and this code with unchanged files."""
-    home = folder.resolve()
+    home, noted = folder.resolve(), _mark(folder)
     try:
-        noted = json.loads((home / _MARK).read_text("utf-8"))
         listings = [(place, pattern) for place, pattern, _ in noted["listings"]]
         return bool(noted == _state(home, settings, noted["files"], listings, noted["variables"]))
-    except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+    except (ValueError, AttributeError, KeyError, TypeError):
         return False
+
+
+def replace_output(folder: Path, name: str, text: str) -> Path:
+    """Write a file of a run again; a finished run remains finished unless the file had been changed."""
+    home, mark = folder.resolve(), _mark(folder)
+    files = mark.get("files")
+    same = isinstance(files, dict) and name in files and files[name] == _stamp(home / name)
+    path = write_text(folder / name, text)
+    if same:
+        write_json(home / _MARK, {**mark, "files": {**mark["files"], name: _stamp(path)}})
+    return path
+
+
+def _mark(folder: Path) -> dict[str, Any]:
+    """What `mark_finished` recorded; empty without a legible record."""
+    try:
+        found = json.loads((folder / _MARK).read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _state(
@@ -61,13 +85,24 @@ def _state(
         "settings": settings,
         "code": package_code(),
         "extensions": extension_code(),
-        "versions": versions(),
+        "versions": {"python": sys.version, **versions(), **versions(_dependencies())},
         # Absolute paths of a copied run lead to the data of the original.
         "place": str(home) if any(map(os.path.isabs, places)) else "",
         "files": {name: _stamp(home / name) for name in names},
         "listings": [[place, pattern, _names(home / place, pattern)] for place, pattern in patterns],
         "variables": {name: content_hash(os.environ.get(name)) for name in sorted(variables)},
     }
+
+
+@cache
+def _dependencies() -> tuple[str, ...]:
+    """Names of all packages that this one may use."""
+    try:
+        wanted = requires("connectome-tl") or []
+    except PackageNotFoundError:  # on the path, but not installed
+        wanted = []
+    names = (re.match(r"[\w.-]+", one) for one in wanted)
+    return tuple(sorted({name[0] for name in names if name is not None}))
 
 
 def _results(home: Path) -> Iterator[str]:
@@ -99,7 +134,8 @@ def _names(place: Path, pattern: str) -> str:
 
 @cache
 def package_code() -> str:
-    """Hash of all code and templates of the package."""
+    """Hash of all code, templates and atlases of the package."""
     root = Path(connectome_tl.__file__).parent
     files = sorted(path for path in root.rglob("*") if path.suffix in (".py", ".html", ".css") and path.is_file())
-    return content_hash([(path.relative_to(root).as_posix(), content_hash(path.read_bytes())) for path in files])
+    files += [path for folder in atlas_folders() for path in sorted(folder.glob("*/*.*")) if path.is_file()]
+    return content_hash([(path.name, file_hash(path)) for path in files])

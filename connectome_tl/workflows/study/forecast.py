@@ -111,6 +111,7 @@ def forecast_study(
     if not all(one.file.is_file() for one in from_scans):
         return Forecast(n_jobs=settings.n_jobs, scans=tuple(forecast_of(one, settings.n_jobs) for one in from_scans))
     settings = with_connectomes(settings, home, from_scans)
+    from connectome_tl.evaluation.age_gaps import check_brain_age
     from connectome_tl.evaluation.nested_cv import tasks_of
     from connectome_tl.training.checks import check_bins, check_embedded, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
@@ -121,11 +122,13 @@ def forecast_study(
         settings = settled(settings, home, Path(scratch) if not folder.is_dir() else folder)
         cohorts = read_cohorts(settings, home)
         check_names(settings, cohorts)
+        tasks = tasks_of(settings, cohorts)
+        check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         splits = make_learnable_plan(settings, home, cohorts)
         check_embedded(cohorts.target, splits)
         check_bins(settings, cohorts.target, splits)
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
-        return forecast(settings, cohorts, splits, tasks_of(settings, cohorts), folder)
+        return forecast(settings, cohorts, splits, tasks, folder)
 
 
 def forecast(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.embeddings import with_embeddings
+from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.learnable import constant_in_folds, constant_outcomes
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
@@ -76,6 +77,7 @@ def make_learnable_plan(settings: StudySettings, home: Path, cohorts: StudyCohor
     splits = make_split_plan(cohorts.target, settings.splits)
     found["target"] = constant_in_folds(cohorts.target, names["target"], splits, settings.splits)
     refuse()
+    check_sizes(splits, settings.learning_curve)
     return splits
 
 

@@ -15,6 +15,7 @@ from connectome_tl.report.render import render_report
 from connectome_tl.report.tables.downloads import PlainTable, collected, slug
 from connectome_tl.report.text.references import bibliography, references_of
 from connectome_tl.workflows.study.explain_files import read_explanations
+from connectome_tl.workflows.study.finished import replace_output
 from connectome_tl.workflows.study.ledger import looks, reveal, with_ledger
 from connectome_tl.workflows.study.results import read_record
 
@@ -51,7 +52,7 @@ def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: boo
     if tables:
         _write_tables(run_dir / TABLES, every)
         write_text(run_dir / TABLES / "references.bib", bibliography(references_of(record, found)))
-    return write_text(run_dir / "report.html", page)
+    return replace_output(run_dir, "report.html", page)
 
 
 def timing_of(run_dir: Path) -> list[tuple[str, str]]:

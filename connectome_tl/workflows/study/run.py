@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from connectome_tl.cohort.labelled import check_sizes
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import differences, dump_settings, load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError
@@ -170,7 +169,6 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     text = written(folder, settings)
     settings_file, plan_file = folder / STUDY, folder / "split_plan.json"
     splits = make_split_plan(target, settings.splits)
-    check_sizes(splits, settings.learning_curve)
     begun = any((folder / "models").rglob("*.json"))  # settings may change if the run failed before its first fit
     if begun and settings_file.is_file():
         _refuse_other(settings_file, text)
