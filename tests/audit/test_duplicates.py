@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from connectome_tl.audit.copies import alike_by_edges
 from connectome_tl.audit.duplicates import duplicate_findings, edges_of
-from connectome_tl.audit.likeness import alike_by_edges
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.simulation.cohorts import simulate_study
 
@@ -98,8 +98,8 @@ def second_scan(rng, first, everyone, reliability):
 
 def test_siblings_who_share_half_their_variance_are_two_people():
     rng = np.random.default_rng(1)
-    parents = rng.standard_normal((20, 400))
-    edges = np.vstack([parents + rng.standard_normal((20, 400)), parents + rng.standard_normal((20, 400))])
+    parents = rng.standard_normal((20, 406))
+    edges = np.vstack([parents + rng.standard_normal((20, 406)), parents + rng.standard_normal((20, 406))])
     assert named(edges) == set()
     edges[5, :30] = np.nan
     assert named(np.vstack([edges, edges[5]])) == {("5", "40")}
