@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.audit.duplicates import edges_of
-from connectome_tl.audit.encodings import few_valued, gap_patterns, readings, taken_together
-from connectome_tl.audit.separation import CHANCE, R2_LIMIT, measured, too_good, too_good_within
+from connectome_tl.audit.encodings import SUM, few_valued, gap_patterns, readings, taken_together
+from connectome_tl.audit.separation import CHANCE, limit, measured, too_good, too_good_within
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
@@ -119,15 +119,15 @@ def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -
     allowed, names = CHANCE / max(len(made), 1), list(made)
     found = []
     for name in names:
-        one, y = made[name], outcome[seen]
+        one, y, strict = made[name], outcome[seen], not name.endswith(SUM)
         # Held out, so that the prediction must be as near in value, too: a correlation would forgive its sign.
         if task.form == "value":
             share = 1 - float(((y - one) ** 2).sum()) / max(float(((y - y.mean()) ** 2).sum()), 1e-300)
-            text, p = (f"R2 {share:.2f}" if share > R2_LIMIT else ""), 0.0
+            text, p = (f"R2 {share:.2f}" if share > limit(task, strict=strict) else ""), 0.0
         else:
             text, p = "", 1.0
             if np.ptp(one) > 0 and np.corrcoef(one, y)[0, 1] > _WORTH_A_LOOK:
-                text, p = measured(one, y, task)
+                text, p = measured(one, y, task, strict=strict)
         if text and p < allowed:
             found.append(f"columns {name} ({text}, held out)")
     return found

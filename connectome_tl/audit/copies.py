@@ -21,14 +21,17 @@ from connectome_tl.audit.likeness import (
     standardised,
     varying,
 )
-from connectome_tl.connectome.connectome import from_upper
+from connectome_tl.audit.reordered import in_order
+from connectome_tl.connectome.connectome import from_upper, upper_indices
 
 _SHARE = 0.2  # of the false pairs allowed, for all views of transformed copies together
+_LEAST_DIMENSION = 4.0
 _EQUAL = 0.001  # difference of sorted strengths of copies, relative to their standard deviation
 _WHOLE = 0.9  # share of known edges from which on strengths are compared
 _SPARSER = 0.8  # density, relative to the median, below which a row counts as thresholded
 _MOST_DENSITIES = 6
 _RAREST = 0.2  # smallest standard deviation by which the presence of an edge is divided
+_FEWEST_SHARED = 60  # edges that both rows have
 _TIED = 0.05  # share of a row's edges from which on equal values say nothing
 
 
@@ -48,9 +51,9 @@ def alike_by_edges(
     plain = [_judged(likeness(standardised(varying(ranks, edges), labels))) for labels in removals]
     views = [view for labels in removals for view in _views(edges, ranks, labels, mirror)]
     found: dict[tuple[str, str], Pair] = {}
-    for kind, share in ((plain, 1 / 2), (views, _SHARE / len(views))):
+    for kind, share, least in ((plain, 1 / 2, 0.0), (views, _SHARE / len(views), _LEAST_DIMENSION)):
         for view in kind:
-            for pair in look_alikes(*view, names, false_pairs=share * FALSE_PAIRS):
+            for pair in look_alikes(*view, names, false_pairs=share * FALSE_PAIRS, least_dimension=least):
                 found.setdefault((pair.first, pair.second), pair)
     return list(found.values())
 
@@ -60,11 +63,15 @@ def _views(
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Similarity of all pairs of rows in each view, and which pairs differ little."""
     yield _judged(_of_shared_edges(edges, groups))
-    for density in _densities(ranks):
-        yield _judged(_of_presence(ranks, density, groups))
+    whole = _without_empty_regions(ranks.reshape(edges.shape))
+    for density in _densities(whole):
+        yield _judged(_of_presence(whole, density, groups))
     if mirror is not None and (mirror != np.arange(mirror.size)).any():
         yield _judged(_of_mirrored(ranks.reshape(edges.shape), mirror, groups))
     yield _of_any_order(ranks.reshape(edges.shape), groups)
+    ordered = in_order(ranks.reshape(edges.shape))
+    if ordered is not None:
+        yield _judged(likeness(standardised(ordered.reshape(len(edges), -1), groups)))
 
 
 def _of_shared_edges(edges: np.ndarray, groups: Sequence[str]) -> Likeness:
@@ -90,7 +97,9 @@ def _of_shared_edges(edges: np.ndarray, groups: Sequence[str]) -> Likeness:
         rows[here] = _given_mean(rows[here])
     rows = standardised(rows, [""] * len(rows))
     same, opposite = likeness(rows), likeness(rows, -rows)
-    return Likeness(np.abs(same.similarity), np.minimum(same.apart, opposite.apart))
+    known = np.isfinite(rows).astype(float)
+    enough = known @ known.T >= min(_FEWEST_SHARED, rows.shape[1])
+    return Likeness(np.where(enough, np.abs(same.similarity), 0.0), np.minimum(same.apart, opposite.apart))
 
 
 def _given_mean(rows: np.ndarray) -> np.ndarray:
@@ -103,6 +112,14 @@ def _given_mean(rows: np.ndarray) -> np.ndarray:
         here = known[i]
         found[i, here] = row[here] - design[here] @ np.linalg.lstsq(design[here], row[here], rcond=None)[0]
     return found
+
+
+def _without_empty_regions(ranks: np.ndarray) -> np.ndarray:
+    """(n_subjects, n_measures * n_edges) ranks, NaN where a region has no connection at all."""
+    square = from_upper(np.nan_to_num(ranks))
+    there = square.max(axis=(1, 3)) > 0
+    first, second = upper_indices(there.shape[1])
+    return np.where((there[:, first] & there[:, second])[:, None], ranks, np.nan).reshape(len(ranks), -1)
 
 
 def _densities(ranks: np.ndarray) -> list[float]:

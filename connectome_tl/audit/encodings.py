@@ -14,6 +14,7 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 
+SUM = "together"  # how a linear combination is named
 _MOST_DECIMALS = 8
 _MOST_PAIRED = 40  # columns of which all pairs are looked at
 _ROWS_PER_COLUMN = 3
@@ -76,7 +77,7 @@ def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> di
         codes = {name: list(_codes(columns[name])) for name in names}
         for one, two in combinations(names, 2):
             a, b = filled[one], filled[two]
-            found[f"{one} and {two} together"] = _left_out(np.column_stack([a, b]), outcome)
+            found[f"{one} and {two} {SUM}"] = _left_out(np.column_stack([a, b]), outcome)
             found[f"{one} times {two}"] = _left_out(np.column_stack([a, b, a * b]), outcome)
             if (ratio := _quotient(columns[one], columns[two])) is not None:
                 found[f"{one} over {two}"] = _left_out(ratio, outcome)
@@ -84,7 +85,7 @@ def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> di
                 how = "in cells" if k == 0 else "odd or even"
                 found[f"{one} and {two} {how}"] = _left_out_of_cells(first, second, outcome)
     if len(names) > 2 and outcome.size >= _ROWS_PER_COLUMN * (len(names) + 1):
-        found["all columns together"] = _left_out(np.column_stack([filled[name] for name in names]), outcome)
+        found[f"all columns {SUM}"] = _left_out(np.column_stack([filled[name] for name in names]), outcome)
     return found
 
 

@@ -126,7 +126,12 @@ def likeness(rows: np.ndarray, others: np.ndarray | None = None) -> Likeness:
 
 
 def look_alikes(
-    similarity: np.ndarray, close: np.ndarray, names: Sequence[str], *, false_pairs: float = FALSE_PAIRS
+    similarity: np.ndarray,
+    close: np.ndarray,
+    names: Sequence[str],
+    *,
+    false_pairs: float = FALSE_PAIRS,
+    least_dimension: float = 0.0,
 ) -> list[Pair]:
     """Pairs of rows that are too similar, in order of similarity.
 
@@ -137,6 +142,7 @@ def look_alikes(
         similarity: (n_subjects, n_subjects) symmetric, at most 1.
         close: (n_subjects, n_subjects) bool, pairs that may be reported.
         false_pairs: expected number of rows of distinct people whose gap is called improbable.
+        least_dimension: of the data; nothing is reported in fewer, where rows nearly coincide by chance.
     """
     n = len(similarity)
     if n < _FEWEST_ROWS:
@@ -149,6 +155,8 @@ def look_alikes(
     # Copies change single gaps only, so that the median over neighbours is robust.
     estimates = [1.0 / (k * max(float(gaps[:, k - 1].mean()), 1e-6)) for k in range(2, gaps.shape[1] + 1)]
     dimension = float(np.median(estimates)) * (1.0 - 1.5 / np.sqrt(n))
+    if dimension < least_dimension:
+        return []
     alike = np.zeros((n, n), dtype=bool)
     for k in range(1, _COPIES + 1):
         improbable = n * np.exp(-k * dimension * gaps[:, k - 1]) < false_pairs

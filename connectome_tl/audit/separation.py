@@ -10,9 +10,12 @@ from scipy import stats
 from connectome_tl.tasks import Task
 
 AUC_LIMIT, R2_LIMIT = 0.95, 0.9
+# within groups and of combined columns, of which there are many, and where a good predictor may be nearly perfect
+STRICT_AUC, STRICT_R2 = 0.985, 0.95
 CHANCE = 0.01  # probability that any value of a kind is reported by chance
 FEWEST = 3  # in each class
 _FEWEST_IN_GROUP = 10  # with values of an outcome: p values of rank correlations of fewer are poor approximations
+_MOST_EXACT = 40  # subjects of a group whose p value is exact
 _ROUNDING = 1e-6  # margin below a limit for values that are screened together
 
 
@@ -52,35 +55,39 @@ def too_good_within(
     allowed = CHANCE / max(int(_varying(values).sum()) * len(sets), 1)
     screened = {key: _screened(values[at], outcome[at], task) for key, at in rows.items()}
     found: dict[str, str] = {}
+    least = limit(task, strict=True)
     for keys in sets:
         sizes = np.array([rows[key].size for key in keys], dtype=float)
         whole = sum(size * screened[key] for size, key in zip(sizes, keys, strict=True)) / sizes.sum()
-        for k in np.flatnonzero(~(whole < limit(task) - _ROUNDING)):
+        for k in np.flatnonzero(~(whole < least - _ROUNDING)):
             parts = [rows[key][np.isfinite(values[rows[key], k])] for key in keys]
             if not all(_enough(outcome[at], task) and np.ptp(values[at, k]) > 0 for at in parts):
                 continue
-            measures = [_measure(values[at, k], outcome[at], task) for at in parts]
+            measures = [_measure(values[at, k], outcome[at], task, exact=True) for at in parts]
             value = float(np.average([one[1] for one in measures], weights=[at.size for at in parts]))
             # Fisher's method: the groups have no subject in common.
             p = float(stats.chi2.sf(-2 * np.log(np.maximum([one[2] for one in measures], 1e-300)).sum(), 2 * len(keys)))
-            if value > limit(task) and p < allowed:
+            if value > least and p < allowed:
                 where = f"{keys[0][0]} {keys[0][1]}" if len(keys) == 1 else f"each {keys[0][0]}"
                 found[names[k]] = f"{names[k]} within {where} ({measures[0][0]} {value:.2f})"
     return list(found.values())
 
 
-def limit(task: Task) -> float:
-    return R2_LIMIT if task.form == "value" else AUC_LIMIT
+def limit(task: Task, *, strict: bool = False) -> float:
+    """The AUC or R2 above which a value is reported."""
+    if task.form == "value":
+        return STRICT_R2 if strict else R2_LIMIT
+    return STRICT_AUC if strict else AUC_LIMIT
 
 
-def measured(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float]:
+def measured(one: np.ndarray, y: np.ndarray, task: Task, *, strict: bool = False) -> tuple[str, float]:
     """AUC or R2 of a value if it is above the limit, else "", and its p value."""
     name, value, p = _measure(one, y, task)
-    return (f"{name} {value:.2f}", p) if value > limit(task) else ("", 1.0)
+    return (f"{name} {value:.2f}", p) if value > limit(task, strict=strict) else ("", 1.0)
 
 
-def _measure(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float, float]:
-    return _r2(one, y) if task.form == "value" else _auc(one, y, task)
+def _measure(one: np.ndarray, y: np.ndarray, task: Task, *, exact: bool = False) -> tuple[str, float, float]:
+    return _r2(one, y) if task.form == "value" else _auc(one, y, task, exact=exact)
 
 
 def _enough(y: np.ndarray, task: Task) -> bool:
@@ -94,11 +101,20 @@ def _varying(values: np.ndarray) -> np.ndarray:
 
 
 def _screened(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
-    """(n_values,) AUC or R2 of each value; NaN if a subject lacks it.
+    """(n_values,) AUC or R2 of each value, over the subjects who have it; NaN if it is constant.
 
     A test of each value alone takes SciPy a millisecond, and a connectome has thousands of edges.
     """
-    values = np.where(np.isfinite(values), values, np.nan)
+    found = np.full(values.shape[1], np.nan)
+    patterns, which = np.unique(np.isfinite(values), axis=1, return_inverse=True)
+    for k, known in enumerate(patterns.T):
+        here = np.flatnonzero(which.ravel() == k)
+        if known.any():
+            found[here] = _best(values[known][:, here], y[known], task)
+    return found
+
+
+def _best(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         ranks = stats.rankdata(values, axis=0)
         if task.form == "value":
@@ -107,7 +123,7 @@ def _screened(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
 
 
 def _squared_correlation(values: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n_values,) of each column with y; NaN where a value is missing or constant."""
+    """(n_values,) of each column with y; NaN where a value is constant."""
     x, y = values - values.mean(axis=0), y - y.mean()
     x, y = x / np.abs(x).max(axis=0), y / np.abs(y).max()  # squares that neither overflow nor vanish
     return np.asarray((y @ x) ** 2 / ((x**2).sum(axis=0) * (y**2).sum()))
@@ -117,7 +133,7 @@ def _separation(ranks: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """(n_values,) AUC of each column, or 1 less it where that is more; 0.5 where a class has too few."""
     n, n_positive = positive.size, int(positive.sum())
     if min(n_positive, n - n_positive) < FEWEST:
-        return np.full(ranks.shape[1], np.where(np.isnan(ranks).any(axis=0), np.nan, 0.5))
+        return np.full(ranks.shape[1], 0.5)
     won = ranks[positive].sum(axis=0) - n_positive * (n_positive + 1) / 2
     auc = won / (n_positive * (n - n_positive))
     return np.asarray(np.maximum(auc, 1 - auc))
@@ -142,14 +158,15 @@ def _cuts(y: np.ndarray, task: Task) -> list[np.ndarray]:
     return [y > c if task.form == "levels" else y == c for c in range(task.n_levels)]
 
 
-def _auc(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float, float]:
+def _auc(one: np.ndarray, y: np.ndarray, task: Task, *, exact: bool = False) -> tuple[str, float, float]:
     """The best separation of two classes: above a level where levels have an order, else one against the rest."""
     cuts = _cuts(y, task)
     best, p_best = 0.5, 1.0
     for positive in cuts:
         if min(positive.sum(), (~positive).sum()) < FEWEST:
             continue
-        won, p = stats.mannwhitneyu(one[positive], one[~positive])
+        method = "exact" if exact and one.size <= _MOST_EXACT and np.unique(one).size == one.size else "auto"
+        won, p = stats.mannwhitneyu(one[positive], one[~positive], method=method)
         auc = float(won) / (positive.sum() * (~positive).sum())
         if max(auc, 1 - auc) > best:
             best, p_best = max(auc, 1 - auc), float(p) * len(cuts)
