@@ -52,7 +52,7 @@ def an_edge_reversed_at_one_site(cohorts: StudyCohorts, rng: np.random.Generator
     target = cohorts.target
     site = rng.permutation(target.n_subjects) % 2
     weights = target.weights.copy()
-    edge = 10 + np.where(impaired(target), 2.0, -2.0) * np.where(site, 1.0, -1.0) + rng.normal(size=len(site))
+    edge = 10 + np.where(impaired(target), 2.0, -2.0) * np.where(site, 1.0, -1.0) + rng.normal(0, 0.5, len(site))
     weights[:, 0, 2, 5] = weights[:, 0, 5, 2] = edge
     return of_target(_at_sites(cohorts, site), weights=weights)
 
