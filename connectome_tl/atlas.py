@@ -24,6 +24,8 @@ TABLE_COLUMNS = ("index", "name", "hemisphere", "lobe", "x", "y", "z")
 CENTROIDS = "centroids.tsv"  # centroids of the user's image, if the table has none
 _HEAD_KEYS = ("title", "space", "node_set", "source", "licence", "image")
 _PARTS = re.compile(r"([._\- ])")
+_SIDES = {"L": "R", "LH": "RH", "lh": "rh", "Left": "Right", "left": "right"}
+_SIDES |= {right: left for left, right in _SIDES.items()}
 _SEPARATORS = str.maketrans(dict.fromkeys(".-: ", "_"))
 
 
@@ -99,16 +101,7 @@ class Atlas:
     @cached_property
     def partners(self) -> np.ndarray:
         """Row of the counterpart in the other hemisphere, (n_regions,); its own row if there is none."""
-        row = {region.name: i for i, region in enumerate(self.regions)}
-        sides = {"L": "R", "R": "L", "LH": "RH", "RH": "LH", "lh": "rh", "rh": "lh", "Left": "Right", "Right": "Left"}
-        found = np.arange(self.n_regions)
-        if not self.homotopic:
-            return found
-        for i, region in enumerate(self.regions):
-            parts = _PARTS.split(region.name)
-            others = ["".join([*parts[:k], sides[p], *parts[k + 1 :]]) for k, p in enumerate(parts) if p in sides]
-            found[i] = next((row[other] for other in others if other in row), i)
-        return found
+        return counterparts(self.names) if self.homotopic else np.arange(self.n_regions)
 
     @cached_property
     def _known(self) -> dict[str, str]:
@@ -127,6 +120,17 @@ class Atlas:
             DataError: an unknown or duplicate name; the message lists similar names.
         """
         return order_of(self.resolved(names), self.names, where=f"atlas {self.name}")
+
+
+def counterparts(names: Sequence[str]) -> np.ndarray:
+    """Position of the region of the same name in the other hemisphere, (n_names,); its own if there is none."""
+    row = {name: i for i, name in enumerate(names)}
+    found = np.arange(len(names))
+    for i, name in enumerate(names):
+        parts = _PARTS.split(name)
+        others = ["".join([*parts[:k], _SIDES[p], *parts[k + 1 :]]) for k, p in enumerate(parts) if p in _SIDES]
+        found[i] = next((row[other] for other in others if other in row), i)
+    return found
 
 
 def _alike(name: str) -> str:

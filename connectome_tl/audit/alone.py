@@ -11,22 +11,19 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from connectome_tl.audit.duplicates import edges_of
-from connectome_tl.audit.encodings import few_valued, gap_patterns, readings, taken_together
+from connectome_tl.audit.encodings import SUM, few_valued, gap_patterns, readings, taken_together
+from connectome_tl.audit.separation import CHANCE, limit, measured, too_good, too_good_within
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.tasks import Task
 
-AUC_LIMIT, R2_LIMIT = 0.95, 0.9
-_CHANCE = 0.01  # probability that any value of a kind is reported by chance
-_FEWEST = 3  # in each class
-_ROUNDING = 1e-6  # margin below a limit for values that are screened together
 _FEWEST_ROWS = 12  # of whom two columns taken together are asked
 _WORTH_A_LOOK = 0.5  # correlation of held-out predictions below which no AUC is computed
+_MOST_LEVELS = 8  # of a column within whose levels values are tested
 _PER_LEVEL = 4  # subjects per value of a numeric column that may be a code
 _CHECK = "no single value reveals the outcome"
 
@@ -40,13 +37,17 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
     found: list[str] = []
     for task in tasks:
         outcome = cohort.targets[task.name].to_numpy(dtype=float)
-        for kind, names, values in _kinds(cohort, task):
-            found += [f"{task.name} from {kind} {text}" for text in _too_good(values, names, outcome, task)]
+        kinds = list(_kinds(cohort, task))
+        own = [f"{kind} {text}" for kind, names, values in kinds for text in too_good(values, names, outcome, task)]
         for name, column in _categories(cohort, task):
             text = telling_levels(column, outcome, task) if len(column) else ""
-            found += [f"{task.name} from column {name} ({text})"] if text else []
-        if not any(text.startswith(f"{task.name} from") for text in found):
-            found += _together(_columns(cohort, task), outcome, task)
+            own += [f"column {name} ({text})"] if text else []
+        if not own:
+            groups = _groupings(cohort, task)
+            for kind, names, values in kinds:
+                own += [f"{kind} {text}" for text in too_good_within(values, names, groups, outcome, task)]
+            own += _together(_columns(cohort, task), outcome, task)
+        found += [f"{task.name} from {text}" for text in own]
     if not found:
         return [Finding(check=_CHECK, status="passed", what="no column, edge, region, missing value or summary does")]
     more = f" and {len(found) - 8} more" if len(found) > 8 else ""
@@ -95,26 +96,40 @@ def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
     )
 
 
+def _groupings(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:
+    """Site, and columns of few levels, within which a value may reveal the outcome."""
+    columns = {name: column for name, column in _categories(cohort, task) if len(column)}
+    for spec in cohort.covariate_specs:
+        values = cohort.covariates[spec.column]
+        if spec.type == "numeric" and spec.column != task.column and values.nunique(dropna=True) == 2:
+            columns[spec.column] = values.map(lambda value: None if pd.isna(value) else f"{value:g}")
+    return {
+        name: column.astype("string").fillna("").to_numpy(dtype=str)
+        for name, column in columns.items()
+        if 2 <= column.nunique(dropna=True) <= _MOST_LEVELS
+    }
+
+
 def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -> list[str]:
     """Columns that reveal the outcome in combination, but not alone."""
     seen = np.isfinite(outcome)
     if not (task.is_binary or task.form == "value") or seen.sum() < _FEWEST_ROWS:
         return []
     made = taken_together({name: values[seen] for name, values in columns.items()}, outcome[seen])
-    allowed, names = _CHANCE / max(len(made), 1), list(made)
+    allowed, names = CHANCE / max(len(made), 1), list(made)
     found = []
     for name in names:
-        one, y = made[name], outcome[seen]
+        one, y, strict = made[name], outcome[seen], not name.endswith(SUM)
         # Held out, so that the prediction must be as near in value, too: a correlation would forgive its sign.
         if task.form == "value":
             share = 1 - float(((y - one) ** 2).sum()) / max(float(((y - y.mean()) ** 2).sum()), 1e-300)
-            text, p = (f"R2 {share:.2f}" if share > R2_LIMIT else ""), 0.0
+            text, p = (f"R2 {share:.2f}" if share > limit(task, strict=strict) else ""), 0.0
         else:
             text, p = "", 1.0
             if np.ptp(one) > 0 and np.corrcoef(one, y)[0, 1] > _WORTH_A_LOOK:
-                text, p = _auc(one, y, task)
+                text, p = measured(one, y, task, strict=strict)
         if text and p < allowed:
-            found.append(f"{task.name} from columns {name} ({text}, held out)")
+            found.append(f"columns {name} ({text}, held out)")
     return found
 
 
@@ -160,82 +175,3 @@ def _gaps(cohort: Cohort) -> dict[str, np.ndarray]:
 
 def _stack(columns: dict[str, np.ndarray], n: int) -> np.ndarray:
     return np.column_stack(list(columns.values())) if columns else np.zeros((n, 0))
-
-
-def _too_good(values: np.ndarray, names: Sequence[str], outcome: np.ndarray, task: Task) -> list[str]:
-    """The values beyond the limit that are unlikely by chance, with their measure."""
-    seen = np.isfinite(outcome)
-    values, outcome = values[seen], outcome[seen]
-    varies = np.array([np.unique(v[np.isfinite(v)]).size > 1 for v in values.T], dtype=bool)
-    allowed = _CHANCE / max(int(varies.sum()), 1)
-    found = []
-    for k in np.flatnonzero(varies & _may_be_beyond(values, outcome, task)):
-        known = np.isfinite(values[:, k])
-        one, y = values[known, k], outcome[known]
-        text, p = _r2(one, y) if task.form == "value" else _auc(one, y, task)
-        if text and p < allowed:
-            found.append(f"{names[k]} ({text})")
-    return found
-
-
-def _may_be_beyond(values: np.ndarray, y: np.ndarray, task: Task) -> np.ndarray:
-    """(n_values,) False for values that are clearly below the limit; True if a subject lacks the value.
-
-    A test of each value alone takes SciPy a millisecond, and a connectome has thousands of edges.
-    """
-    values = np.where(np.isfinite(values), values, np.nan)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        ranks = stats.rankdata(values, axis=0)
-        if task.form == "value":
-            best = np.maximum(_squared_correlation(values, y), _squared_correlation(ranks, stats.rankdata(y)))
-        else:
-            best = np.array([_separation(ranks, positive) for positive in _cuts(y, task)]).max(axis=0)
-    return np.asarray(~(best < (R2_LIMIT if task.form == "value" else AUC_LIMIT) - _ROUNDING))
-
-
-def _squared_correlation(values: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """(n_values,) of each column with y; NaN where a value is missing or constant."""
-    x, y = values - values.mean(axis=0), y - y.mean()
-    x, y = x / np.abs(x).max(axis=0), y / np.abs(y).max()  # squares that neither overflow nor vanish
-    return np.asarray((y @ x) ** 2 / ((x**2).sum(axis=0) * (y**2).sum()))
-
-
-def _separation(ranks: np.ndarray, positive: np.ndarray) -> np.ndarray:
-    """(n_values,) AUC of each column, or 1 less it where that is more; 0.5 where a class has too few."""
-    n, n_positive = positive.size, int(positive.sum())
-    if min(n_positive, n - n_positive) < _FEWEST:
-        return np.full(ranks.shape[1], np.where(np.isnan(ranks).any(axis=0), np.nan, 0.5))
-    won = ranks[positive].sum(axis=0) - n_positive * (n_positive + 1) / 2
-    auc = won / (n_positive * (n - n_positive))
-    return np.asarray(np.maximum(auc, 1 - auc))
-
-
-def _r2(one: np.ndarray, y: np.ndarray) -> tuple[str, float]:
-    if one.size < 4 or np.ptp(y) == 0 or np.ptp(one) == 0:
-        return "", 1.0
-    for name, test in (("R2", stats.pearsonr), ("R2 of ranks", stats.spearmanr)):
-        r, p = test(one, y)
-        if r**2 > R2_LIMIT:
-            return f"{name} {r**2:.2f}", float(p)
-    return "", 1.0
-
-
-def _cuts(y: np.ndarray, task: Task) -> list[np.ndarray]:
-    """(n_subjects,) bool each: the positive one, those above a level, or those of a class."""
-    if task.is_binary:
-        return [y == 1]
-    return [y > c if task.form == "levels" else y == c for c in range(task.n_levels)]
-
-
-def _auc(one: np.ndarray, y: np.ndarray, task: Task) -> tuple[str, float]:
-    """The best separation of two classes: above a level where levels have an order, else one against the rest."""
-    cuts = _cuts(y, task)
-    best, p_best = 0.5, 1.0
-    for positive in cuts:
-        if min(positive.sum(), (~positive).sum()) < _FEWEST:
-            continue
-        won, p = stats.mannwhitneyu(one[positive], one[~positive])
-        auc = float(won) / (positive.sum() * (~positive).sum())
-        if max(auc, 1 - auc) > best:
-            best, p_best = max(auc, 1 - auc), float(p) * len(cuts)
-    return (f"AUC {best:.2f}", p_best) if best > AUC_LIMIT else ("", 1.0)

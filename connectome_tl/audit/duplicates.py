@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from connectome_tl.audit.likeness import Pair, alike_by_edges
+from connectome_tl.atlas import counterparts
+from connectome_tl.audit.copies import alike_by_edges
+from connectome_tl.audit.likeness import Pair
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.findings import listed
 from connectome_tl.cohort.relatives import relatives
@@ -87,7 +89,17 @@ def _pairs(cohorts: Sequence[Cohort], image: ImageSettings | None) -> list[Pair]
         return found
     names = [i for cohort in cohorts for i in cohort.ids]
     groups = [f"{c.name}/{site}" for c in cohorts for site in c.site]
-    return found + alike_by_edges(np.concatenate([edges_of(cohort) for cohort in cohorts]), names, groups)
+    edges = np.concatenate([edges_of(cohort) for cohort in cohorts])
+    return found + alike_by_edges(edges, names, groups, _mirror(cohorts[0].regions))
+
+
+def _mirror(regions: Sequence[str]) -> np.ndarray:
+    """(n_edges,) the edge between the regions of the same names in the other hemisphere."""
+    first, second = upper_indices(len(regions))
+    number = np.zeros((len(regions), len(regions)), dtype=int)
+    number[first, second] = number[second, first] = np.arange(first.size)
+    other = counterparts(regions)
+    return np.asarray(number[other[first], other[second]])
 
 
 def stand_apart(pair: Pair, splits: SplitPlan) -> bool:

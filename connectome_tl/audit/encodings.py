@@ -14,9 +14,11 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 
+SUM = "together"  # how a linear combination is named
 _MOST_DECIMALS = 8
 _MOST_PAIRED = 40  # columns of which all pairs are looked at
 _ROWS_PER_COLUMN = 3
+_ROWS_PER_VALUE = 8  # subjects per value of a column whose values are taken as codes
 
 
 def readings(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -59,7 +61,10 @@ def gap_patterns(gaps: Mapping[str, np.ndarray]) -> pd.Series:
 
 
 def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> dict[str, np.ndarray]:
-    """Predictions of each subject by a linear model of two columns, or of all, that was fitted without it.
+    """Predictions of each subject from two columns, or from all, by a model that was fitted without it.
+
+    Two columns are taken as a sum, as a product, as a quotient, and as cells of a table: of their few values, of what
+    is above the median, and of odd and even numbers, which finds an exclusive or.
 
     Args:
         columns: (n_subjects,) each, NaN where missing (the median is taken instead).
@@ -69,11 +74,50 @@ def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> di
     names = [name for name, values in filled.items() if values.any()]
     found: dict[str, np.ndarray] = {}
     if len(names) <= _MOST_PAIRED:
+        codes = {name: list(_codes(columns[name])) for name in names}
         for one, two in combinations(names, 2):
-            found[f"{one} and {two} together"] = _left_out(np.column_stack([filled[one], filled[two]]), outcome)
+            a, b = filled[one], filled[two]
+            found[f"{one} and {two} {SUM}"] = _left_out(np.column_stack([a, b]), outcome)
+            found[f"{one} times {two}"] = _left_out(np.column_stack([a, b, a * b]), outcome)
+            if (ratio := _quotient(columns[one], columns[two])) is not None:
+                found[f"{one} over {two}"] = _left_out(ratio, outcome)
+            for k, (first, second) in enumerate(zip(codes[one], codes[two], strict=False)):
+                how = "in cells" if k == 0 else "odd or even"
+                found[f"{one} and {two} {how}"] = _left_out_of_cells(first, second, outcome)
     if len(names) > 2 and outcome.size >= _ROWS_PER_COLUMN * (len(names) + 1):
-        found["all columns together"] = _left_out(np.column_stack([filled[name] for name in names]), outcome)
+        found[f"all columns {SUM}"] = _left_out(np.column_stack([filled[name] for name in names]), outcome)
     return found
+
+
+def _codes(values: np.ndarray) -> Iterator[np.ndarray]:
+    """A column as few codes: its own values or which half of the column, and if these are integers, their parity."""
+    known = np.isfinite(values)
+    distinct = np.unique(values[known])
+    few = distinct.size <= max(2, values.size // _ROWS_PER_VALUE)
+    coded = values if few else (values > np.median(values[known])).astype(float)
+    yield np.where(known, coded, np.nan)
+    if not few and (distinct == np.round(distinct)).all():
+        yield np.where(known, np.mod(values, 2.0), np.nan)
+    else:
+        yield np.where(known, coded, np.nan)
+
+
+def _quotient(one: np.ndarray, two: np.ndarray) -> np.ndarray | None:
+    """(n_subjects, 3) logarithms of two positive columns, and their quotient, standardised; None of other columns."""
+    known = np.isfinite(one) & np.isfinite(two)
+    if not ((one[known] > 0) & (two[known] > 0)).all() or min(np.unique(v[known]).size for v in (one, two)) < 3:
+        return None
+    one, two = np.where(known, one, np.nan), np.where(known, two, np.nan)
+    return np.column_stack([_standardised(values) for values in (np.log(one), np.log(two), one / two)])
+
+
+def _left_out_of_cells(first: np.ndarray, second: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mean outcome of the others with the same two codes; of all others where there are none."""
+    codes = np.column_stack([np.nan_to_num(values, nan=np.inf) for values in (first, second)])
+    cell = np.unique(codes, axis=0, return_inverse=True)[1].ravel()
+    others = np.bincount(cell)[cell] - 1
+    total = np.bincount(cell, weights=y)[cell] - y
+    return np.asarray(np.where(others > 0, total / np.maximum(others, 1), (y.sum() - y) / (y.size - 1)))
 
 
 def _standardised(values: np.ndarray) -> np.ndarray:

@@ -15,7 +15,7 @@ import pandas as pd
 from scipy import stats
 
 from connectome_tl.audit.duplicates import edges_of
-from connectome_tl.audit.likeness import rank_profiles, standardised
+from connectome_tl.audit.likeness import rank_profiles, standardised, varying
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.tasks import Task
 
@@ -26,6 +26,7 @@ _P = 0.001  # largest p value under the hypothesis of uninformative levels
 _FEWEST_KNOWN = 10
 _N_PERMUTATIONS = 1999
 _TINY = 1e-300
+_DIGITS = (2, 3, 4, 5)
 _ROUND_OFF = 2e-3  # of float32, in units of the fourth digit
 _INVERSE: dict[str, Callable[[np.ndarray], np.ndarray]] = {"none": np.asarray, "log1p": np.expm1, "fisher_z": np.tanh}
 
@@ -34,9 +35,18 @@ def summaries(cohort: Cohort) -> dict[str, np.ndarray]:
     """(n_subjects,) numbers that describe the matrices and regional measures of each subject as a whole."""
     found: dict[str, np.ndarray] = {}
     if cohort.regions:
-        for measure, edges in zip(cohort.measures, edges_of(cohort).transpose(1, 0, 2), strict=True):
-            found |= {f"{name} ({measure})": values for name, values in _of_weights(edges)}
-        found |= _precision(cohort) | _between_measures(cohort) | _components(cohort)
+        edges = edges_of(cohort)
+        for m, measure in enumerate(cohort.measures):
+            kind = cohort.transforms[m] if m < len(cohort.transforms) else "none"
+            of_one = {**dict(_of_weights(edges[:, m])), **dict(_precision(_INVERSE[kind](edges[:, m]), "weights"))}
+            found |= {f"{name} ({measure})": values for name, values in of_one.items()}
+        found |= _between_measures(cohort)
+        profiles = varying(rank_profiles(edges), edges)
+        rows = np.nan_to_num(standardised(profiles, [""] * cohort.n_subjects))
+        found["difference from the mean matrix"] = np.sqrt(_mean(rows**2))
+        found |= _first_components(rows, "the edges")  # no scale of a subject moves them
+    if cohort.as_read is not None:
+        found |= {f"{name} in the file": cohort.as_read[name].to_numpy(dtype=float) for name in cohort.as_read}
     if cohort.region_features is not None:
         for f, name in enumerate(cohort.region_feature_names):
             regional = cohort.region_features[:, :, f].astype(float)
@@ -44,6 +54,8 @@ def summaries(cohort: Cohort) -> dict[str, np.ndarray]:
             rows = (regional - _mean(regional.T)) / np.maximum(
                 np.sqrt(_mean(((regional - _mean(regional.T)) ** 2).T)), _TINY
             )
+            found[f"difference from the mean {name}"] = np.sqrt(_mean(rows**2))
+            found |= {f"{what} ({name})": values for what, values in _precision(regional, "values")}
             found |= _first_components(np.nan_to_num(rows), name)
     return found
 
@@ -53,7 +65,6 @@ def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     known = np.isfinite(edges)
     yield "mean weight", _mean(edges)
     yield "density", _mean(np.where(known, edges != 0, np.nan))
-    yield "share of integers", _mean(np.where(known, edges == np.round(edges), np.nan))
     yield "others with the same largest weight", _shared(np.where(known, edges, -np.inf).max(axis=1, initial=-np.inf))
     mean = _mean(edges)
     yield "spread of weights", np.sqrt(_mean((edges - mean[:, None]) ** 2)) / np.maximum(np.abs(mean), _TINY)
@@ -65,18 +76,23 @@ def _shared(values: np.ndarray) -> np.ndarray:
     return np.asarray(same.sum(axis=1) - 1.0)
 
 
-def _precision(cohort: Cohort) -> dict[str, np.ndarray]:
-    """Fraction of the original weights that have at most four significant digits."""
-    found = {}
-    for m, measure in enumerate(cohort.measures):
-        kind = cohort.transforms[m] if m < len(cohort.transforms) else "none"
-        edges = _INVERSE[kind](edges_of(cohort)[:, m])
-        size = np.where(np.isfinite(edges) & (edges != 0), np.abs(edges), np.nan)
-        scaled = size / 10.0 ** (np.floor(np.log10(size)) - 3)
-        found[f"share of weights of four digits ({measure})"] = _mean(
-            np.where(np.isfinite(scaled), np.abs(scaled - np.round(scaled)) < _ROUND_OFF, np.nan)
-        )
-    return found
+def _precision(values: np.ndarray, what: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Fractions of the original values (n_subjects, n_values) of a certain precision."""
+    used = np.where(np.isfinite(values) & (values != 0), np.abs(values), np.nan)
+    known, floor = np.isfinite(used), np.floor(np.log10(used))
+    whole = np.abs(values - np.round(values)) < 1e-6 * (1 + np.abs(values))
+    yield "share of integers", _mean(np.where(np.isfinite(values), whole, np.nan))
+    for digits in _DIGITS:
+        scaled = used / 10.0 ** (floor - digits + 1)
+        round_off = _ROUND_OFF * 10.0 ** (digits - 4)
+        share = _mean(np.where(known, np.abs(scaled - np.round(scaled)) < round_off, np.nan))
+        yield f"share of {what} of {digits} digits", share
+    with np.errstate(over="ignore"):
+        half = np.abs(used - used.astype(np.float16).astype(float)) < _ROUND_OFF * 1e-3 * used
+    yield f"share of {what} in half precision", _mean(np.where(known, half, np.nan))
+    distinct = np.array([np.unique(np.round(row[k] / row[k].max(initial=_TINY), 7)).size for row, k in
+                         zip(used, known, strict=True)], dtype=float)  # fmt: skip
+    yield f"distinct {what}", distinct / np.maximum(known.sum(axis=1), 1)
 
 
 def _between_measures(cohort: Cohort) -> dict[str, np.ndarray]:
@@ -86,13 +102,6 @@ def _between_measures(cohort: Cohort) -> dict[str, np.ndarray]:
         f"{one} over {two}": means[one] / np.where(means[two] == 0, np.nan, means[two])
         for one, two in combinations(means, 2)
     }
-
-
-def _components(cohort: Cohort) -> dict[str, np.ndarray]:
-    """The first principal components of the ranks of the edges, which no scale of a subject moves."""
-    return _first_components(
-        np.nan_to_num(standardised(rank_profiles(edges_of(cohort)), [""] * cohort.n_subjects)), "the edges"
-    )
 
 
 def _first_components(rows: np.ndarray, what: str) -> dict[str, np.ndarray]:

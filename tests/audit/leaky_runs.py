@@ -40,6 +40,8 @@ from connectome_tl.workflows.study.ledger import looks, with_ledger
 from connectome_tl.workflows.study.results import as_frame, read_record
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.stored_fits import StoredFits
+from tests.audit.hidden_outcomes import HIDDEN_OUTCOMES, ids_that_name_the_group, odd_ids_of_cases
+from tests.audit.leaky_copies import LEAKY_COPIES
 from tests.audit.leaky_data import (
     LEAKY_DATA,
     Maker,
@@ -406,7 +408,8 @@ def run_of(maker: Maker) -> Callable[[Path, int], None]:
     return variant
 
 
-DATA_RUNS = tuple(run_of(maker) for maker in LEAKY_DATA)
+DATA_RUNS = tuple(run_of(maker) for maker in (*LEAKY_DATA, *HIDDEN_OUTCOMES))
+COPY_RUNS = tuple(run_of(maker) for maker in LEAKY_COPIES)
 
 
 def rows_scaled_by_outcome_group(home: Path, seed: int) -> None:
@@ -418,6 +421,12 @@ def rows_scaled_by_outcome_group(home: Path, seed: int) -> None:
 LEDGER_CHECK = "ledger of test scores"
 ROWS_CHECK = "rows that agree in every column"
 ALONE_CHECK = "no single value reveals the outcome"
+NAMES_CHECK = "ids reveal no outcome"
+_OTHER_CHECKS = {
+    a_later_scan_under_a_new_id: ROWS_CHECK,
+    ids_that_name_the_group: NAMES_CHECK,
+    odd_ids_of_cases: NAMES_CHECK,
+}
 # Leaks that a folder alone cannot prove cause a warning.
 CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
     the_best_of_several_runs: LEDGER_CHECK,
@@ -425,8 +434,8 @@ CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
     the_outcome_in_a_column: ALONE_CHECK,
     the_outcome_in_what_is_missing: ALONE_CHECK,
     **{
-        run: ROWS_CHECK if maker is a_later_scan_under_a_new_id else ALONE_CHECK
-        for run, maker in zip(DATA_RUNS, LEAKY_DATA, strict=True)
+        run: _OTHER_CHECKS.get(maker, ALONE_CHECK)
+        for run, maker in zip(DATA_RUNS, (*LEAKY_DATA, *HIDDEN_OUTCOMES), strict=True)
         if maker is not infants_in_the_source_under_new_ids
     },
 }
@@ -454,6 +463,7 @@ LEAKY_RUNS: tuple[Callable[[Path, int], None], ...] = (
     the_outcome_in_what_is_missing,
     rows_scaled_by_outcome_group,
     *DATA_RUNS,
+    *COPY_RUNS,
 )
 
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import pytest
 
-from connectome_tl.audit import alone
+from connectome_tl.audit import separation
 from connectome_tl.audit.alone import alone_findings
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
@@ -57,13 +56,12 @@ def test_columns_edges_and_measures_that_hold_the_outcome_are_named():
 
 
 def named_one_by_one(values, names, outcome, task):
-    """As `alone._too_good`, every value tested by SciPy."""
+    """As `separation.too_good`, every value tested by SciPy."""
     varies = [k for k in range(len(names)) if np.unique(values[np.isfinite(values[:, k]), k]).size > 1]
     found = []
     for k in varies:
         known = np.isfinite(values[:, k])
-        test = alone._r2 if task.kind == "regression" else partial(alone._auc, task=task)
-        text, p = test(values[known, k], outcome[known])
+        text, p = separation.measured(values[known, k], outcome[known], task)
         found += [f"{names[k]} ({text})"] if text and p < 0.01 / len(varies) else []
     return found
 
@@ -81,7 +79,7 @@ def test_of_many_values_the_same_are_named_as_one_by_one(kind):
     values[:, 14:18] *= [1e200, 1e-200, 0.0, -1.0]
     values[:3, 18:30] = np.nan
     values[0, 30:33] = np.inf
-    found = alone._too_good(values, names, outcome, task)
+    found = separation.too_good(values, names, outcome, task)
     assert found == named_one_by_one(values, names, outcome, task)
     assert 10 < len(found) < 45
 

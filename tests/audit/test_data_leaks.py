@@ -10,11 +10,14 @@ import pytest
 
 from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
+from connectome_tl.audit.names import name_findings
 from connectome_tl.audit.same_rows import same_row_findings
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
+from tests.audit.hidden_outcomes import HIDDEN_OUTCOMES, HONEST_COUNTERPARTS
+from tests.audit.leaky_copies import LEAKY_COPIES
 from tests.audit.leaky_data import HONEST_DATA, LEAKY_DATA, half_positive, infants_in_the_source_under_new_ids
 from tests.audit.leaky_runs import dense_cohorts
 
@@ -26,22 +29,22 @@ def pointed_out(maker, seed):
     rng = np.random.default_rng([seed, 9])
     cohorts = maker(half_positive(dense_cohorts(seed), rng), rng)
     target = cohorts.target
-    if maker is infants_in_the_source_under_new_ids:
-        splits = make_split_plan(target, SplitSettings(repeats=1, outer=3, stratum="cognitive"))
-        found = duplicate_findings(cohorts.by_name(), splits)
-        return [f.what for f in found if f.status == "failed"]
     splits = make_split_plan(target, SplitSettings(repeats=1, outer=3, stratum="cognitive"))
-    found = alone_findings(target, tuple(target.task(name) for name in TASKS))
+    tasks = tuple(target.task(name) for name in TASKS)
+    found = [*alone_findings(target, tasks), *name_findings(target, tasks)]
     found += same_row_findings(target, splits, stand_apart)
-    return [f.what for f in found if f.status == "warning"]
+    found = [f for f in found if f.status == "warning"]
+    return [
+        f.what for f in [*duplicate_findings(cohorts.by_name(), splits), *found] if f.status == "failed" or f in found
+    ]
 
 
-@pytest.mark.parametrize("maker", LEAKY_DATA, ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("maker", [*LEAKY_DATA, *HIDDEN_OUTCOMES, *LEAKY_COPIES], ids=lambda maker: maker.__name__)
 def test_each_leak_is_pointed_out(maker):
     assert pointed_out(maker, 88001)
 
 
-@pytest.mark.parametrize("maker", HONEST_DATA, ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize("maker", [*HONEST_DATA, *HONEST_COUNTERPARTS], ids=lambda maker: maker.__name__)
 def test_no_honest_look_alike_is(maker):
     assert pointed_out(maker, 88002) == []
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from connectome_tl.audit.duplicates import duplicate_findings, edges_of
-from connectome_tl.audit.likeness import alike_by_edges
+from connectome_tl.audit.copies import alike_by_edges
+from connectome_tl.audit.duplicates import _mirror, duplicate_findings, edges_of
 from connectome_tl.cohort.splits import Fold, SplitPlan
+from connectome_tl.connectome.connectome import from_upper, upper_indices
 from connectome_tl.simulation.cohorts import simulate_study
 
 
@@ -98,8 +99,8 @@ def second_scan(rng, first, everyone, reliability):
 
 def test_siblings_who_share_half_their_variance_are_two_people():
     rng = np.random.default_rng(1)
-    parents = rng.standard_normal((20, 400))
-    edges = np.vstack([parents + rng.standard_normal((20, 400)), parents + rng.standard_normal((20, 400))])
+    parents = rng.standard_normal((20, 406))
+    edges = np.vstack([parents + rng.standard_normal((20, 406)), parents + rng.standard_normal((20, 406))])
     assert named(edges) == set()
     edges[5, :30] = np.nan
     assert named(np.vstack([edges, edges[5]])) == {("5", "40")}
@@ -147,3 +148,94 @@ def test_masked_regions_are_masked_edges(study):
     edges = edges_of(replace(study.target, node_mask=mask))
     assert edges.shape == (20, 1, 45 * 89)
     assert np.isnan(edges[0]).sum() == study.target.n_regions - 1
+
+
+def cut(rows, shares):
+    """Each row (n_edges,) with a share of its weakest edges removed."""
+    return np.array(
+        [np.where(row > np.quantile(row, share), row, 0.0) for row, share in zip(rows, shares, strict=True)]
+    )
+
+
+def of_other_densities(rng):
+    return cut(counts(rng), rng.uniform(0.1, 0.9, 33))
+
+
+def some_thresholded(rng):
+    return cut(counts(rng), np.where(rng.random(33) < 0.2, 0.6, 0.1))
+
+
+def some_binarised(rng):
+    rows = counts(rng)
+    return np.vstack([rows[5:], cut(rows[:5], [0.7] * 5) > 0])
+
+
+def sparse_counts(rng):
+    return rng.poisson(np.exp(rng.normal(-1, 1.5, 276) + 0.5 * rng.standard_normal((33, 276)))).astype(float)
+
+
+def signed_and_sparse(rng):
+    weights = 0.3 * rng.standard_normal(276) + 0.3 * rng.standard_normal((33, 276))
+    return np.where(np.abs(weights) > 0.3, weights, 0.0)
+
+
+def three_of_another_scanner(rng):
+    rows = counts(rng)
+    rows[:3] *= np.exp(rng.normal(0, 1, 276))
+    return rows
+
+
+def symmetric_brains(rng):
+    log = counts(rng, spread=0.4)
+    return np.sqrt(log * log[:, MIRROR]) * np.exp(0.3 * rng.standard_normal(log.shape))
+
+
+def scans_in_other_orders(rng):
+    """Three subjects whose rows were written in another order, each once."""
+    square = from_upper(counts(rng))
+    for k in range(3):
+        order = rng.permutation(24)
+        square[k] = square[k][order][:, order]
+    return square[:, *upper_indices(24)]
+
+
+MIRROR = _mirror([f"{name}.{side}" for side in "LR" for name in range(12)])
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        of_other_densities,
+        some_thresholded,
+        some_binarised,
+        sparse_counts,
+        signed_and_sparse,
+        three_of_another_scanner,
+        symmetric_brains,
+        scans_in_other_orders,
+    ],
+)
+def test_distinct_rows_of_different_kinds_accuse_nobody(kind):
+    for seed in range(3):
+        rows = kind(np.random.default_rng(seed))
+        assert alike_by_edges(rows[:, None], [str(k) for k in range(33)], [""] * 33, MIRROR) == []
+
+
+def test_copies_in_another_order_with_noise_are_found():
+    rng = np.random.default_rng(3)
+    edges = counts(rng)
+    again = from_upper(second_scan(rng, edges[:4], edges, 0.95))
+    for k in range(4):
+        order = rng.permutation(24)
+        again[k] = again[k][order][:, order]
+    found = named(np.vstack([edges, again[:, *upper_indices(24)]]))
+    assert found <= {(str(k), str(33 + k)) for k in range(4)}
+    assert len(found) >= 3
+
+
+def test_mirrored_edges_are_those_of_the_same_names_on_the_other_side():
+    regions = ("A.L", "A.R", "B.L", "B.R", "stem")
+    first, second = upper_indices(5)
+    pairs = [{regions[i], regions[j]} for i, j in zip(first, second, strict=True)]
+    turn = str.maketrans("LR", "RL")
+    assert [pairs[k] for k in _mirror(regions)] == [{name.translate(turn) for name in pair} for pair in pairs]

@@ -156,6 +156,13 @@ def test_ordinal_kappa_and_error_are_scikit_learns_and_subjects_per_level_are_co
     assert found["c_index"].n_positive is None
 
 
+def test_kappa_and_balanced_accuracy_of_one_observed_level_are_undefined():
+    for task, metric in ((SEVERITY, "weighted_kappa"), (DIAGNOSIS, "balanced_accuracy")):
+        one = levels_table(np.random.default_rng(3), task, 40, y=np.ones(40))
+        found = by_metric(scores(one, [task]))[metric]
+        assert np.isnan([found.value, found.low, found.high]).all()
+
+
 def test_kappas_influence_agrees_with_leaving_subjects_out():
     """The variance of the interval compared with the jackknife, without the factors for training sets."""
     predictions = levels_table(np.random.default_rng(4), SEVERITY, n=150, n_repeats=1)

@@ -156,7 +156,10 @@ def ordinal_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) ->
 
 
 def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand) -> Found:
-    """Macro one-vs-rest AUC within folds, balanced accuracy over the observed classes, Brier summed over classes."""
+    """Macro one-vs-rest AUC within folds, balanced accuracy over the observed classes, Brier summed over classes.
+
+    Balanced accuracy is NaN if only one class is observed, as for two classes.
+    """
     assert rows.probability is not None
     pairs = macro_pairs(rows.y_true, rows.probability, rows.fold)
     wide = METRICS["balanced_accuracy"].widening[estimand]
@@ -166,6 +169,8 @@ def multiclass_metrics(rows: OutOfFold, _: OutOfFold | None, estimand: Estimand)
         right = _mean_over_repeats(rows.predicted[:, inside] == level, rows.predicted[:, inside])
         recalls.append((float(right.mean()), *proportion_interval(right, rows.cluster[inside], wide)))
     balanced = (float("nan"),) * 2 if one_family(rows.cluster) else mean_interval(*recalls)
+    if len(recalls) < 2:
+        recalls, balanced = [(float("nan"),) * 3], (float("nan"),) * 2
     return {
         "macro_auc": (pairs.auc, *ranking_interval(pairs, rows, METRICS["macro_auc"].widening[estimand])),
         "balanced_accuracy": (float(np.mean([value for value, _, _ in recalls])), *balanced),
@@ -197,7 +202,7 @@ def _kappa(rows: OutOfFold, estimand: Estimand) -> Interval:
         observed = (y - p) ** 2
         apart = (y[:, None] - p[None, :]) ** 2
         expected = float(apart.mean())
-        if expected == 0:
+        if expected == 0 or np.ptp(y) == 0:  # with one level, any predictions have a kappa of 0
             values.append(float("nan"))
             continue
         values.append(1.0 - float(observed.mean()) / expected)

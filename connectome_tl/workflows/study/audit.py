@@ -6,6 +6,7 @@ from pathlib import Path
 
 from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
+from connectome_tl.audit.names import name_findings
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
 from connectome_tl.audit.results import of_other_version
@@ -88,7 +89,7 @@ def audit_run(
             other_version=of_other_version(results, versions()),
         )
         findings += nuisance_findings(recorded, nuisance_scores(target, splits, tasks), tasks)
-        findings += alone_findings(target, tasks)
+        findings += [*alone_findings(target, tasks), *name_findings(target, tasks)]
         findings += null_findings(results.permutations)
         with steps.step("searching for duplicate subjects"):
             image = settings.image if needs_grids(settings, cohorts) else None

@@ -1,0 +1,68 @@
+"""Find the order of regions in which a matrix fits the others, for copies whose regions were permuted."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import quadratic_assignment
+
+from connectome_tl.connectome.connectome import from_upper, upper_indices
+
+_ODD = 0.3  # correlation with the mean matrix, relative to the median, below which a row may have another order
+_COMMON = 0.6  # correlation of most rows with the mean matrix, without which there is no order to be seen
+_BAR = 0.9  # quantile of the correlations of rows with their nearest other one
+_MOST = 12  # rows
+_STARTS = 3
+_WORK = 1.5e8  # bound of n_candidates * n_regions ** 3
+_FEWEST = 10  # candidates
+
+
+def in_order(ranks: np.ndarray) -> np.ndarray | None:
+    """Ranks (n_subjects, n_measures, n_edges) with rows that fit no other in their own order put into another one.
+
+    A row is matched with single other rows. Only its original fits it better than the nearest of the others fits most
+    rows (fast approximate quadratic assignment, Vogelstein et al. 2015, doi:10.1371/journal.pone.0121002).
+
+    Returns:
+        None if no row is put into another order.
+    """
+    square = from_upper(np.nan_to_num(ranks)).mean(axis=1)
+    n, n_regions = square.shape[:2]
+    first, second = upper_indices(n_regions)
+    flat = square[:, first, second]
+    fit = _correlations(flat, np.median(flat, axis=0))
+    usual = float(np.median(fit))
+    odd = np.argsort(fit)[:_MOST]
+    odd = odd[fit[odd] < _ODD * usual]
+    if usual < _COMMON or not odd.size:
+        return None
+    others = np.setdiff1d(np.arange(n), odd)
+    between = np.corrcoef(flat[others])
+    np.fill_diagonal(between, -1.0)
+    bar = float(np.quantile(between.max(axis=1), _BAR))
+    spectra = np.linalg.eigvalsh(square)
+    n_candidates = int(np.clip(_WORK / n_regions**3, _FEWEST, others.size))
+    centred = square - flat.mean(axis=1)[:, None, None]
+    found, changed = from_upper(ranks), False
+    for row in odd:
+        near = others[np.argsort(np.abs(spectra[others] - spectra[row]).sum(axis=1), kind="stable")[:n_candidates]]
+        rng = np.random.default_rng(0)
+        best, order = bar, None
+        for other in near:
+            for start in range(_STARTS):
+                settings = {"maximize": True, "rng": rng, "P0": "randomized" if start else "barycenter", "tol": 0.01}
+                tried = quadratic_assignment(centred[other], centred[row], options=settings).col_ind
+                turned = square[row][tried][:, tried][first, second]
+                reached = float(_correlations(turned[None], flat[other])[0])
+                if reached > best:
+                    best, order = reached, tried
+        if order is not None:
+            found[row] = found[row][:, order][:, :, order]
+            changed = True
+    return found[:, :, first, second] if changed else None
+
+
+def _correlations(rows: np.ndarray, with_row: np.ndarray) -> np.ndarray:
+    """(n,) of each row with one; 0 for constant rows."""
+    rows, one = rows - rows.mean(axis=1)[:, None], with_row - with_row.mean()
+    norms = np.linalg.norm(rows, axis=1) * np.linalg.norm(one)
+    return np.asarray(rows @ one / np.where(norms > 0, norms, 1.0))
