@@ -34,15 +34,14 @@ class Modality:
         )
 
     def rows(self, index: Tensor, into: Self | None = None) -> Self:
-        """Select rows by number; if given, `into` (with at least as many rows) is reused to avoid allocation."""
+        """Select rows by number; if given, `into` (with as many rows) is overwritten to avoid allocation."""
         if into is None:
             return self._each(lambda tensor: tensor.index_select(0, index), shared=False)
-        found = into.between(0, len(index))
         for f in fields(self):
             tensor = getattr(self, f.name)
             if isinstance(tensor, Tensor) and f.name not in self.shared:
-                torch.index_select(tensor, 0, index, out=getattr(found, f.name))
-        return found
+                torch.index_select(tensor, 0, index, out=getattr(into, f.name))
+        return into
 
     def between(self, start: int, end: int) -> Self:
         """Views of consecutive rows."""
@@ -79,6 +78,7 @@ class ConnectomeRows(Modality):
             not provide them.
         kept: (batch, 1 or n_measures, n_regions, n_regions) 0 where an objective masks an edge, or None.
         normalised, flat: precomputed `adjacency` and `upper` for rows that do not change, or None.
+        gathered: precomputed inputs of the first layer of one encoder, see `Branch.prepared`, or None.
     """
 
     shared: ClassVar[tuple[str, ...]] = ("mean", "scale", "places")
@@ -92,6 +92,7 @@ class ConnectomeRows(Modality):
     kept: Tensor | None = None
     normalised: Tensor | None = None
     flat: Tensor | None = None
+    gathered: Tensor | None = None
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -151,11 +152,11 @@ class ConnectomeRows(Modality):
 
     def with_edges(self, edges: Tensor, kept: Tensor | None = None) -> ConnectomeRows:
         """Replace the edges, and pass messages only along `kept` edges (1 or 0), normalised without the others."""
-        return replace(self, edges=edges, kept=kept, normalised=None, flat=None)
+        return replace(self, edges=edges, kept=kept, normalised=None, flat=None, gathered=None)
 
     def mixed(self, other: Tensor, share: Tensor) -> ConnectomeRows:
         """As for every modality, between rows with the same regions."""
-        found = super(ConnectomeRows, replace(self, normalised=None, flat=None)).mixed(other, share)
+        found = super(ConnectomeRows, replace(self, normalised=None, flat=None, gathered=None)).mixed(other, share)
         return replace(found, node_mask=self.node_mask)
 
     def without_regions(self, there: Tensor) -> ConnectomeRows:
@@ -274,11 +275,11 @@ class Batch:
 
     def rows(self, index: Tensor, into: Batch | None = None) -> Batch:
         """Select rows by number; if given, the tensors of `into` (with at least as many rows) are reused."""
+        places = {} if into is None else into.modalities
+        if into is not None and len(into) > len(index):
+            places = {name: place.between(0, len(index)) for name, place in places.items()}
         return Batch(
-            {
-                name: modality.rows(index, None if into is None else into.modalities[name])
-                for name, modality in self.modalities.items()
-            },
+            {name: modality.rows(index, places.get(name)) for name, modality in self.modalities.items()},
             {name: present.index_select(0, index) for name, present in self.present.items()},
         )
 

@@ -41,6 +41,10 @@ class Branch(nn.Module):
     atlas_bound: bool = False
     skips_absent: bool = False
 
+    def prepared(self, rows: Any) -> Any:
+        """Rows with precomputed results that do not depend on the weights, for rows that are used in many steps."""
+        return rows
+
     def forward(self, rows: Any) -> Encoded:
         raise NotImplementedError
 

@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from connectome_tl.nn.batch import ConnectomeRows
+from connectome_tl.nn.batch import ConnectomeRows, normalise_adjacency
 
 _NONE = 1e-5  # relative to the mean strength; smaller weights of absent edges are round-off of the inverse scaling
 
@@ -38,6 +38,17 @@ class Graph:
         return weights / mean.clamp_min(1e-12)[..., None, None]
 
     @cached_property
+    def with_loops(self) -> Tensor:
+        """`weights` with self-loops of the mean strength, normalised as `adjacency`."""
+        loops = torch.eye(self.weights.shape[2], dtype=self.weights.dtype, device=self.weights.device)
+        return normalise_adjacency(self.weights + loops, self.mask)
+
+    @cached_property
+    def shares(self) -> Tensor:
+        """`weights` over their absolute sum for each region."""
+        return self.weights / self.weights.abs().sum(dim=3, keepdim=True).clamp_min(1e-12)
+
+    @cached_property
     def linked(self) -> Tensor:
         """(batch, n_regions, n_regions) bool: pairs of regions with a connection of any measure."""
         return (self.weights.detach().abs() > _NONE).any(dim=1)
@@ -56,8 +67,7 @@ class Graph:
     def returns(self, n_steps: int) -> Tensor:
         """Return probabilities of a random walk on the absolute weights after 2, 3, ... `n_steps + 1` steps, times the
         number of regions (about 1 for any atlas), (batch, n_regions, n_measures * n_steps)."""
-        sizes = self.weights.abs()
-        step = sizes / sizes.sum(dim=3, keepdim=True).clamp_min(1e-12)
+        step = self.shares.abs()
         n_present = self.mask.sum(dim=1)[:, None, None]
         walked, found = step, []
         for _ in range(n_steps):

@@ -10,12 +10,29 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from connectome_tl.nn.batch import normalise_adjacency
 from connectome_tl.nn.graphs import Graph
 from connectome_tl.nn.products import plus_messages
 
 
-class GraphConv(nn.Module):
+class GatheringLayer(nn.Module):
+    """Base of layers that are a function of the features and their weighted sums over neighbours.
+
+    Attributes:
+        n_copies: width of the result of `gather` in units of the width of the features.
+    """
+
+    n_copies: int
+
+    def gather(self, h: Tensor, graph: Graph) -> Tensor:
+        """The features and their sums over the neighbours, (batch, n_regions, n_copies * n_in), without weights."""
+        raise NotImplementedError
+
+    def mix(self, gathered: Tensor) -> Tensor:
+        """The output of the layer for the result of `gather`."""
+        raise NotImplementedError
+
+
+class GraphConv(GatheringLayer):
     """h_i' = W_0 h_i + sum over measures m and regions j of a_mij W_m h_j.
 
     a is the symmetrically normalised adjacency. `engine="pyg"` passes the same messages along sparse edges
@@ -26,7 +43,16 @@ class GraphConv(nn.Module):
         super().__init__()
         self.own = nn.Linear(n_in, n_out)
         self.messages = nn.ModuleList(nn.Linear(n_in, n_out, bias=False) for _ in range(n_measures))
-        self.engine = engine
+        self.engine, self.n_copies = engine, n_measures + 1
+
+    def gather(self, h: Tensor, graph: Graph) -> Tensor:
+        passed = torch.matmul if self.engine == "dense" else _sparse_sum
+        sums = (passed(graph.adjacency[:, m], h) for m in range(len(self.messages)))
+        return torch.cat([h, *sums], dim=2)
+
+    def mix(self, gathered: Tensor) -> Tensor:
+        weights = torch.cat([self.own.weight, *(part for one in self.messages for part in one.parameters())], dim=1)
+        return functional.linear(gathered, weights, self.own.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         # One product for self-connections and messages reads the features once. Tensors of the size of the edges keep
@@ -42,11 +68,11 @@ class GraphConv(nn.Module):
             if self.engine == "dense":
                 out = plus_messages(out, adjacency[:, m], message)
             else:
-                out = out + _sparse_sum(message, adjacency[:, m])
+                out = out + _sparse_sum(adjacency[:, m], message)
         return out.to(weights.dtype)
 
 
-def _sparse_sum(sent: Tensor, adjacency: Tensor) -> Tensor:
+def _sparse_sum(adjacency: Tensor, sent: Tensor) -> Tensor:
     from torch_geometric.nn import SimpleConv
     from torch_geometric.utils import dense_to_sparse
 
@@ -56,7 +82,7 @@ def _sparse_sum(sent: Tensor, adjacency: Tensor) -> Tensor:
     return summed.reshape(n_batch, n_regions, n_out)
 
 
-class GCNLayer(nn.Module):
+class GCNLayer(GatheringLayer):
     """h' = sum over measures m of A_m h W_m + b, A the normalised adjacency with self-loops (Kipf and Welling 2017).
 
     A self-loop has the mean strength of the subject's regions; the degree is that of absolute weights, so that
@@ -67,17 +93,25 @@ class GCNLayer(nn.Module):
         super().__init__()
         self.maps = nn.ModuleList(nn.Linear(n_in, n_out, bias=False) for _ in range(max(n_measures, 1)))
         self.bias = nn.Parameter(torch.zeros(n_out))
-        self.messages = n_measures > 0
+        self.messages, self.n_copies = n_measures > 0, max(n_measures, 1)
+
+    def gather(self, h: Tensor, graph: Graph) -> Tensor:
+        if not self.messages:
+            return h
+        return torch.cat([graph.with_loops[:, m] @ h for m in range(self.n_copies)], dim=2)
+
+    def mix(self, gathered: Tensor) -> Tensor:
+        weights = torch.cat([part for one in self.maps for part in one.parameters()], dim=1)
+        return functional.linear(gathered, weights, self.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         if not self.messages:
-            return self.maps[0](h) + self.bias
-        loops = torch.eye(h.shape[1], dtype=h.dtype, device=h.device)
-        adjacency = normalise_adjacency(graph.weights + loops, graph.mask)
+            return self.mix(h)
+        adjacency = graph.with_loops
         return torch.stack([adjacency[:, m] @ one(h) for m, one in enumerate(self.maps)]).sum(dim=0) + self.bias
 
 
-class GINLayer(nn.Module):
+class GINLayer(GatheringLayer):
     """h' = MLP((1 + e) h + sum over measures m of c_m W_m h), e and c learned (Xu et al. 2019); W are the weights."""
 
     def __init__(self, n_in: int, n_out: int, n_measures: int) -> None:
@@ -85,6 +119,18 @@ class GINLayer(nn.Module):
         self.own = nn.Parameter(torch.zeros(()))
         self.factors = nn.Parameter(torch.ones(n_measures)) if n_measures else None
         self.dense = nn.Sequential(nn.Linear(n_in, n_out), nn.ReLU(), nn.Linear(n_out, n_out))
+        self.n_copies = n_measures + 1
+
+    def gather(self, h: Tensor, graph: Graph) -> Tensor:
+        return torch.cat([h, *(graph.weights[:, m] @ h for m in range(self.n_copies - 1))], dim=2)
+
+    def mix(self, gathered: Tensor) -> Tensor:
+        h, *sums = gathered.chunk(self.n_copies, dim=2)
+        out = (1 + self.own) * h
+        if self.factors is not None:
+            for factor, one in zip(self.factors, sums, strict=True):
+                out = out + factor * one
+        return self.dense(out)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         own = (1 + self.own) * h
@@ -94,7 +140,7 @@ class GINLayer(nn.Module):
         return self.dense(own + mixed @ h)
 
 
-class SAGELayer(nn.Module):
+class SAGELayer(GatheringLayer):
     """h_i' = W_0 h_i + b + sum over measures m of W_m times the weighted mean of h over the neighbours of i
     (Hamilton et al. 2017); the weights of a mean are the edges over their absolute sum."""
 
@@ -102,11 +148,17 @@ class SAGELayer(nn.Module):
         super().__init__()
         self.own = nn.Linear(n_in, n_out)
         self.maps = nn.ModuleList(nn.Linear(n_in, n_out, bias=False) for _ in range(n_measures))
+        self.n_copies = n_measures + 1
+
+    def gather(self, h: Tensor, graph: Graph) -> Tensor:
+        return torch.cat([h, *(graph.shares[:, m] @ h for m in range(len(self.maps)))], dim=2)
+
+    def mix(self, gathered: Tensor) -> Tensor:
+        weights = torch.cat([self.own.weight, *(part for one in self.maps for part in one.parameters())], dim=1)
+        return functional.linear(gathered, weights, self.own.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         out = self.own(h)
         for m, one in enumerate(self.maps):
-            weights = graph.weights[:, m]
-            strength = weights.abs().sum(dim=2, keepdim=True).clamp_min(1e-12)
-            out = out + (weights / strength) @ one(h)
+            out = out + graph.shares[:, m] @ one(h)
         return out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -108,6 +109,15 @@ class OutcomeModel(nn.Module):
                 alone = branch.skips_absent and not bool(present.all())
                 found[name] = _of_present(branch, rows, present) if alone else branch(rows)
         return found
+
+    def prepared(self, batch: Batch) -> Batch:
+        """A batch for many steps of this model, see `Branch.prepared`."""
+        changed = dict(batch.modalities)
+        for name, branch in self.branches.items():
+            if name in changed:
+                assert isinstance(branch, Branch)
+                changed[name] = branch.prepared(changed[name])
+        return replace(batch, modalities=changed)
 
     def embed(self, batch: Batch) -> Tensor:
         """(batch, fused_width) fused embedding."""

@@ -7,14 +7,19 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from network_cases import N, make_batch, make_model
+from network_cases import ENCODERS, N, make_batch, make_model
+from network_cases import name as name_of
 from torch import Tensor
 
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.encoders import graph
+from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.products import plus_messages, wide_linear
-from connectome_tl.settings.encoders import GATv2Encoder, GraphEncoder
-from connectome_tl.training.networks.loop import Pool, batches
+from connectome_tl.settings.encoders import AttentionSettings, GATv2Encoder, GraphEncoder, MessageSettings
+from connectome_tl.settings.training import Training
+from connectome_tl.training.networks.loop import Pool, batches, train
+from connectome_tl.training.objectives.objective import TRAIN
+from connectome_tl.training.objectives.supervised import Supervised
 
 BF16 = torch.bfloat16
 
@@ -85,6 +90,51 @@ def test_subjects_a_few_at_a_time_learn_the_same(settings: GraphEncoder, monkeyp
     nodes = model.encode(batch)["connectome"].nodes
     assert nodes is not None
     assert nodes.shape[:2] == batch.connectome.node_mask.shape
+
+
+@pytest.mark.parametrize("settings", [s for s in ENCODERS if isinstance(s, MessageSettings)], ids=name_of)
+def test_rows_prepared_for_an_encoder_give_the_same_outputs_and_gradients(settings: MessageSettings) -> None:
+    batch, model = make_batch(dtype=torch.float64), make_model(settings, torch.float64)
+    whole = batch.prepared()
+    ready = model.prepared(whole)
+    assert (ready.connectome.gathered is None) == isinstance(settings, AttentionSettings)
+    wanted = gradients(model, batch)
+    for found in (gradients(model, ready), gradients(model, model.prepared(batch))):
+        assert set(found) == set(wanted)
+        for part, gradient in wanted.items():
+            torch.testing.assert_close(found[part], gradient, rtol=1e-9, atol=1e-11)
+    model.eval()
+    at = torch.tensor([4, 1])
+    with torch.no_grad():
+        torch.testing.assert_close(model(ready.rows(at)), model(batch.rows(at)), rtol=1e-10, atol=1e-12)
+    changed = whole.connectome.with_edges(whole.connectome.edges * 2)
+    again = replace(ready.connectome, edges=whole.connectome.edges).with_edges(changed.edges)
+    torch.testing.assert_close(model(batch.with_connectome(again)), model(batch.with_connectome(changed)))
+
+
+def test_a_network_trained_on_prepared_rows_is_the_same() -> None:
+    batch = make_batch(dtype=torch.float64, n=11).prepared()
+    pools = {TRAIN: Pool(batch, torch.arange(22.0, dtype=torch.float64).view(11, 2) / 10)}
+    settings, weights = Training(steps=6, batch_size=4), []
+    for roles in (frozenset({TRAIN}), frozenset[str]()):
+        model = make_model(GraphEncoder(width=4), torch.float64)
+        objective = Supervised(Outcomes(dict.fromkeys("ab", "regression"), dict.fromkeys("ab", 1)), settings)
+        assert objective.unchanged == {TRAIN}
+        objective.unchanged = roles
+        torch.manual_seed(0)
+        train(model, objective, pools, settings, np.random.default_rng(0))
+        weights.append(torch.cat([p.detach().flatten() for p in model.parameters()]))
+    torch.testing.assert_close(*weights, rtol=1e-8, atol=1e-10)
+    assert not torch.equal(*weights)  # otherwise the rows were not prepared
+
+
+def test_rows_are_prepared_for_an_encoder_in_full_precision_and_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    batch, model = make_batch(), make_model(GraphEncoder(width=4))
+    assert model.prepared(batch).connectome.gathered is not None
+    lower = batch.prepared(BF16)
+    assert model.prepared(lower).connectome is lower.connectome
+    monkeypatch.setattr(graph, "_GATHERED_AT_MOST", batch.connectome.edges.nbytes)
+    assert model.prepared(batch).connectome is batch.connectome
 
 
 def test_bfloat16_edges_give_nearly_the_same_outputs_and_gradients() -> None:

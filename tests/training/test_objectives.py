@@ -134,6 +134,23 @@ def test_contract_of_every_objective(settings: AnyKind, model: ModelSettings) ->
     assert found[0] != pytest.approx(found[3], rel=1e-5)
 
 
+@pytest.mark.parametrize("settings", KINDS, ids=lambda s: s.kind)
+def test_rows_that_an_objective_leaves_unchanged_may_be_prepared_for_the_model(settings: AnyKind) -> None:
+    objective, network = build(settings, GRAPH)
+    assert objective.unchanged == {
+        *([SOURCE] if settings.source_replay else []),
+        *([TRAIN] if settings.needs_age else []),
+    }
+    batches, targets = given_to(settings, pool_batch())
+    ready = {role: network.prepared(one.prepared()) for role, one in batches.items() if role in objective.unchanged}
+    assert all(one.connectome.gathered is not None for one in ready.values())
+    found = []
+    for given in (batches, {**batches, **ready}):
+        torch.manual_seed(4)
+        found.append(torch.stack(list(objective(network, given, targets).values())).sum().item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
+
+
 @pytest.mark.parametrize("settings", REPLAYING, ids=lambda s: s.kind)
 def test_without_a_source_the_reconstruction_is_left(settings: AnyKind) -> None:
     objective, network = build(settings, GRAPH)

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
-from connectome_tl.training.networks.optimisers import AdamW
+from connectome_tl.training.networks.optimisers import AdamW, clip_gradients
 from connectome_tl.training.networks.parallel import average_gradients
 from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.networks.volumes import Work
@@ -33,17 +33,20 @@ class Pool:
     def __len__(self) -> int:
         return len(self.batch)
 
+    def prepared(self, model: OutcomeModel) -> Pool:
+        """The same rows, with results of the model that do not depend on its weights."""
+        return replace(self, batch=model.prepared(self.batch))
+
     def drawing(self, order: Iterator[np.ndarray | None]) -> Iterator[tuple[Batch, Tensor | None]]:
         """Yield batches of row numbers (None for all rows); the memory of a batch is reused by the next one."""
-        place: Batch | None = None
+        places: dict[int, Batch] = {}  # by number of rows
         for index in order:
             if index is None:
                 yield self.batch, self.targets
                 continue
             at = torch.from_numpy(index)
-            fits = place is not None and len(place) >= len(at)
-            drawn = self.batch.rows(at, place if fits else None)
-            place = place if fits else drawn
+            into = places.get(len(at)) or next((place for place in places.values() if len(place) > len(at)), None)
+            places[len(at)] = drawn = self.batch.rows(at, into)
             yield drawn, None if self.targets is None else self.targets.index_select(0, at)
 
 
@@ -117,7 +120,12 @@ def train(
     start = [
         (p, p.detach().clone()) for n, p in model.named_parameters() if anchored and n in carried and p.requires_grad
     ]
-    draws = {role: pool.drawing(batches(len(pool), size, rng)) for role, pool in pools.items()}
+    # A GPU would have to be sent more data in every step.
+    prepared = objective.unchanged if work.device.type == "cpu" else frozenset()
+    draws = {
+        role: (pool.prepared(model) if role in prepared else pool).drawing(batches(len(pool), size, rng))
+        for role, pool in pools.items()
+    }
     stops = set(watched)
     losses = np.zeros(n_steps)
     freezing = Freezing.of(model, settings, carried, n_steps)
@@ -139,7 +147,7 @@ def train(
         total.backward()
         average_gradients(moving)
         if settings.clip_norm is not None:
-            nn.utils.clip_grad_norm_(moving, settings.clip_norm)
+            clip_gradients(moving, settings.clip_norm)
         optimiser.step()
         if rates is not None:
             rates.step()

@@ -19,6 +19,8 @@ _AGE = Outcomes({"age": "regression"}, {"age": 1})
 class AgePrediction(Objective):
     """Squared error of the scaled age, predicted linearly from the embedding; unknown ages are masked."""
 
+    unchanged = frozenset({TRAIN})
+
     def __init__(self, settings: ScanAge, sizes: ObjectiveSizes) -> None:
         super().__init__()
         del settings

@@ -24,9 +24,12 @@ class Objective(nn.Module):
 
     Attributes:
         decayed: whether weight decay applies to the objective's own parameters.
+        unchanged: roles whose rows are only passed to the model, as they are, so that the model may prepare them
+            once.
     """
 
     decayed = True
+    unchanged: frozenset[str] = frozenset()
 
     def begin(self, model: OutcomeModel) -> None:
         """Called once, before the first step."""

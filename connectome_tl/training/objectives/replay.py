@@ -29,6 +29,8 @@ class WithReplay(Objective):
     Without a source (the control without stage 1) only the reconstruction is used.
     """
 
+    unchanged = frozenset({SOURCE})
+
     def __init__(self, settings: ReplaySettings, sizes: ObjectiveSizes) -> None:
         super().__init__()
         self.outcomes, self.weight, self.replay = sizes.outcomes, settings.weight, settings.replay

@@ -36,6 +36,7 @@ class Supervised(Objective):
         asked = training or Training()
         self.outcomes, self.edge_noise, self.mixup = outcomes, asked.edge_noise, asked.mixup
         self.positives = dict(positives or {})
+        self.unchanged = frozenset() if self.edge_noise or self.mixup is not None else frozenset({TRAIN})
         self.weigh = weighting(asked.task_weights, len(outcomes.kinds))
 
     def forward(
@@ -60,10 +61,10 @@ class Supervised(Objective):
         if self.positives:
             outputs = outputs + self._shift(outputs)
             goals = [(one, self._class_weights(one) * (1.0 if of is None else of[:, None])) for one, of in goals]
-        total, count = (
-            torch.stack(parts).sum(dim=0)
-            for parts in zip(*(self._summed(model, fused, outputs, *one) for one in goals), strict=True)
-        )
+        total, count = self._summed(model, fused, outputs, *goals[0])
+        for one in goals[1:]:
+            more, others = self._summed(model, fused, outputs, *one)
+            total, count = total + more, count + others
         least = 1.0 if len(goals) == 1 and not self.positives else 1e-6
         return {"outcomes": self.weigh(total / count.clamp_min(least), count > 0, fused)}
 
