@@ -76,7 +76,7 @@ class TaskKind:
 
     @property
     def tested(self) -> str:
-        """Name of the metric of permutation tests, which are computed for many labelings at once."""
+        """Name of the metric of permutation tests, which are computed for many labellings at once."""
         return {"risk": "auc", "value": "r2", "levels": "c_index", "classes": "macro_auc"}[self.form]
 
     @property
