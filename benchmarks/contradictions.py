@@ -45,7 +45,7 @@ from connectome_tl.report.figures.sheet import Sheet
 from connectome_tl.report.render import render_report
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.tasks import KindName, Task

@@ -33,7 +33,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.study import Confounds, SplitSettings
-from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.audit.audit import audit_run
 from tests.audit.leaky_folders import LEAKY_FOLDERS
 from tests.audit.leaky_procedures import HONEST, KNOWN, LEAKY, study
 from tests.audit.leaky_runs import (

@@ -25,7 +25,7 @@ from page_claims import (
 )
 from page_reader import Node, read_page, rows_of, section
 
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 
 
 def contradictions(html: str, outcomes: Sequence[Outcome], terminal: Sequence[str] = ()) -> list[str]:

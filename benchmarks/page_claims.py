@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from page_reader import Node, cells_of, rows_of, saved, section
 
-from connectome_tl.settings.models import MODELS, words_of
+from connectome_tl.settings.model_table import MODELS, words_of
 from connectome_tl.tasks import Form
 
 BETTER, WORSE, NOTHING, UNCLEAR, UNUSED = "better", "worse", "no benefit", "cannot tell", "not applicable"

@@ -41,7 +41,7 @@ from connectome_tl.evaluation.nested_cv import cross_validate, fold_predictions,
 from connectome_tl.evaluation.scores.compare import compare
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import prediction_rows
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.core import CoreModel

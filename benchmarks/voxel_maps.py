@@ -31,7 +31,7 @@ from voxel_tables import (
     train_age,
 )
 
-from connectome_tl.evaluation.map_checks import (
+from connectome_tl.evaluation.images.map_checks import (
     agreement,
     area,
     deletion_curve,
@@ -39,7 +39,7 @@ from connectome_tl.evaluation.map_checks import (
     planted_auc,
     randomised,
 )
-from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
+from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.simulation.volumes import PLACES, Place, VolumeSettings, simulate_volumes

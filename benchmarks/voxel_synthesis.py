@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 from voxel_tables import CONTROLS, Table, arguments, beside_controls, controls_of, mae, rows_of, train_age
 
-from connectome_tl.evaluation.map_checks import planted_auc
+from connectome_tl.evaluation.images.map_checks import planted_auc
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.synthesis import TaskGuidedGan
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from connectome_tl.settings.study import StudySettings
     from connectome_tl.simulation.cohorts import simulate_study
     from connectome_tl.tasks import Task
+    from connectome_tl.workflows.audit.audit import audit_run
     from connectome_tl.workflows.data.convert import convert, read_connectome
     from connectome_tl.workflows.images.maps import map_volumes
     from connectome_tl.workflows.release.bundle import bundle_run
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from connectome_tl.workflows.release.validate import validate_on
     from connectome_tl.workflows.scans.connectomes import build_connectomes
     from connectome_tl.workflows.starting.start import init_study
-    from connectome_tl.workflows.study.audit import audit_run
     from connectome_tl.workflows.study.explain import explain_run
     from connectome_tl.workflows.study.run import run_study
     from connectome_tl.workflows.study.study_run import StudyRun, read_run

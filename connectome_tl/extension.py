@@ -15,14 +15,14 @@ from connectome_tl.provenance import code_hash
 
 if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.connectome.formats.table import Format
-    from connectome_tl.evaluation.baselines.ground import Maker
+    from connectome_tl.evaluation.baselines.data import Maker
     from connectome_tl.evaluation.scores.predictions import Interval
     from connectome_tl.features.steps import Fitter
     from connectome_tl.nn.batch import Modality
     from connectome_tl.nn.losses import KindLoss
     from connectome_tl.settings.base import Settings
     from connectome_tl.settings.metrics import Metric
-    from connectome_tl.settings.models import ModelSpec
+    from connectome_tl.settings.model_table import ModelSpec
     from connectome_tl.tasks import TaskKind
 
 GROUP = "connectome_tl"
@@ -53,7 +53,7 @@ def extend(
         records: classes of the fitted state of the modality's steps.
         kind: kind of task (`tasks.TaskKind`) and its losses (`nn.losses.KindLoss`).
         baseline: its row in the table of models (`settings.models.ModelSpec`), and a function from
-            `evaluation.baselines.ground.Ground` to a list of `Baseline`.
+            `evaluation.baselines.data.BaselineData` to a list of `Baseline`.
         control: its row in the table of models, with its definition (`settings.models.Scheme`).
         metric: its record (`settings.metrics.Metric`), and a function from out-of-fold predictions, those of the
             prevalence model, and the estimand to a value and its interval.
@@ -74,7 +74,7 @@ def extend(
         _SOURCES[f"baseline {baseline[0].name}"] = code_hash((baseline, settings))
         settings = None
     if control is not None:
-        from connectome_tl.settings.models import register_control
+        from connectome_tl.settings.model_table import register_control
 
         register_control(control)
         _SOURCES[f"control {control.name}"] = code_hash(control)

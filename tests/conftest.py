@@ -125,7 +125,7 @@ def drawn_before() -> dict[str, Any]:
 def audits_draw_once(drawn_before: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """Audits draw equal pages with their tables once in this process; folders with figures are drawn as usual."""
     from connectome_tl.provenance import content_hash
-    from connectome_tl.workflows.study import drawn_again as module
+    from connectome_tl.workflows.audit import pages as module
 
     draw = module._drawn
 

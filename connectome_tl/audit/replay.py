@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.audit.compared import compared, unknown_models
+from connectome_tl.audit.corruption import other_outcomes, wrecked
 from connectome_tl.audit.rounding import NEAR, TIMES, TOO_NOISY, near, noise_between, repeats_exactly, same_state
 from connectome_tl.audit.stored import Apply
-from connectome_tl.audit.wrecking import other_outcomes, wrecked
 from connectome_tl.cohort.relatives import relatives
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions

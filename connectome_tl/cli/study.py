@@ -295,7 +295,7 @@ def audit(
     ] = None,
 ) -> None:
     """Check a finished run: splits, scores, duplicates, refitted folds, and a test for leakage."""
-    from connectome_tl.workflows.study.audit import audit_run
+    from connectome_tl.workflows.audit.audit import audit_run
 
     record = audit_run(run_dir, base=base, show_progress=terminal.shows_progress)
     terminal.answer(passed=not record.accused, findings=record.findings)

@@ -159,6 +159,11 @@ def make_split_plan(cohort: Cohort, settings: SplitSettings) -> SplitPlan:
     return plan
 
 
+def families_of(cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
+    """Group number of the family of each subject, (n_subjects,)."""
+    return kinship_groups(cohort.family[cohort.positions(ids)])
+
+
 def kinship_groups(family: Sequence[str] | np.ndarray) -> np.ndarray:
     """Group number of each subject, (n_subjects,): one per family; subjects without a family are separate groups."""
     known: dict[str, int] = {}

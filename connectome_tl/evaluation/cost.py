@@ -20,7 +20,7 @@ from connectome_tl.evaluation.permutation.baselines import baseline_statistics
 from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics
 from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
-from connectome_tl.settings.models import FULL
+from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore

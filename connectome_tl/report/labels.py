@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from connectome_tl.settings.metrics import METRICS, Metric
-from connectome_tl.settings.models import ModelSpec, model_named
+from connectome_tl.settings.model_table import ModelSpec, model_named
 from connectome_tl.settings.records.results import Comparison
 from connectome_tl.tasks import Task
 

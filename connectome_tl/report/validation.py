@@ -8,7 +8,7 @@ from connectome_tl.report import labels
 from connectome_tl.report.figures.predictions import curve_figure, decision_figure
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.pages import render, stamps_of
-from connectome_tl.settings.models import FULL
+from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.records.bundles import ValidatedTask, ValidationRecord
 from connectome_tl.settings.records.scores import Score
 

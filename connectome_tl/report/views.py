@@ -19,7 +19,7 @@ from connectome_tl.report.labels import (
     verdict_text,
 )
 from connectome_tl.report.tables.scores import ScoreTable, interval_of, layers, score_tables
-from connectome_tl.settings.models import FULL, ModelSpec, model_order
+from connectome_tl.settings.model_table import FULL, ModelSpec, model_order
 from connectome_tl.settings.records.results import Comparison, RunRecord, Score
 from connectome_tl.tasks import Task
 

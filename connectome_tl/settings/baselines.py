@@ -9,7 +9,7 @@ from pydantic import Field
 
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.images.baselines import SynthesisSettings, TwoStageSettings
-from connectome_tl.settings.models import model_named
+from connectome_tl.settings.model_table import model_named
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(gt=0, le=1)]

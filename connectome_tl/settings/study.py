@@ -16,7 +16,7 @@ from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSett
 from connectome_tl.settings.images.age_gap import BrainAge
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.models import MODELS, Role, listed_models
+from connectome_tl.settings.model_table import MODELS, Role, listed_models
 from connectome_tl.settings.training import Stages, refuse_idle
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 

@@ -14,6 +14,8 @@ import numpy as np
 from scipy.ndimage import map_coordinates
 from scipy.spatial.transform import Rotation
 
+from connectome_tl.imaging.read.gradients import golden_spiral
+
 ALONG, ACROSS, TISSUE, FLUID = 1.9e-3, 0.6e-3, 1.2e-3, 3.0e-3  # mm2/s
 _SKULL, _SCALP = 3.0, 5.0  # mm thick
 
@@ -88,7 +90,7 @@ def make_anatomy(settings: PhantomSettings | None = None) -> Anatomy:
     settings = settings or PhantomSettings()
     rng = np.random.default_rng([settings.seed, 1])
     axes = np.array(settings.half_axes)
-    spots = _spread(settings.n_regions) @ np.diag(axes - settings.region_radius - 2.0)
+    spots = golden_spiral(settings.n_regions) @ np.diag(axes - settings.region_radius - 2.0)
     pairs = [(i, j) for i in range(settings.n_regions) for j in range(i + 1, settings.n_regions)]
     apart = [p for p in pairs if np.linalg.norm(spots[p[0]] - spots[p[1]]) > 2.5 * settings.region_radius]
     # Choose pairs of the least connected regions first, so that every region has a bundle.
@@ -167,7 +169,7 @@ def gradients(
     for bval, count in shells:
         turn = np.linalg.qr(rng.normal(size=(3, 3)))[0]
         bvals += [bval] * count
-        directions.append(np.zeros((count, 3)) if bval == 0 else _spread(2 * count)[:count] @ turn)
+        directions.append(np.zeros((count, 3)) if bval == 0 else golden_spiral(2 * count)[:count] @ turn)
     return np.array(bvals), np.concatenate(directions)
 
 
@@ -183,13 +185,6 @@ def strengths_of(anatomy: Anatomy, subject: int) -> np.ndarray:
     """Cross-sections of one subject's bundles: the anatomy's, each times 0.5 to 1.5, the same in every session."""
     rng = np.random.default_rng([anatomy.settings.seed, 4, subject])
     return np.pi * anatomy.radii**2 * rng.uniform(0.5, 1.5, len(anatomy.edges))
-
-
-def _spread(count: int) -> np.ndarray:
-    """Points spread evenly over the unit sphere (a golden spiral), (count, 3)."""
-    i = np.arange(count) + 0.5
-    z, turn = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
-    return np.stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z], axis=1)
 
 
 def _middle(a: np.ndarray, b: np.ndarray) -> np.ndarray:

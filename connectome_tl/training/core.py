@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import kinship_groups
+from connectome_tl.cohort.splits import families_of
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.errors import InternalError
 from connectome_tl.features.arrays import Arrays
@@ -173,7 +173,7 @@ def fit_core_stage(plan: FitPlan, context: Context) -> FitResult:
     tasks = tuple(cohort.task(name) for name in plan.tasks)
     labels = plan.train.labels or ids
     raw = cohort.targets[[task.name for task in tasks]].to_numpy(float)[cohort.positions(labels)]
-    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
+    families = [str(group) for group in families_of(cohort, ids)]
     source, source_key = source_core(plan, context) or (None, None)
     settings = plan.core or CoreSettings()
     fitted = fit_core(

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import kinship_groups
+from connectome_tl.cohort.splits import families_of
 from connectome_tl.errors import InternalError
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
@@ -35,7 +34,7 @@ def fit_mixture(plan: FitPlan, context: Context) -> FitResult:
         one, two = (np.array([side.held_out[i][places[task.name]] for i in ids]) for side in (core, network))
         scale = np.nanstd(truth[:, t]) if task.form == "value" else 1.0
         weights[task.name], gains[task.name] = choose_weight(
-            one, two, truth[:, t], task, _families(cohort, ids), float(scale) or 1.0
+            one, two, truth[:, t], task, families_of(cohort, ids), float(scale) or 1.0
         )
 
     def mix(one: dict[str, np.ndarray], two: dict[str, np.ndarray], subjects: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -85,7 +84,3 @@ def choose_weight(
     error = float(np.sqrt((summed**2).sum())) / len(gain)
     passed = best > 0 and float(gain.mean()) > _GATE * error
     return (WEIGHTS[best] if passed else 0.0), float(gain.mean())
-
-
-def _families(cohort: Cohort, ids: tuple[str, ...]) -> np.ndarray:
-    return kinship_groups(cohort.family[cohort.positions(ids)])

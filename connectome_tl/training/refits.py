@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import kinship_groups
+from connectome_tl.cohort.splits import families_of
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
@@ -67,7 +67,7 @@ def _refits(
     settings = plan.core or CoreSettings()
     blocks = blocks_of(features, in_tangent, cohort, ids, settings.unpenalised)
     scores = None if source is None else source.scores_for((), cohort, ids)
-    families = [str(group) for group in kinship_groups(cohort.family[cohort.positions(ids)])]
+    families = [str(group) for group in families_of(cohort, ids)]
     for t, task in enumerate(cohort.task(name) for name in plan.tasks):
         if tasks is not None and task.name not in tasks:
             continue

@@ -8,8 +8,8 @@ from functools import cached_property
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.features.modalities import clinical_specs
-from connectome_tl.settings.models import MODELS
-from connectome_tl.settings.models import Scheme as Scheme
+from connectome_tl.settings.model_table import MODELS
+from connectome_tl.settings.model_table import Scheme as Scheme
 from connectome_tl.settings.study import StudySettings
 
 SCHEMES = tuple(spec.scheme for spec in MODELS.values() if spec.scheme is not None)

@@ -32,6 +32,7 @@ from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.settings.study import Refits, SplitSettings, StudySettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.audit.stored_fits import StoredFits
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.fitting import fit_study
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -39,7 +40,6 @@ from connectome_tl.workflows.study.judge import judge
 from connectome_tl.workflows.study.ledger import looks, with_ledger
 from connectome_tl.workflows.study.results import as_frame, read_record
 from connectome_tl.workflows.study.run import run_study
-from connectome_tl.workflows.study.stored_fits import StoredFits
 from tests.audit.hidden_outcomes import HIDDEN_OUTCOMES, ids_that_name_the_group, odd_ids_of_cases
 from tests.audit.leaky_copies import LEAKY_COPIES
 from tests.audit.leaky_data import (

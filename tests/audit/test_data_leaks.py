@@ -8,10 +8,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
 from connectome_tl.audit.names import name_findings
 from connectome_tl.audit.same_rows import same_row_findings
+from connectome_tl.audit.single_values import alone_findings
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.settings.study import SplitSettings

@@ -19,13 +19,13 @@ from connectome_tl.errors import DataError
 from connectome_tl.provenance import content_hash, file_hash, write_json
 from connectome_tl.training.checkpoint import FitResult, FitStore, tensor_bytes
 from connectome_tl.training.core import PREDICTABLE
-from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.drawn_again import Drawn, drawings, paper_findings
+from connectome_tl.workflows.audit.audit import audit_run
+from connectome_tl.workflows.audit.pages import Drawn, drawings, paper_findings
+from connectome_tl.workflows.audit.sidecars import strange_findings
+from connectome_tl.workflows.audit.stored_fits import SpotCheckedFits
 from connectome_tl.workflows.study.ledger import LEDGER, doubts, reveal
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.results import read_record
-from connectome_tl.workflows.study.stored_fits import SpotCheckedFits
-from connectome_tl.workflows.study.written_again import strange_findings
 
 pytestmark = pytest.mark.usefixtures("audits_draw_once")
 FIT = FitResult(

@@ -18,7 +18,7 @@ from connectome_tl.provenance import write_table, write_text
 from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.settings.study import Refits, SplitSettings
 from connectome_tl.tasks import Task
-from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.study.run import run_study
 from tests.audit.leaky_runs import leaky_ridge, predictions_of, rewrite
 from tests.small_study import small_cohorts, small_settings

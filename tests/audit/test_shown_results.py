@@ -9,8 +9,8 @@ import pytest
 from connectome_tl.audit.results import page_finding, results_findings
 from connectome_tl.errors import DataError, OutputError
 from connectome_tl.settings.records.results import RunRecord
-from connectome_tl.workflows.study.audit import audit_run
-from connectome_tl.workflows.study.judged_again import shown_findings
+from connectome_tl.workflows.audit.audit import audit_run
+from connectome_tl.workflows.audit.results import shown_findings
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.results import read_record
 from connectome_tl.workflows.study.study_run import read_run
@@ -120,7 +120,7 @@ def test_findings_of_a_folder_without_right_to_write_are_shown(run_copy, monkeyp
     def refused(path, value):
         raise OutputError("could not write", file=path)
 
-    monkeypatch.setattr("connectome_tl.workflows.study.audit.write_json", refused)
+    monkeypatch.setattr("connectome_tl.workflows.audit.audit.write_json", refused)
     found = audit_run(run_copy / "run").findings
     assert len(found) > 20
     assert (found[-1].check, found[-1].status) == ("audit.json", "warning")

@@ -10,12 +10,12 @@ from small_study import small_cohorts, small_settings, with_correlations
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import LeakageError, UsageError
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.fixed import BASELINES
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.ridges import tangent_ridge
 from connectome_tl.settings.baselines import BaselineSettings, describe_baseline
 from connectome_tl.settings.features import Confounds, FeatureSettings
-from connectome_tl.settings.models import MODELS, Scheme, listed_models, register
+from connectome_tl.settings.model_table import MODELS, Scheme, listed_models, register
 from connectome_tl.settings.study import DEFAULT_BASELINES, StudySettings
 from connectome_tl.settings.tangent import CORRELATIONS
 from connectome_tl.training.core import CoreModel
@@ -92,7 +92,7 @@ def test_confounds_are_out_of_tangent_space_too() -> None:
     found = {}
     for name, confounds in (("plain", None), ("freed", Confounds(columns=("age",)))):
         study = small_settings(confounds=confounds)
-        (baseline,) = tangent_ridge(Ground(study, COHORTS, (TARGET.task("cognitive"),)))
+        (baseline,) = tangent_ridge(BaselineData(study, COHORTS, (TARGET.task("cognitive"),)))
         rows = RowSet("target", FOLD.train, TARGET.rows_hash(FOLD.train))
         plan = FitPlan("core", rows, ("cognitive",), ("connectome",), study.features, 0, core=study.core)
         result = fit([plan], COHORTS.by_name())[plan.key]
@@ -110,7 +110,7 @@ def test_correlations_are_judged_by_all_training_rows_of_the_fold(odd: int, firs
     weights = TARGET.weights.copy()
     weights[odd] *= 30.0  # no correlation
     cohorts = COHORTS.with_role("target", replace(TARGET, weights=weights))
-    (baseline,) = tangent_ridge(Ground(small_settings(), cohorts, (TARGET.task("cognitive"),)))
+    (baseline,) = tangent_ridge(BaselineData(small_settings(), cohorts, (TARGET.task("cognitive"),)))
     design = baseline.design(Fold(TARGET.ids[first:16], TARGET.ids[16:]))
     assert (design.train.shape[1] > 0) == is_made
 
@@ -124,6 +124,6 @@ def test_a_source_that_holds_a_tested_infant_stops_the_baselines_that_learn_from
     for name in ("linear_transfer", "meta_matching"):
         cohorts = COHORTS.with_role("source", replace(source, family=kin))
         cohorts = cohorts.with_role("target", replace(TARGET, family=target_kin))
-        (baseline, *_) = BASELINES[name](Ground(small_settings(), cohorts, (TARGET.task("cognitive"),)))
+        (baseline, *_) = BASELINES[name](BaselineData(small_settings(), cohorts, (TARGET.task("cognitive"),)))
         with pytest.raises(LeakageError, match="of a test fold, or relatives of them"):
             baseline.design(FOLD)

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from connectome_tl.atlas import load_atlas
-from connectome_tl.evaluation.coarse_maps import TOP, coarse_table
 from connectome_tl.evaluation.explain.cells import cells_in
+from connectome_tl.evaluation.images.coarse_maps import TOP, coarse_table
 from connectome_tl.evaluation.intervals.shares import share_interval
 from connectome_tl.features.volumes import coarse_blocks
 from connectome_tl.imaging.read.images import write_volume

@@ -11,10 +11,10 @@ from sklearn.metrics import r2_score
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Design
 from connectome_tl.evaluation.baselines.engines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.fixed import BASELINES
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.images import gaussian_process
 from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
@@ -38,14 +38,14 @@ def cohort(tmp_path_factory: pytest.TempPathFactory) -> Cohort:
     return replace(made, volume_cache=str(home / "cache"))
 
 
-def ground(cohort: Cohort, study: StudySettings = STUDY) -> Ground:
-    return Ground(study, StudyCohorts({"target": cohort}), cohort.tasks)
+def data(cohort: Cohort, study: StudySettings = STUDY) -> BaselineData:
+    return BaselineData(study, StudyCohorts({"target": cohort}), cohort.tasks)
 
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_every_control_tells_age(cohort: Cohort, name: str) -> None:
     fold = Fold(cohort.ids[:50], cohort.ids[50:])
-    (baseline,) = BASELINES[name](ground(cohort))
+    (baseline,) = BASELINES[name](data(cohort))
     design = baseline.design(fold)
     assert design.fitted_on == fold.train
     age = cohort.targets["age"].to_numpy(float)
@@ -57,7 +57,7 @@ def test_every_control_tells_age(cohort: Cohort, name: str) -> None:
 def test_a_subject_without_a_volume_is_predicted(cohort: Cohort, name: str) -> None:
     lacking = replace(cohort, volumes=("", *cohort.volumes[1:-1], ""))
     fold = Fold(cohort.ids[:50], cohort.ids[50:])
-    (baseline,) = BASELINES[name](ground(lacking))
+    (baseline,) = BASELINES[name](data(lacking))
     age = cohort.targets["age"].to_numpy(float)
     found = predict_baseline(cohort.tasks[0], baseline.design(fold), age[:50], baseline.learner)
     assert np.isfinite(found).all()
@@ -65,15 +65,15 @@ def test_a_subject_without_a_volume_is_predicted(cohort: Cohort, name: str) -> N
 
 @pytest.mark.parametrize("name", CONTROLS)
 def test_without_volumes_or_an_encoder_of_them_there_is_none(cohort: Cohort, name: str) -> None:
-    assert BASELINES[name](ground(replace(cohort, volumes=()))) == []
-    assert BASELINES[name](ground(cohort, STUDY.model_copy(update={"model": ModelSettings()}))) == []
+    assert BASELINES[name](data(replace(cohort, volumes=()))) == []
+    assert BASELINES[name](data(cohort, STUDY.model_copy(update={"model": ModelSettings()}))) == []
 
 
 def test_a_row_of_another_subject_moves_no_table(cohort: Cohort, tmp_path: Path) -> None:
     fold = Fold(cohort.ids[:50], cohort.ids[50:])
     swapped = replace(cohort, volumes=(*cohort.volumes[:50], *cohort.volumes[50:][::-1]))
     for name in CONTROLS:
-        designs = [BASELINES[name](ground(one))[0].design(fold) for one in (cohort, swapped)]
+        designs = [BASELINES[name](data(one))[0].design(fold) for one in (cohort, swapped)]
         np.testing.assert_array_equal(designs[0].train, designs[1].train)
 
 

@@ -29,7 +29,7 @@ from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import called, out_of_fold, prediction_rows
 from connectome_tl.report.text.verdict import task_verdicts
 from connectome_tl.settings.metrics import METRICS, metric_named
-from connectome_tl.settings.models import MODELS, ModelSpec, model_named, register
+from connectome_tl.settings.model_table import MODELS, ModelSpec, model_named, register
 from connectome_tl.settings.records.results import NetworkWeight
 from connectome_tl.tasks import KINDS, Task, kind_named
 
@@ -364,7 +364,7 @@ def test_classes_follow_from_the_probabilities_that_are_read_back():
 
 
 def test_a_registered_model_has_its_name_question_and_place_everywhere(monkeypatch):
-    monkeypatch.setattr("connectome_tl.settings.models.MODELS", dict(MODELS))
+    monkeypatch.setattr("connectome_tl.settings.model_table.MODELS", dict(MODELS))
     mine = ModelSpec(
         "brainnet", "BrainNetCNN", "#123456", "baseline", "Is it better than BrainNetCNN?", words="BrainNetCNN"
     )

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from small_study import small_cohorts, small_settings
 
-from connectome_tl.audit.wrecking import wrecked
+from connectome_tl.audit.corruption import wrecked
 from connectome_tl.cohort.splits import Fold, SplitPlan, make_split_plan
 from connectome_tl.errors import LeakageError
 from connectome_tl.evaluation.clinical.recalibration import (

@@ -11,7 +11,7 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.evaluation.clinical.site_only import site_predictions
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.evaluation.scores.predictions import COLUMNS
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.study import SplitSettings
 
 TARGET = small_cohorts().target

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.fixed import BASELINES
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -59,11 +59,11 @@ def test_controls_of_a_benchmark_are_the_baselines_of_a_study(tables: ModuleType
         image=ImageSettings(size=16, voxel=simulated.voxel, shape="note"),
         model=ModelSettings(encoder=ResNetEncoder(width=1 / 16)),
     )
-    ground = Ground(study, StudyCohorts({"target": cohort}), cohort.tasks)
+    data = BaselineData(study, StudyCohorts({"target": cohort}), cohort.tasks)
     train, test = np.arange(10), np.arange(10, 14)
     fold = Fold(cohort.ids[:10], cohort.ids[10:])
     for name in tables.CONTROLS:
-        (baseline,) = BASELINES[name](ground)
+        (baseline,) = BASELINES[name](data)
         found = controls.predict(name, sim.age[train], train, test)
         # The voxels are those that the networks of the benchmark see, and not a study's grid.
         if name not in ("random_encoder", "pca_gpr"):

@@ -23,7 +23,7 @@ from connectome_tl.nn.losses import LOSSES
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Pretrain, Stages
 from connectome_tl.tasks import KINDS

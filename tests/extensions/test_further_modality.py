@@ -13,7 +13,7 @@ from small_study import small_cohorts, small_settings
 from connectome_tl import extend
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
-from connectome_tl.evaluation.baselines.ground import Ground
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.ridges import linear_all
 from connectome_tl.features.arrays import Arrays
 from connectome_tl.nn.batch import ClinicalRows
@@ -65,7 +65,7 @@ def test_a_linear_model_of_all_inputs_has_the_columns_of_a_further_modality() ->
     model = small_settings().model.model_dump()
     wide = ModelSettings.model_validate({**model, "others": [{"kind": "genes"}]})
     designs = [
-        linear_all(Ground(small_settings(model=settings), cohorts, target.tasks[:1]))[0].design(fold)
+        linear_all(BaselineData(small_settings(model=settings), cohorts, target.tasks[:1]))[0].design(fold)
         for settings in (ModelSettings.model_validate(model), wide)
     ]
     without, with_genes = (design.test.shape[1] for design in designs)

@@ -11,11 +11,11 @@ from pydantic import ValidationError
 
 from connectome_tl import extend
 from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
 from connectome_tl.evaluation.baselines.engines.linear import fit_edge_scaler
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.base import Settings
-from connectome_tl.settings.models import MODELS, ModelSpec, Scheme
+from connectome_tl.settings.model_table import MODELS, ModelSpec, Scheme
 from connectome_tl.settings.study import StudySettings
 
 SPEC = ModelSpec(
@@ -43,10 +43,10 @@ def nearest(n: int, design: Design, y: np.ndarray) -> np.ndarray:
     return np.asarray(y[known][np.argsort(apart, axis=1)[:, :n]].mean(axis=1))
 
 
-def neighbours(ground: Ground) -> list[Baseline]:
-    n = ground.study.baseline_settings.neighbours.n  # type: ignore[attr-defined]
+def neighbours(data: BaselineData) -> list[Baseline]:
+    n = data.study.baseline_settings.neighbours.n  # type: ignore[attr-defined]
     learner = Learner(lambda design, y, _: nearest(n, design, y))
-    return [Baseline(ground.edges, ground.tasks, learner)]
+    return [Baseline(data.edges, data.tasks, learner)]
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -22,12 +22,12 @@ from small_study import (
     with_rows,
 )
 
-from connectome_tl.audit.wrecking import other_outcomes, wrecked
+from connectome_tl.audit.corruption import other_outcomes, wrecked
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.errors import LeakageError
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.fixed import BASELINES, baseline_predictions, baselines_of
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import fit_steps
@@ -296,7 +296,7 @@ def test_a_scaler_fitted_on_all_rows_is_caught() -> None:
     for step in (features, *features.steps.values()):
         with pytest.raises(LeakageError):
             FOLD.admit("scaler", step.ids)
-    FOLD.admit("ridge", Ground(small_settings(), COHORTS, ()).edges(FOLD).fitted_on)
+    FOLD.admit("ridge", BaselineData(small_settings(), COHORTS, ()).edges(FOLD).fitted_on)
 
 
 @pytest.mark.parametrize("correlations", [False, True])

@@ -13,7 +13,7 @@ from every_page import every_page
 
 from connectome_tl.cohort.describing import _STATES
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.records.results import VerdictWord
 
 GLOSSARY = (Path(__file__).parents[2] / "docs" / "glossary.md").read_text("utf-8")

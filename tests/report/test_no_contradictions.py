@@ -22,8 +22,8 @@ from connectome_tl.report.tables.plain import subgroup_table
 from connectome_tl.report.text.verdict import level, reconciled, task_verdicts
 from connectome_tl.report.views import task_views
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.models import MODELS
-from connectome_tl.settings.models import words_of as words_of_model
+from connectome_tl.settings.model_table import MODELS
+from connectome_tl.settings.model_table import words_of as words_of_model
 from connectome_tl.settings.records.results import PermutationResult, RunRecord
 from connectome_tl.tasks import Task
 

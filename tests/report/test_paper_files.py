@@ -16,7 +16,7 @@ from connectome_tl.report.tables.downloads import PlainTable, collected, latex_t
 from connectome_tl.report.text.answer import answer
 from connectome_tl.report.text.references import REFERENCES, bibliography, references_of
 from connectome_tl.report.text.standards import OPEN, checklists
-from connectome_tl.settings.models import MODELS
+from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.records.results import PermutationResult, RunRecord
 
 CSS = (Path(__file__).parents[2] / "connectome_tl" / "report" / "templates" / "report.css").read_text("utf-8")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from report_example import example_record
 
 from connectome_tl.report import labels, views
-from connectome_tl.settings.models import model_order
+from connectome_tl.settings.model_table import model_order
 from connectome_tl.settings.records.results import Comparison
 
 finite = st.floats(-1e6, 1e6, allow_subnormal=False)

@@ -24,11 +24,11 @@ from connectome_tl.provenance import content_hash, file_hash, write_json
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
 from connectome_tl.training.networks import ensemble, loop, setting
+from connectome_tl.workflows.audit.audit import audit_run
+from connectome_tl.workflows.audit.stored_fits import StoredFits
 from connectome_tl.workflows.images.grids import CACHE, with_grids
-from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
-from connectome_tl.workflows.study.stored_fits import StoredFits
 
 
 @pytest.fixture(scope="module")

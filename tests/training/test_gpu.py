@@ -36,7 +36,7 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 

@@ -13,7 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from small_study import fitted_bytes, plan_of, small_cohorts, small_settings
 from torch import Tensor, nn
 
-from connectome_tl.cohort.splits import Fold
+from connectome_tl.cohort.splits import Fold, families_of
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.branch import Encoded
@@ -25,7 +25,6 @@ from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import NetworkModel, to_batch
 from connectome_tl.training.networks.probe import _PENALTIES, Probed, _folds, _ridge, probe
-from connectome_tl.training.networks.setting import families_of
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 

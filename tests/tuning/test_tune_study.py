@@ -14,7 +14,7 @@ from small_study import with_rows
 from tuning_cases import SPACE, inner_folds, tuned_cohorts, tuned_study, write_study
 
 from connectome_tl import run_study
-from connectome_tl.audit.wrecking import wrecked
+from connectome_tl.audit.corruption import wrecked
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, DivergedError, MissingInputError, UsageError
@@ -23,7 +23,7 @@ from connectome_tl.evaluation.tuning.inner import Heard, InnerFolds
 from connectome_tl.report.labels import signed
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
-from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.study.tune import tune_study
 from connectome_tl.workflows.study.tuned import read_tuned, tuned_from
 

@@ -15,7 +15,7 @@ from voxel_study import LESIONS, STUDY
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.evaluation.age_gaps import check_brain_age
+from connectome_tl.evaluation.images.age_gaps import check_brain_age
 from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort

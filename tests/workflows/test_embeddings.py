@@ -31,9 +31,9 @@ from connectome_tl.training.core import PREDICTABLE
 from connectome_tl.training.images.embedding import image_embedding
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.stages import unseen_fit
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.images.embed import UNUSED, embed_cohort, is_unused
 from connectome_tl.workflows.images.grids import with_grids
-from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun

@@ -29,7 +29,7 @@ from connectome_tl.settings.study import SplitSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fitted import MixtureModel, stored_model
 from connectome_tl.training.interface import FittedModel
-from connectome_tl.workflows.study.drawn_again import explanation_findings
+from connectome_tl.workflows.audit.pages import explanation_findings
 from connectome_tl.workflows.study.explain import explain_run
 from connectome_tl.workflows.study.explain_files import FOLDER, PAGE, PERMUTED, SUMMARY, read_explanations
 from connectome_tl.workflows.study.report import draw_report

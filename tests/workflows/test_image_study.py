@@ -35,8 +35,8 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.images.grids import with_grids
-from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun

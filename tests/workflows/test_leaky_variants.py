@@ -20,8 +20,8 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted import NetworkModel, outputs_of, to_batch
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.images.grids import with_grids
-from connectome_tl.workflows.study.audit import audit_run
 from connectome_tl.workflows.study.run import read_cohorts, run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 

@@ -13,7 +13,7 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.records.results import Prediction, RunRecord, Score
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.study.ledger import LEDGER, Reveal, doubts, looks, may_show, reveal, row_of, with_ledger
 from connectome_tl.workflows.study.report import draw_report
 from connectome_tl.workflows.study.run import run_study

@@ -10,7 +10,7 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
 from connectome_tl.report.figures.fits import training_figure
 from connectome_tl.settings.features import FeatureSettings
-from connectome_tl.settings.models import model_named
+from connectome_tl.settings.model_table import model_named
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.core import UNUSED_SOURCE

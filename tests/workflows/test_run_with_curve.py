@@ -11,7 +11,7 @@ from small_study import small_cohorts, small_settings
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
-from connectome_tl.workflows.study.audit import audit_run
+from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.study.run import run_study
 
 COHORTS = small_cohorts(n_source=20, n_target=24, n_regions=8)

@@ -9,9 +9,9 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, no_columns
 from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.scaling import CovariateEncoder
 from connectome_tl.settings.cohort import Covariate
@@ -45,15 +45,15 @@ def covariate_design(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callabl
     return design
 
 
-def prevalence(ground: Ground) -> list[Baseline]:
-    return [Baseline(lambda fold: no_columns(fold, ground.families(fold)), ground.tasks, LOGISTIC)]
+def prevalence(data: BaselineData) -> list[Baseline]:
+    return [Baseline(lambda fold: no_columns(fold, data.families(fold)), data.tasks, LOGISTIC)]
 
 
-def nuisance_only(ground: Ground) -> list[Baseline]:
-    made = [(nuisance_table(ground.target, task), task) for task in ground.tasks]
+def nuisance_only(data: BaselineData) -> list[Baseline]:
+    made = [(nuisance_table(data.target, task), task) for task in data.tasks]
     return [Baseline(covariate_design(table, specs), (task,), LOGISTIC) for (table, specs), task in made if specs]
 
 
-def clinical_only(ground: Ground) -> list[Baseline]:
-    specs = clinical_specs(ground.target.covariate_specs)
-    return [Baseline(covariate_design(ground.target.covariates, specs), ground.tasks, LOGISTIC)] if specs else []
+def clinical_only(data: BaselineData) -> list[Baseline]:
+    specs = clinical_specs(data.target.covariate_specs)
+    return [Baseline(covariate_design(data.target.covariates, specs), data.tasks, LOGISTIC)] if specs else []

@@ -10,10 +10,10 @@ from functools import partial
 import numpy as np
 from scipy import stats
 
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.engines.inner_folds import chosen_by_inner_folds, inner_parts
 from connectome_tl.evaluation.baselines.engines.learners import calibrated, risks_of
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.baselines import CpmSettings
 
 _AT_ONCE = 64  # labellings per batch, to limit memory
@@ -131,7 +131,7 @@ def _weighted(settings: CpmSettings, edges: np.ndarray, y: np.ndarray, counts: n
     return found
 
 
-def cpm(ground: Ground) -> list[Baseline]:
-    settings = ground.study.baseline_settings.cpm
+def cpm(data: BaselineData) -> list[Baseline]:
+    settings = data.study.baseline_settings.cpm
     learner = calibrated(partial(solve, settings), refits=partial(refits, settings))
-    return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []
+    return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

@@ -11,10 +11,10 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.baselines.covariates import clinical_only, nuisance_only, prevalence
 from connectome_tl.evaluation.baselines.cpm import cpm
+from connectome_tl.evaluation.baselines.data import BaselineData, Maker
 from connectome_tl.evaluation.baselines.design import Baseline, VolumeFit
 from connectome_tl.evaluation.baselines.elastic_net import elastic_net
 from connectome_tl.evaluation.baselines.engines.learners import predict_baseline
-from connectome_tl.evaluation.baselines.ground import Ground, Maker
 from connectome_tl.evaluation.baselines.images import (
     pca_gpr,
     quantiles,
@@ -36,7 +36,7 @@ from connectome_tl.evaluation.baselines.volume_networks import (
 )
 from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.base import Settings, add_block
-from connectome_tl.settings.models import ModelSpec, register
+from connectome_tl.settings.model_table import ModelSpec, register
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.schemes import StudyCohorts
@@ -91,8 +91,8 @@ def baselines_of(
     study: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task], fits: list[VolumeFit] | None = None
 ) -> Mapping[str, list[Baseline]]:
     """The baselines of the study whose inputs are available; those on volumes append their fits to `fits`."""
-    ground = Ground(study, cohorts, tuple(tasks), fits)
-    made = {name: BASELINES[name](ground) for name in study.baselines}
+    data = BaselineData(study, cohorts, tuple(tasks), fits)
+    made = {name: BASELINES[name](data) for name in study.baselines}
     return {
         name: [one for one in found if one.tasks] for name, found in made.items() if any(one.tasks for one in found)
     }

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner
 from connectome_tl.evaluation.baselines.engines.learners import LOGISTIC, RIDGE
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.volumes import GridReader, VolumeNumbers, coarse_voxels, read_volumes
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 
@@ -24,37 +24,37 @@ _AT_ONCE = 8
 Table = Callable[[GridReader, VolumeNumbers, np.ndarray], np.ndarray]
 
 
-def random_encoder(ground: Ground) -> list[Baseline]:
+def random_encoder(data: BaselineData) -> list[Baseline]:
     """Ridge on the pooled maps of a frozen, random network."""
-    return _on(ground, "random_encoder")
+    return _on(data, "random_encoder")
 
 
-def volumes(ground: Ground) -> list[Baseline]:
+def volumes(data: BaselineData) -> list[Baseline]:
     """Logarithms of the volumes of the head and of three intensity classes in it."""
-    return _on(ground, "volumes")
+    return _on(data, "volumes")
 
 
-def quantiles(ground: Ground) -> list[Baseline]:
+def quantiles(data: BaselineData) -> list[Baseline]:
     """Logarithm of the head volume, and quantiles of its intensities."""
-    return _on(ground, "quantiles")
+    return _on(data, "quantiles")
 
 
-def volumes_quantiles(ground: Ground) -> list[Baseline]:
+def volumes_quantiles(data: BaselineData) -> list[Baseline]:
     """Features of `volumes` and of `quantiles`."""
-    return _on(ground, "volumes_quantiles")
+    return _on(data, "volumes_quantiles")
 
 
-def pca_gpr(ground: Ground) -> list[Baseline]:
+def pca_gpr(data: BaselineData) -> list[Baseline]:
     """A Gaussian process on principal components of block means."""
-    return _on(ground, "pca_gpr")
+    return _on(data, "pca_gpr")
 
 
-def _on(ground: Ground, name: str) -> list[Baseline]:
+def _on(data: BaselineData, name: str) -> list[Baseline]:
     """A baseline on a table with one row per subject, NaN without a volume; none if the study has no volumes.
 
     The table is not fitted: each row depends on its own volume only. It is computed once for all folds.
     """
-    cohort, study = ground.target, ground.study
+    cohort, study = data.target, data.study
     if not any(cohort.volumes) or not study.model.reads_volumes:
         return []
     what, learner = METHODS[name]
@@ -67,9 +67,9 @@ def _on(ground: Ground, name: str) -> list[Baseline]:
 
     def design(fold: Fold) -> Design:
         train, test = (table()[cohort.positions(ids)] for ids in (fold.train, fold.test))
-        return Design(train, test, fold.train, ground.families(fold))
+        return Design(train, test, fold.train, data.families(fold))
 
-    return [Baseline(design, ground.tasks, learner)]
+    return [Baseline(design, data.tasks, learner)]
 
 
 def random_features(reader: GridReader, numbers: VolumeNumbers, present: np.ndarray) -> np.ndarray:

@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.engines.gram import Kernel, best_kernel, unit_scale
 from connectome_tl.evaluation.baselines.engines.learners import calibrated
 from connectome_tl.evaluation.baselines.engines.linear import fit_edge_scaler
 from connectome_tl.evaluation.baselines.engines.refits import kernel_refits
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.baselines import KernelRidgeSettings
 from connectome_tl.training.closed_form.blocks import radial
 
@@ -51,7 +51,7 @@ def solve(settings: KernelRidgeSettings, design: Design, y: np.ndarray) -> Score
     return best_kernel(kernels_of(settings, design.train, design.test), y, design.families)
 
 
-def kernel_ridge(ground: Ground) -> list[Baseline]:
-    settings = ground.study.baseline_settings.kernel_ridge
+def kernel_ridge(data: BaselineData) -> list[Baseline]:
+    settings = data.study.baseline_settings.kernel_ridge
     learner = calibrated(partial(solve, settings), refits=partial(kernel_refits, partial(kernels_of, settings)))
-    return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []
+    return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

@@ -6,11 +6,11 @@ from functools import partial
 
 import numpy as np
 
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.engines.inner_folds import chosen_by_inner_folds, squared_error
 from connectome_tl.evaluation.baselines.engines.learners import calibrated
 from connectome_tl.evaluation.baselines.engines.linear import fit_edge_scaler
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.scores.counts import within_fold_counts
 from connectome_tl.settings.baselines import LinearSvmSettings
 
@@ -58,6 +58,6 @@ def solve(settings: LinearSvmSettings, design: Design, y: np.ndarray) -> Scored:
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y, ranking_loss)
 
 
-def linear_svm(ground: Ground) -> list[Baseline]:
-    learner = calibrated(partial(solve, ground.study.baseline_settings.linear_svm), shares_work=False)
-    return [Baseline(ground.edges, ground.tasks, learner)] if ground.target.regions else []
+def linear_svm(data: BaselineData) -> list[Baseline]:
+    learner = calibrated(partial(solve, data.study.baseline_settings.linear_svm), shares_work=False)
+    return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

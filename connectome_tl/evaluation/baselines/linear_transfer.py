@@ -11,10 +11,10 @@ from functools import partial
 
 import numpy as np
 
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.engines.gram import fit_kernel, linear_kernel
 from connectome_tl.evaluation.baselines.engines.learners import calibrated
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.source import FromSource
 from connectome_tl.settings.baselines import LinearTransferSettings
 from connectome_tl.tasks import Task
@@ -56,10 +56,8 @@ def _of_others(
     return found
 
 
-def linear_transfer(ground: Ground) -> list[Baseline]:
-    source, settings = ground.source, ground.study.baseline_settings.linear_transfer
+def linear_transfer(data: BaselineData) -> list[Baseline]:
+    source, settings = data.source, data.study.baseline_settings.linear_transfer
     if not source.there:
         return []
-    return [
-        Baseline(source.design, (task,), calibrated(partial(solve, settings, source, task))) for task in ground.tasks
-    ]
+    return [Baseline(source.design, (task,), calibrated(partial(solve, settings, source, task))) for task in data.tasks]

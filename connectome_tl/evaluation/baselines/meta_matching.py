@@ -9,11 +9,11 @@ from functools import partial
 
 import numpy as np
 
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.engines.gram import KernelFit, fit_kernel, linear_kernel
 from connectome_tl.evaluation.baselines.engines.learners import calibrated
 from connectome_tl.evaluation.baselines.engines.linear import missing_patterns
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.evaluation.baselines.source import FromSource
 from connectome_tl.settings.baselines import MetaMatchingSettings
 
@@ -84,7 +84,7 @@ def best_outcomes(predicted: np.ndarray, y: np.ndarray, largest: int) -> tuple[i
     return tuple(sorted(np.argsort(losses, kind="stable")[:largest].tolist()))
 
 
-def meta_matching(ground: Ground) -> list[Baseline]:
-    source = ground.source
-    learner = calibrated(partial(solve, ground.study.baseline_settings.meta_matching, source))
-    return [Baseline(source.design, ground.tasks, learner)] if source.there else []
+def meta_matching(data: BaselineData) -> list[Baseline]:
+    source = data.source
+    learner = calibrated(partial(solve, data.study.baseline_settings.meta_matching, source))
+    return [Baseline(source.design, data.tasks, learner)] if source.there else []

@@ -6,11 +6,11 @@ from functools import partial
 
 import numpy as np
 
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Scored
 from connectome_tl.evaluation.baselines.engines.inner_folds import chosen_by_inner_folds
 from connectome_tl.evaluation.baselines.engines.learners import calibrated
 from connectome_tl.evaluation.baselines.engines.linear import decompose, fit_edge_scaler
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.settings.baselines import PcaLogisticSettings
 
 
@@ -54,8 +54,8 @@ def solve(settings: PcaLogisticSettings, design: Design, y: np.ndarray) -> Score
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y, log_loss)
 
 
-def pca_logistic(ground: Ground) -> list[Baseline]:
+def pca_logistic(data: BaselineData) -> list[Baseline]:
     """Baselines of all tasks but regressions."""
-    tasks = tuple(task for task in ground.tasks if task.form != "value")
-    learner = calibrated(partial(solve, ground.study.baseline_settings.pca_logistic), shares_work=False)
-    return [Baseline(ground.edges, tasks, learner)] if ground.target.regions else []
+    tasks = tuple(task for task in data.tasks if task.form != "value")
+    learner = calibrated(partial(solve, data.study.baseline_settings.pca_logistic), shares_work=False)
+    return [Baseline(data.edges, tasks, learner)] if data.target.regions else []

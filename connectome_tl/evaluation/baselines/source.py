@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold, kinship_groups
+from connectome_tl.cohort.splits import Fold, families_of, kinship_groups
 from connectome_tl.evaluation.baselines.design import Design
 from connectome_tl.evaluation.baselines.engines.gram import fit_kernel
 from connectome_tl.features.steps import Features, fit_steps
@@ -126,5 +126,5 @@ class FromSource:
         if self._rows is None:
             self._rows = self.models.rows(target, target.ids)
         train, test = (self._rows[target.positions(ids)] for ids in (fold.train, fold.test))
-        families = kinship_groups(target.family[target.positions(fold.train)])
+        families = families_of(target, fold.train)
         return Design(train, test, self.models.ids, families)

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
+from connectome_tl.evaluation.baselines.data import BaselineData
 from connectome_tl.evaluation.baselines.design import Baseline, Design, Learner, VolumeFit
-from connectome_tl.evaluation.baselines.ground import Ground
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.features.volumes import read_volumes
 from connectome_tl.nn.batch import ImageRows
@@ -47,47 +47,47 @@ Method = Callable[[StudySettings, VolumeRows, VolumeRows], _Made]
 _SEX = "sex"
 
 
-def two_stage(ground: Ground) -> list[Baseline]:
+def two_stage(data: BaselineData) -> list[Baseline]:
     """The two-stage age network, on every regression of the study."""
-    return _on_volumes(ground, "two_stage", _two_stage)
+    return _on_volumes(data, "two_stage", _two_stage)
 
 
-def synthetic_volumes(ground: Ground) -> list[Baseline]:
+def synthetic_volumes(data: BaselineData) -> list[Baseline]:
     """A network on volumes, trained with additional synthetic volumes, on every regression of the study."""
-    return _on_volumes(ground, "synthetic_volumes", _with_synthetic)
+    return _on_volumes(data, "synthetic_volumes", _with_synthetic)
 
 
-def mixed_volumes(ground: Ground) -> list[Baseline]:
+def mixed_volumes(data: BaselineData) -> list[Baseline]:
     """The same network with as many volumes that are mixed voxel by voxel, the inexpensive control of a generator."""
-    return _on_volumes(ground, "mixed_volumes", _with_mixed)
+    return _on_volumes(data, "mixed_volumes", _with_mixed)
 
 
-def real_volumes(ground: Ground) -> list[Baseline]:
+def real_volumes(data: BaselineData) -> list[Baseline]:
     """The same network with the same number of steps, trained without synthetic volumes."""
-    return _on_volumes(ground, "real_volumes", _without_synthetic)
+    return _on_volumes(data, "real_volumes", _without_synthetic)
 
 
-def _on_volumes(ground: Ground, model: str, method: Method) -> list[Baseline]:
-    tasks = tuple(task for task in ground.tasks if task.form == "value")
-    if not ground.study.model.reads_volumes or not any(ground.target.volumes):
+def _on_volumes(data: BaselineData, model: str, method: Method) -> list[Baseline]:
+    tasks = tuple(task for task in data.tasks if task.form == "value")
+    if not data.study.model.reads_volumes or not any(data.target.volumes):
         return []
     return [
-        Baseline(lambda fold: _positions(ground, fold), (task,), Learner(_Volumes(ground, model, task.name, method)))
+        Baseline(lambda fold: _positions(data, fold), (task,), Learner(_Volumes(data, model, task.name, method)))
         for task in tasks
     ]
 
 
-def _positions(ground: Ground, fold: Fold) -> Design:
+def _positions(data: BaselineData, fold: Fold) -> Design:
     """Row numbers instead of features: volumes are read when the method runs."""
-    train, test = (ground.target.positions(ids).astype(float)[:, None] for ids in (fold.train, fold.test))
-    return Design(train, test, fold.train, ground.families(fold))
+    train, test = (data.target.positions(ids).astype(float)[:, None] for ids in (fold.train, fold.test))
+    return Design(train, test, fold.train, data.families(fold))
 
 
 @dataclass(frozen=True, eq=False)
 class _Volumes:
     """Predictions of a method; a test subject without a volume gets the mean of the training outcomes."""
 
-    ground: Ground
+    data: BaselineData
     model: str
     task: str
     method: Method
@@ -102,20 +102,20 @@ class _Volumes:
         tested = self._ids(design.test[:, 0].astype(int))
         there = [subject in set(test.ids) for subject in tested]
         if len(train) and any(there):
-            made = self.method(self.ground.study, train, test)
+            made = self.method(self.data.study, train, test)
             found[there] = made.values
-            if self.ground.fits is not None:
+            if self.data.fits is not None:
                 held = {} if made.held_out is None else dict(zip(train.ids, made.held_out.tolist(), strict=True))
                 known = dict(zip(test.ids, made.values.tolist(), strict=True))
-                self.ground.fits.append(VolumeFit(self.model, self.task, tested, known, held, made.nearness))
+                self.data.fits.append(VolumeFit(self.model, self.task, tested, known, held, made.nearness))
         return found
 
     def _ids(self, at: np.ndarray) -> tuple[str, ...]:
-        return tuple(self.ground.target.ids[i] for i in at)
+        return tuple(self.data.target.ids[i] for i in at)
 
     def _rows(self, at: np.ndarray, values: np.ndarray) -> VolumeRows:
         """The rows that have a volume."""
-        ids, cohort, study = self._ids(at), self.ground.target, self.ground.study
+        ids, cohort, study = self._ids(at), self.data.target, self.data.study
         reader, _, present = read_volumes(cohort, ids, study.image)
         kept = np.flatnonzero(present)
         volumes = read_lazily(reader, kept.tolist(), reader.shape)

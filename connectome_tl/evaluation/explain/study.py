@@ -36,7 +36,7 @@ from connectome_tl.features.steps import Features
 from connectome_tl.features.volumes import VolumeSteps
 from connectome_tl.plurals import counted
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.models import model_named
+from connectome_tl.settings.model_table import model_named
 from connectome_tl.settings.records.explanations import CellPlace, ExplanationMap, ExplanationRecord, Withheld
 from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import StudySettings

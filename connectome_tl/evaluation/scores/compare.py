@@ -23,7 +23,7 @@ from connectome_tl.evaluation.scores.losses import (
 from connectome_tl.evaluation.scores.metrics import BASE_MODEL, FURTHER, matching, ranking, ranking_interval
 from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import Widening, metric_named
-from connectome_tl.settings.models import FULL, MODELS, in_order, model_named, words_of
+from connectome_tl.settings.model_table import FULL, MODELS, in_order, model_named, words_of
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, VerdictWord
 from connectome_tl.tasks import Task
 

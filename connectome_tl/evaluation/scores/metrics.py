@@ -29,7 +29,7 @@ from connectome_tl.evaluation.scores.losses import (
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
-from connectome_tl.settings.models import UNINFORMED
+from connectome_tl.settings.model_table import UNINFORMED
 from connectome_tl.settings.records.results import Score
 from connectome_tl.tasks import Form, Task
 

@@ -31,7 +31,7 @@ from connectome_tl.imaging.preprocess.alignment import (
     stands_out,
     voxels_of,
 )
-from connectome_tl.imaging.preprocess.process import (
+from connectome_tl.imaging.preprocess.gaussian_process import (
     covariance,
     displaced_by,
     followed,

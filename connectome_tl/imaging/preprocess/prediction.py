@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from connectome_tl.imaging.read.gradients import golden_spiral
+
 # mm2/s: of the noise floor, tissue without a direction and fluid, and (along, across) of fibres from newborn to adult
 _ISOTROPIC = (0.0, 0.3e-3, 0.7e-3, 1.2e-3, 2.0e-3, 3.0e-3)
 _FIBRES = ((1.7e-3, 0.3e-3), (1.9e-3, 0.6e-3), (2.2e-3, 1.0e-3), (1.3e-3, 0.9e-3))
@@ -46,13 +48,6 @@ def isotropic_signals(bvals: np.ndarray) -> np.ndarray:
 
 def fibre_signals(bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
     """Signals of fibres of several kinds and all directions, (n_volumes, n_fibres), 1 at b = 0."""
-    cosines = (directions @ _spread(_N_DIRECTIONS).T) ** 2
+    cosines = (directions @ golden_spiral(_N_DIRECTIONS).T) ** 2
     kinds = [np.exp(-bvals[:, None] * (across + (along - across) * cosines)) for along, across in _FIBRES]
     return np.concatenate(kinds, axis=1)
-
-
-def _spread(count: int) -> np.ndarray:
-    """Points spread evenly over the unit sphere (a golden spiral), (count, 3)."""
-    i = np.arange(count) + 0.5
-    z, turn = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
-    return np.stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z], axis=1)

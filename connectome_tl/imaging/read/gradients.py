@@ -249,3 +249,10 @@ def gradient_problems(
 
 def _b0_remedy(b: float) -> dict[str, str]:
     return {"remedy": f"If they are the unweighted ones, set b0_max: {math.ceil(b)} in the configuration."}
+
+
+def golden_spiral(count: int) -> np.ndarray:
+    """Points spread evenly over the unit sphere (a golden spiral), (count, 3)."""
+    i = np.arange(count) + 0.5
+    z, turn = 1 - 2 * i / count, np.pi * (1 + 5**0.5) * i
+    return np.stack([np.sqrt(1 - z**2) * np.cos(turn), np.sqrt(1 - z**2) * np.sin(turn), z], axis=1)

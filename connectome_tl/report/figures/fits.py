@@ -9,7 +9,7 @@ import numpy as np
 
 from connectome_tl.report.figures.drawing import ACCENT, INK, LINES, clean, panel, style, to_svg
 from connectome_tl.report.labels import metric_label, model_label, number
-from connectome_tl.settings.models import model_order
+from connectome_tl.settings.model_table import model_order
 from connectome_tl.settings.records.results import PermutationResult, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
 

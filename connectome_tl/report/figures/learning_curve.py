@@ -9,7 +9,7 @@ import numpy as np
 from connectome_tl.report.figures.drawing import INK, MUTED, clean, panel, style, to_svg
 from connectome_tl.report.labels import metric_label, model_label, number
 from connectome_tl.report.tables.scores import interval_of
-from connectome_tl.settings.models import FULL, model_named, model_order
+from connectome_tl.settings.model_table import FULL, model_named, model_order
 from connectome_tl.settings.records.results import LearningPoint, RunRecord
 
 Row = tuple[str, ...]

@@ -25,7 +25,7 @@ from connectome_tl.report.figures.predictions import (
 from connectome_tl.report.figures.tasks import class_names
 from connectome_tl.report.labels import metric_label, model_label, stage_order
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.models import FULL, model_order
+from connectome_tl.settings.model_table import FULL, model_order
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.tasks import Task

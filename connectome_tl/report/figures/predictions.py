@@ -15,7 +15,7 @@ from connectome_tl.report.figures.out_of_fold import (
     subject_scores,
 )
 from connectome_tl.report.labels import model_label
-from connectome_tl.settings.models import model_order
+from connectome_tl.settings.model_table import model_order
 from connectome_tl.settings.records.statistics import CalibrationCurve, DecisionCurve, Instability, Recalibrated
 
 if TYPE_CHECKING:

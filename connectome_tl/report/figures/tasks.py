@@ -18,7 +18,7 @@ from connectome_tl.report.figures.predictions import (
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.text.verdict import is_of_baseline
 from connectome_tl.report.views import TaskView
-from connectome_tl.settings.models import FULL, model_order
+from connectome_tl.settings.model_table import FULL, model_order
 from connectome_tl.settings.records.results import PermutationResult, RunRecord
 from connectome_tl.settings.records.statistics import ENOUGH_FOR_QUANTILES
 from connectome_tl.tasks import Task

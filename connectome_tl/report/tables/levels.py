@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from connectome_tl.report.labels import number
-from connectome_tl.settings.models import FULL
+from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.tasks import Task
 

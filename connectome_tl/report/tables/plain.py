@@ -19,7 +19,7 @@ from connectome_tl.report.labels import (
 )
 from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.report.views import TaskView
-from connectome_tl.settings.models import FULL, model_order
+from connectome_tl.settings.model_table import FULL, model_order
 from connectome_tl.settings.records.results import CohortRecord, RunRecord, Score
 from connectome_tl.settings.records.statistics import (
     ConformalCheck,

@@ -15,7 +15,7 @@ from connectome_tl.report.labels import (
     model_label,
     number,
 )
-from connectome_tl.settings.models import UNINFORMED, ModelSpec, model_order
+from connectome_tl.settings.model_table import UNINFORMED, ModelSpec, model_order
 from connectome_tl.settings.records.results import LearningPoint, Score
 
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from connectome_tl.report.labels import listed, task_title
 from connectome_tl.report.text.verdict import reconciled
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.models import FULL, model_named, words_of
+from connectome_tl.settings.model_table import FULL, model_named, words_of
 from connectome_tl.settings.records.results import PermutationResult, RunRecord, Score
 from connectome_tl.tasks import Task
 

@@ -11,7 +11,7 @@ from connectome_tl.report.text.probes import probes_text
 from connectome_tl.report.text.training import training_text
 from connectome_tl.settings.baselines import describe_baseline
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.models import model_named
+from connectome_tl.settings.model_table import model_named
 from connectome_tl.settings.records.results import People
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.settings.study import StudySettings

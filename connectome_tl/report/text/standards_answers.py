@@ -5,7 +5,7 @@ from __future__ import annotations
 from connectome_tl.plurals import counted
 from connectome_tl.report.labels import listed, metric_label, plain, role_label, task_title
 from connectome_tl.report.text.methods import SITES_OUT
-from connectome_tl.settings.models import FULL
+from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.records.explanations import ExplanationRecord
 from connectome_tl.settings.records.results import CohortRecord, RunRecord
 from connectome_tl.tasks import KINDS

@@ -13,7 +13,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.report.labels import one
 from connectome_tl.report.text.probes import probes_verdict
 from connectome_tl.settings.metrics import metric_named
-from connectome_tl.settings.models import CORE, FULL, model_named, words_of
+from connectome_tl.settings.model_table import CORE, FULL, model_named, words_of
 from connectome_tl.settings.records.results import Comparison, NetworkWeight, PermutationResult, Score, TaskVerdict
 from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.settings.records.statistics import AdaptationProbe

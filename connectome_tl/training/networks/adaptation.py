@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from connectome_tl.cohort.splits import families_of
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.nn.branch import Branch
 from connectome_tl.training.checkpoint import FitResult
@@ -18,7 +19,6 @@ from connectome_tl.training.networks.loop import Pool
 from connectome_tl.training.networks.probe import Probed, Watch
 from connectome_tl.training.networks.setting import (
     Setting,
-    families_of,
     goal_of,
     outcomes_of,
     result_of,

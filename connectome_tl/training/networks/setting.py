@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import kinship_groups
+from connectome_tl.cohort.splits import families_of
 from connectome_tl.errors import DataError, DivergedError, InternalError
 from connectome_tl.features.scaling import TargetScaler
 from connectome_tl.features.steps import Features
@@ -129,10 +129,6 @@ def outcomes_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task]) -> np
     for t, task in enumerate(tasks):
         raw[:, t] = task.spec.to_score(raw[:, t])
     return raw
-
-
-def families_of(cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
-    return kinship_groups(cohort.family[cohort.positions(ids)])
 
 
 def goal_of(cohort: Cohort, ids: Sequence[str], tasks: Sequence[Task], scaler: TargetScaler) -> Tensor | None:

@@ -12,13 +12,13 @@ import pandas as pd
 
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
-from connectome_tl.evaluation.coarse_maps import TOP, coarse_table
 from connectome_tl.evaluation.explain.cells import cells_in, mean_affine
 from connectome_tl.evaluation.explain.study import not_above_chance
 from connectome_tl.evaluation.explain.units import planned_folds
-from connectome_tl.evaluation.map_checks import agreement
+from connectome_tl.evaluation.images.coarse_maps import TOP, coarse_table
+from connectome_tl.evaluation.images.map_checks import agreement
+from connectome_tl.evaluation.images.study_maps import KINDS, FoldMaps, fold_maps
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.evaluation.study_maps import KINDS, FoldMaps, fold_maps
 from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.figures.voxels import MapImages

@@ -11,8 +11,8 @@ from scipy import stats
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
+from connectome_tl.evaluation.images.study_pruning import pruned_fold
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.evaluation.study_pruning import pruned_fold
 from connectome_tl.provenance import write_bytes, write_json, write_sidecar, write_text
 from connectome_tl.report.volume_pages import render_pruning
 from connectome_tl.settings.images.pruning import TaylorPruning

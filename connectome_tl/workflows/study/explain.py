@@ -15,7 +15,7 @@ from connectome_tl.evaluation.explain.study import Explanation, explain_study
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.explanations import render_explanations
-from connectome_tl.settings.models import model_named
+from connectome_tl.settings.model_table import model_named
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapFile, MapItem
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore

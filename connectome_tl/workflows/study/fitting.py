@@ -12,12 +12,12 @@ import pandas as pd
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.evaluation.age_gaps import AgeGaps, age_gaps
 from connectome_tl.evaluation.baselines.design import VolumeFit
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
+from connectome_tl.evaluation.images.age_gaps import AgeGaps, age_gaps
 from connectome_tl.evaluation.instability import study_instability
 from connectome_tl.evaluation.learning_curve import learning_curve
 from connectome_tl.evaluation.nested_cv import CrossValidation, cross_validate

@@ -111,7 +111,7 @@ def forecast_study(
     if not all(one.file.is_file() for one in from_scans):
         return Forecast(n_jobs=settings.n_jobs, scans=tuple(forecast_of(one, settings.n_jobs) for one in from_scans))
     settings = with_connectomes(settings, home, from_scans)
-    from connectome_tl.evaluation.age_gaps import check_brain_age
+    from connectome_tl.evaluation.images.age_gaps import check_brain_age
     from connectome_tl.evaluation.nested_cv import tasks_of
     from connectome_tl.training.checks import check_bins, check_embedded, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids

@@ -29,7 +29,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.verdict import task_verdicts
-from connectome_tl.settings.models import FULL, in_order, model_named
+from connectome_tl.settings.model_table import FULL, in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task, values_of

@@ -13,7 +13,7 @@ from connectome_tl.evaluation.clinical.results import ClinicalResults, clinical_
 from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.plurals import counted
 from connectome_tl.report.labels import stage_label
-from connectome_tl.settings.models import FULL, model_named
+from connectome_tl.settings.model_table import FULL, model_named
 from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task

@@ -98,7 +98,7 @@ def run_study(
                 log.warning("scan %s: %s", scan, problem)
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
-        from connectome_tl.evaluation.age_gaps import check_brain_age
+        from connectome_tl.evaluation.images.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_bins, check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler

@@ -13,7 +13,7 @@ import pandas as pd
 from connectome_tl.report.labels import number
 from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.metrics import METRICS
-from connectome_tl.settings.models import FULL
+from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.records.bundles import FitKind
 from connectome_tl.settings.records.results import RunRecord
 from connectome_tl.workflows.study.explain_files import read_explanations

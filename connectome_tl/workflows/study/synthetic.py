@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from connectome_tl.evaluation.baselines.design import VolumeFit
-from connectome_tl.settings.models import in_order, model_named
+from connectome_tl.settings.model_table import in_order, model_named
 from connectome_tl.settings.records.results import ResultTable
 
 COPIED = 0.2  # below this ratio synthetic volumes are hardly more than training volumes

@@ -15,8 +15,8 @@ from image_rows import SmallEncoder, rows_of, simulated
 from on_gpu import THERE, assert_near, needs_gpu
 from torch import nn
 
-from connectome_tl.evaluation.map_checks import deletion_curve
-from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
+from connectome_tl.evaluation.images.map_checks import deletion_curve
+from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.settings.images.cascade import TwoStage
 from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
 from connectome_tl.settings.images.descent import Descent

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from connectome_tl.evaluation.map_checks import (
+from connectome_tl.evaluation.images.map_checks import (
     agreement,
     area,
     deletion_curve,
@@ -15,7 +15,7 @@ from connectome_tl.evaluation.map_checks import (
     planted_auc,
     randomised,
 )
-from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
+from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.training.images.importance import NoiseMapper, fit_noise_map

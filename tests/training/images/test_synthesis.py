@@ -10,7 +10,7 @@ import torch
 from image_rows import planted, rows_of, simulated
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.map_checks import planted_auc
+from connectome_tl.evaluation.images.map_checks import planted_auc
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.synthesis import RandomContrast, TaskGuidedGan
 from connectome_tl.training.images.synthesis import (

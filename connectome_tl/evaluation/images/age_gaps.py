@@ -19,7 +19,7 @@ from connectome_tl.evaluation.baselines.design import VolumeFit
 from connectome_tl.evaluation.nested_cv import CrossValidation
 from connectome_tl.evaluation.scores.metrics import scores
 from connectome_tl.settings.images.age_gap import BrainAge
-from connectome_tl.settings.models import CORE, FULL
+from connectome_tl.settings.model_table import CORE, FULL
 from connectome_tl.settings.records.statistics import AgeGapScore
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task

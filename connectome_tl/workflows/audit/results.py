@@ -20,13 +20,13 @@ from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.workflows.audit.pages import drawings, explanation_findings, paper_findings
+from connectome_tl.workflows.audit.sidecars import written_findings
+from connectome_tl.workflows.audit.stored_fits import SPOT_CHECKS, SpotCheckedFits, StoredFits
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.study.drawn_again import drawings, explanation_findings, paper_findings
 from connectome_tl.workflows.study.fitting import fit_study, label_moves
 from connectome_tl.workflows.study.judge import judge
 from connectome_tl.workflows.study.results import as_frame, table_cells, table_text
-from connectome_tl.workflows.study.stored_fits import SPOT_CHECKS, SpotCheckedFits, StoredFits
-from connectome_tl.workflows.study.written_again import written_findings
 
 _MAY_DIFFER = 0.02  # in AUC or R2: differences of float32 on another processor
 

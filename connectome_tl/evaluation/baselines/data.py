@@ -9,7 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold, kinship_groups
+from connectome_tl.cohort.splits import Fold, families_of
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.evaluation.baselines.design import Baseline, Design, VolumeFit
 from connectome_tl.evaluation.baselines.source import FromSource
@@ -20,7 +20,7 @@ from connectome_tl.training.schemes import StudyCohorts
 
 
 @dataclass(eq=False)
-class Ground:
+class BaselineData:
     """Settings, cohorts and outcomes. Edges of the last fold are cached, since several baselines use them.
 
     Attributes:
@@ -44,7 +44,7 @@ class Ground:
 
     def families(self, fold: Fold) -> np.ndarray:
         """(n_train,) family codes."""
-        return kinship_groups(self.target.family[self.target.positions(fold.train)])
+        return families_of(self.target, fold.train)
 
     def edges(self, fold: Fold) -> Design:
         """Upper-triangle edges of all measures after the study's feature steps, without scaling; NaN if absent."""
@@ -55,7 +55,7 @@ class Ground:
         return self._last[1]
 
 
-Maker = Callable[[Ground], list[Baseline]]
+Maker = Callable[[BaselineData], list[Baseline]]
 
 
 def edge_rows(features: Features, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import UsageError
-from connectome_tl.evaluation.map_checks import agreement, area, deletion_curve, insertion_curve, randomised
+from connectome_tl.evaluation.images.map_checks import agreement, area, deletion_curve, insertion_curve, randomised
+from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
-from connectome_tl.evaluation.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.features.volumes import Grid, read_volumes
 from connectome_tl.imaging.grids import head_on
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap

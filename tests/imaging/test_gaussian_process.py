@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.imaging.preprocess.alignment import Ground, slopes_of
-from connectome_tl.imaging.preprocess.prediction import left_one_out
-from connectome_tl.imaging.preprocess.process import (
+from connectome_tl.imaging.preprocess.gaussian_process import (
     covariance,
     displaced_by,
     followed,
@@ -15,6 +14,7 @@ from connectome_tl.imaging.preprocess.process import (
     of_halves,
     predictions,
 )
+from connectome_tl.imaging.preprocess.prediction import left_one_out
 
 BVALS = np.repeat([0.0, 400.0, 1000.0, 2600.0], [4, 6, 16, 24])
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.audit import separation
-from connectome_tl.audit.alone import alone_findings
+from connectome_tl.audit.single_values import alone_findings
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
 from tests.small_study import small_cohorts

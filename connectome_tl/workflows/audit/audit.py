@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from connectome_tl.audit.alone import alone_findings
 from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
 from connectome_tl.audit.names import name_findings
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
 from connectome_tl.audit.replay import Replay, replay_findings
 from connectome_tl.audit.results import of_other_version
 from connectome_tl.audit.same_rows import same_row_findings
+from connectome_tl.audit.single_values import alone_findings
 from connectome_tl.audit.tables import null_findings, prediction_findings, score_findings, split_findings
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, OutputError, UsageError
@@ -21,10 +21,10 @@ from connectome_tl.settings.records.audit import AuditRecord, Finding
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.schemes import StudyCohorts
+from connectome_tl.workflows.audit.results import judged_findings, shown_findings
 from connectome_tl.workflows.images.grids import CACHE, needs_grids, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import path_from, read_run_cohorts, read_study
-from connectome_tl.workflows.study.judged_again import judged_findings, shown_findings
 from connectome_tl.workflows.study.ledger import LEDGER, doubts, looks, reveal
 from connectome_tl.workflows.study.results import read_predictions, read_record
 from connectome_tl.workflows.study.tuned import check_tuned

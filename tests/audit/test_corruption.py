@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from connectome_tl.audit.wrecking import other_outcomes, wrecked
+from connectome_tl.audit.corruption import other_outcomes, wrecked
 from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.tasks import Task
 from tests.small_study import small_cohorts

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.images.study_maps import rows_of
 from connectome_tl.evaluation.nested_cv import PlannedFold
-from connectome_tl.evaluation.study_maps import rows_of
 from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork

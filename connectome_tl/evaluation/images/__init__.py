@@ -1,0 +1,1 @@
+"""Networks on volumes: maps of importance, their checks, pruning, brain-age gaps."""
