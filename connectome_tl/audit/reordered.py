@@ -13,7 +13,7 @@ _BAR = 0.9  # quantile of the correlations of rows with their nearest other one
 _MOST = 12  # rows
 _STARTS = 3
 _WORK = 1.5e8  # bound of n_candidates * n_regions ** 3
-_FEWEST = 10  # candidates
+_FEWEST = 3  # candidates
 
 
 def in_order(ranks: np.ndarray) -> np.ndarray | None:
@@ -55,6 +55,8 @@ def in_order(ranks: np.ndarray) -> np.ndarray | None:
                 reached = float(_correlations(turned[None], flat[other])[0])
                 if reached > best:
                     best, order = reached, tried
+            if order is not None:  # the candidates are sorted by their eigenvalues, which do not depend on the order
+                break
         if order is not None:
             found[row] = found[row][:, order][:, :, order]
             changed = True
