@@ -47,7 +47,7 @@ _WHERE = {
     "explain_run": "workflows.study.explain",
     "build_connectomes": "workflows.scans.connectomes",
     "bundle_run": "workflows.release.bundle",
-    "audit_run": "workflows.study.audit",
+    "audit_run": "workflows.audit.audit",
     "Atlas": "atlas",
     "load_atlas": "atlas",
     "Cohort": "cohort.cohort",

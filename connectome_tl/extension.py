@@ -52,9 +52,9 @@ def extend(
         modality: name, function that fits its steps on training rows, and class of its rows.
         records: classes of the fitted state of the modality's steps.
         kind: kind of task (`tasks.TaskKind`) and its losses (`nn.losses.KindLoss`).
-        baseline: its row in the table of models (`settings.models.ModelSpec`), and a function from
+        baseline: its row in the table of models (`settings.model_table.ModelSpec`), and a function from
             `evaluation.baselines.data.BaselineData` to a list of `Baseline`.
-        control: its row in the table of models, with its definition (`settings.models.Scheme`).
+        control: its row in the table of models, with its definition (`settings.model_table.Scheme`).
         metric: its record (`settings.metrics.Metric`), and a function from out-of-fold predictions, those of the
             prevalence model, and the estimand to a value and its interval.
         importer: format of a further kind of matrix file.

@@ -65,7 +65,7 @@ def test_a_model_that_a_study_does_not_list_is_refused_with_the_names_of_the_oth
 
 def test_a_registered_control_is_a_model_of_the_studies_that_list_it(monkeypatch: pytest.MonkeyPatch) -> None:
     models = dict(MODELS)
-    for module in ("settings.models", "training.schemes"):
+    for module in ("settings.model_table", "training.schemes"):
         monkeypatch.setattr(f"connectome_tl.{module}.MODELS", models)
     mine = replace(MODELS["single_task"], name="mine", scheme=Scheme("mine", single_task=True), listed="named")
     register(mine)

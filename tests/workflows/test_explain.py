@@ -88,7 +88,7 @@ def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest
     assert {(test.kind, test.n_permutations) for test in fitted_again.null} == {
         (kind, 2) for kind in ("region", "covariate", "group", "modality")
     }
-    assert "2 permutations of the outcomes, 6 fits of its last stage" in page.visible
+    assert "2 permutations of the outcomes, 6 fits of the last stage" in page.visible
     again = explain_run(run.folder, n_permutations=9, n_refitted=2)
     assert canonical_json(again) == canonical_json(found)
     assert canonical_json(read_explanations(run.folder, found.configuration)) == canonical_json(found)

@@ -66,7 +66,7 @@ _MAKERS: tuple[Maker, ...] = (
     real_volumes,
 )
 BASELINES: dict[str, Maker] = {maker.__name__: maker for maker in _MAKERS}
-"""Functions by the name of the model, see `settings.models.MODELS`."""
+"""Functions by the name of the model, see `settings.model_table.MODELS`."""
 _WITHOUT_COLUMNS = "prevalence"
 
 

@@ -95,7 +95,7 @@ def test_baselines_on_volumes_tell_how_near_synthetic_volumes_are_and_their_held
     (shown,) = synthetic_tables(fits)
     assert [row[0] for row in shown.rows] == ["With synthetic volumes", "With mixed volumes"]
     copied = [replace(fit, nearness=0.01) if fit.model == "synthetic_volumes" else fit for fit in fits]
-    assert [text.split(":")[0] for text in copies(copied)] == ["synthetic_volumes"]
+    assert [text.split(":")[0] for text in copies(copied)] == ["With synthetic volumes"]
     assert not synthetic_tables([fit for fit in fits if fit.model == "two_stage"])
 
 
