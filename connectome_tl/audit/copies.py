@@ -30,6 +30,8 @@ _EQUAL = 0.001  # difference of sorted strengths of copies, relative to their st
 _WHOLE = 0.9  # share of known edges from which on strengths are compared
 _SPARSER = 0.8  # density, relative to the median, below which a row counts as thresholded
 _MOST_DENSITIES = 6
+_USUAL = 0.02  # share of edges in which a row that has the connections of most rows differs from them
+_BITS = 60.0  # -log2 of the chance of equal patterns below which presence of edges is not compared
 _RAREST = 0.2  # smallest standard deviation by which the presence of an edge is divided
 _FEWEST_SHARED = 60  # edges that both rows have
 _TIED = 0.05  # share of a row's edges from which on equal values say nothing
@@ -141,14 +143,20 @@ def _density(ranks: np.ndarray) -> np.ndarray:
 def _of_presence(ranks: np.ndarray, density: float, groups: Sequence[str]) -> Likeness:
     """Correlation of which edges are among the strongest, at one density. Finds thresholded and binarised copies."""
     rows = np.where(np.isfinite(ranks), 0.0, np.nan)
+    usual = 2 * (ranks > 0).sum(axis=0) > np.isfinite(ranks).sum(axis=0)
     for row, strong in zip(ranks, rows, strict=True):
         known = np.isfinite(row)
         if known.any():
             strong[known] = row[known] > np.quantile(row[known], 1 - density)
             if strong[known].mean() < _SPARSER * density:  # many equal weights, or none
                 strong[known] = row[known] > 0
-    rare = np.minimum(np.nan_to_num(np.nanstd(rows, axis=0)) / _RAREST, 1.0)
-    return likeness(standardised(rows, groups) * rare)
+            if (strong[known] != usual[known]).mean() < _USUAL:  # the connections that most subjects have
+                strong[:] = np.nan
+    share = np.nansum(rows, axis=0) / np.maximum(np.isfinite(rows).sum(axis=0), 1)
+    rare = np.minimum(np.sqrt(share * (1 - share)) / _RAREST, 1.0)
+    found = likeness(standardised(rows, groups) * rare)
+    chance = -np.log2(share**2 + (1 - share) ** 2).sum()  # of equal patterns, if edges were independent
+    return found if chance > _BITS else Likeness(np.zeros_like(found.similarity), found.apart)
 
 
 def _of_mirrored(ranks: np.ndarray, mirror: np.ndarray, groups: Sequence[str]) -> Likeness:

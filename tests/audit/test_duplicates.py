@@ -6,9 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from small_study import small_cohorts
 
 from connectome_tl.audit.copies import alike_by_edges
-from connectome_tl.audit.duplicates import _mirror, duplicate_findings, edges_of
+from connectome_tl.audit.duplicates import _mirror, _pairs, duplicate_findings, edges_of
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.connectome.connectome import from_upper, upper_indices
 from connectome_tl.simulation.cohorts import simulate_study
@@ -239,3 +240,13 @@ def test_mirrored_edges_are_those_of_the_same_names_on_the_other_side():
     pairs = [{regions[i], regions[j]} for i, j in zip(first, second, strict=True)]
     turn = str.maketrans("LR", "RL")
     assert [pairs[k] for k in _mirror(regions)] == [{name.translate(turn) for name in pair} for pair in pairs]
+
+
+@pytest.mark.parametrize("seed", [9002, 9010])
+def test_connections_that_most_subjects_have_make_no_copies(seed):
+    """Few regions, nearly the same connections in all subjects, and rows that lack the same regions."""
+    cohorts = small_cohorts(seed=seed, effect=0.0)
+    for role in ("source", "pool"):
+        other = cohorts.roles[role]
+        kept = other.take([i for i in other.ids if i not in cohorts.target.ids])
+        assert _pairs([cohorts.target, kept], None) == []
