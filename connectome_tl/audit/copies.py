@@ -99,9 +99,13 @@ def _of_shared_edges(edges: np.ndarray, groups: Sequence[str]) -> Likeness:
         rows[here] = _given_mean(rows[here])
     rows = standardised(rows, [""] * len(rows))
     same, opposite = likeness(rows), likeness(rows, -rows)
-    known = np.isfinite(rows).astype(float)
-    enough = known @ known.T >= min(_FEWEST_SHARED, rows.shape[1])
-    return Likeness(np.where(enough, np.abs(same.similarity), 0.0), np.minimum(same.apart, opposite.apart))
+    alike = np.where(_share_enough(rows, rows), np.abs(same.similarity), 0.0)
+    return Likeness(alike, np.minimum(same.apart, opposite.apart))
+
+
+def _share_enough(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """(n, n) bool, whether a row and one of the others have enough edges in common."""
+    return np.isfinite(rows).astype(float) @ np.isfinite(others).astype(float).T >= min(_FEWEST_SHARED, rows.shape[1])
 
 
 def _given_mean(rows: np.ndarray) -> np.ndarray:
@@ -163,7 +167,8 @@ def _of_mirrored(ranks: np.ndarray, mirror: np.ndarray, groups: Sequence[str]) -
     """Likeness of each row to the others with left and right exchanged."""
     rows, turned = (one.reshape(len(ranks), -1) for one in (ranks, ranks[:, :, mirror]))
     across = likeness(standardised(rows, groups), standardised(rows, groups, turned))
-    return Likeness(np.minimum(across.similarity, across.similarity.T), np.maximum(across.apart, across.apart.T))
+    similarity = np.minimum(across.similarity, across.similarity.T)
+    return Likeness(np.where(_share_enough(rows, turned), similarity, 0.0), np.maximum(across.apart, across.apart.T))
 
 
 def _of_any_order(ranks: np.ndarray, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

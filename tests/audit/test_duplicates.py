@@ -242,10 +242,10 @@ def test_mirrored_edges_are_those_of_the_same_names_on_the_other_side():
     assert [pairs[k] for k in _mirror(regions)] == [{name.translate(turn) for name in pair} for pair in pairs]
 
 
-@pytest.mark.parametrize("seed", [9002, 9010])
-def test_connections_that_most_subjects_have_make_no_copies(seed):
+@pytest.mark.parametrize(("seed", "effect"), [(9002, 0.0), (9010, 0.0), (20087, 1.0)])
+def test_connections_that_most_subjects_have_make_no_copies(seed, effect):
     """Few regions, nearly the same connections in all subjects, and rows that lack the same regions."""
-    cohorts = small_cohorts(seed=seed, effect=0.0)
+    cohorts = small_cohorts(seed=seed, effect=effect)
     for role in ("source", "pool"):
         other = cohorts.roles[role]
         kept = other.take([i for i in other.ids if i not in cohorts.target.ids])
