@@ -142,13 +142,9 @@ def _separation(ranks: np.ndarray, positive: np.ndarray) -> np.ndarray:
 def _r2(one: np.ndarray, y: np.ndarray) -> tuple[str, float, float]:
     if one.size < 4 or np.ptp(y) == 0 or np.ptp(one) == 0:
         return "R2", 0.0, 1.0
-    best = "R2", 0.0, 1.0
-    for name, test in (("R2", stats.pearsonr), ("R2 of ranks", stats.spearmanr)):
-        r, p = test(one, y)
-        if r**2 > R2_LIMIT:
-            return name, float(r**2), float(p)
-        best = (name, float(r**2), float(p)) if r**2 > best[1] else best
-    return best
+    tests = (("R2", stats.pearsonr), ("R2 of ranks", stats.spearmanr))
+    found = [(name, float(r) ** 2, float(p)) for name, test in tests for r, p in [test(one, y)]]
+    return max(found, key=lambda item: item[1])
 
 
 def _cuts(y: np.ndarray, task: Task) -> list[np.ndarray]:
