@@ -7,14 +7,14 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Training
-from connectome_tl.training.networks.optimisers import AdamW, clip_gradients
+from connectome_tl.training.networks.optimisers import AdamW
 from connectome_tl.training.networks.parallel import average_gradients
 from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.networks.volumes import Work
@@ -147,7 +147,7 @@ def train(
         total.backward()
         average_gradients(moving)
         if settings.clip_norm is not None:
-            clip_gradients(moving, settings.clip_norm)
+            nn.utils.clip_grad_norm_(moving, settings.clip_norm)
         optimiser.step()
         if rates is not None:
             rates.step()
