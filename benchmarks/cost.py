@@ -1,10 +1,11 @@
 """CPU time of each step of a study, and of the statistics relative to the fits.
 
-    python benchmarks/cost.py [--regions 90 231] [--folds 5] [--permutations 0] [--quick]
+    python benchmarks/cost.py [--subjects 33] [--regions 90 231] [--folds 5] [--permutations 0] [--quick]
 
-33 infants, one repeat (the bootstrap and the tests use the first repeat only, so that more repeats need more fits
-only), the default models, controls, baselines and 100 linear refits. The printed share is the CPU time of all steps
-after the fits, including scores and report, relative to that of the fits. One thread.
+Infants with three outcomes, 60 older subjects and 40 infants without outcomes; one repeat (the bootstrap and the tests
+use the first repeat only, so that more repeats need more fits only), the default models, controls, baselines and 100
+linear refits. The printed share is the CPU time of all steps after the fits, including scores and report, relative to
+that of the fits. One thread.
 """
 
 from __future__ import annotations
@@ -65,8 +66,8 @@ def with_regions(cohort: Cohort, n: int, seed: int) -> Cohort:
     )
 
 
-def measured(n_regions: int, permutations: int, n_folds: int) -> None:
-    made = simulate_study(seed=1, n_source=60, n_pool=40)
+def measured(n_subjects: int, n_regions: int, permutations: int, n_folds: int) -> None:
+    made = simulate_study(seed=1, n_source=60, n_pool=40, n_target=n_subjects)
     roles = {"target": made.target, "source": made.source, "pool": made.pool}
     cohorts = StudyCohorts({role: with_regions(one, n_regions, k) for k, (role, one) in enumerate(roles.items())})
     settings = StudySettings(
@@ -85,7 +86,8 @@ def measured(n_regions: int, permutations: int, n_folds: int) -> None:
         with clock.step("report"):
             render_report(record)
     fits = clock.spent[FITS]
-    print(f"\n{n_regions} regions, {len(tasks)} outcomes, {permutations} permutations of the core, {n_folds} folds\n")
+    size = f"{n_subjects} infants, {n_regions} regions, {len(tasks)} outcomes"
+    print(f"\n{size}, {permutations} permutations of the core, {n_folds} folds\n")
     print("| step | s of CPU time | share of the fits |\n|---|---|---|")
     for name, spent in clock.spent.items():
         print(f"| {name} | {spent:.1f} | {spent / fits:.0%} |")
@@ -95,6 +97,7 @@ def measured(n_regions: int, permutations: int, n_folds: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--subjects", type=int, default=33)
     parser.add_argument("--regions", type=int, nargs="+", default=[90, 231])
     parser.add_argument("--permutations", type=int, default=0)
     parser.add_argument("--folds", type=int, default=5)
@@ -103,7 +106,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     start = time.process_time()
     for n in [24] if asked.quick else asked.regions:
-        measured(n, asked.permutations, 2 if asked.quick else asked.folds)
+        measured(asked.subjects, n, asked.permutations, 2 if asked.quick else asked.folds)
     print(f"\n{time.process_time() - start:.0f} s of CPU time")
 
 
