@@ -62,7 +62,7 @@ PAIRS = (
     ("network", "core"),
     ("full", "ridge"),
 )
-N_LABELLED, SIMILARITY, SLOPES = (15, 33, 60, 120), (0.0, 0.5, 0.8, 1.0), {"0.75": 1.15, "0.85": 2.2, "0.95": 6.5}
+N_LABELLED, SIMILARITY, SLOPES = (15, 33, 60, 120), (0.0, 0.5, 1.0), {"0.75": 1.15, "0.9": 3.2}
 N_NEW = 400
 STAGES = {
     "stage 1, core": ("core", "core_scratch"),
@@ -263,7 +263,7 @@ def draw_map(rows: pd.DataFrame, path: Path) -> None:
 
     found, limit = gains(rows), 0.15
     figure, axes = plt.subplots(
-        len(SLOPES), len(STAGES), figsize=(11, 7.5), sharex=True, sharey=True, layout="constrained"
+        len(SLOPES), len(STAGES), figsize=(11, 5.5), sharex=True, sharey=True, layout="constrained"
     )
     for (signal, stage), axis in zip(itertools.product(SLOPES, STAGES), axes.flat, strict=True):
         means = np.full((len(SIMILARITY), len(N_LABELLED)), np.nan)
