@@ -1,13 +1,14 @@
 """Transfer of labels between heads: mean Dice and CPU seconds of dipy, ANTs with two metrics, and `auto`, by pair.
 
-    python benchmarks/registration.py [--adults 20] [--fetuses 8] [--bent 2] [--seed 0] [--out registration.tsv]
-                                      [--methods dipy ants ants_cc auto] [--quick] [--report]
+    python benchmarks/registration.py [--adults 20] [--biased 0] [--fetuses 8] [--bent 2] [--seed 0]
+                                      [--out registration.tsv] [--methods dipy ants ants_cc auto] [--quick] [--report]
 
-Kinds of pairs: *adults*, different whole heads of IXI (145 labels, whose outline is the brain mask); *weeks*, fetal
-atlases one to three weeks apart (8 tissues); and heads deformed by known warps of new seeds (UNC-AAL's labels): within
-one contrast, the same under a bias field of 1 to 9, and a T1w template onto a T2w head. `auto` is the step as users
-run it: bias field, search for the orientation, choice of the engine; the other methods are the engine only. ANTs' local
-correlation (`ants_cc`) is compared only on request, since it takes minutes per pair.
+Kinds of pairs: *adults*, different whole heads of IXI (145 labels, whose outline is the brain mask); the same with a
+bias field of 3 on the fixed head (`--biased`); *weeks*, fetal atlases one to three weeks apart (8 tissues); and heads
+deformed by known warps of new seeds (UNC-AAL's labels): within one contrast, the same under a bias field of 1 to 9, and
+a T1w template onto a T2w head. `auto` is the step as users run it: bias field, orientation, choice of the
+engine; the other methods are the engine only. ANTs' local correlation (`ants_cc`) is compared only on request, since it
+takes minutes per pair.
 Rows are written to --out one by one, so that a stopped benchmark resumes; --report prints the table of the finished
 rows. Needs ixi_10, fetal_atlases, infant_templates and neonatal_atlases in CONNECTOME_TL_DATA; where they are absent,
 the phantom's heads are used.
@@ -48,10 +49,16 @@ def adult_pairs(n: int) -> list[tuple[int, int]]:
     return [(k % 10, (k + 1 + 2 * (k // 10)) % 10) for k in range(n)]
 
 
-def pairs(n_adults: int, n_fetuses: int, n_bent: int, seed: int) -> Iterator[Pair]:
+def pairs(n_adults: int, n_biased: int, n_fetuses: int, n_bent: int, seed: int) -> Iterator[Pair]:
     if (DATA / "ixi_10").is_dir():
         for one, other in adult_pairs(n_adults):
             yield "adults", lambda one=one, other=other: (adult(one), adult(other)), ("T1w", "T1w")
+        for k, (one, other) in enumerate(adult_pairs(n_biased)):
+            yield (
+                "adults, bias 3",
+                lambda k=k, one=one, other=other: (_biased(adult(one), seed + k, 3.0), adult(other)),
+                ("T1w", "T1w"),
+            )
         for one, other in WEEKS[:n_fetuses]:
             yield "weeks", lambda one=one, other=other: (fetus(one), fetus(other)), ("T2w", "T2w")
         for k in range(seed, seed + n_bent):
@@ -70,8 +77,8 @@ def pairs(n_adults: int, n_fetuses: int, n_bent: int, seed: int) -> Iterator[Pai
         )
 
 
-def _biased(head: Head, seed: int) -> Head:
-    image = Volume((head.image.data * bias_field(head.image, seed, 9.0)).astype(np.float32), head.image.affine)
+def _biased(head: Head, seed: int, ratio: float = 9.0) -> Head:
+    image = Volume((head.image.data * bias_field(head.image, seed, ratio)).astype(np.float32), head.image.affine)
     return Head(f"{head.name}, bias", image, head.labels)
 
 
@@ -125,6 +132,7 @@ def report(rows: pd.DataFrame) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--adults", type=int, default=20)
+    parser.add_argument("--biased", type=int, default=0)
     parser.add_argument("--fetuses", type=int, default=8)
     parser.add_argument("--bent", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0, help="of the first warp")
@@ -141,7 +149,7 @@ def main() -> None:
     if find_spec("ants") is None:
         methods = [method for method in methods if not method.startswith("ants")]
         print("without ANTs: antspyx is not installed")
-    n = (0, 1, 0) if asked.quick else (asked.adults, asked.fetuses, asked.bent)
+    n = (0, 0, 1, 0) if asked.quick else (asked.adults, asked.biased, asked.fetuses, asked.bent)
     done = {(row["kind"], row["fixed"], row["moving"], row["method"]) for row in kept}
     for kind, make, contrasts in pairs(*n, asked.seed):
         fixed, moving = make()

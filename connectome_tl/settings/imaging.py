@@ -118,7 +118,8 @@ class RegistrationSettings(Settings):
     )
     bias_field: Literal["auto", "n4", "smooth", "none"] = Field(
         default="auto",
-        description="divided out first; auto: only where strong, by N4 where antspyx or SimpleITK is installed",
+        description="divided out first; auto: only where strong, relative to a template of the same contrast, or by "
+        "N4 where antspyx or SimpleITK is installed",
     )
     orientation: Literal["search", "header"] = Field(
         default="search", description="test rotated and mirrored heads; or trust the header"

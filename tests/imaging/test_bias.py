@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import MissingInputError
+from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register import bias
 from connectome_tl.imaging.register.bias import Method, correct_bias
 
@@ -122,3 +123,21 @@ def test_simpleitk_is_asked_where_antspyx_is_absent(monkeypatch: pytest.MonkeyPa
     assert asked["threads"] == 1
     ratio = (image.data / np.where(out.data > 0, out.data, 1))[:, 28, 22]
     assert (np.diff(ratio[ratio > 0]) >= 0).all()  # the field increases along the first axis, as returned
+
+
+def test_a_template_of_the_same_contrast_takes_anatomy_out_of_the_estimate() -> None:
+    """Smooth differences between tissues, which both heads have, are neither counted nor corrected."""
+    image, _ = head()
+    place = np.indices(image.shape)[2] / image.shape[2]
+    anatomy = image * np.exp(1.2 * (place - 0.5))
+    template = Volume(anatomy.astype(np.float32), np.diag([-0.8, 0.8, 0.8, 1.0]))
+    template.affine[:3, 3] = [30.0, -10.0, 5.0]
+    assert correct_bias(brain(anatomy), "none")[1].ratio > 1.7
+    even, found = correct_bias(brain(anatomy), "auto", like=template)
+    assert found.method == "none"
+    assert found.ratio < 1.1
+    out, found = correct_bias(brain(anatomy * gain(4.0)), "auto", like=template)
+    assert found.method == "smooth"
+    rest = np.log(out.data[image > 0] / even.data[image > 0])
+    low, high = np.percentile(rest, [2, 98])
+    assert np.exp(high - low) < 1.3

@@ -3,10 +3,14 @@
 Uses N4 (Tustison et al. 2010, doi:10.1109/TMI.2010.2046908) if antspyx or SimpleITK is installed. Otherwise, a cubic
 polynomial of position is fitted to log intensities minus their class mean, in alternation with the classes (Wells et
 al. 1996, doi:10.1109/42.511747, with hard classes).
+
+Either estimate contains smooth differences between tissues. Where a template of the same contrast is given, its own
+estimate is subtracted, since it has this part in common with the image.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -17,6 +21,7 @@ import numpy as np
 
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.orientation import by_centre_and_size
 from connectome_tl.imaging.register.registration import coarse_brain, side_mm
 
 Method = Literal["auto", "n4", "smooth", "none"]
@@ -27,6 +32,7 @@ _DEGREE = 3
 _CLASSES = 3
 _ROUNDS = 12
 STRONG = 2.5  # ratio of a field; correction of weaker ones decreased Dice by 0.004 to 0.01
+_STRONG_BESIDE = 1.7  # the same after subtraction of a template's field; at most 1.6 between heads without a field
 _FEWEST = 500  # smallest number of voxels for a fit
 
 
@@ -47,39 +53,57 @@ class BiasField:
         return {"Method": self.method, "Ratio": round(self.ratio, 2)}
 
 
-def correct_bias(image: Volume, method: Method, left_out: np.ndarray | None = None) -> tuple[Volume, BiasField]:
+def correct_bias(
+    image: Volume, method: Method, left_out: np.ndarray | None = None, *, like: Volume | None = None
+) -> tuple[Volume, BiasField]:
     """Divide an image by its bias field; returns the image and the estimate.
 
     Args:
         image: (x, y, z), 0 outside the brain.
-        method: `auto` corrects only a strong field (the estimate of a weak one is mostly anatomy), by N4 if antspyx or
-        SimpleITK is installed, else by the smooth fit. `none` estimates the field by the smooth fit without
-        correction.
+        method: `auto` corrects only a strong field (the estimate of a weak one is mostly anatomy): by the smooth fit
+            with `like`, where it is more accurate, else by N4 if antspyx or SimpleITK is installed. `none` estimates
+            the field by the smooth fit without correction.
         left_out: (x, y, z) bool; a lesion, excluded from the fit.
+        like: another brain of the same contrast and orientation, 0 outside, whose field is subtracted on the log
+            scale, so that anatomy is not corrected.
 
     Raises:
         MissingInputError: N4 is requested and neither package is installed.
     """
     inside = image.data > 0 if left_out is None else (image.data > 0) & ~left_out
-    library = _library() if method in ("auto", "n4") else None
+    library = _library() if method == "n4" or (method == "auto" and like is None) else None
     if method == "n4" and library is None:
         raise MissingInputError(
             "registration.bias_field: n4 needs antspyx or SimpleITK",
             remedy="pip install 'connectome-tl[ants]', or use registration.bias_field: smooth.",
         )
-    brain = Volume(np.where(inside, image.data, 0), image.affine)
-    small = coarse_brain(brain, side_mm(brain) / _ACROSS)
+    small = _small(Volume(np.where(inside, image.data, 0), image.affine))
+    other = None if like is None else _small(like)
     used = small.data > 0
     if used.sum() < _FEWEST:
         return image, BiasField("none", 1.0)
-    log_field, ratio = _scaled(_smooth(small, used), used)
-    if method == "none" or (method == "auto" and ratio < STRONG):
+    log_field, ratio = _scaled(_beside(small, other, _smooth), used)
+    if method == "none" or (method == "auto" and ratio < (STRONG if other is None else _STRONG_BESIDE)):
         return image, BiasField("none", ratio)
     if library is not None:
-        log_field, ratio = _scaled((_by_ants if library == "antspyx" else _by_sitk)(small, used), used)
+        log_field, ratio = _scaled(_beside(small, other, _by_ants if library == "antspyx" else _by_sitk), used)
     found = BiasField(f"N4 ({library})" if library else "smooth", ratio)
     gain = np.exp(_at(log_field, small.affine, image))
     return Volume((image.data / gain).astype(np.float32), image.affine, image.subject, image.file), found
+
+
+def _small(brain: Volume) -> Volume:
+    """The brain on the coarse grid of the estimate."""
+    return coarse_brain(brain, side_mm(brain) / _ACROSS)
+
+
+def _beside(image: Volume, other: Volume | None, estimate: Callable[[Volume, np.ndarray], np.ndarray]) -> np.ndarray:
+    """Log field of an image, minus that of another one at the same place relative to centre and size of the brain."""
+    field = estimate(image, image.data > 0)
+    if other is None or (other.data > 0).sum() < _FEWEST:
+        return field
+    between = np.linalg.inv(by_centre_and_size(image, other, np.eye(3)))
+    return field - _at(estimate(other, other.data > 0), between @ other.affine, image)
 
 
 def _scaled(log_field: np.ndarray, used: np.ndarray) -> tuple[np.ndarray, float]:

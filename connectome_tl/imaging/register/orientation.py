@@ -120,7 +120,7 @@ class _Search:
 
     def best(self, turns: list[np.ndarray]) -> tuple[np.ndarray, float]:
         """The rotation with the largest similarity after registration, among those with the best start."""
-        before = [self._likeness(_start(self.fixed, self.moving, turn)) for turn in turns]
+        before = [self._likeness(by_centre_and_size(self.fixed, self.moving, turn)) for turn in turns]
         few = [turns[k] for k in np.argsort(before, kind="stable")[::-1][:_TRIED]]
         after = [self.likeness(turn) for turn in few]
         return few[int(np.argmax(after))], max(after)
@@ -134,8 +134,8 @@ class _Search:
         return local_likeness(self.fixed, carry_image(warp, self.moving, self.fixed))
 
 
-def _start(fixed: Volume, moving: Volume, turn: np.ndarray) -> np.ndarray:
-    """Initial map from fixed mm to moving mm, (4, 4), by a rotation with matched centres and sizes of the brains."""
+def by_centre_and_size(fixed: Volume, moving: Volume, turn: np.ndarray) -> np.ndarray:
+    """Map from fixed mm to moving mm, (4, 4), by a (3, 3) rotation with matched centres and sizes of the brains."""
     start = np.eye(4)
     start[:3, :3] = turn * (side_mm(moving) / side_mm(fixed))
     start[:3, 3] = _middle(moving) - start[:3, :3] @ _middle(fixed)
@@ -147,7 +147,7 @@ def _affine_from(fixed: Volume, moving: Volume, turn: np.ndarray) -> np.ndarray:
     from dipy.align.imaffine import AffineRegistration, MutualInformationMetric
     from dipy.align.transforms import AffineTransform3D
 
-    start = _start(fixed, moving, turn)
+    start = by_centre_and_size(fixed, moving, turn)
     search = AffineRegistration(
         metric=MutualInformationMetric(nbins=24, sampling_proportion=None),
         level_iters=[_STEPS],

@@ -82,14 +82,19 @@ def fit_template(
         MissingInputError: a required package is not installed.
         DataError: the head is a mirror image, or the image cannot be registered.
     """
-    even, bias = correct_bias(fixed, settings.bias_field, lesion)
-    engine = choose_engine(settings, contrasts, bias, (fixed, moving), lesion=lesion is not None)
+    like = moving if contrasts[0] is not None and contrasts[0] == contrasts[1] else None
+    even, bias = correct_bias(fixed, settings.bias_field, lesion, like=like)
     orientation = None
     if settings.orientation == "search":
         orientation = find_orientation(even, moving, left_out=lesion)
         _refuse_mirrored(orientation, fixed)
-    turn = np.eye(4) if orientation is None else turned_about(orientation.turn, even)
-    lying = Volume(even.data, turn @ even.affine, fixed.subject, fixed.file)
+    turn = np.eye(4) if orientation is None else turned_about(orientation.turn, fixed)
+    if like is not None and orientation is not None and orientation.turned:
+        turned = Volume(fixed.data, turn @ fixed.affine, fixed.subject, fixed.file)
+        corrected, bias = correct_bias(turned, settings.bias_field, lesion, like=like)
+        even = Volume(corrected.data, fixed.affine, fixed.subject, fixed.file)
+    engine = choose_engine(settings, contrasts, bias, (fixed, moving), lesion=lesion is not None)
+    lying = Volume(even.data, turn @ fixed.affine, fixed.subject, fixed.file)
     warp = register(lying, moving, settings, engine=engine.name, lesion=lesion)
     if orientation is not None and orientation.turned:
         warp = compose(Warp(turn), warp)
