@@ -71,7 +71,7 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
     here = np.tile(np.eye(4), (dwi.n_volumes, 1, 1)) if poses is None else poses
     empty = np.broadcast_to(empty_volumes(dwi)[:, None], (dwi.n_volumes, dwi.data.shape[2]))
     masks, prediction = _masks(dwi, here), _Prediction(dwi, here)
-    bad = empty | _unlike_shell(dwi, masks)
+    bad = empty | unlike_shell(dwi, masks)
     for _ in range(_ROUNDS):
         found, distance = _judged(dwi, prediction.without(bad), masks)
         marked = found.lost | found.gained | found.rough
@@ -84,7 +84,7 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
     return found
 
 
-def _unlike_shell(dwi: Dwi, masks: np.ndarray) -> np.ndarray:
+def unlike_shell(dwi: Dwi, masks: np.ndarray) -> np.ndarray:
     """Slices whose mean signal is far from the median of their shell, (n_volumes, n_slices) bool.
 
     They are left out of the first prediction: where many volumes of a shell lost a slice, the others would differ too.
