@@ -34,7 +34,7 @@ _EXPLAINS_MORE, _EXPLAINS_LITTLE = 2.0, 0.02  # share of variance: times the pre
 _HALF = 0.5  # of the slices of a volume, of the voxels
 _ALIKE = 1e-9  # share of the variance below which all voxels are the same, up to rounding
 _DARKEST = 0.02  # of the unweighted signal; less is noise
-_LOWEST_B = 100.0  # s/mm2; below it, blood flow
+_TELLING_B = 100.0, 10_000.0  # s/mm2; below, blood flow; above, the noise floor
 _BRAIN = 0.0002, 0.0025  # mm2/s: mean apparent diffusivity of a brain in vivo
 _BACKFITS = 10
 
@@ -86,11 +86,11 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
 
 
 def _too_fast(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> tuple[str, ...]:
-    """A warning if the mean signal falls faster or more slowly with b than in any brain."""
+    """Note a mean signal that falls faster or more slowly with b than in any brain."""
     reference = float(np.median(logs[np.intersect1d(used, np.flatnonzero(dwi.is_b0))]))
     for bval, volumes in dwi.shells():
         own = np.intersect1d(used, volumes)
-        if bval < _LOWEST_B or not len(own):
+        if not _TELLING_B[0] <= bval <= _TELLING_B[1] or not len(own):
             continue
         diffusivity = (reference - float(np.median(logs[own]))) / bval
         if not _BRAIN[0] <= diffusivity <= _BRAIN[1]:
