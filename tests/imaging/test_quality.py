@@ -197,6 +197,16 @@ def test_a_first_volume_that_is_lost_is_a_shift_and_a_dark_unweighted_volume_is_
         assert check.warnings[0].startswith("volume 4 is darker than expected at b = 0")
 
 
+def test_the_only_volume_of_a_b_value_is_not_judged(single: Callable[[float, int], Dwi]) -> None:
+    dwi = only(single(700.0, 12), np.arange(3, 16))
+    for b0 in (0.0, 5.0):
+        found = check_slices(replace(dwi, bvals=np.where(dwi.is_b0, b0, dwi.bvals + np.arange(13) % 3)))
+        assert np.isnan(found.ratio[0]).all()
+        assert np.isnan(found.correlation[0])
+        assert found.warnings(np.arange(13)) == ()
+        assert found.ratio[1:][np.isfinite(found.ratio[1:])] == pytest.approx(1, abs=0.1)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_lost_slices_in_few_volumes_are_no_shift_of_the_directions(
     seed: int, single: Callable[[float, int], Dwi]

@@ -29,9 +29,10 @@ class Slices:
     """Comparison of every slice of every volume with its prediction. Slices are along axis 2.
 
     Attributes:
-        ratio: (n_volumes, n_slices) ratio of mean to predicted signal; NaN for slices with too little brain.
+        ratio: (n_volumes, n_slices) ratio of mean to predicted signal; NaN for slices with too little brain, and for
+            the only volume of a b-value.
         lost, gained, rough: (n_volumes, n_slices) bool: signal dropout; too bright; stripes or spikes.
-        correlation: (n_volumes,) with the prediction, over the brain.
+        correlation: (n_volumes,) with the prediction, over the brain; NaN for the only volume of a b-value.
     """
 
     ratio: np.ndarray
@@ -180,6 +181,9 @@ def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> tuple[Slices,
         correlation[v] = _correlation(dwi.data[..., v][masks[v]], predicted[..., v][masks[v]])
     low, high, wild = (np.zeros((n, n_slices), dtype=bool) for _ in range(3))
     for group in _groups(dwi):
+        if len(group) == 1:  # nothing of its b-value predicts it
+            ratio[group], correlation[group] = np.nan, np.nan
+            continue
         own, uneven = ratio[group], np.log(np.maximum(rough[group], 1e-12))
         spread = max(_spread(own - 1), 0.005)
         low[group] = (own < _LOST) & (own < 1 - _UNUSUAL * spread)
