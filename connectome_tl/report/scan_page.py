@@ -30,8 +30,8 @@ LABELS = {  # description and unit of each number
     "n_regions_present": ("regions present", ""),
     "n_volumes_flagged": ("volumes flagged", ""),
     "neighbour_correlation": ("correlation of neighbouring volumes", ""),
-    "share_assigned": ("streamlines that connect two regions", ""),
-    "share_slices_lost": ("slices with signal dropout", ""),
+    "share_assigned": ("share of streamlines that end in regions", ""),
+    "share_slices_lost": ("share of slices with signal dropout", ""),
 }
 BEGIN, END = "<!-- beside the cohort -->", "<!-- to here -->"
 FAR = 4.0  # robust standard deviations from the median

@@ -154,6 +154,19 @@ def test_what_no_scanner_makes_is_refused(change: object, message: str, tmp_path
     assert "sub-07, file" in str(caught.value)
 
 
+def test_sheared_axes_and_unweighted_volumes_without_numbers_are_called_that(tmp_path: Path) -> None:
+    affine = np.diag([-2.0, 2, 2, 1])
+    image, bval, bvec = written(tmp_path, affine)
+    data = np.random.default_rng(0).random((4, 4, 4, 9)).astype(np.float32)
+    write_volume(image, data, affine @ np.array([[1, 0.3, 0, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]))
+    with pytest.raises(DataError, match="axes of the diffusion data are not at right angles"):
+        read_dwi(image, bval, bvec)
+    data[..., np.loadtxt(bval) == 0] = np.nan
+    write_volume(image, data, affine)
+    with pytest.raises(DataError, match="unweighted volumes contain no numbers"):
+        read_dwi(image, bval, bvec)
+
+
 def test_a_little_below_zero_is_said_and_voxels_without_numbers_are_left_out(tmp_path: Path) -> None:
     image, bval, bvec = written(tmp_path, np.diag([-2.0, 2, 2, 1]))
     data = np.random.default_rng(0).random((4, 4, 4, 9)).astype(np.float32)

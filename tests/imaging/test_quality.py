@@ -142,7 +142,7 @@ def test_volumes_that_hold_nothing_are_named_and_left_out(clean: Dwi) -> None:
     assert quality.warnings == ("2 volumes are empty and left out: 31, 51",)
     assert list(quality.volumes["left_out"].to_numpy().nonzero()[0] + 1) == [31, 51]
     assert len(quality.volumes) == N
-    with pytest.raises(DataError, match="too few volumes"):
+    with pytest.raises(DataError, match=r"too few volumes.*empty: 1, 2, "):
         usable_volumes(changed(clean, lambda data: data.__imul__(0)))
 
 
@@ -167,6 +167,68 @@ def test_a_table_shifted_against_the_images_is_refused(shift: int, clean: Dwi) -
             usable_volumes(rolled(dwi, shift))
     _, _, check = usable_volumes(rolled(clean, shift), refuse=False)
     assert check.problem is not None
+
+
+@pytest.fixture(scope="module")
+def single() -> Callable[[float, int], Dwi]:
+    """A scan of four unweighted volumes and one shell."""
+
+    def make(bval: float, count: int) -> Dwi:
+        settings = replace(SMALL, shells=((0.0, 4), (bval, count)))
+        head = make_head(make_anatomy(settings), seed=3)
+        return Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
+
+    return make
+
+
+def test_a_first_volume_that_is_lost_is_a_shift_and_a_dark_unweighted_volume_is_none(
+    single: Callable[[float, int], Dwi],
+) -> None:
+    dwi = single(1000.0, 30)
+    order = np.append(np.arange(4), 4 + np.random.default_rng(1).permutation(30))
+    dwi = only(dwi, order)
+    lost = replace(dwi, data=dwi.data[..., 1:], bvals=dwi.bvals[:-1], directions=dwi.directions[:-1])
+    with pytest.raises(DataError, match="gradient table is shifted by 1 volume"):
+        usable_volumes(lost)
+    for factor in (0.28, 0.5):
+        dark = changed(dwi, lambda data, factor=factor: np.multiply(data[..., 3], factor, out=data[..., 3]))
+        check = check_signal(dark, empty_volumes(dark))
+        assert check.problem is None
+        assert check.warnings[0].startswith("volume 4 is darker than expected at b = 0")
+
+
+def test_the_only_volume_of_a_b_value_is_not_judged(single: Callable[[float, int], Dwi]) -> None:
+    dwi = only(single(700.0, 12), np.arange(3, 16))
+    for b0 in (0.0, 5.0):
+        found = check_slices(replace(dwi, bvals=np.where(dwi.is_b0, b0, dwi.bvals + np.arange(13) % 3)))
+        assert np.isnan(found.ratio[0]).all()
+        assert np.isnan(found.correlation[0])
+        assert found.warnings(np.arange(13)) == ()
+        assert found.ratio[1:][np.isfinite(found.ratio[1:])] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_lost_slices_in_few_volumes_are_no_shift_of_the_directions(
+    seed: int, single: Callable[[float, int], Dwi]
+) -> None:
+    dwi = single(700.0, 12)
+    lost = np.random.default_rng(seed).choice(np.arange(4, 16), 3, replace=False)
+    data = dwi.data.copy()
+    for z in (7, 9, 11):
+        data[:, :, z, lost] *= 0.3
+    check = check_signal(replace(dwi, data=data), np.zeros(16, dtype=bool))
+    assert check.problem is None
+    assert not [warning for warning in check.warnings if "b-vectors" in warning]
+
+
+@pytest.mark.parametrize(("bval", "factor"), [(1000.0, 10.0), (1000.0, 0.1001), (3000.0, 1 / 3)])
+def test_b_values_that_no_brain_could_have_are_noted(
+    bval: float, factor: float, single: Callable[[float, int], Dwi]
+) -> None:
+    dwi = single(bval, 12)
+    for table, noted in ((dwi, 0), (replace(dwi, bvals=dwi.bvals * factor), 1)):
+        warnings = check_signal(table, empty_volumes(table)).warnings
+        assert sum("mm2/s, in brains" in warning for warning in warnings) == noted
 
 
 @pytest.mark.parametrize("shift", [-1, 1])

@@ -18,6 +18,7 @@ from connectome_tl.workflows.scans.cohort import origin_of
 from connectome_tl.workflows.scans.forecast import cost_of_scan
 from connectome_tl.workflows.scans.result import Plan, status_of
 from connectome_tl.workflows.scans.scan import Done
+from connectome_tl.workflows.scans.template import ChosenTemplate
 
 SURFACES = {"white": "{subject}.w.gii", "pial": "{subject}.p.gii", "labels": "{subject}.l.gii"}
 BY_AGE = {"age": {"column": "a", "unit": "weeks", "reference": "postmenstrual"}}
@@ -119,8 +120,24 @@ def test_time_and_memory_of_a_scan_follow_the_values_of_all_runs(monkeypatch: py
         return seconds, held - 600e6
 
     nothing = {"denoise": "none", "motion": "none"}
-    assert cost(nothing) == pytest.approx((1.5e-6 * size + 0.4, 24 * size + 350 * n_voxels + 3e6))
+    assert cost(nothing) == pytest.approx((1.5e-6 * size + 5.4, 24 * size + 350 * n_voxels + 3e6))
     assert cost({}, preprocessed=True) == cost(nothing)
-    assert cost({})[0] == pytest.approx(9.5e-6 * size + 0.4)
+    assert cost({})[0] == pytest.approx(9.5e-6 * size + 5.4)
     assert cost({})[1] == pytest.approx(28 * size + 155 * n_voxels)
     assert cost({}, n_threads=2)[1] == pytest.approx(28 * size + 285 * n_voxels)
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_the_time_of_a_registration_is_that_of_its_engine(installed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("connectome_tl.workflows.scans.forecast.ants_is_installed", lambda: installed)
+    template = ChosenTemplate("t", Path("t_T2w.nii"), Path("t_dseg.nii"), None, "T2w", "declared for all scans")
+
+    def seconds(engine: str, image: str) -> float:
+        settings = ConnectomesSettings.model_validate({"registration": {"engine": engine}})
+        plan = Plan(settings, None, "labels", {"sub-01": template}, ScanAges(), Path())
+        return cost_of_scan(plan, Scan("sub-01", None, anatomical=Path(f"sub-01_{image}.nii")))[0]
+
+    ants, own = seconds("ants", "T2w"), seconds("dipy", "T2w")
+    assert ants < own
+    assert seconds("auto", "T2w") == (ants if installed else own)
+    assert seconds("auto", "T1w") == own

@@ -66,7 +66,7 @@ def usable_volumes(dwi: Dwi, *, refuse: bool = True) -> tuple[Dwi, np.ndarray, S
         raise DataError(
             "too few volumes contain signal",
             expected="an unweighted and six weighted volumes",
-            got=f"{int(left.sum())} of {len(left)} volumes",
+            got=f"{int(left.sum())} of {len(left)} volumes; empty: {numbered(empty)}",
             subject=dwi.subject,
             file=dwi.file,
         )

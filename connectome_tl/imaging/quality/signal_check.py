@@ -7,12 +7,13 @@ many voxels, with the original table and with the table shifted by a few volumes
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 
 from connectome_tl.errors import Problem
+from connectome_tl.imaging.quality.volumes import unlike_shell
 from connectome_tl.imaging.read.dwi import Dwi
 
 _OFF = 0.25  # a volume whose log signal is so far from its b-value's is named
@@ -30,8 +31,11 @@ _N_VOXELS = 2000
 _BORDER, _DEEP_ENOUGH = 2, 300  # voxels: width of the border that is left out; at least so many have to remain
 _DIRECTIONS_WRONG, _DIRECTIONS_SURE = 0.93, 0.80  # of the residuals with the present table
 _EXPLAINS_MORE, _EXPLAINS_LITTLE = 2.0, 0.02  # share of variance: times the present table's; that of a wrong table
+_HALF = 0.5  # of the slices of a volume, of the voxels
 _ALIKE = 1e-9  # share of the variance below which all voxels are the same, up to rounding
 _DARKEST = 0.02  # of the unweighted signal; less is noise
+_TELLING_B = 100.0, 10_000.0  # s/mm2; below, blood flow; above, the noise floor
+_BRAIN = 0.0002, 0.0025  # mm2/s: mean apparent diffusivity of a brain in vivo
 _BACKFITS = 10
 
 
@@ -77,7 +81,24 @@ def check_signal(dwi: Dwi, empty: np.ndarray) -> SignalCheck:
             f"{dwi.bvals[v]:g}: {np.exp(rest[v]):.2g} times"
             for v in far
         )
+        warnings += _too_fast(dwi, logs, used)
     return SignalCheck(measured, np.exp(fitted), problem, warnings)
+
+
+def _too_fast(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> tuple[str, ...]:
+    """Note a mean signal that falls faster or more slowly with b than in any brain."""
+    reference = float(np.median(logs[np.intersect1d(used, np.flatnonzero(dwi.is_b0))]))
+    for bval, volumes in dwi.shells():
+        own = np.intersect1d(used, volumes)
+        if not _TELLING_B[0] <= bval <= _TELLING_B[1] or not len(own):
+            continue
+        diffusivity = (reference - float(np.median(logs[own]))) / bval
+        if not _BRAIN[0] <= diffusivity <= _BRAIN[1]:
+            return (
+                f"the signal at b = {bval:.0f} means a diffusivity of {diffusivity:.2g} mm2/s, in brains "
+                f"{_BRAIN[0]:g} to {_BRAIN[1]:g}; check the b-values",
+            )
+    return ()
 
 
 def _fitted(logs: np.ndarray, bvals: np.ndarray, directions: np.ndarray) -> np.ndarray:
@@ -110,32 +131,55 @@ def _moved_table(dwi: Dwi, logs: np.ndarray, used: np.ndarray) -> Problem | None
     """Detect a table that matches the signal only if shifted by a few volumes.
 
     Only volumes that have another b-value in a shifted table are used, so that the result does not depend on the number
-    of volumes.
+    of volumes. Where a volume was removed at the start or end, rows that wrap around are wrong in the shifted table as
+    well and are left out. An unweighted volume that lost signal then looks the same: directions must agree.
     """
-    shifts = [k for k in _SHIFTS if 2 * abs(k) < len(logs)]
+    n = len(logs)
+    shifts = [k for k in _SHIFTS if 2 * abs(k) < n]
     others = [np.abs(np.roll(dwi.bvals, shift) - dwi.bvals)[used] > _OTHER_B for shift in shifts]
-    telling = np.logical_or.reduce(others)
-    if not telling.any():
-        return None
-    found = {k: _left(logs, dwi, used, k, telling) for k in (0, *shifts)}
-    best = min(found, key=lambda k: (found[k], abs(k)))
-    if best == 0 or found[0] < _TABLE_WRONG or found[best] * _SURE_TABLE > found[0]:
-        return None
-    alone = min(left for k, left in found.items() if k != best) > _UNIQUE * found[best]
-    return Problem(
-        f"the gradient table is shifted{f' by {_volumes(best)}' if alone else ''} against the images",
-        expected="signals that fall as b-values rise",
-        got=f"log signals {found[0]:.2f} off with the present table, {found[best]:.2f} with it moved by {best:+d}",
-        subject=dwi.subject,
-        file=dwi.file,
-        remedy="Correct .bval and .bvec: a volume was added or removed in only one of the files.",
-    )
+    telling = used[np.logical_or.reduce(others)]
+    for wraps in (True, False):
+        found: dict[int, tuple[float, float]] = {}  # residuals with the present table and the moved one
+        for shift in shifts if len(telling) else ():
+            here = used if wraps else used[(used >= shift) & (used < n + shift)]
+            present = _left(logs, dwi, here, 0, telling)
+            if present >= _TABLE_WRONG:
+                found[shift] = present, _left(logs, dwi, here, shift, telling)
+        ratio = {k: moved / present for k, (present, moved) in found.items()}
+        best = min(ratio, key=lambda k: (ratio[k], abs(k)), default=0)
+        if not best or ratio[best] * _SURE_TABLE > 1 or not (wraps or _fits(dwi, used, best) > _fits(dwi, used, 0)):
+            continue
+        alone = min((other for k, other in ratio.items() if k != best), default=1.0) > _UNIQUE * ratio[best]
+        return Problem(
+            f"the gradient table is shifted{f' by {_volumes(best)}' if alone else ''} against the images",
+            expected="signals that fall as b-values rise",
+            got=f"log signals {found[best][0]:.2f} off with the present table, {found[best][1]:.2f} with it moved by "
+            f"{best:+d}",
+            subject=dwi.subject,
+            file=dwi.file,
+            remedy="Correct .bval and .bvec: a volume was added or removed in only one of the files.",
+        )
+    return None
 
 
 def _left(logs: np.ndarray, dwi: Dwi, used: np.ndarray, shift: int, telling: np.ndarray) -> float:
+    seen = np.isin(used, telling)
+    if not seen.any():
+        return 0.0
     bvals, directions = np.roll(dwi.bvals, shift), np.roll(dwi.directions, shift, axis=0)
-    off = (logs[used] - _fitted(logs[used], bvals[used], directions[used]))[telling]
+    off = (logs[used] - _fitted(logs[used], bvals[used], directions[used]))[seen]
     return float(np.sqrt(np.mean(np.minimum(off**2, 1.0))))
+
+
+def _fits(dwi: Dwi, used: np.ndarray, shift: int) -> float:
+    """Share of the variance between directions that tensors explain with the moved table; 0 if it is not known."""
+    moved = replace(dwi, bvals=np.roll(dwi.bvals, shift), directions=np.roll(dwi.directions, shift, axis=0))
+    here = used[(used >= shift) & (used < dwi.n_volumes + shift)]
+    found = direction_signal(moved, here) if moved.is_b0[here].any() else None
+    if found is None:
+        return 0.0
+    weighted, signal, _ = found
+    return 1 - _misfit(signal, moved.directions[weighted]) / max(float((signal**2).sum()), 1e-30)
 
 
 def _volumes(shift: int) -> str:
@@ -237,6 +281,8 @@ def direction_signal(dwi: Dwi, used: np.ndarray) -> tuple[np.ndarray, np.ndarray
     signal -= signal.mean(axis=1, keepdims=True)
     deep = _deep(dwi.mask)[dwi.mask]
     clear = deep & (unweighted > 0.3 * np.median(unweighted))
+    whole = clear & ~_lossy(dwi, weighted)[np.nonzero(dwi.mask)[2]]
+    clear = whole if whole.sum() >= max(_HALF * clear.sum(), _DEEP_ENOUGH) else clear
     if not clear.any():
         return None
     # What all voxels of a volume share, such as a loss of signal, is taken out; what is left of tensors are tensors.
@@ -246,6 +292,16 @@ def direction_signal(dwi: Dwi, used: np.ndarray) -> tuple[np.ndarray, np.ndarray
     spread = np.where(clear, attenuation.mean(axis=1) ** 2 * signal.var(axis=1), 0.0)
     best = np.argsort(-spread, kind="stable")[: max(min(_N_VOXELS, len(spread) // 3, int(deep.sum())), 1)]
     return weighted, signal[best], shared
+
+
+def _lossy(dwi: Dwi, volumes: np.ndarray) -> np.ndarray:
+    """Slices whose mean signal is far from the median of their shell in some volume, (n_slices,) bool.
+
+    Volumes of which most slices are so are not looked at: then the table may be wrong.
+    """
+    odd = unlike_shell(dwi, np.broadcast_to(dwi.mask, (dwi.n_volumes, *dwi.mask.shape)))[volumes]
+    filled = dwi.mask.any(axis=(0, 1))
+    return np.asarray(odd[odd[:, filled].mean(axis=1) < _HALF].any(axis=0))
 
 
 def _deep(mask: np.ndarray) -> np.ndarray:

@@ -29,9 +29,10 @@ class Slices:
     """Comparison of every slice of every volume with its prediction. Slices are along axis 2.
 
     Attributes:
-        ratio: (n_volumes, n_slices) ratio of mean to predicted signal; NaN for slices with too little brain.
+        ratio: (n_volumes, n_slices) ratio of mean to predicted signal; NaN for slices with too little brain, and for
+            the only volume of a b-value.
         lost, gained, rough: (n_volumes, n_slices) bool: signal dropout; too bright; stripes or spikes.
-        correlation: (n_volumes,) with the prediction, over the brain.
+        correlation: (n_volumes,) with the prediction, over the brain; NaN for the only volume of a b-value.
     """
 
     ratio: np.ndarray
@@ -71,7 +72,7 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
     here = np.tile(np.eye(4), (dwi.n_volumes, 1, 1)) if poses is None else poses
     empty = np.broadcast_to(empty_volumes(dwi)[:, None], (dwi.n_volumes, dwi.data.shape[2]))
     masks, prediction = _masks(dwi, here), _Prediction(dwi, here)
-    bad = empty | _unlike_shell(dwi, masks)
+    bad = empty | unlike_shell(dwi, masks)
     for _ in range(_ROUNDS):
         found, distance = _judged(dwi, prediction.without(bad), masks)
         marked = found.lost | found.gained | found.rough
@@ -84,7 +85,7 @@ def check_slices(dwi: Dwi, poses: np.ndarray | None = None) -> Slices:
     return found
 
 
-def _unlike_shell(dwi: Dwi, masks: np.ndarray) -> np.ndarray:
+def unlike_shell(dwi: Dwi, masks: np.ndarray) -> np.ndarray:
     """Slices whose mean signal is far from the median of their shell, (n_volumes, n_slices) bool.
 
     They are left out of the first prediction: where many volumes of a shell lost a slice, the others would differ too.
@@ -180,6 +181,9 @@ def _judged(dwi: Dwi, predicted: np.ndarray, masks: np.ndarray) -> tuple[Slices,
         correlation[v] = _correlation(dwi.data[..., v][masks[v]], predicted[..., v][masks[v]])
     low, high, wild = (np.zeros((n, n_slices), dtype=bool) for _ in range(3))
     for group in _groups(dwi):
+        if len(group) == 1:  # nothing of its b-value predicts it
+            ratio[group], correlation[group] = np.nan, np.nan
+            continue
         own, uneven = ratio[group], np.log(np.maximum(rough[group], 1e-12))
         spread = max(_spread(own - 1), 0.005)
         low[group] = (own < _LOST) & (own < 1 - _UNUSUAL * spread)

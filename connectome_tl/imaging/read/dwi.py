@@ -32,6 +32,8 @@ __all__ = [
     "read_bvecs",
     "read_dwi",
 ]
+_AGAIN = "Convert the data again, in floating point or unsigned 16 bits, with a background of 0."
+_SHEAR = 0.02  # cosine of the angle between axes, at most
 _SHELL_GAP = 100.0  # s/mm2; b-values nearer than this are one shell
 _FAR_BELOW, _MANY_BELOW = 0.1, 20  # of the largest signal; voxels
 _MAX_BELOW, _LITTLE_BELOW = 0.2, 0.01  # share of the unweighted signal that may be negative, with and without a warning
@@ -149,6 +151,14 @@ def read_dwi(
         directions = convert(vectors, volume.affine)
     else:
         raise DataError("the gradient table is missing", expected="bval and bvec, or .b", subject=subject, file=image)
+    directions_of_axes = volume.affine[:3, :3] / volume.zooms
+    if np.abs(directions_of_axes.T @ directions_of_axes - np.eye(3)).max() > _SHEAR:
+        raise DataError(
+            "the axes of the diffusion data are not at right angles, so that b-vectors are ambiguous",
+            subject=subject,
+            file=image,
+            remedy="Use the data as converted from the scanner, or resample images and vectors together.",
+        )
     bvals, directions, note = unit_directions(bvals, directions, b0_max, lengths)
     problems = gradient_problems(bvals, directions, volume.shape[3], subject=subject, files=sources, b0_max=b0_max)
     region = np.ones(volume.shape[:3], dtype=bool)
@@ -166,6 +176,8 @@ def read_dwi(
     usual = region & (finite.mean(axis=3) > 0.5)
     if usual.any():  # a volume without numbers is empty, and costs the others nothing
         empty = finite[usual].mean(axis=0) < 0.5
+        if empty[bvals <= b0_max].all():
+            raise DataError("the unweighted volumes contain no numbers", subject=subject, file=image, remedy=_AGAIN)
         volume.data[..., empty] = 0.0
         finite[..., empty] = True
     bad = ~finite.all(axis=3)
@@ -181,7 +193,7 @@ def read_dwi(
             expected="diffusion-weighted volumes as a scanner makes them",
             subject=subject,
             file=image,
-            remedy="Convert the data again, in floating point or unsigned 16 bits, with a background of 0.",
+            remedy=_AGAIN,
         )
     warnings += [warning] if warning else []
     return Dwi(volume.data, volume.affine, bvals, directions, region, subject, str(image), tuple(warnings), b0_max)

@@ -131,7 +131,7 @@ def motion_figure(displacement: np.ndarray, flagged: np.ndarray, name: str, *, s
         return None
     volumes = np.arange(1, len(displacement) + 1)
     with style():
-        figure, box = panel(5.2, 2.4)
+        figure, box = panel()
         box.plot(volumes, displacement, color=ACCENT, linewidth=1.0)
         height = np.nan_to_num(displacement)
         box.plot(volumes[flagged], height[flagged], "x", color=_FLAGGED, markersize=5)

@@ -9,15 +9,18 @@ from pathlib import Path
 from connectome_tl.imaging.preprocess.motion import working_bytes
 from connectome_tl.imaging.read.headers import shape_of
 from connectome_tl.imaging.read.inputs import Inventory, Scan
+from connectome_tl.imaging.register.ants import ants_is_installed
 from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.hooks import hooks_of
 from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.template import contrast_of
 
 # Seconds on one core of a laptop, measured on phantoms; a real scan may take half or twice as long.
 _PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
 _MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
-_PER_STREAMLINE, _REGISTRATION = 4.0e-4, 60.0
+_PER_STREAMLINE, _START = 4.0e-4, 5.0
+_BY_ANTS, _BY_DIPY = 10.0, 45.0  # a registration; newborn heads take less, adult heads more
 _BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE, _BYTES_AT_LEAST = 24, 350, 3000, 600e6
 
 
@@ -56,7 +59,8 @@ def forecast(plan: Plan[AnyScanSettings], scans: Sequence[Scan], n_workers: int)
 def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]:
     """Seconds on one core, and peak memory in bytes."""
     settings = plan.settings
-    seconds = 0.0 if scan.parcellation is not None and scan.parcellation_in == "dwi" else _REGISTRATION
+    carried = scan.parcellation is None or scan.parcellation_in != "dwi"
+    seconds = _START + (_registration(plan, scan) if carried else 0.0)
     if not isinstance(settings, ConnectomesSettings):
         return seconds, _BYTES_AT_LEAST + _BYTES_PER_VALUE * prod(_shape(scan.anatomical))
     shapes = [_shape(run.image) for run in scan.runs]
@@ -71,6 +75,13 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
             copies = 1 if steps.denoise == steps.gibbs == "none" else 2  # of the data, of four bytes each
             held = max(held, 4 * copies * size + working_bytes(n_voxels, n_volumes, plan.n_threads))
     return seconds + each * size + _PER_STREAMLINE * n_streamlines, _BYTES_AT_LEAST + held
+
+
+def _registration(plan: Plan[AnyScanSettings], scan: Scan) -> float:
+    """Seconds of the registrations of a scan."""
+    engine, template = plan.settings.registration.engine, plan.templates.get(scan.name)
+    alike = template is not None and template.contrast == contrast_of(scan.anatomical)
+    return _BY_ANTS if engine == "ants" or (engine == "auto" and alike and ants_is_installed()) else _BY_DIPY
 
 
 def _shape(image: Path | None) -> tuple[int, ...]:

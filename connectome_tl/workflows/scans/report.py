@@ -26,8 +26,8 @@ def write_scan_report(path: Path, found: ScanResult, numbers: Mapping[str, float
     """Write the page; the same scan gives the same bytes. `set_beside` adds the cohort's numbers later."""
     account = found.assembly.account
     lines = (
-        f"{account.total:,} streamlines: {account.edges:,} join two regions ({account.within_one_region:,} of them "
-        f"within one), {account.unassigned:,} end outside all regions, {account.too_short:,} are too short."
+        f"{account.total:,} streamlines: both ends of {account.edges:,} are in regions ({account.within_one_region:,} "
+        f"in the same region), {account.unassigned:,} have an end outside all, {account.too_short:,} are too short."
     )
     rows = _rows(found)
     drawn = slices(rows, found.dwi.mask, found.labels, found.dwi.affine)
