@@ -12,9 +12,9 @@ first training fold) and tested on 400 others, so that the error of an AUC is sm
                 `frozen`: only the head is trained in stage 3
   with scratch  mean of the logits of `slow` and of `network_scratch`, weighted 2 to 1
 
-Prints the mean AUC over cohorts, the mean gain over `network_scratch` with its 95 % t interval, and the share of gains
-above 0 that a study of 60 infants would see, as counted by `controls.py`: over draws of 60 of the new infants in five
-test parts. Design seeds are 9000 and above; a killed run resumes.
+Prints the mean AUC over cohorts, the mean differences to `network_scratch` and `network` with 95 % t intervals, and the
+share of gains above 0 that a study of 60 infants would see, as counted by `controls.py`: over draws of 60 of the new
+infants in five test parts. Design seeds are 9000 and above; a killed run resumes.
 """
 
 from __future__ import annotations
@@ -127,19 +127,26 @@ def shares_above(positive: np.ndarray, scores: dict[str, np.ndarray], rng: np.ra
     return dict(zip(scores, above / N_DRAWS, strict=True))
 
 
+def difference(wide: pd.DataFrame, model: str, other: str) -> str:
+    """Mean difference over cohorts with its 95 % t interval."""
+    if model == other:
+        return ""
+    gain = (wide[model] - wide[other]).dropna()
+    half = stats.t.ppf(0.975, max(len(gain) - 1, 1)) * gain.std(ddof=1) / np.sqrt(len(gain))
+    return f"{gain.mean():+.3f} [{gain.mean() - half:+.3f}, {gain.mean() + half:+.3f}]"
+
+
 def report(rows: list[Row]) -> None:
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     wide = table.pivot_table(index="seed", columns="model", values="auc")
     shares = table.groupby("model")["share"].mean()
     print(f"{len(wide)} cohorts\n")
-    print("| model | AUC | gain | above 0 with 60 infants |")
-    print("|---|---|---|---|")
+    print(f"| model | AUC | minus {CONTROL} | minus network | above 0 with 60 infants |")
+    print("|---|---|---|---|---|")
     for model in dict.fromkeys(table["model"]):
-        gain = wide[model] - wide[CONTROL]
-        half = stats.t.ppf(0.975, max(len(gain) - 1, 1)) * gain.std(ddof=1) / np.sqrt(len(gain))
-        text = "" if model == CONTROL else f"{gain.mean():+.3f} [{gain.mean() - half:+.3f}, {gain.mean() + half:+.3f}]"
-        share = "" if model == CONTROL else f"{shares[model]:.0%}"
-        print(f"| {model} | {wide[model].mean():.3f} | {text} | {share} |")
+        cells = [f"{wide[model].mean():.3f}", *(difference(wide, model, other) for other in (CONTROL, "network"))]
+        cells.append("" if model == CONTROL else f"{shares[model]:.0%}")
+        print(f"| {model} | {' | '.join(cells)} |")
     print(f"\nCPU time {table['cpu'].sum() / 60:.1f} min")
 
 
