@@ -55,9 +55,9 @@ N_TARGET, N_SOURCE, N_REGIONS, EFFECT, EDGE_NOISE = 60, 400, 24, 1.2, 1.2
 COLUMNS = ("scenario", "seed", "model", "auc", "cpu")
 
 
-def cohorts_of(seed: int, scenario: str) -> StudyCohorts:
+def cohorts_of(seed: int, scenario: str, n_target: int = N_TARGET) -> StudyCohorts:
     """The study's cohorts, restricted to the regions with most of the effect and others at random."""
-    study = simulate_study(seed=seed, n_source=N_SOURCE, n_pool=4, n_target=N_TARGET, effect=EFFECT)
+    study = simulate_study(seed=seed, n_source=N_SOURCE, n_pool=4, n_target=n_target, effect=EFFECT)
     rng = np.random.default_rng([seed, 1])
     strong = np.argsort(-np.abs(study.pattern).sum(axis=0), kind="stable")
     names = [study.target.regions[i] for i in (*strong[:8], *rng.permutation(strong[8:])[: N_REGIONS - 8])]

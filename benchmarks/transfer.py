@@ -1,7 +1,8 @@
 """ABIDE-33: benefit of 627 older subjects for 33 labelled children, both arms, raw and residualised edges.
 
     python benchmarks/transfer.py [--draws 30] [--network-draws 10] [--arm a|b] [--edges raw|residualised]
-                                  [--core-alone] [--keep FOLDER] [--quick] [--confirm [--ledger FILE]]
+                                  [--core-alone] [--keep FOLDER] [--quick] [--set KEY=VALUE ...]
+                                  [--confirm [--ledger FILE]]
 
 Needs the folder abide_fc_aal116 in CONNECTOME_TL_DATA (or ../shared/data); without it, a message is printed and
 nothing is computed. Only the development children are read: the locked sites are left out by the config's `select`.
@@ -9,9 +10,10 @@ nothing is computed. Only the development children are read: the locked sites ar
 once per release: the version is written to the ledger before these children are read, and the primary score of each
 model afterwards; another run of this version is refused. A run that was stopped resumes with the same commit.
 Linear models (the core, its controls and the baselines) have all draws, networks the first ones. `--core-alone`
-omits the baselines. Prints the primary score of each outcome within test parts, pooled over draws, and paired
-differences over children with their intervals. Scores without an interval are not evidence. Fits are stored in the
-folder of `--keep`, so that a killed run resumes.
+omits the baselines. `--set` changes settings of the study, on the same draws: `--set model.encoder.kind=gcn` for
+another encoder, `--set stages.adapt.objective.kind=coral` for another objective. Prints the primary score of each
+outcome within test parts, pooled over draws, and paired differences over children with their intervals. Scores without
+an interval are not evidence. Fits are stored in the folder of `--keep`, so that a killed run resumes.
 """
 
 from __future__ import annotations
@@ -211,9 +213,12 @@ def main(given: Sequence[str] | None = None) -> None:
     parser.add_argument("--core-alone", action="store_true", help="only the core and its controls")
     parser.add_argument("--keep", type=Path, help="folder for the fits, so that a stopped run resumes")
     parser.add_argument("--quick", action="store_true", help="one draw of linear models, arm A, raw edges")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="as in `connectome-tl run`")
     parser.add_argument("--confirm", action="store_true", help="test the locked children, once per release")
     parser.add_argument("--ledger", type=Path, default=ROOT / "benchmarks" / "ledger.tsv")
     arguments = parser.parse_args(given)
+    if arguments.confirm and arguments.set:
+        parser.error("--confirm tests the default settings only: leave out --set")
     folder = data_folder()
     if folder is None:
         print("skipped: abide_fc_aal116 is in neither CONNECTOME_TL_DATA nor ../shared/data")
@@ -238,6 +243,7 @@ def main(given: Sequence[str] | None = None) -> None:
                 "n_jobs=1",
                 *([ARM_B] if arm == "b" else []),
                 *([RESIDUALISED] if kind == "residualised" else []),
+                *arguments.set,
             ]
             settings = load_settings(ROOT / "configs" / "abide33.yaml", StudySettings, overrides=overrides)
             cohorts = read_cohorts(settings, ROOT / "configs")

@@ -17,7 +17,7 @@ from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.networks.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import Scheme, StudyCohorts, schemes_of
+from connectome_tl.training.schemes import Scheme, StudyCohorts, omitted_controls, schemes_of
 from connectome_tl.training.stages import chain
 
 
@@ -61,11 +61,11 @@ def plan_folds(
     study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task]
 ) -> tuple[PlannedFold, ...]:
     """Every model of the study on every fold."""
+    omitted = omitted_controls(study, cohorts, len(tasks))
     return tuple(
         item
         for scheme in schemes_of(study, cohorts)
-        # With one outcome the single-task model equals the full model.
-        if not (scheme.single_task and len(tasks) == 1)
+        if scheme.name not in omitted
         for item in plan_model(study, cohorts, scheme, splits, tasks)
     )
 

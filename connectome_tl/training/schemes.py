@@ -73,23 +73,40 @@ def learnt_early(study: StudySettings, cohorts: StudyCohorts, role: str) -> tupl
 
 def schemes_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[Scheme, ...]:
     """The models of this study: those of every study, and the controls that differ from them."""
-    stage_one, stage_two = study.stages.pretrain is not None, study.stages.adapt is not None
-    scored = stage_one and bool(scored_by_source(study, cohorts))
-    known = modalities_of(study, cohorts)
-
-    def differs(scheme: Scheme) -> bool:
-        if scheme.without:
-            return scheme.without <= set(known) and len(known) > len(scheme.without)
-        if scheme.engine == "core":
-            return scheme.name == "core" or scored
-        if scheme.single_task or scheme.name in ALWAYS:
-            return True
-        if not scheme.pretrain and not scheme.adapt:
-            return stage_one or stage_two
-        return stage_one and stage_two
-
     models = (spec.scheme for spec in MODELS.values() if spec.scheme is not None)  # those of extensions included
-    return tuple(s for s in models if differs(s) and (s.name in ALWAYS or s.name in study.controls))
+    return tuple(
+        s for s in models if s.name in ALWAYS or (s.name in study.controls and not _redundant(study, cohorts, s))
+    )
+
+
+def omitted_controls(study: StudySettings, cohorts: StudyCohorts, n_tasks: int) -> dict[str, str]:
+    """Why each omitted control of the settings is not fitted, by name."""
+    schemes = [scheme for name in study.controls if (scheme := MODELS[name].scheme) is not None]
+    found = {scheme.name: _redundant(study, cohorts, scheme) for scheme in schemes}
+    if n_tasks == 1:
+        found |= {scheme.name: "there is one outcome" for scheme in schemes if scheme.single_task}
+    return {name: reason for name, reason in found.items() if reason}
+
+
+def _redundant(study: StudySettings, cohorts: StudyCohorts, scheme: Scheme) -> str:
+    """Why a control would equal another model or have no input; empty if it differs."""
+    stage_one, stage_two = study.stages.pretrain is not None, study.stages.adapt is not None
+    if scheme.without:
+        known = set(modalities_of(study, cohorts))
+        absent = " or ".join(sorted(scheme.without - known))
+        return f"the study has no {absent} input" if absent else "" if known > scheme.without else "no input is left"
+    if scheme.engine == "core":
+        return "" if stage_one and scored_by_source(study, cohorts) else "the core has no scores of a source"
+    if scheme.permuted:
+        return "" if stage_one else "there is no stage 1"
+    if scheme.pretrain and scheme.adapt:
+        return ""
+    if not stage_one and not stage_two:
+        return "there is no earlier stage"
+    if scheme.pretrain != scheme.adapt and stage_one != stage_two:
+        scratch = "network_scratch" if scheme.engine == "network" else "scratch"
+        return f"stage {1 if stage_one else 2} is the only earlier stage, and {scratch} is the model without it"
+    return ""
 
 
 def scored_by_source(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:

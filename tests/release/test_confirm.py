@@ -102,3 +102,10 @@ def test_a_plan_without_locked_children_is_refused(transfer: ModuleType) -> None
     assert transfer.confirming(plan, {"a", "b", "c"}, ("a", "b", "c", "d")).repeats == ((Fold(("a",), ("d",)),),)
     with pytest.raises(UsageError, match="no children of the locked sites"):
         transfer.confirming(plan, {"a", "b", "c"}, ("a", "b", "c"))
+
+
+def test_the_locked_children_are_tested_with_the_default_settings_only(transfer: ModuleType, tmp_path: Path) -> None:
+    ledger = tmp_path / "ledger.tsv"
+    with pytest.raises(SystemExit):
+        transfer.main(["--confirm", "--ledger", str(ledger), "--set", "model.encoder.kind=gcn"])
+    assert not ledger.exists()

@@ -17,7 +17,7 @@ from connectome_tl.settings.training import Adapt, Training
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import ALWAYS, BY_NAME, SCHEMES, StudyCohorts, schemes_of
+from connectome_tl.training.schemes import ALWAYS, BY_NAME, SCHEMES, StudyCohorts, omitted_controls, schemes_of
 from connectome_tl.training.stages import adaptation_rows, chain
 
 COHORTS = small_cohorts()
@@ -121,6 +121,23 @@ def test_controls_that_would_be_the_full_model_again_are_left_out(
     keys = [planned(name, study).key for name in useful - {"single_task"}]
     assert len(set(keys)) == len(keys)
     assert [s.name for s in schemes_of(study.model_copy(update={"controls": ()}), COHORTS)] == list(ALWAYS)
+
+
+@pytest.mark.parametrize(
+    ("stage", "pretrain", "adapt", "same"), [(1, True, False, "no_pretrain"), (2, False, True, "no_adapt")]
+)
+def test_the_reason_of_each_omitted_control_is_stated(stage: int, pretrain: bool, adapt: bool, same: str) -> None:
+    stages = small_settings().stages
+    kept = {"pretrain": stages.pretrain if pretrain else None, "adapt": stages.adapt if adapt else None}
+    study = small_settings(stages=last_stage(stages.finetune).model_copy(update=kept))
+    omitted = omitted_controls(study, COHORTS, 1)
+    only = f"stage {stage} is the only earlier stage, and"
+    assert omitted[same] == f"{only} scratch is the model without it"
+    assert omitted[f"network_{same}"] == f"{only} network_scratch is the model without it"
+    assert omitted["single_task"] == "there is one outcome"
+    assert ("core_scratch" in omitted) == (stage == 2)
+    fitted = {scheme.name for scheme in schemes_of(study, COHORTS)}
+    assert set(study.controls) - fitted == set(omitted_controls(study, COHORTS, 2))
 
 
 def test_a_target_alone_has_no_stages_before_the_last() -> None:

@@ -96,12 +96,13 @@ def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line
         update={"source": None, "pool": None, "target": CohortUse(cohort="target/cohort.yaml", tasks=("cognitive",))}
     )
     stages = last_stage(study.stages.finetune)
-    study = study.model_copy(update={"stages": stages, "controls": (), "permutations": 0, "refits": Refits(linear=0)})
+    study = study.model_copy(update={"stages": stages, "permutations": 0, "refits": Refits(linear=0)})
     study = study.with_settings({"splits.repeats": 1, "stages.finetune.training.steps": 2})
     (tmp_path / "study.yaml").write_text(dump_settings(study))
     found = CliRunner().invoke(app, ["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--dry-run"])
     assert found.exit_code == 0, found.output
     assert "6 of 6 fits to make: roughly" in found.output
+    assert "not fitted: no_adapt: there is no earlier stage" in found.output
     asked = ["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--dry-run", "--json", "--quiet"]
     answer = json.loads(CliRunner().invoke(app, asked).stdout)
     assert answer["result"]["forecast"]["seconds"] > 0

@@ -56,6 +56,7 @@ class Forecast(Record):
         n_jobs: number of processes. memory: peak memory of all processes, in bytes. savings: largest first.
         scans: lines on scans to be processed first; if there are any, the rest is not predicted.
         notes: permutation tests that will be left out, or that have too few permutations.
+        omitted: controls of the settings that are not fitted, with the reason.
     """
 
     fits: tuple[FitCount, ...] = ()
@@ -65,6 +66,7 @@ class Forecast(Record):
     savings: tuple[Saving, ...] = ()
     scans: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    omitted: tuple[str, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -165,6 +167,7 @@ def forecast(
         n_jobs=n_jobs,
         memory=peak * (1 + n_jobs if n_jobs > 1 and len(left) > 1 else 1),
         notes=permutation_notes(settings, cohorts.target, tasks),
+        omitted=_omitted(settings, cohorts, tasks),
         savings=() if brief else _savings(settings, cohorts, tasks, known, cost, done),
     )
 
@@ -195,6 +198,16 @@ def _counts(cost: Cost, done: frozenset[str]) -> tuple[FitCount, ...]:
         )
         for (model, stage), rows in found.items()
     )
+
+
+def _omitted(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> tuple[str, ...]:
+    """A line per reason, with the controls that it applies to."""
+    from connectome_tl.training.schemes import omitted_controls
+
+    names: dict[str, list[str]] = {}
+    for name, reason in omitted_controls(settings, cohorts, len(tasks)).items():
+        names.setdefault(reason, []).append(name)
+    return tuple(f"{', '.join(of)}: {reason}" for reason, of in names.items())
 
 
 def _savings(
@@ -257,6 +270,8 @@ def print_forecast(found: Forecast, console: Console | None = None) -> None:
     screen.print(table)
     for name, seconds in found.steps:
         screen.print(Text(f"{name}: {_time(seconds)}"))
+    for line in found.omitted:
+        screen.print(Text(f"not fitted: {line}"))
     for note in found.notes:
         screen.print(Text(f"warning: {note}"))
     if found.savings:
