@@ -75,6 +75,19 @@ def test_a_regression_equal_to_the_training_mean_has_no_interval() -> None:
     assert (found["prevalence"].low, found["prevalence"].high, found["prevalence"].reason) == (0.0, 0.0, "")
 
 
+@pytest.mark.parametrize("task", [MOTOR, SEVERITY])
+def test_a_score_with_equal_predictions_in_some_folds_says_in_how_many(task: Task) -> None:
+    y = np.arange(N) // 4 % 2 * 1.0
+    found = scores(table(task, y, np.where(FOLD == 1, 0.4, RISK)), [task])
+    if task is SEVERITY:
+        chances = np.where(FOLD == 1, 0.5, RISK)
+        found = scores(table(task, y, RISK).assign(p_0=1 - chances, p_1=chances, p_2=0.0), [task])
+    main = found[0]
+    assert main.reason == "its predictions are equal within 1 of 4 test folds"
+    assert main.low < main.value < main.high
+    assert main.reason in with_interval(main)
+
+
 def test_one_family_is_the_reason() -> None:
     y = np.arange(N) * 1.0
     found = scores(table(IQ, y, y + RISK), [IQ], {f"s{i:02d}": "one" for i in range(N)})

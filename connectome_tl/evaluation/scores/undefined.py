@@ -19,7 +19,7 @@ SAME_OUTCOME = "all tested subjects have the same outcome"
 
 
 def explained(score: Score, rows: OutOfFold, task: Task) -> Score:
-    """The score with the reason if it, or its interval, is not estimable.
+    """The score with the reason if it, or its interval, is not estimable, or if predictions of some folds are equal.
 
     A trained model that predicts the same for all subjects of each test fold has the score of chance in this cohort,
     without an interval: this does not show what it predicts in other cohorts. For `UNINFORMED` that score is the true
@@ -38,7 +38,26 @@ def explained(score: Score, rows: OutOfFold, task: Task) -> Score:
     if not math.isfinite(score.high - score.low):
         why = "all subjects belong to one family" if one_family(rows.cluster) else "too few families or no variation"
         return score.model_copy(update={"reason": f"interval {NOT_ESTIMABLE}: {why}"})
+    if score.metric == task.spec.tested and task.form != "value" and score.model != UNINFORMED:
+        equal = _equal_within_folds(rows)
+        if any(equal):
+            return score.model_copy(
+                update={"reason": f"its predictions are equal within {sum(equal)} of {len(equal)} test folds"}
+            )
     return score
+
+
+def _equal_within_folds(rows: OutOfFold) -> list[bool]:
+    """Whether the predictions of a test fold are equal, for each with different outcomes.
+
+    The training rows of such a fold had one class, or nothing was selected; all its pairs are ties.
+    """
+    parts = [
+        (outputs[fold == k], rows.y_true[fold == k])
+        for outputs, fold in zip(rows.outputs, rows.fold, strict=True)
+        for k in np.unique(fold[fold >= 0])
+    ]
+    return [bool((np.ptp(outputs, axis=0) == 0).all()) for outputs, y in parts if np.ptp(y) > 0]
 
 
 def _no_pairs(score: Score, task: Task) -> str:
