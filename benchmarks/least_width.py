@@ -7,7 +7,8 @@ The power is computed from simulated studies (histograms of a statistic, of the 
 numbers of subjects, positives, repeats and folds and another signal or learner; interpolated between designs). It is
 not corrected for being chosen on the same studies, which makes the bound smaller. The bound is valid for intervals
 computed from this statistic only: the observed score; or score, AUC (R2: correlation) and number of positive calls
-(R2: spread of the predictions). Intervals that use more of the data may be narrower.
+(R2: spread of the predictions), rounded to 40 quantiles, or to 5, 3 and 3. Intervals that use more of the data may be
+narrower.
 
     python benchmarks/least_width.py                 # the table of docs/coverage.md
     python benchmarks/least_width.py --cells 33      # cells whose name holds this text
