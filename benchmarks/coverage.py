@@ -7,10 +7,11 @@ own fitted models ("this fitted model on new subjects"). The interval of the Bri
 proportion of positives; its true value depends on this proportion. Two values are printed for comparison:
 the ideal width, 3.92 standard deviations of the estimate over studies, which cannot be known from one cohort; and
 the coverage of an interval that ignores the dependence due to shared training subjects. Where no positive is detected
-in half of the studies, or nobody is called wrongly, `least` is the width that any interval needs: a model that detects
-a fraction s of the positives detects none of m with probability (1 - s)^m, so that an interval that covers s in 0.93 of
-the studies contains every s for which this exceeds 0.07 whenever none is detected. Cells with `n_labelled`
-train on 33 drawn subjects and test the others (few_labels).
+in half of the studies, or nobody is called wrongly, `least` is the width that any interval needs that is computed from
+the score alone: a model that detects a fraction s of the positives detects none of m with probability (1 - s)^m, so
+that an interval that covers s in 0.93 of the studies contains every s for which this exceeds 0.07 whenever none is
+detected. `least_width.py` computes a bound for other cells. Cells with `n_labelled` train on 33 drawn subjects and test
+the others (few_labels).
 
     python benchmarks/coverage.py                    # confirmation cells, the table of docs/coverage.md
     python benchmarks/coverage.py --tune             # other cells, other seeds
@@ -360,7 +361,8 @@ def measured(cell: Cell, n_studies: int, seed: int) -> Measured:
 
 
 def least_widths(cell: Cell, tallies: dict[str, Tally]) -> dict[str, float]:
-    """Median width that no interval with coverage `WANTED` can fall below, where the most frequent study shows it."""
+    """Median width that no interval computed from the score alone, with coverage `WANTED`, can fall below, where the
+    most frequent study shows it."""
     if cell.n_positive is None or cell.random_counts or cell.n_labelled:
         return {}
     counts = {"sensitivity": cell.n_positive, "specificity": cell.n - cell.n_positive}
@@ -455,7 +457,10 @@ def main() -> None:
     print("\nlowest coverage over the cells: " + ", ".join(f"{name} {c:.3f}" for name, c in sorted(lowest.items())))
     for what, named in ((f"covers significantly less than {WANTED}", short), ("wider than allowed", wide)):
         print(f"\n{what}: {len(named)} of {n_cells}", *named, sep="\n  ")
-    print(f"\nof these, no interval that covers {WANTED} is within the allowed width: {unreachable}")
+    print(
+        f"\nof these, no interval computed from the score alone that covers {WANTED} is within the allowed width: "
+        f"{unreachable}"
+    )
     print(f"\n{(time.process_time() - start) / 60:.1f} CPU minutes, one thread")
 
 

@@ -17,6 +17,7 @@ from connectome_tl.audit.likeness import (
     Pair,
     likeness,
     look_alikes,
+    mean_of_known,
     rank_profiles,
     standardised,
     varying,
@@ -64,22 +65,43 @@ def _views(
     edges: np.ndarray, ranks: np.ndarray, groups: Sequence[str], mirror: np.ndarray | None
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Similarity of all pairs of rows in each view, and which pairs differ little."""
-    yield _judged(_of_shared_edges(edges, groups))
-    whole = _without_empty_regions(ranks.reshape(edges.shape))
-    for density in _densities(whole):
-        yield _judged(_of_presence(whole, density, groups))
-    if mirror is not None and (mirror != np.arange(mirror.size)).any():
-        yield _judged(_of_mirrored(ranks.reshape(edges.shape), mirror, groups))
-    yield _of_any_order(ranks.reshape(edges.shape), groups)
-    ordered = in_order(ranks.reshape(edges.shape))
+    ranks = ranks.reshape(edges.shape)
+    whole = _without_empty_regions(ranks)
+    densities = _densities(whole)
+    turns = [None] if mirror is None or (mirror == np.arange(mirror.size)).all() else [None, mirror]
+    for turn in turns:
+        yield _judged(_of_shared_edges(edges, groups, turn))
+        for density in densities:
+            yield _judged(_of_presence(whole, density, groups, turn))
+    if turns[-1] is not None:
+        yield _judged(_of_mirrored(ranks, turns[-1], groups))
+    yield _of_any_order(ranks, groups)
+    ordered = in_order(ranks)
     if ordered is not None:
         yield _judged(likeness(standardised(ordered.reshape(len(edges), -1), groups)))
+        yield _judged(_of_shared_edges(ordered.reshape(edges.shape), groups))
+        for density in densities:
+            yield _judged(_of_presence(_without_empty_regions(ordered), density, groups))
 
 
-def _of_shared_edges(edges: np.ndarray, groups: Sequence[str]) -> Likeness:
+def _turned(rows: np.ndarray, n_edges: int, mirror: np.ndarray) -> np.ndarray:
+    """Rows (n_subjects, n_measures * n_edges) with left and right exchanged."""
+    return rows.reshape(len(rows), -1, n_edges)[:, :, mirror].reshape(len(rows), -1)
+
+
+def _both_ways(across: Likeness) -> Likeness:
+    """Likeness of rows to turned ones, judged by the less similar direction."""
+    similarity = np.where(
+        np.abs(across.similarity) < np.abs(across.similarity.T), across.similarity, across.similarity.T
+    )
+    return Likeness(similarity, np.maximum(across.apart, across.apart.T))
+
+
+def _of_shared_edges(edges: np.ndarray, groups: Sequence[str], mirror: np.ndarray | None = None) -> Likeness:
     """Absolute correlation of the ranks of the edges that both rows have, given the mean profile.
 
-    Finds copies without some edges or regions, thresholded copies, and inverted ones.
+    Finds copies without some edges or regions, thresholded copies, and inverted ones; with `mirror`, those whose
+    hemispheres were exchanged as well.
     """
     ranked = np.full(edges.shape, np.nan)
     for i, subject in enumerate(edges):
@@ -94,12 +116,16 @@ def _of_shared_edges(edges: np.ndarray, groups: Sequence[str]) -> Likeness:
     axis = np.linalg.eigh(likeness(rows).similarity)[1][:, -1]
     rows *= np.where(axis < 0, -1.0, 1.0)[:, None]  # inverted rows against the others
     labels = np.asarray(groups, dtype=object).astype(str)
+    others = rows.copy() if mirror is None else _turned(rows, edges.shape[2], mirror)
     for name in np.unique(labels):
         here = labels == name
-        rows[here] = _given_mean(rows[here])
-    rows = standardised(rows, [""] * len(rows))
-    same, opposite = likeness(rows), likeness(rows, -rows)
-    alike = np.where(_share_enough(rows, rows), np.abs(same.similarity), 0.0)
+        mean = mean_of_known(rows[here])
+        rows[here], others[here] = _given_mean(rows[here], mean), _given_mean(others[here], mean)
+    rows, others = standardised(rows, [""] * len(rows)), standardised(rows, [""] * len(rows), others)
+    same, opposite = likeness(rows, others), likeness(rows, -others)
+    if mirror is not None:
+        same, opposite = _both_ways(same), _both_ways(opposite)
+    alike = np.where(_share_enough(rows, others), np.abs(same.similarity), 0.0)
     return Likeness(alike, np.minimum(same.apart, opposite.apart))
 
 
@@ -108,10 +134,9 @@ def _share_enough(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     return np.isfinite(rows).astype(float) @ np.isfinite(others).astype(float).T >= min(_FEWEST_SHARED, rows.shape[1])
 
 
-def _given_mean(rows: np.ndarray) -> np.ndarray:
-    """Residuals of each row given the mean of all rows and its square, over the edges that the row has."""
+def _given_mean(rows: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Residuals of each row given the mean profile (n_edges,) and its square, over the edges that the row has."""
     known = np.isfinite(rows)
-    mean = np.where(known, rows, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
     design = np.column_stack([np.ones_like(mean), mean, mean**2])
     found = np.full(rows.shape, np.nan)
     for i, row in enumerate(rows):
@@ -144,8 +169,11 @@ def _density(ranks: np.ndarray) -> np.ndarray:
     return np.asarray((ranks > 0).sum(axis=1) / np.maximum(np.isfinite(ranks).sum(axis=1), 1))
 
 
-def _of_presence(ranks: np.ndarray, density: float, groups: Sequence[str]) -> Likeness:
-    """Correlation of which edges are among the strongest, at one density. Finds thresholded and binarised copies."""
+def _of_presence(
+    ranks: np.ndarray, density: float, groups: Sequence[str], mirror: np.ndarray | None = None
+) -> Likeness:
+    """Correlation of which edges are among the strongest, at one density. Finds thresholded and binarised copies; with
+    `mirror`, those whose hemispheres were exchanged as well."""
     rows = np.where(np.isfinite(ranks), 0.0, np.nan)
     usual = 2 * (ranks > 0).sum(axis=0) > np.isfinite(ranks).sum(axis=0)
     for row, strong in zip(ranks, rows, strict=True):
@@ -159,16 +187,19 @@ def _of_presence(ranks: np.ndarray, density: float, groups: Sequence[str]) -> Li
     share = np.nansum(rows, axis=0) / np.maximum(np.isfinite(rows).sum(axis=0), 1)
     rare = np.minimum(np.sqrt(share * (1 - share)) / _RAREST, 1.0)
     found = likeness(standardised(rows, groups) * rare)
+    if mirror is not None:
+        others = standardised(rows, groups, _turned(rows, mirror.size, mirror)) * rare
+        found = _both_ways(likeness(standardised(rows, groups) * rare, others))
     chance = -np.log2(share**2 + (1 - share) ** 2).sum()  # of equal patterns, if edges were independent
     return found if chance > _BITS else Likeness(np.zeros_like(found.similarity), found.apart)
 
 
 def _of_mirrored(ranks: np.ndarray, mirror: np.ndarray, groups: Sequence[str]) -> Likeness:
     """Likeness of each row to the others with left and right exchanged."""
-    rows, turned = (one.reshape(len(ranks), -1) for one in (ranks, ranks[:, :, mirror]))
-    across = likeness(standardised(rows, groups), standardised(rows, groups, turned))
-    similarity = np.minimum(across.similarity, across.similarity.T)
-    return Likeness(np.where(_share_enough(rows, turned), similarity, 0.0), np.maximum(across.apart, across.apart.T))
+    rows = ranks.reshape(len(ranks), -1)
+    turned = _turned(rows, mirror.size, mirror)
+    found = _both_ways(likeness(standardised(rows, groups), standardised(rows, groups, turned)))
+    return Likeness(np.where(_share_enough(rows, turned), found.similarity, 0.0), found.apart)
 
 
 def _of_any_order(ranks: np.ndarray, groups: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:

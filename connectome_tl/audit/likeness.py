@@ -102,12 +102,12 @@ def standardised(profiles: np.ndarray, groups: Sequence[str], others: np.ndarray
     result, rest = profiles.copy(), (profiles if others is None else others).copy()
     for name in np.unique(label):
         rows = label == name
-        mean = _mean(profiles[rows])
+        mean = mean_of_known(profiles[rows])
         result[rows] -= mean
         rest[rows] -= mean
-    spread = np.sqrt(_mean(result**2))
+    spread = np.sqrt(mean_of_known(result**2))
     rest /= np.where(spread > 1e-12, spread, 1.0)
-    return np.asarray(rest - _mean(rest.T)[:, None])
+    return np.asarray(rest - mean_of_known(rest.T)[:, None])
 
 
 def likeness(rows: np.ndarray, others: np.ndarray | None = None) -> Likeness:
@@ -167,7 +167,7 @@ def look_alikes(
     return sorted(pairs, key=lambda pair: -pair.similarity)
 
 
-def _mean(x: np.ndarray) -> np.ndarray:
+def mean_of_known(x: np.ndarray) -> np.ndarray:
     """Mean over rows of the known values, 0 where none is known."""
     known = np.isfinite(x)
     return np.asarray(np.where(known, x, 0.0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))

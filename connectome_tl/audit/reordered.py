@@ -14,6 +14,7 @@ _MOST = 12  # rows
 _STARTS = 3
 _WORK = 1.5e8  # bound of n_candidates * n_regions ** 3
 _FEWEST = 3  # candidates
+_SPARSER = 0.8  # density, relative to the median, below which rows are compared by their strongest edges
 
 
 def in_order(ranks: np.ndarray) -> np.ndarray | None:
@@ -36,31 +37,48 @@ def in_order(ranks: np.ndarray) -> np.ndarray | None:
     if usual < _COMMON or not odd.size:
         return None
     others = np.setdiff1d(np.arange(n), odd)
-    between = np.corrcoef(flat[others])
-    np.fill_diagonal(between, -1.0)
-    bar = float(np.quantile(between.max(axis=1), _BAR))
-    spectra = np.linalg.eigvalsh(square)
-    n_candidates = int(np.clip(_WORK / n_regions**3, _FEWEST, others.size))
-    centred = square - flat.mean(axis=1)[:, None, None]
+    density = (flat > 0).mean(axis=1)
     found, changed = from_upper(ranks), False
     for row in odd:
-        near = others[np.argsort(np.abs(spectra[others] - spectra[row]).sum(axis=1), kind="stable")[:n_candidates]]
-        rng = np.random.default_rng(0)
-        best, order = bar, None
-        for other in near:
-            for start in range(_STARTS):
-                settings = {"maximize": True, "rng": rng, "P0": "randomized" if start else "barycenter", "tol": 0.01}
-                tried = quadratic_assignment(centred[other], centred[row], options=settings).col_ind
-                turned = square[row][tried][:, tried][first, second]
-                reached = float(_correlations(turned[None], flat[other])[0])
-                if reached > best:
-                    best, order = reached, tried
-            if order is not None:  # the candidates are sorted by their eigenvalues, which do not depend on the order
-                break
+        seen = flat
+        if density[row] < _SPARSER * np.median(density):  # thresholded or binarised
+            cut = np.quantile(flat, 1 - density[row], axis=1)
+            seen = (flat > np.maximum(cut, 0.0)[:, None]).astype(float)
+            seen[row] = flat[row] > 0
+        order = _order_of(seen[row], seen[others])
+        if order is None and seen is flat:
+            inverted = np.where(flat[row] > 0, 1 + flat[row].min() - flat[row], 0.0)
+            order = _order_of(inverted, flat[others])
         if order is not None:
             found[row] = found[row][:, order][:, :, order]
             changed = True
     return found[:, :, first, second] if changed else None
+
+
+def _order_of(row: np.ndarray, others: np.ndarray) -> np.ndarray | None:
+    """(n_regions,) order in which a row (n_edges,) fits one of the others (n_others, n_edges) exceptionally well."""
+    between = np.corrcoef(others)
+    np.fill_diagonal(between, -1.0)
+    best, order = float(np.quantile(np.nan_to_num(between).max(axis=1), _BAR)), None
+    square = from_upper(np.vstack([others, row]))
+    n_regions = square.shape[1]
+    first, second = upper_indices(n_regions)
+    spectra = np.linalg.eigvalsh(square)
+    n_candidates = int(np.clip(_WORK / n_regions**3, _FEWEST, len(others)))
+    near = np.argsort(np.abs(spectra[:-1] - spectra[-1]).sum(axis=1), kind="stable")[:n_candidates]
+    centred = square - np.vstack([others, row]).mean(axis=1)[:, None, None]
+    rng = np.random.default_rng(0)
+    for other in near:
+        for start in range(_STARTS):
+            settings = {"maximize": True, "rng": rng, "P0": "randomized" if start else "barycenter", "tol": 0.01}
+            tried = quadratic_assignment(centred[other], centred[-1], options=settings).col_ind
+            turned = square[-1][tried][:, tried][first, second]
+            reached = float(_correlations(turned[None], others[other])[0])
+            if reached > best:
+                best, order = reached, tried
+        if order is not None:  # the candidates are sorted by their eigenvalues, which do not depend on the order
+            return np.asarray(order)
+    return None
 
 
 def _correlations(rows: np.ndarray, with_row: np.ndarray) -> np.ndarray:

@@ -80,9 +80,11 @@ def limit(task: Task, *, strict: bool = False) -> float:
     return STRICT_AUC if strict else AUC_LIMIT
 
 
-def measured(one: np.ndarray, y: np.ndarray, task: Task, *, strict: bool = False) -> tuple[str, float]:
+def measured(
+    one: np.ndarray, y: np.ndarray, task: Task, *, strict: bool = False, exact: bool = False
+) -> tuple[str, float]:
     """AUC or R2 of a value if it is above the limit, else "", and its p value."""
-    name, value, p = _measure(one, y, task)
+    name, value, p = _measure(one, y, task, exact=exact)
     return (f"{name} {value:.2f}", p) if value > limit(task, strict=strict) else ("", 1.0)
 
 

@@ -14,6 +14,7 @@ import pandas as pd
 
 from connectome_tl.audit.duplicates import edges_of
 from connectome_tl.audit.encodings import SUM, few_valued, gap_patterns, readings, taken_together
+from connectome_tl.audit.products import paired
 from connectome_tl.audit.separation import CHANCE, limit, measured, too_good, too_good_within
 from connectome_tl.audit.summaries import summaries, telling_levels
 from connectome_tl.cohort.cohort import Cohort
@@ -24,6 +25,7 @@ from connectome_tl.tasks import Task
 _FEWEST_ROWS = 12  # of whom two columns taken together are asked
 _WORTH_A_LOOK = 0.5  # correlation of held-out predictions below which no AUC is computed
 _MOST_LEVELS = 8  # of a column within whose levels values are tested
+_MOST_SHOWN = 3  # pairs of one outcome
 _PER_LEVEL = 4  # subjects per value of a numeric column that may be a code
 _CHECK = "no single value reveals the outcome"
 
@@ -47,6 +49,12 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
             for kind, names, values in kinds:
                 own += [f"{kind} {text}" for text in too_good_within(values, names, groups, outcome, task)]
             own += _together(_columns(cohort, task), outcome, task)
+            alone = [kinds[0], *(one for one in kinds if one[0] in ("edge", "regional measure"))]
+            every = [name for _, names, _ in alone for name in names]
+            # Relatives are alike, and of so many pairs some would seem improbable if each counted.
+            one_each = np.where(_repeated(cohort), np.nan, outcome)
+            pairs = paired(np.concatenate([values for *_, values in alone], axis=1), every, one_each, task)
+            own += pairs[:_MOST_SHOWN]
         found += [f"{task.name} from {text}" for text in own]
     if not found:
         return [Finding(check=_CHECK, status="passed", what="no column, edge, region, missing value or summary does")]
@@ -131,6 +139,12 @@ def _together(columns: dict[str, np.ndarray], outcome: np.ndarray, task: Task) -
         if text and p < allowed:
             found.append(f"columns {name} ({text}, held out)")
     return found
+
+
+def _repeated(cohort: Cohort) -> np.ndarray:
+    """(n_subjects,) bool: another subject of the family is listed before."""
+    family = pd.Series([str(name) for name in cohort.family])
+    return np.asarray(family.duplicated() & (family != ""))
 
 
 def _columns(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:

@@ -65,7 +65,9 @@ def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     known = np.isfinite(edges)
     yield "mean weight", _mean(edges)
     yield "density", _mean(np.where(known, edges != 0, np.nan))
-    yield "others with the same largest weight", _shared(np.where(known, edges, -np.inf).max(axis=1, initial=-np.inf))
+    shared = _shared(np.where(known, edges, -np.inf).max(axis=1, initial=-np.inf))
+    # The largest weight of a subject that lacks a region may have been there.
+    yield "others with the same largest weight", np.where(known.all(axis=1) | (shared > 0), shared, np.nan)
     mean = _mean(edges)
     yield "spread of weights", np.sqrt(_mean((edges - mean[:, None]) ** 2)) / np.maximum(np.abs(mean), _TINY)
 

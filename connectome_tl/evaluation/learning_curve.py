@@ -60,6 +60,7 @@ def points(scored: Sequence[Score], tasks: Sequence[Task], n_labelled: int) -> l
             high=score.high,
             n=score.n,
             method=score.method,
+            reason=score.reason,
         )
         for score in scored
         if score.metric == primary[score.task]

@@ -8,6 +8,7 @@ from connectome_tl.report import labels
 from connectome_tl.report.figures.predictions import curve_figure, decision_figure
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.pages import render, stamps_of
+from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.records.bundles import ValidatedTask, ValidationRecord
 from connectome_tl.settings.records.scores import Score
@@ -89,7 +90,7 @@ def _score_rows(one: ValidatedTask) -> list[tuple[str, str, str, str, str]]:
             (
                 labels.metric_label(score.metric).label,
                 labels.number(score.value),
-                labels.interval(score.low, score.high) or score.reason,
+                interval_of(score) or score.reason,
                 "n/a" if known is None else labels.number(known.value),
                 "n/a" if known is None else labels.interval(known.low, known.high),
             )

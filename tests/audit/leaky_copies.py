@@ -69,6 +69,16 @@ def noisy(w: np.ndarray, rng: np.random.Generator, regions: tuple[str, ...]) -> 
     return w * np.exp(noise + noise.T)
 
 
+def _both(one: Change, two: Change) -> Change:
+    """The first change after the second."""
+
+    def change(w: np.ndarray, rng: np.random.Generator, regions: tuple[str, ...]) -> np.ndarray:
+        return one(two(w, rng, regions), rng, regions)
+
+    change.__name__ = f"{one.__name__}_and_{two.__name__}"
+    return change
+
+
 def _edges(w: np.ndarray) -> np.ndarray:
     return w[np.triu_indices(len(w), 1)]
 
@@ -102,6 +112,14 @@ LEAKY_COPIES: tuple[Maker, ...] = tuple(
             inverted,
             ranked,
             standardised_with_noise,
+            _both(binarised, in_another_order),
+            _both(thresholded, in_another_order),
+            _both(inverted, in_another_order),
+            _both(binarised, mirrored),
+            _both(thresholded, mirrored),
+            _both(inverted, mirrored),
+            _both(without_half_of_the_edges, mirrored),
+            _both(inverted, thresholded),
         ),
     )
 )

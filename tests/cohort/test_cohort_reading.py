@@ -207,6 +207,14 @@ def test_birth_weights_in_kg_and_g_are_distinguished(on_disk: OnDisk) -> None:
     assert "sub-02" in problems[0]
 
 
+def test_a_birth_weight_whose_name_holds_the_unit_needs_no_note(on_disk: OnDisk) -> None:
+    on_disk.table["birthweight_g"] = ["980", "1250", "760", "1100", "n/a", "2400"]
+    on_disk.settings["covariates"] = [{"column": "birthweight_g"}]
+    assert not any("read as g" in note for note in on_disk.read().notes)
+    on_disk.table["birthweight_g"][1] = "1.25"
+    assert "is not possible" in on_disk.problems()[0]
+
+
 def test_age_since_birth_becomes_postmenstrual_with_gestational_age(on_disk: OnDisk) -> None:
     on_disk.table["pma"] = ["10", "11", "12", "9", "13", "n/a"]
     on_disk.settings["age"] = {"column": "pma", "unit": "weeks", "reference": "birth", "to": "postmenstrual"}

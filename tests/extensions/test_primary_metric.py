@@ -137,7 +137,8 @@ def test_a_study_uses_it_for_scores_comparisons_verdicts_and_the_learning_curve(
     assert set(run.comparisons["metric"]) == {"relative_error"}
     assert np.isfinite(run.comparisons["difference"]).all()
     assert {point.metric for point in run.record.learning_curve} == {"relative_error"}
-    assert set(run.permutations["metric"]) == {"r2"}  # of permutation tests
+    assert set(run.permutations["metric"]) == {"r2"}  # of permutation tests, named as such
+    assert "Permutation test of R2 (" in run.record.verdicts[0].how_well
     (verdict,) = run.record.verdicts
     assert verdict.how_well.startswith("Relative error ")
     page = run.report.read_text("utf-8")

@@ -113,8 +113,8 @@ def test_a_model_that_predicts_the_same_for_everyone_has_no_interval_and_no_verd
     (verdict,) = record.verdicts
     words = {one.control: one.verdict for one in record.comparisons if one.model == "full"}
     assert words["prevalence"] == "cannot tell"
-    assert "since its predictions are equal within each test fold" in verdict.headline
-    assert "no interval" in verdict.how_well
+    assert "not estimable (its predictions are equal within each test fold)" in verdict.headline
+    assert "95 % interval not estimable" in verdict.how_well
     html = benchmark.page_of(record)
     assert saved("by definition", "")(html) != html  # of the prevalence
     assert benchmark.contradictions(html, benchmark.outcomes_of(record)) == []

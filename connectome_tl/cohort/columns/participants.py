@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,6 +178,9 @@ def _check_weight(
     named = "birthweight" in name or name in ("bw", "bwt")
     if not named and not ("weight" in name and spec.available_at == "birth" and unit in _KG_AND_G):
         return
+    said = {unit_word(word) for word in re.split(r"[\W_]+", fold(column))} & set(_KG_AND_G)
+    if unit not in _KG_AND_G and len(said) == 1:  # birthweight_g
+        (unit,) = said
     if unit not in _KG_AND_G:  # the two ranges hardly overlap, so that values usually identify the unit
         known = values[~np.isnan(values)]
         fits = [one for one, (low, high) in _KG_AND_G.items() if ((known >= low) & (known <= high)).all()]

@@ -14,6 +14,7 @@ from connectome_tl.evaluation.explain.null import NullMaps, beyond_largest
 from connectome_tl.evaluation.explain.stability import overlap, rank_correlation, shares_in_top, stabilities, top_of
 from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.evaluation.explain.units import METHODS, UnitMap, drops, pooled, standardised
+from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.records.explanations import Agreement, ExplanationMap, ItemKind, MapItem, Method, NullResult
 
 DRAWN_EDGES = 150  # number of strongest edges in the summary; the tables contain all
@@ -31,7 +32,7 @@ _NOTES: dict[Method, str] = {
     "times the weights of each fit.",
     "integrated gradients": "What the model uses. Values of regions are half the sum of the magnitudes of their "
     "edges, plus that of their own measures; those of cells are sums over their voxels.",
-    "occlusion": "All edges of a region are occluded with it. `drop` is the decrease of the metric over all folds.",
+    "occlusion": "All edges of a region are occluded with it. `drop` is the decrease of {metric} over all folds.",
 }
 
 
@@ -94,7 +95,7 @@ def _summary(
         stability=tuple(stabilities(units, items)),
         null=tuple(tests),
         n_folds=len({unit.fold for unit in units}),
-        note=_NOTES[method],
+        note=_NOTES[method].replace("{metric}", metric_named(target.task.spec.tested).words),
     )
     return record, full
 

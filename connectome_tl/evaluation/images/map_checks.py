@@ -12,6 +12,7 @@ from scipy import stats
 from torch import Tensor, nn
 
 from connectome_tl.errors import DataError
+from connectome_tl.evaluation.explain.stability import rank_correlation
 from connectome_tl.nn.devices import device_of_network, exact_on_gpu
 
 SHARES = (0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 1.0)
@@ -91,5 +92,5 @@ def randomised(network: nn.Module, seed: int) -> nn.Module:
 
 def agreement(maps: Sequence[np.ndarray], inside: np.ndarray) -> float:
     """Mean rank correlation of all pairs of maps within the brain: stability over seeds, or similarity of two kinds."""
-    found = [float(stats.spearmanr(a[inside], b[inside]).statistic) for a, b in combinations(maps, 2)]
+    found = [rank_correlation(a[inside], b[inside]) for a, b in combinations(maps, 2)]
     return float(np.mean(found))

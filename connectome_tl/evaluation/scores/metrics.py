@@ -28,6 +28,7 @@ from connectome_tl.evaluation.scores.losses import (
     values_widening,
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold, out_of_fold, tasks_and_models
+from connectome_tl.evaluation.scores.undefined import explained
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 from connectome_tl.settings.model_table import UNINFORMED
 from connectome_tl.settings.records.results import Score
@@ -99,7 +100,9 @@ def task_scores(
     made = _OF_FORM[task.form](rows, base, estimand)
     made |= {name: of(rows, base, estimand) for name, of in FURTHER.items() if METRICS[name].of(task.kind)}
     primary = task.spec.primary
-    found = rows.scores({primary: made[primary], **made}, task, model, estimand)
+    found = [
+        explained(score, rows, task) for score in rows.scores({primary: made[primary], **made}, task, model, estimand)
+    ]
     if task.is_binary and model != BASE_MODEL:  # its risk varies only between folds, so that it has no slope
         found += calibration_scores(rows, task, model, base, estimand)
     return found

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from connectome_tl.report.figures.drawing import INK, MUTED, clean, panel, style, to_svg
-from connectome_tl.report.labels import metric_label, model_label, number
-from connectome_tl.report.tables.scores import interval_of
+from connectome_tl.report.labels import metric_label, model_label
+from connectome_tl.report.tables.scores import with_interval
 from connectome_tl.settings.model_table import FULL, model_named, model_order
 from connectome_tl.settings.records.results import LearningPoint, RunRecord
 
@@ -75,9 +75,5 @@ def curve_table(record: RunRecord, task: str) -> tuple[Row, list[Row]]:
     rows = []
     for model in sorted({point.model for point in own}, key=model_order):
         found = [cells.get((model, size)) for size in sizes]
-        rows.append((model_label(model).label, *("n/a" if p is None else _cell(p) for p in found)))
+        rows.append((model_label(model).label, *(with_interval(p) for p in found)))
     return ("Model", *(f"{size} labelled" for size in sizes)), rows
-
-
-def _cell(point: LearningPoint) -> str:
-    return f"{number(point.value)} {interval_of(point)}".rstrip()

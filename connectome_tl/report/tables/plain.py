@@ -17,10 +17,10 @@ from connectome_tl.report.labels import (
     p_value,
     signed,
 )
-from connectome_tl.report.tables.scores import interval_of
+from connectome_tl.report.tables.scores import interval_of, with_interval
 from connectome_tl.report.views import TaskView
 from connectome_tl.settings.model_table import FULL, model_order
-from connectome_tl.settings.records.results import CohortRecord, RunRecord, Score
+from connectome_tl.settings.records.results import CohortRecord, RunRecord
 from connectome_tl.settings.records.statistics import (
     ConformalCheck,
     Instability,
@@ -71,14 +71,7 @@ def _group_cell(group: SubgroupScore | None) -> str:
     if group is None or group.score is None:
         return _TOO_FEW
     score = group.score
-    return f"{metric_label(score.metric).label} {_with_interval(score)}"
-
-
-def _with_interval(score: Score | None) -> str:
-    """Score as `0.71 [0.50, 0.88]`, or with the reason if the score or its interval is undefined."""
-    if score is None:
-        return UNDEFINED
-    return " ".join(part for part in (number(score.value), interval_of(score), score.reason) if part)
+    return f"{metric_label(score.metric).label} {with_interval(score)}"
 
 
 def conformal_table(checks: Iterable[ConformalCheck], *, binary: bool, unit: str) -> tuple[Row, list[Row]]:
@@ -152,7 +145,7 @@ def metric_table(record: RunRecord, task: Task) -> tuple[Row, list[Row]]:
     metrics = sorted({*raw, *new} - {primary}, key=metric_order)
     cells = ((metric, (raw, new)[: len(header) - 1]) for metric in metrics)
     return header, [
-        (metric_label(metric).label, *(_with_interval(found[metric]) if metric in found else "–" for found in both))
+        (metric_label(metric).label, *(with_interval(found[metric]) if metric in found else "–" for found in both))
         for metric, both in cells
     ]
 
@@ -180,7 +173,7 @@ def recalibration_rows(record: RunRecord, task: str) -> list[Row]:
             ("recalibrated", new),
         ):
             cells = [found.get(metric) for metric in _CALIBRATION]
-            rows.append((model_label(one.model).label, title, *map(_with_interval, cells)))
+            rows.append((model_label(one.model).label, title, *map(with_interval, cells)))
     return rows
 
 
@@ -191,7 +184,7 @@ def threshold_rows(record: RunRecord, task: str) -> list[Row]:
         found = {s.metric: s for s in one.scores}
         shown = [found.get(metric) for metric in ("specificity", "sensitivity")]
         name, at = model_label(one.model).label, number(one.specificity)
-        rows.append((name, at, _thresholds(one), *map(_with_interval, shown)))
+        rows.append((name, at, _thresholds(one), *map(with_interval, shown)))
     return rows
 
 
@@ -208,7 +201,7 @@ def missingness_rows(record: RunRecord) -> list[Row]:
             names.get(score.task, score.task),
             metric_label(score.metric).label,
             number(score.value),
-            interval_of(score),
+            interval_of(score) or score.reason,
             count(score.n, score.n_positive),
         )
         for score in record.missingness

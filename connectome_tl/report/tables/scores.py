@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from connectome_tl.report.labels import (
+    UNDEFINED,
     count,
     interval,
     metric_label,
@@ -91,10 +92,17 @@ def _methods(scores: Sequence[Score]) -> tuple[tuple[str, str], ...]:
 
 
 def interval_of(score: Score | LearningPoint) -> str:
-    """The interval of a score as text; empty if the score itself is undefined."""
-    if not math.isfinite(score.value):
+    """The interval of a score as text; empty if the score itself, or with a reason its interval, is undefined."""
+    if not math.isfinite(score.value) or (score.reason and not math.isfinite(score.high - score.low)):
         return ""
     if score.low == score.high == score.value:
         known = score.model == UNINFORMED and score.value == metric_label(score.metric).chance
         return "by definition" if known else "[no interval]"
     return interval(score.low, score.high)
+
+
+def with_interval(score: Score | LearningPoint | None) -> str:
+    """Score as `0.71 [0.50, 0.88]`, or with the reason if the score or its interval is undefined."""
+    if score is None:
+        return UNDEFINED
+    return " ".join(part for part in (number(score.value), interval_of(score), score.reason) if part)

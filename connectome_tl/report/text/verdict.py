@@ -127,13 +127,12 @@ def _score(scores: Sequence[Score], model: str, metric: str) -> Score | None:
 def level(main: Score) -> str:
     """Conclusion from a score's own interval: better than, worse than, not distinguishable from chance."""
     metric = metric_named(main.metric)
+    why = main.reason.partition(": ")[2]
     if not math.isfinite(main.value):
-        reason = " (no test fold contains both classes)" if metric.chance == 0.5 else ""
-        return f"could not be scored{reason}"
+        return f"could not be scored ({why})" if why else "could not be scored"
     if not (math.isfinite(main.low) and math.isfinite(main.high)):
-        return f"not distinguishable from {metric.uninformed}, since its interval is not estimable"
-    if main.low == main.high == metric.chance:
-        return f"not distinguishable from {metric.uninformed}, since its predictions are equal within each test fold"
+        because = f"since its interval is {NOT_ESTIMABLE}" + (f" ({why})" if why else "")
+        return f"not distinguishable from {metric.uninformed}, {because}"
     beyond = metric.beyond_chance(main.low, main.high)
     if beyond:
         return f"predicted {'better' if beyond > 0 else 'worse'} than {metric.uninformed}"
@@ -156,6 +155,8 @@ def reconciled(main: Score, tests: Sequence[PermutationResult], n_tasks: int = 1
     used, whose = (own, "") if own else (core, " of its closed-form core")
     if not used:
         return said
+    if used[0].metric != main.metric:  # of an extension's kind of outcome
+        whose = f" of {metric_named(used[0].metric).words}{whose}"
     signal = any(t.p_value_max <= _ALPHA for t in used)
     if signal and said.startswith("not distinguishable"):
         return f"some signal (permutation test{whose}), but how much better than {words} remains unclear"
@@ -228,8 +229,9 @@ def _how_well(task: Task, main: Score, scores: Sequence[Score], tests: Sequence[
         text += f" {_capital(metric_named(second.metric).words)} {_second(task, second)}."
     for test in tests:
         whose = "" if test.model == main.model else f"{model_named(test.model).label}, "
+        of = "" if test.metric == main.metric else f" of {metric_named(test.metric).words}"
         text += (
-            f" Permutation test ({whose}{counted(test.n_permutations, 'permutation')}; "
+            f" Permutation test{of} ({whose}{counted(test.n_permutations, 'permutation')}; "
             f"{test.question.rstrip('?').lower()}): "
             f"p = {_p(test.p_value)}, {_p(test.p_value_max)} corrected over the outcomes."
         )
@@ -302,9 +304,8 @@ def _cautions(
     if second is not None and second.value == 0:
         found.append("Every prediction equals its outcome: check for leakage.")
     if math.isfinite(main.value) and not math.isfinite(main.high - main.low):
-        found.append("The interval is not estimable (too few families, or no variation): no conclusion is possible.")
-    if main.low == main.high:
-        found.append("The model predicts the same value for everyone in a test fold: its score has no interval.")
+        why = main.reason.partition(": ")[2] or "too few families, or no variation"
+        found.append(f"The interval is not estimable ({why}): no conclusion is possible.")
     if main.high - main.low > 6 * (metric_named(main.metric).margin or math.inf):
         what = (
             "the data are inconclusive"

@@ -212,6 +212,7 @@ class LearningPoint(Record):
     high: Number
     n: int
     method: str = ""
+    reason: str = ""  # reason why it, or its interval, is undefined, or equal predictions
 
 
 class ResultTable(Record):

@@ -37,7 +37,7 @@ class Score(Record):
     n_positive: int | None = None
     per_level: tuple[int, ...] = ()  # subjects of each level, for ordinal and multiclass tasks
     method: str = ""
-    reason: str = ""  # reason why it is undefined
+    reason: str = ""  # reason why it, or its interval, is undefined, or equal predictions
     fitted_low: Number = math.nan
     fitted_high: Number = math.nan
     fitted_method: str = ""
