@@ -22,7 +22,7 @@ from connectome_tl.extension import load_extensions
 from connectome_tl.features.steps import Features
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
-from connectome_tl.workflows.release.bundle import bundle_run
+from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from tests.bundle.bundle_study import infants_elsewhere, run_of, study_cohorts
 
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "extend.md"
@@ -43,23 +43,35 @@ def module(forgotten: None, install: Callable[..., None]) -> Any:
 
 
 @pytest.fixture(scope="module")
-def bundle(module: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def run(module: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     del module
     home = tmp_path_factory.mktemp("with_extension")
     model = {"encoder": {"kind": "strength", "width": 3}, "others": [{"kind": "edge_quantiles"}]}
-    run = run_of(
+    return run_of(
         home,
         model=ModelSettings.model_validate(model),
         splits=SplitSettings(repeats=1, outer=2, stratum="cognitive"),
     )
-    return bundle_run(run, home / "bundle")  # compares its predictions with those of the fits
+
+
+@pytest.fixture(scope="module")
+def bundle(run: Path) -> Path:
+    """The network, whatever its weight in the full model."""
+    return bundle_run(run, run.parent / "bundle", BundleOptions(model="network"))  # compares it with the fits
 
 
 def test_a_bundle_names_its_extensions_and_predicts(bundle: Path) -> None:
     facts = json.loads((bundle / "configs" / "metadata.json").read_text())["connectome_tl"]
     named = {one["part"]: (one["module"], one["package"], one["version"]) for one in facts["extensions"]}
     assert named == dict.fromkeys(PARTS, ("guide_parts", "guide_parts", "1.0"))
-    assert "edge_quantiles of guide_parts 1.0" in (bundle / "docs" / "README.md").read_text()
+    assert "edge_quantiles of guide_parts 1.0" in (bundle / "docs" / "README.md").read_text().replace("\\", "")
+    assert np.isfinite(open_bundle(bundle).predict(infants_elsewhere())).all()
+
+
+def test_the_core_with_the_modality_of_an_extension_is_bundled(run: Path) -> None:
+    bundle = bundle_run(run, run.parent / "core", BundleOptions(model="core"))
+    facts = json.loads((bundle / "configs" / "metadata.json").read_text())["connectome_tl"]
+    assert [one["part"] for one in facts["extensions"]] == ["modality edge_quantiles"]
     assert np.isfinite(open_bundle(bundle).predict(infants_elsewhere())).all()
 
 
@@ -82,7 +94,7 @@ def test_another_version_that_computes_something_else_is_named(
 
     def apply(self: Any, cohort: Any, ids: Any) -> Any:
         found = applied(self, cohort, ids)
-        return replace(found, rows={"values": found.rows["values"] + 1})
+        return replace(found, rows={"values": found.rows["values"] * np.nan})
 
     monkeypatch.setattr(module.QuantileSteps, "apply", apply)
     with pytest.raises(DataError, match=r"guide_parts 1.0 is 2.0 here"):
