@@ -17,6 +17,7 @@ from yaml.constructor import SafeConstructor
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.files import read_bytes, regular_file, variable
 from connectome_tl.settings.base import Settings, models_in
+from connectome_tl.settings.study import StudySettings
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 Path_ = tuple[Hashable, ...]
@@ -119,7 +120,10 @@ def checked(kind: type[SettingsT], **values: object) -> SettingsT:
 
 def dump_settings(settings: Settings) -> str:
     """Settings as YAML; `parse_settings` returns an equal object."""
-    return yaml.safe_dump(_dumped(settings), sort_keys=False, allow_unicode=True, width=100)
+    found = _dumped(settings)
+    if isinstance(settings, StudySettings):
+        found["baseline_settings"] = settings.used_blocks(found["baseline_settings"])
+    return yaml.safe_dump(found, sort_keys=False, allow_unicode=True, width=100)
 
 
 def differences(before: Any, now: Any, name: str = "") -> list[str]:

@@ -1,17 +1,16 @@
-"""`connectome_tl.extend`: register encoders, objectives, task kinds, baselines, metrics, importers of other packages.
+"""`connectome_tl.extend`: register encoders, objectives, fusions, task kinds, baselines, metrics, importers.
 
 A settings file names only a registered `kind` or `format`, never a class or a path.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING, Any
 
 from connectome_tl.errors import UsageError
-from connectome_tl.provenance import code_hash
+from connectome_tl.extension_code import register_code
 
 if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.connectome.formats.table import Format
@@ -26,7 +25,6 @@ if TYPE_CHECKING:  # these import torch, which an importer does not need
     from connectome_tl.tasks import TaskKind
 
 GROUP = "connectome_tl"
-_SOURCES: dict[str, str] = {}
 
 
 def extend(
@@ -34,6 +32,7 @@ def extend(
     settings: type[Settings] | None = None,
     encoder: Callable[..., Any] | None = None,
     objective: Callable[..., Any] | None = None,
+    fusion: Callable[..., Any] | None = None,
     modality: tuple[str, Fitter, type[Modality]] | None = None,
     records: tuple[type, ...] = (),
     kind: tuple[TaskKind, KindLoss] | None = None,
@@ -45,10 +44,12 @@ def extend(
     """Register parts of other packages; repeated calls are allowed.
 
     Args:
-        settings: settings class of the encoder or objective, with a literal `kind` and `describe()`; or of the
+        settings: settings class of the encoder, objective or fusion, with a literal `kind` and `describe()`; or of the
             baseline, with `describe()` only.
         encoder: creates a `nn.branch.Branch` from these settings and the sizes of their modality.
         objective: creates a `training.objectives.objective.Objective` from these settings and `ObjectiveSizes`.
+        fusion: creates a `nn.fusion.Fusion` from `ModelSettings`, whose `fusion` has this class, and the widths of the
+            embeddings by modality.
         modality: name, function that fits its steps on training rows, and class of its rows.
         records: classes of the fitted state of the modality's steps.
         kind: kind of task (`tasks.TaskKind`) and its losses (`nn.losses.KindLoss`).
@@ -65,26 +66,26 @@ def extend(
     if importer is not None:
         from connectome_tl.connectome.formats.table import register_format
 
+        register_code(f"importer {importer.name}", importer)
         register_format(importer)
-        _SOURCES[f"importer {importer.name}"] = code_hash(importer)
     if baseline is not None:
         from connectome_tl.evaluation.baselines.fixed import register_baseline
 
         register_baseline(*baseline, settings)
-        _SOURCES[f"baseline {baseline[0].name}"] = code_hash((baseline, settings))
+        register_code(f"baseline {baseline[0].name}", baseline, settings)
         settings = None
     if control is not None:
         from connectome_tl.settings.model_table import register_control
 
         register_control(control)
-        _SOURCES[f"control {control.name}"] = code_hash(control)
+        register_code(f"control {control.name}", control)
     if metric is not None:
         from connectome_tl.evaluation.scores.metrics import FURTHER
         from connectome_tl.settings.metrics import register_metric
 
+        register_code(f"metric {metric[0].name}", metric)
         register_metric(metric[0])
         FURTHER[metric[0].name] = metric[1]
-        _SOURCES[f"metric {metric[0].name}"] = code_hash(metric)
     if kind is not None:
         from connectome_tl.settings.metrics import check_metrics
 
@@ -93,16 +94,14 @@ def extend(
         from connectome_tl.training.extension import extend_learning
 
         extend_learning(
-            settings=settings, encoder=encoder, objective=objective, modality=modality, records=records, kind=kind
+            settings=settings,
+            encoder=encoder,
+            objective=objective,
+            fusion=fusion,
+            modality=modality,
+            records=records,
+            kind=kind,
         )
-
-
-def extension_code() -> list[str]:
-    """Hashes of the code of all extensions; torch is not imported for it."""
-    learning = sys.modules.get("connectome_tl.training.extension")
-    return [f"{name} {code}" for name, code in sorted(_SOURCES.items())] + (
-        [] if learning is None else learning.sources()
-    )
 
 
 def load_extensions() -> None:

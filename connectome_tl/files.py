@@ -59,11 +59,13 @@ _SHOWN_WORDS = 3
 
 @dataclass(eq=False)
 class Trace:
-    """Accessed inputs: files, existing or not, folders with a pattern (absolute), and environment variables."""
+    """Accessed inputs: files, existing or not, folders with a pattern (absolute), environment variables, and importers
+    (as parts of `extension_code`)."""
 
     files: set[Path] = field(default_factory=set)
     listings: set[tuple[Path, str]] = field(default_factory=set)
     variables: set[str] = field(default_factory=set)
+    importers: set[str] = field(default_factory=set)
 
 
 _traces: list[Trace] = []
@@ -104,6 +106,12 @@ def variable(name: str) -> str | None:
     for trace in _traces:
         trace.variables.add(name)
     return os.environ.get(name)
+
+
+def imported_by(name: str) -> None:
+    """Record that an input was read by this importer."""
+    for trace in _traces:
+        trace.importers.add(f"importer {name}")
 
 
 def regular_file(path: str | Path, *, what: str = "file", subject: str | None = None) -> Path:

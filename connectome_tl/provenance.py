@@ -7,7 +7,6 @@ Files contain no time, host or run id, so that the same inputs give the same byt
 from __future__ import annotations
 
 import hashlib
-import inspect
 import io
 import json
 import math
@@ -15,11 +14,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import suppress
-from functools import cache, partial
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import CellType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -33,7 +30,7 @@ if TYPE_CHECKING:
 MISSING = "n/a"  # missing value in BIDS tables
 IMAGING = ("dipy", "antspyx", "SimpleITK")
 # Packages that affect the results of a study; scans and searches add theirs.
-_REPORTED = (
+REPORTED = (
     "connectome-tl",
     "numpy",
     "scipy",
@@ -130,79 +127,6 @@ def file_hash(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-# Their versions are compared, so that their files need not be.
-_VERSIONED = {"connectome_tl", "torch_geometric", "sklearn"} | set(_REPORTED) | sys.stdlib_module_names
-
-
-def code_hash(thing: Any) -> str:
-    """Hash of a function, class or record of an extension: its source and values, and the code of its package, or of
-    its file and the files beside it that it imports."""
-    return content_hash(_code_of(thing, ()))
-
-
-def _code_of(thing: Any, above: tuple[int, ...]) -> Any:
-    """Plain content of a part of an extension, equal in every process; `above` are the ids of what contains it."""
-    if thing is None or isinstance(thing, (str, bytes, int, float, np.generic)):
-        return repr(thing)
-    if hasattr(thing, "__array__") and not isinstance(thing, type):
-        return content_hash(np.asarray(thing.detach() if hasattr(thing, "detach") else thing))
-    if id(thing) in above or inspect.ismodule(thing):
-        return getattr(thing, "__name__", "")
-
-    def parts(found: Iterable[Any]) -> list[Any]:
-        return [_code_of(part, (*above, id(thing))) for part in found]
-
-    if isinstance(thing, Mapping):
-        return parts([*thing, *thing.values()])
-    if isinstance(thing, (list, tuple, set, frozenset)):
-        return parts(thing) if isinstance(thing, (list, tuple)) else sorted(map(str, parts(thing)))
-    if isinstance(thing, partial):
-        return parts([thing.func, thing.args, thing.keywords])
-    if not hasattr(thing, "__qualname__"):  # an instance
-        return parts([type(thing), vars(thing) if hasattr(thing, "__dict__") else repr(thing)])
-    name = getattr(thing, "__module__", None) or ""
-    own = f"{name}.{thing.__qualname__}"
-    with suppress(OSError, TypeError):  # raised in an interactive session
-        own += inspect.getsource(thing)
-    files = [file for file in sorted(_files_of(name)) if file.is_file()]
-    inside = [cell.cell_contents for cell in getattr(thing, "__closure__", None) or () if cell != CellType()]
-    used = {file.name: file_hash(file) for file in files} | _versions_used(name)
-    return [own, parts([*inside, getattr(thing, "__self__", None)]), used]
-
-
-def _versions_used(name: str) -> dict[str, str]:
-    """Versions of the packages whose modules, functions or classes a module imports."""
-    values = list(vars(sys.modules[name]).values()) if name in sys.modules else []
-    named = (part.__name__ if inspect.ismodule(part) else getattr(part, "__module__", None) for part in values)
-    roots = {str(one).partition(".")[0] for one in named} - _VERSIONED
-    found = {root: getattr(sys.modules.get(root), "__version__", "") for root in roots}
-    return {root: version for root, version in found.items() if isinstance(version, str) and version}
-
-
-def _files_of(name: str) -> set[Path]:
-    """Code of the package of a module, or of the module and what it imports from its folder."""
-    root = name.partition(".")[0]
-    if root in _VERSIONED:
-        return set()
-    package = sys.modules.get(root)
-    if folders := list(getattr(package, "__path__", ())):
-        return {file for folder in folders for file in Path(folder).rglob("*.py")}
-    found: dict[str, Path] = {}
-    waiting = [name]
-    while waiting:
-        here = sys.modules.get(waiting.pop())
-        file = getattr(here, "__file__", None)
-        if here is None or file is None or here.__name__ in found:
-            continue
-        found[here.__name__] = Path(file)
-        for part in vars(here).values():
-            other = part.__name__ if inspect.ismodule(part) else getattr(part, "__module__", None)
-            beside = getattr(sys.modules.get(str(other)), "__file__", None)
-            if beside is not None and Path(beside).parent == Path(file).parent:
-                waiting.append(str(other))
-    return set(found.values())
-
-
 def write_bytes(path: str | Path, data: bytes) -> Path:
     """Write a file atomically: temporary file in the same folder, fsync, rename.
 
@@ -288,7 +212,7 @@ def read_own_json_object(path: str | Path, keys: Sequence[str] = ()) -> dict[str
     return found
 
 
-def versions(names: Iterable[str] = _REPORTED) -> dict[str, str]:
+def versions(names: Iterable[str] = REPORTED) -> dict[str, str]:
     """Installed versions of packages, by default those that affect a study, without missing ones."""
     found = {name: _version(name) for name in names}
     return {name: given for name, given in found.items() if given is not None}

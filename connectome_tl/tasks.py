@@ -57,6 +57,7 @@ class TaskKind:
         to_score, from_score: for the form `value`, the scale on which core and networks are linear, and its inverse.
         valid: whether each known value is possible; None for all. invalid: name of one that is not.
         primary: name of the metric of scores, comparisons, verdicts and tuning; by default `tested`.
+        loss: name of the loss of networks in the methods section; empty for the usual ones.
     """
 
     name: str
@@ -70,6 +71,7 @@ class TaskKind:
     valid: Callable[[np.ndarray], np.ndarray] | None = None
     invalid: str = ""
     primary: str = ""
+    loss: str = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "primary", self.primary or self.tested)
@@ -147,7 +149,7 @@ def kind_named(name: str) -> TaskKind:
 
 def _known(name: str) -> str:
     if name not in KINDS:
-        raise ValueError(f"unknown kind of task; expected one of {', '.join(KINDS)}")
+        raise ValueError(f"unknown kind of task; expected one of {', '.join(KINDS)}, or that of an installed extension")
     return name
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from connectome_tl.bundle.extensions import named_in, other_versions, require
 from connectome_tl.bundle.folder import (
     METADATA,
     SELF_TEST,
@@ -72,18 +73,27 @@ def open_bundle(path: str | Path) -> Bundle:
     """Read a bundle: check names, sizes and hashes of its files, then shapes, then run its self-test.
 
     Raises:
-        MissingInputError: no such folder.
+        MissingInputError: no such folder, or an extension that it needs is not installed.
         DataError: the folder is not a bundle, was damaged or changed, or the self-test fails.
     """
     folder = open_folder(path)
     with as_bad_data(folder.path):
-        facts = facts_of(folder.json(METADATA))
+        metadata = folder.json(METADATA)
+        needed = named_in(metadata["connectome_tl"])
+    require(needed)  # before the facts, which may name kinds of outcomes of an extension
+    with as_bad_data(folder.path):
+        facts = facts_of(metadata)
         members = unpacked(folder.tensors(WEIGHTS), folder.json(STRUCTURE), tuple(one.task for one in facts.tasks))
         check_members(members, facts.inputs, folder.size)
         test = SelfTest.model_validate(folder.json(SELF_TEST))
         # Invalid numbers fail the self-test instead of causing warnings.
         with np.errstate(all="ignore"), folder.rows(SELF_TEST_ROWS) as rows:
-            run_self_test(members, facts, test, rows, folder.size)
+            try:
+                run_self_test(members, facts, test, rows, folder.size)
+            except Exception as error:
+                if others := other_versions(needed):
+                    raise DataError(f"the self-test of the bundle fails, and {others}: {error}") from error
+                raise
         return Bundle(folder.path, folder.hash, facts, members, _validation(folder))
 
 

@@ -101,16 +101,27 @@ class Release:
         )
 
     def _record(self, record: Any, train: Cohort) -> Any:
-        rule = RULES.get(type(record))
-        if rule is None:
-            raise DataError(
-                f"a feature step of the type {type(record).__name__} has no rule for its release",
-                remedy="Bundle a model without it (--model), or remove the step from study.yaml.",
-            )
+        rule = RULES.get(type(record), _of_extension)
         return rule(record, train, self)
 
 
 Rule = Callable[[Any, Cohort, Release], Any]
+
+
+def _of_extension(record: Any, train: Cohort, release: Release) -> Any:
+    """What the record itself releases, by `released()`."""
+    del train, release
+    rule = getattr(record, "released", None)
+    if rule is None:
+        raise DataError(
+            f"a feature step of the type {type(record).__name__} has no rule for its release",
+            remedy="Bundle a model without it (--model), remove the step from study.yaml, or give the class of an "
+            "extension a method `released` that returns a copy without ids and rows of subjects.",
+        )
+    found = rule()
+    if type(found) is not type(record) or found.ids:
+        raise DataError(f"released() of {type(record).__name__} has to return a copy of it without ids")
+    return found
 
 
 def _connectome(steps: ConnectomeSteps, train: Cohort, release: Release) -> ConnectomeSteps:

@@ -6,11 +6,12 @@ A tensor of another shape could be broadcast to any size, and settings could def
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
 import numpy as np
 
+from connectome_tl.bundle.extensions import OWN_STEPS
 from connectome_tl.errors import DataError
 from connectome_tl.features.combat import ComBat
 from connectome_tl.features.confounds import ConfoundModel
@@ -19,7 +20,7 @@ from connectome_tl.features.gamma_sites import GammaSites
 from connectome_tl.features.harmonise import Harmoniser
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionScaler
-from connectome_tl.features.steps import Features
+from connectome_tl.features.steps import MODALITIES, Features
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.features.volumes import VolumeSteps, n_coarse
 from connectome_tl.imaging.grids import QUANTILES
@@ -60,10 +61,23 @@ def check_features(features: Features, sizes: Sizes) -> None:
         DataError: unknown steps, or arrays of another shape.
     """
     for name, steps in features.steps.items():
-        wanted = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps, "image": VolumeSteps}.get(name)
+        wanted = OWN_STEPS.get(name)
+        if wanted is None and MODALITIES.get(name) is not None:  # an extension, whose arrays have any shape
+            _check_arrays(steps)
+            continue
         if wanted is None or type(steps) is not wanted:
             raise DataError(f"unknown feature steps for the modality {name!r}"[:120])
         _check_record(steps, sizes)
+
+
+def _check_arrays(value: Any) -> None:
+    if isinstance(value, np.ndarray):
+        check_shape("an array of an extension", value, value.shape, None)
+    elif is_dataclass(value):
+        _check_arrays([getattr(value, one.name) for one in fields(value)])
+    elif isinstance(value, (list, tuple, dict)):
+        for part in value.values() if isinstance(value, dict) else value:
+            _check_arrays(part)
 
 
 def _check_record(record: Any, sizes: Sizes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from connectome_tl.bundle.activations import check_activations
+from connectome_tl.bundle.extensions import OWN_STEPS
 from connectome_tl.bundle.members import Members
 from connectome_tl.bundle.shapes import Sizes, check_features, check_shape, n_summary
 from connectome_tl.errors import DataError
@@ -14,6 +15,8 @@ from connectome_tl.training.closed_form.fitted import CoreFit
 from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, UNPENALISED, CoreModel
 from connectome_tl.training.fitted import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
+
+_OTHER_BLOCKS = ("tangent", SCORES)
 
 
 def check_members(members: Members, inputs: Inputs, bundle_bytes: int = 0) -> None:
@@ -116,6 +119,8 @@ def _block_widths(model: CoreModel, sizes: Sizes) -> dict[str, int]:
                 found[f"{name}{UNPENALISED}"] = free
         elif isinstance(steps, VolumeSteps) and sizes.grid is not None:
             found["image"], found["image voxels"] = n_summary() + 1, n_coarse(sizes.grid.shape3)
+    if set(model.features.steps) - {*OWN_STEPS}:  # blocks of extensions have any width
+        found |= {one.name: len(one.center) for one in model.fit.columns if one.name not in {*found, *_OTHER_BLOCKS}}
     if model.tangent is not None:
         found["tangent"] = sizes.n_measures * (sizes.n_edges + sizes.n_regions)
     if model.source is not None:
@@ -142,6 +147,8 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
             expected[name] = {"n_columns": len(steps.encoder.names)}
         elif isinstance(steps, VolumeSteps):
             expected[name] = {"n_channels": 1}
+        else:  # of an extension: its weights are compared with a network of these sizes
+            expected[name] = dict(model.sizes.get(name, {}))
     # Coordinates of regions are from the atlas, which may lack them; the weights determine whether they are needed.
     told = {name: {key: n for key, n in one.items() if key != "n_places"} for name, one in model.sizes.items()}
     if told != expected or any(type(n) is not int for one in model.sizes.values() for n in one.values()):

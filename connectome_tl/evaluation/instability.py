@@ -31,7 +31,7 @@ from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import Progress, fit
 from connectome_tl.training.networks.outputs import columns_of
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts, scheme_named
 from connectome_tl.training.stages import chain
 
 
@@ -176,7 +176,7 @@ def _of_network(
     names = [task.name for task in tasks]
     for number, fold in enumerate(splits.repeats[0]):
         own = study.of(0, number)
-        whole = chain(own, cohorts, BY_NAME["full"], fold, names, seed=study.seed)
+        whole = chain(own, cohorts, scheme_named("full"), fold, names, seed=study.seed)
         plans.append([whole])
         for b in range(study.refits.network):
             drawn = _drawn(cohorts.target, fold.train, rng)
@@ -184,7 +184,7 @@ def _of_network(
             known[where := f"resampled {number} {b}"] = again
             other = Fold(again.ids[: len(drawn)], fold.test)
             drawn_cohorts = cohorts.with_role("target", again)
-            plan = chain(own, drawn_cohorts, BY_NAME["full"], other, names, seed=study.seed, keep=False)
+            plan = chain(own, drawn_cohorts, scheme_named("full"), other, names, seed=study.seed, keep=False)
             plans[-1].append(plan.on_cohort("target", where))
     results = fit([p for of_fold in plans for p in of_fold], known, store=store, n_jobs=study.n_jobs, progress=progress)
     tested = [i for fold in splits.repeats[0] for i in fold.test]

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, UsageError
 from connectome_tl.features.arrays import Arrays
 from connectome_tl.features.combat import ComBat
 from connectome_tl.features.confounds import ConfoundModel
@@ -66,9 +66,17 @@ RECORDS: list[type] = [
 
 
 def register_modality(name: str, fitter: Fitter, *records: type) -> None:
-    """Register a modality of an extension: the function that fits its steps, and its record types of fitted state."""
+    """Register a modality of an extension: the function that fits its steps, and its record types of fitted state.
+
+    Raises:
+        UsageError: a record type of another module has the same name, by which stored state names it.
+    """
+    taken = {kind.__name__: kind.__module__ for kind in RECORDS}
+    for kind in records:
+        if taken.get(kind.__name__, kind.__module__) != kind.__module__:
+            raise UsageError(f"a record of fitted state is already called {kind.__name__}", remedy="Rename the class.")
     MODALITIES[name] = fitter
-    RECORDS.extend(kind for kind in records if kind not in RECORDS)
+    RECORDS[:] = [*(one for one in RECORDS if one.__name__ not in {kind.__name__ for kind in records}), *records]
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,54 +14,13 @@ from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
 from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank, volumes  # noqa: F401
+from connectome_tl.nn.fusion import build_fusion, hidden
 from connectome_tl.nn.heads import SoftLabelHead, head_of
-from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.settings.model import DistributionHead, ModelSettings
 
 
-class Fusion(nn.Module):
-    """Fuse the embeddings of the modalities by the dense layer of He et al. 2020.
-
-    It is implemented as one linear map per modality, so that stages without some modality can share the others. For
-    a subject without a modality, a learned vector replaces the embedding.
-    """
-
-    def __init__(self, settings: ModelSettings, widths: Mapping[str, int]) -> None:
-        super().__init__()
-        fused = settings.fused_width
-        self.maps = nn.ModuleDict({name: nn.Linear(width, fused, bias=False) for name, width in widths.items()})
-        self.absent = nn.ParameterDict({name: nn.Parameter(torch.zeros(fused)) for name in widths})
-        self.norm = norm_layer(settings.norm, fused)
-        self.dropout = SharedDropout(settings.dropout)
-        self.modality_dropout = settings.modality_dropout
-
-    def forward(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Tensor:
-        """(batch, fused_width)."""
-        seen = {name: present[name] for name in encoded}
-        if self.training and self.modality_dropout:
-            seen = hidden(seen, self.modality_dropout)
-        parts = []
-        for name, one in encoded.items():
-            part = self.maps[name](one.embedding)
-            there = seen[name]
-            parts.append(torch.where(there[:, None], part, self.absent[name]))
-        return self.dropout(torch.relu(self.norm(torch.stack(parts).sum(dim=0))))
-
-
-def hidden(present: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
-    """Drop modalities at random; a row whose modalities would all be dropped keeps them.
-
-    Args:
-        present: (batch,) bool by modality. share: probability to drop a modality, drawn by torch's global generator.
-    """
-    there = torch.stack(list(present.values()))
-    kept = there & (torch.rand(there.shape, device=there.device) >= share)
-    kept = torch.where(kept.any(dim=0), kept, there)
-    return dict(zip(present, kept, strict=True))
-
-
 def _of_present(branch: Branch, rows: Modality, present: Tensor) -> Encoded:
-    """Embeddings of the rows that have the modality; 0 for the others, which `Fusion` replaces."""
+    """Embeddings of the rows that have the modality; 0 for the others, which the fusion replaces."""
     at = torch.nonzero(present).flatten()
     if len(at) == 0:
         return Encoded(torch.zeros((len(present), branch.width), device=present.device))
@@ -93,7 +52,9 @@ class OutcomeModel(nn.Module):
         asked = settings.branches
         self.branches = nn.ModuleDict({name: build_branch(asked[name], sizes[name]) for name in sizes})
         widths = {name: branch.width for name, branch in self.branches.items() if isinstance(branch, Branch)}
-        self.fusion = Fusion(settings, widths)
+        self.fusion = build_fusion(settings, widths)
+        self.modality_dropout = settings.modality_dropout
+        self.fused_width = settings.fused_width
         soft = settings.regression if isinstance(settings.regression, DistributionHead) else None
         self.heads = nn.ModuleDict(
             {task: head_of(settings.fused_width, n, soft if task in regressions else None) for task, n in heads.items()}
@@ -121,7 +82,14 @@ class OutcomeModel(nn.Module):
 
     def embed(self, batch: Batch) -> Tensor:
         """(batch, fused_width) fused embedding."""
-        fused = self.fusion(self.encode(batch), batch.present)
+        return self.fuse(self.encode(batch), batch.present)
+
+    def fuse(self, encoded: Mapping[str, Encoded], present: Mapping[str, Tensor]) -> Tensor:
+        """(batch, fused_width) from the embeddings by modality; during training some modalities are hidden."""
+        seen = {name: present[name] for name in encoded}
+        if self.training and self.modality_dropout:
+            seen = hidden(seen, self.modality_dropout)
+        fused = self.fusion(encoded, seen)
         assert isinstance(fused, Tensor)
         return fused
 

@@ -17,6 +17,7 @@ from connectome_tl.settings.encoders import (
     Norm,
     Probability,
 )
+from connectome_tl.settings.fusion import DenseFusion
 from connectome_tl.settings.images.embedding import EmbeddingEncoder
 from connectome_tl.settings.images.volumes import (
     DenseNetEncoder,
@@ -94,8 +95,9 @@ class ModelSettings(Settings):
         encoder: encoder of the connectome, or of volumes in a study of images.
         clinical: encoder of the covariates, used if the target cohort has any.
         others: encoders of further modalities: of volumes in addition to the connectome, or of an extension.
+        fusion: how embeddings of the modalities become one, of width `fused_width`.
         regression: output of a regression's head: a value, or a distribution over bins.
-        dropout: dropout of the fused layer.
+        fused_width: width of the fused embedding. norm, dropout: of the fused layer.
         modality_dropout: probability that a modality of a training row is dropped; at least one modality of a row is
             always kept (Neverova et al. 2016, doi:10.1109/TPAMI.2015.2461544).
     """
@@ -103,6 +105,7 @@ class ModelSettings(Settings):
     encoder: Annotated[AnyEncoder | AnyImageEncoder, Field(discriminator="kind")] = GraphEncoder()
     clinical: ClinicalEncoder = ClinicalEncoder()
     others: tuple[AnyImageEncoder, ...] = ()
+    fusion: DenseFusion = DenseFusion()
     fused_width: Count = 32
     norm: Norm = "none"
     dropout: Probability = 0.0

@@ -6,7 +6,16 @@ import difflib
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationError, WithJsonSchema, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+    model_serializer,
+    model_validator,
+)
 
 from connectome_tl.errors import UsageError
 from connectome_tl.settings.base import EachOnce, Settings, given_of, with_value
@@ -304,6 +313,15 @@ class StudySettings(Settings):
     def features(self) -> FeatureSettings:
         """Settings of the feature steps."""
         return FeatureSettings(confounds=self.confounds, harmonise=self.harmonise, edges=self.edges, image=self.image)
+
+    def used_blocks(self, blocks: Mapping[str, Any]) -> dict[str, Any]:
+        """Those blocks of `baseline_settings` whose baselines the study has: others may be of unrelated extensions."""
+        return {name: block for name, block in blocks.items() if name in self.baselines}
+
+    @model_serializer(mode="wrap")
+    def _without_idle_blocks(self, fields: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        found: dict[str, Any] = fields(self)
+        return found | {"baseline_settings": self.used_blocks(found.get("baseline_settings", {}))}
 
     @property
     def decisive(self) -> StudySettings:

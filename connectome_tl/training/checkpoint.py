@@ -65,18 +65,18 @@ class FitStore:
             record = read_json(record_file)
             result = _result(record)
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise _damaged(record_file, repr(error)) from error
+            raise damaged(record_file, repr(error)) from error
         except RecursionError as error:
-            raise _damaged(record_file, "nested too deeply") from error
+            raise damaged(record_file, "nested too deeply") from error
         if result.key != key:
-            raise _damaged(record_file, "it is the record of another fit")
+            raise damaged(record_file, "it is the record of another fit")
         tensor_file = self.folder / f"{key}.safetensors"
         if not state or record["tensors"] is None:
             return None if state and not tensor_file.is_file() else result
         if not tensor_file.is_file():
             return None
         if file_hash(tensor_file) != record["tensors"]:
-            raise _damaged(tensor_file, "its content is not the saved one")
+            raise damaged(tensor_file, "its content is not the saved one")
         result.arrays.update(_read_tensors(tensor_file))
         return result
 
@@ -122,34 +122,43 @@ def _result(record: dict[str, Any]) -> FitResult:
     predictions = _vectors(record["predictions"])
     if not isinstance(record["tensors"], (str, type(None))) or set(record["predicted"]) != set(predictions):
         raise ValueError("the parts of the record do not match")
+    rows = _texts(record["rows"])
+    if not rows or len(set(rows)) < len(rows):
+        raise ValueError("the rows that the fit has seen are missing or occur twice")
+    if not isinstance(record["plain"], dict):
+        raise ValueError("the state of the fit is not an object")
+    _texts(list(record["predicted"].values()))
     return FitResult(
         key=record["key"],
         stage=record["stage"],
-        rows=frozenset(_names(record["rows"])),
-        tasks=tuple(record["tasks"]),
+        rows=frozenset(rows),
+        tasks=tuple(_texts(record["tasks"])),
         plain=record["plain"],
-        curve=np.array(record["curve"], dtype=float),
+        curve=np.array(_numbers(record["curve"], missing=True), dtype=float),
         predictions=predictions,
         predicted=dict(record["predicted"]),
         held_out=_vectors(record["held_out"], finite=False),
         facts={name: math.nan if value is None else float(value) for name, value in record["facts"].items()},
-        notes=tuple(record["notes"]),
+        notes=tuple(_texts(record["notes"])),
     )
 
 
-def _names(values: Any) -> list[str]:
-    if not isinstance(values, list) or not values or not all(isinstance(value, str) for value in values):
-        raise ValueError("the rows that the fit has seen are not a list of ids")
+def _texts(values: Any) -> list[str]:
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        raise ValueError("a list of ids, names or notes contains something else")
+    return values
+
+
+def _numbers(values: Any, *, missing: bool) -> list[float | None]:
+    allowed = (int, float, type(None)) if missing else (int, float)
+    if not isinstance(values, list) or not all(type(value) in allowed for value in values):
+        raise ValueError("a prediction or a loss is not a list of numbers")
     return values
 
 
 def _vectors(record: Mapping[str, Any], *, finite: bool = True) -> dict[str, np.ndarray]:
     """Lists of numbers by subject, all of one length; None represents NaN and is refused if `finite`."""
-    allowed = (int, float) if finite else (int, float, type(None))
-    for values in record.values():
-        if not isinstance(values, list) or not all(type(value) in allowed for value in values):
-            raise ValueError("a prediction is not a list of numbers")
-    found = {subject: np.array(values, dtype=float) for subject, values in record.items()}
+    found = {subject: np.array(_numbers(values, missing=not finite), dtype=float) for subject, values in record.items()}
     if len({len(values) for values in found.values()}) > 1:
         raise ValueError("predictions differ in length")
     if finite and not all(np.isfinite(values).all() for values in found.values()):
@@ -157,7 +166,8 @@ def _vectors(record: Mapping[str, Any], *, finite: bool = True) -> dict[str, np.
     return found
 
 
-def _damaged(file: Path, how: str) -> OutputError:
+def damaged(file: Path | None, how: str) -> OutputError:
+    """The error of a stored fit that cannot be used."""
     return OutputError(
         f"a damaged fit: {how}",
         file=file,
@@ -179,4 +189,4 @@ def _read_tensors(file: Path) -> dict[str, np.ndarray]:
     try:
         return load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
-        raise _damaged(file, f"cannot be read as safetensors: {error}") from error
+        raise damaged(file, f"cannot be read as safetensors: {error}") from error

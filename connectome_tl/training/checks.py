@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,19 @@ def _idle(study: StudySettings, cohorts: StudyCohorts) -> list[Problem]:
     if study.devices > 1 and "image" not in known:
         problems.append(Problem("devices has no effect: it is for networks on volumes", remedy="Set devices: 1."))
     return problems
+
+
+def _confounded(target: Cohort, names: Sequence[str] | None, confounds: Sequence[str]) -> list[Problem]:
+    """Outcomes of the study that are removed from its edges, for which the values of tested rows would be used."""
+    used = [task for task in target.tasks if names is None or task.name in names]
+    removed = [t for t in used if t.column in confounds or ("age" in confounds and target.is_age(t.name))]
+    return [
+        Problem(
+            f"the outcome {task.name!r} is one of confounds.columns: its values in test rows are to be predicted",
+            remedy="Take it out of confounds.columns, or name other outcomes in target.tasks.",
+        )
+        for task in removed
+    ]
 
 
 def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
@@ -71,6 +85,8 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 )
                 for column in cohort.own_covariates(names or [task.name for task in cohort.tasks])
             ]
+    confounds = [confound_column(name)[0] for name in (study.confounds.columns if study.confounds else ())]
+    problems += _confounded(cohorts.target, study.target.tasks, confounds)
     for cohort in cohorts.roles.values():
         columns = ["age", *cohort.covariates.columns]
         problems += [
@@ -78,7 +94,7 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
                 f"confounds.columns: no column {name!r} in cohort {cohort.name}",
                 expected=f"one of {', '.join(columns)}",
             )
-            for name in (confound_column(name)[0] for name in (study.confounds.columns if study.confounds else ()))
+            for name in confounds
             if name not in columns
         ]
         if study.harmonise.method != "none" and cohort.regions:

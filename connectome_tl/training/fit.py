@@ -11,12 +11,13 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore, damaged
 from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
 from connectome_tl.training.context import Check, Context
 from connectome_tl.training.core import fit_core_stage
@@ -169,7 +170,8 @@ def _on_cluster(cluster: Cluster, jobs: Sequence[Job], store: FitStore | None) -
         if missing:
             left.append((missing, known, parents))
     keeps = {plan.key: plan.keep for chunk, _, _ in left for plan in chunk}
-    for results in cluster.run(_fit_as_worker, left, calls(), code_version()):
+    parts = {part for chunk, _, _ in left for plan in chunk for one in plan.lineage() for part in one.parts}
+    for results in cluster.run(_fit_as_worker, left, calls(), sorted(parts), code_version(parts)):
         for result in results:
             if store is not None:
                 store.save(result, keep_state=keeps[result.key])
@@ -181,10 +183,11 @@ def _fit_as_worker(
     cohorts: Mapping[str, Cohort],
     parents: Mapping[str, FitResult],
     extensions: Sequence[dict[str, Any]],
+    parts: Sequence[str],
     code: str,
 ) -> list[FitResult]:
     _extend(extensions)
-    with as_worker(code, code_version):
+    with as_worker(code, partial(code_version, parts)):
         return _fit_chunk(plans, cohorts, parents, None, None)
 
 
@@ -247,15 +250,17 @@ def _fit_chunk(
 def _stored(plan: FitPlan, context: Context, store: FitStore | None) -> FitResult | None:
     """The stored fit, if it contains predictions of the requested rows with their current content."""
     found = store.load(plan.key, state=plan.keep) if store is not None else None
-    if found is None:
+    if found is None or store is None:
         return None
+    if found.stage != plan.stage or not found.rows >= {*plan.train.ids}:
+        raise damaged(store.folder / f"{plan.key}.json", "it is of another stage, or has seen other rows")
     wanted = _contents(plan, context)
     changed = [subject for subject, content in wanted.items() if found.predicted.get(subject) != content]
     if not changed:
         return found
     if not found.plain:
         return None
-    full = found if plan.keep or store is None else store.load(plan.key, state=True)
+    full = found if plan.keep else store.load(plan.key, state=True)
     if full is None:
         return None
     values = _model_of(full, context).predict(context.cohort(plan.train.cohort), changed)
@@ -264,8 +269,7 @@ def _stored(plan: FitPlan, context: Context, store: FitStore | None) -> FitResul
         predictions={**full.predictions, **dict(zip(changed, values, strict=True))},
         predicted={**full.predicted, **{subject: wanted[subject] for subject in changed}},
     )
-    if store is not None:
-        store.save(again, keep_state=True)
+    store.save(again, keep_state=True)
     return again
 
 

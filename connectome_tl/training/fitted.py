@@ -18,7 +18,7 @@ from connectome_tl.nn.devices import device_of_network
 from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, values_of
-from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore, damaged
 from connectome_tl.training.core import CoreModel
 from connectome_tl.training.interface import FittedModel, check_regions
 from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
@@ -54,9 +54,16 @@ class NetworkModel:
         return {task.name: task.n_outputs for task in self.tasks}
 
     def model(self, state: Arrays) -> OutcomeModel:
-        """A network with this state, in evaluation mode."""
+        """A network with this state, in evaluation mode.
+
+        Raises:
+            OutputError: parameters that are not those of its settings.
+        """
         model = build_model(self.settings, self.sizes, self.heads, values_of(self.tasks))
-        model.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+        try:
+            model.load_state_dict({name: torch.tensor(value) for name, value in state.items()})
+        except RuntimeError as error:
+            raise damaged(None, "its parameters are not those of its settings") from error
         return model.eval()
 
     def networks(self, step: int | None = None) -> list[OutcomeModel]:
@@ -178,9 +185,17 @@ def fitted_model(result: FitResult, find: Finder | None = None) -> FittedModel:
 
     Raises:
         InternalError: the fit did not keep its state.
+        OutputError: its state is not that of a fit.
     """
     if not result.plain:
         raise InternalError("this fit did not keep its state", remedy="Plan it with keep=True.")
+    try:
+        return _model_of(result, find)
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        raise damaged(None, f"{result.key}: {error!r}") from error
+
+
+def _model_of(result: FitResult, find: Finder | None) -> FittedModel:
     if result.stage == "mixture":
         if find is None:
             raise InternalError("a mixture needs the fits it is made of")

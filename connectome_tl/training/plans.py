@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, Literal
 
 from connectome_tl import features, nn, settings, tasks, training
-from connectome_tl.cohort import cohort, splits
+from connectome_tl.cohort import cohort as cohorts
+from connectome_tl.cohort import splits
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome import connectome
+from connectome_tl.extension_code import code_of
 from connectome_tl.imaging.volume_cache import GRID_CODE
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.core import CoreSettings
@@ -31,12 +34,21 @@ class RowSet:
         ids: ids of the rows, in order.
         data: hash of the content of these rows (`Cohort.rows_hash`), outcomes included.
         labels: id of the subject whose outcomes each row gets (a label permutation), or None.
+        kinds: kinds of the outcomes of the cohort.
     """
 
     cohort: str = field(compare=False)
     ids: tuple[str, ...]
     data: str
     labels: tuple[str, ...] | None = None
+    kinds: tuple[str, ...] = ()
+
+    @staticmethod
+    def of(role: str, cohort: Cohort, ids: tuple[str, ...], labels: tuple[str, ...] | None = None) -> RowSet:
+        """These rows of a cohort; the content of the rows with the outcomes of a permutation is included."""
+        hashed = tuple(dict.fromkeys((*ids, *(labels or ()))))
+        kinds = tuple(sorted({task.kind for task in cohort.tasks}))
+        return RowSet(role, ids, cohort.rows_hash(hashed), labels, kinds)
 
 
 @dataclass(frozen=True)
@@ -108,7 +120,20 @@ class FitPlan:
     @cached_property
     def key(self) -> str:
         """SHA-256 over all compared fields, including those of the parents, and the version of the code."""
-        return content_hash(code_version(), _compared(self))
+        return content_hash(code_version(self.parts), _compared(self))
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of what the fit uses and an extension may define (see `extension_code`)."""
+        encoders = () if self.model is None else self.model.branches.values()
+        rows = (self.train, *(one for _, one in self.others), *(() if self.chosen_by is None else (self.chosen_by,)))
+        return (
+            *(f"encoder {getattr(one, 'kind', '')}" for one in encoders),
+            f"objective {getattr(self.objective, 'kind', '')}",
+            *(() if self.model is None else (f"fusion {self.model.fusion.kind}",)),
+            *(f"modality {name}" for name in self.modalities),
+            *(f"task kind {kind}" for one in rows for kind in one.kinds),
+        )
 
     @property
     def depth(self) -> int:
@@ -164,16 +189,17 @@ def _part(value: Any) -> Any:
 
 
 _PACKAGES = (features, nn, training, settings)
-_MODULES = (tasks, cohort, splits, connectome, *GRID_CODE)
+_MODULES = (tasks, cohorts, splits, connectome, *GRID_CODE)
 
 
 # Libraries that compute parts of a fit; nilearn the geometric mean of a tangent space.
 _LIBRARIES = ("numpy", "scipy", "scikit-learn", "nilearn", "torch", "torch-geometric", "monai")
 
 
-def code_version() -> str:
-    """Hash of the code of fits and of library versions, so that fits of changed code are not reused."""
-    return content_hash(_own_code(), _extensions())
+def code_version(parts: Iterable[str]) -> str:
+    """Hash of the code of fits, of library versions, and of those of these parts that extensions define, so that fits
+    of changed code are not reused."""
+    return content_hash(_own_code(), code_of(parts))
 
 
 @cache
@@ -183,9 +209,3 @@ def _own_code() -> str:
     files += [Path(str(module.__file__)) for module in _MODULES]
     computing = versions(_LIBRARIES)
     return content_hash([(file.name, content_hash(file.read_bytes())) for file in files], computing)
-
-
-def _extensions() -> list[str]:
-    from connectome_tl.training.extension import sources  # imports all extensible modules
-
-    return sources()

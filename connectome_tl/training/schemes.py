@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.errors import UsageError
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.model_table import Scheme as Scheme
@@ -43,12 +44,29 @@ class StudyCohorts:
         """Cohorts by the role names of row sets, as needed by `fit`."""
         return dict(self.roles)
 
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Kinds of the outcomes of all cohorts."""
+        return tuple(sorted({task.kind for cohort in self.roles.values() for task in cohort.tasks}))
+
     @cached_property
     def modalities(self) -> tuple[str, ...]:
         """Modalities of the target cohort: connectomes, covariates, volumes."""
         found = ["connectome"] if self.target.regions else []
         found += ["clinical"] if clinical_specs(self.target.covariate_specs) else []
         return (*found, "image") if any(self.target.volumes) else tuple(found)
+
+
+def scheme_named(name: str) -> Scheme:
+    """The definition of a fitted model, those of extensions included.
+
+    Raises:
+        UsageError: no fitted model has this name.
+    """
+    scheme = MODELS[name].scheme if name in MODELS else None
+    if scheme is None:
+        raise UsageError(f"no fitted model is called {name!r}")
+    return scheme
 
 
 def modalities_of(study: StudySettings, cohorts: StudyCohorts) -> tuple[str, ...]:

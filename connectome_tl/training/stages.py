@@ -83,11 +83,8 @@ class _Chain:
 
     @cached_property
     def rows(self) -> RowSet:
-        target, train = self.cohorts.target, self.fold.train
-        if self.label_rows is None:
-            return RowSet("target", train, target.rows_hash(train))
-        every = tuple(dict.fromkeys((*train, *self.label_rows)))
-        return RowSet("target", train, target.rows_hash(every), tuple(self.label_rows))
+        labels = None if self.label_rows is None else tuple(self.label_rows)
+        return RowSet.of("target", self.cohorts.target, self.fold.train, labels)
 
     def core(self) -> FitPlan:
         """The closed-form core on the target's training rows, with source scores if there is a stage 1."""
@@ -143,7 +140,7 @@ class _Chain:
         )
 
     def _tested(self) -> RowSet:
-        return RowSet("target", self.fold.test, self.cohorts.target.rows_hash(self.fold.test))
+        return RowSet.of("target", self.cohorts.target, self.fold.test)
 
     def _parts(self, n_parts: int) -> tuple[tuple[str, ...], ...]:
         target, train = self.cohorts.target, self.fold.train
@@ -165,7 +162,7 @@ class _Chain:
         if self.scheme.permuted:
             rng = np.random.default_rng(int(content_hash(self.study.seed, "permuted source")[:15], 16))
             labels = tuple(ids[i] for i in rng.permutation(len(ids)))
-        return RowSet("source", ids, source.rows_hash(ids), labels)
+        return RowSet.of("source", source, ids, labels)
 
     def _early(self, role: str) -> tuple[str, ...]:
         return tuple(m for m in learnt_early(self.study, self.cohorts, role) if m in self.modalities)
@@ -224,7 +221,7 @@ class _Chain:
         role = SOURCE if adapt.objective.source_replay else PROBE
         return FitPlan(
             stage="adapt",
-            train=RowSet("pool", ids, pool.rows_hash(ids)),
+            train=RowSet.of("pool", pool, ids),
             tasks=parent.tasks if parent is not None else (),
             modalities=later,
             features=self.features,

@@ -10,15 +10,17 @@ import pytest
 import yaml
 from small_study import small_cohorts, small_settings
 
-from connectome_tl import extension as extended
+from connectome_tl import extension_code
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
+from connectome_tl.connectome.formats.table import FORMATS
 from connectome_tl.evaluation.baselines.fixed import BASELINES
 from connectome_tl.evaluation.scores.metrics import FURTHER
 from connectome_tl.features.steps import MODALITIES, RECORDS
 from connectome_tl.nn.batch import ROWS
 from connectome_tl.nn.branch import BRANCHES
+from connectome_tl.nn.fusion import FUSIONS
 from connectome_tl.nn.losses import LOSSES
 from connectome_tl.settings.baselines import BaselineSettings
 from connectome_tl.settings.metrics import METRICS
@@ -39,18 +41,19 @@ RunSmall = Callable[..., StudyRun]
 
 @pytest.fixture(scope="module", autouse=True)
 def forgotten() -> Iterator[None]:
-    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, OBJECTIVES, KINDS, LOSSES, RECORDS]
-    tables += [MODELS, BASELINES, METRICS, FURTHER, extended._SOURCES, extension._SOURCES, extension._CALLS]
+    tables: list[Any] = [MODALITIES, ROWS, BRANCHES, FUSIONS, OBJECTIVES, KINDS, LOSSES, RECORDS]
+    tables += [FORMATS, MODELS, BASELINES, METRICS, FURTHER, extension_code._REGISTERED, extension._CALLS]
     before = [table.copy() for table in tables]
-    places = [(ModelSettings, "encoder"), (ModelSettings, "others"), (Adapt, "objective")]
-    kinds = [owner.__pydantic_fields__[name].annotation for owner, name in places]
+    places = [(ModelSettings, "encoder"), (ModelSettings, "others"), (ModelSettings, "fusion"), (Adapt, "objective")]
+    fields = [owner.__pydantic_fields__[name] for owner, name in places]
+    kinds = [(field.annotation, field.discriminator) for field in fields]
     blocks = dict(BaselineSettings.__pydantic_fields__)
     yield
     for table, content in zip(tables, before, strict=True):
         table.clear()
         table.extend(content) if isinstance(table, list) else table.update(content)
-    for (owner, name), kind in zip(places, kinds, strict=True):
-        owner.__pydantic_fields__[name].annotation = kind
+    for field, kind in zip(fields, kinds, strict=True):
+        field.annotation, field.discriminator = kind
     BaselineSettings.__pydantic_fields__ = blocks
     BaselineSettings.model_rebuild(force=True)
     StudySettings.__pydantic_fields__["baseline_settings"].default = BaselineSettings()
@@ -66,6 +69,7 @@ def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
         changed: dict[str, Any],
         cohorts: StudyCohorts | None = None,
         images: Callable[[Cohort, Path], object] | None = None,
+        rewrite: Callable[[Cohort, Path], object] | None = None,
         **settings: Any,
     ) -> StudyRun:
         home = tmp_path_factory.mktemp("extended")
@@ -78,6 +82,8 @@ def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
             declared = yaml.safe_load(file.read_text())
             declared["connectomes"]["unmatched"] = "drop"  # some have no image
             file.write_text(yaml.safe_dump({**declared, "volumes": {"files": "images/{id}.npy"}}))
+        if rewrite is not None:
+            rewrite(found.target, home / "target")
         small = small_settings(
             **{
                 "steps": 3,
@@ -100,6 +106,23 @@ def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
         return run_study(home / "study.yaml", home / "run")
 
     return run
+
+
+@pytest.fixture(scope="module")
+def install(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str, str], None]]:
+    """`install(name, code)`: a package with one module and an entry point, as pip installs it."""
+    with pytest.MonkeyPatch.context() as patched:
+
+        def add(name: str, code: str, version: str = "1.0") -> None:
+            folder = tmp_path_factory.mktemp("site")
+            about = folder / f"{name}-{version}.dist-info"
+            about.mkdir()
+            (folder / f"{name}.py").write_text(code)
+            (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+            (about / "entry_points.txt").write_text(f"[connectome_tl]\n{name} = {name}\n")
+            patched.syspath_prepend(folder)
+
+        yield add
 
 
 @pytest.fixture(scope="session")

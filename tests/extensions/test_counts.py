@@ -71,7 +71,10 @@ DEVIANCE = Metric(
     "deviance_explained", "Deviance explained", "explained deviance", 1, -np.inf, 1.0, ("value",), 0.0,
     kinds=("tally",),
 )  # fmt: skip
-COUNT = TaskKind("tally", "value", "mae", "the mean", "an expected tally", centred, log_rate, rate, whole, "no tally")
+COUNT = TaskKind(
+    "tally", "value", "mae", "the mean", "an expected tally", centred, log_rate, rate, whole, "no tally",
+    loss="the deviance of Poisson regression",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -126,6 +129,7 @@ def test_a_study_with_it_runs_to_a_report_that_says_so(
     assert "an expected tally" in page
     assert "Deviance explained" in page
     assert "were used to predict seizures" in page
+    assert "missing ones masked, by the deviance of Poisson regression for seizures (AdamW" in page
     assert unknown_to_the_package("tally")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -18,22 +19,10 @@ from connectome_tl.training.objectives.table import OBJECTIVES
 GUIDE = Path(__file__).parents[2] / "docs" / "howto" / "extend.md"
 
 
-def installed(folder: Path, name: str, code: str, entry: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A package with one module and an entry point, as pip installs it."""
-    about = folder / f"{name}-1.0.dist-info"
-    about.mkdir()
-    (folder / f"{name}.py").write_text(code)
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[connectome_tl]\n{name} = {entry}\n")
-    monkeypatch.syspath_prepend(folder)
-
-
-def test_the_objective_of_the_guide_is_loaded_by_a_command_and_trained(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_objective_of_the_guide_is_loaded_by_a_command_and_trained(install: Callable[..., None]) -> None:
     section = GUIDE.read_text().partition("## An objective\n")[2]
     (code, *_) = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
-    installed(tmp_path, "shrinking", code, "shrinking", monkeypatch)
+    install("shrinking", code)
     with pytest.raises(SystemExit, match="0"):
         main(["atlas", "list"])
     assert "small_embedding" in {settings.model_fields["kind"].default for settings in OBJECTIVES}
@@ -54,10 +43,9 @@ def test_the_objective_of_the_guide_is_loaded_by_a_command_and_trained(
     ("code", "said"), [("import nothing_of_this_name", "nothing_of_this_name"), ("1 / 0", "division by zero")]
 )
 def test_an_extension_that_cannot_be_loaded_is_named(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], code: str, said: str
+    install: Callable[..., None], capsys: pytest.CaptureFixture[str], code: str, said: str
 ) -> None:
-    name = f"broken_{abs(hash(code))}"
-    installed(tmp_path, name, code, name, monkeypatch)
+    install(f"broken_{abs(hash(code))}", code)
     with pytest.raises(SystemExit, match="64"):
         main(["atlas", "list"])
     assert said in "".join(capsys.readouterr())

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from connectome_tl.provenance import code_hash
+from connectome_tl import extension_code
+from connectome_tl.errors import UsageError
+from connectome_tl.extension_code import code_hash, code_of, register_code
 
 MAIN = """
 import strange_helper_{n}
@@ -45,7 +47,34 @@ def endless() -> Any:
     return again
 
 
+def with_default(value: Any) -> Any:
+    def scaled(values: float, factor: float = value) -> float:
+        return values * factor
+
+    return scaled
+
+
+def unsaved(rate: int, factor: int, bias: int) -> Any:
+    """A class of a notebook: its source is in no file."""
+    code = f"""
+class Net:
+    rate = {rate}
+    def forward(self, x):
+        return (lambda y: y * {factor})(x)
+    @property
+    def bias(self):
+        return {{"a", "b", "{bias}"}}
+"""
+    space: dict[str, Any] = {"__name__": "__main__"}
+    exec(code, space)
+    return space["Net"]
+
+
 PAIRS = [
+    (with_default(1.0), with_default(2.0)),
+    (unsaved(1, 1, 1), unsaved(2, 1, 1)),
+    (unsaved(1, 1, 1), unsaved(1, 2, 1)),
+    (unsaved(1, 1, 1), unsaved(1, 1, 2)),
     (partial(max, 1), partial(max, 2)),
     (partial(sorted, reverse=True), partial(sorted, reverse=False)),
     (Fixed(1.0), Fixed(2.0)),
@@ -78,6 +107,51 @@ def test_a_helper_beside_the_module_is_part_of_it(tmp_path: Path, monkeypatch: p
     helper.write_text("def scale(values):\n    return values * 3\n")
     reload(import_module(f"strange_helper_{n}"))
     assert all(code_hash(getattr(main, name)) != old for name, old in before.items())
+
+
+@pytest.mark.parametrize("changed", ["one/__init__.py", "two/__init__.py", "one/steps.py", "two/steps.py"])
+def test_every_module_of_a_package_is_part_of_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changed: str) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    name = f"strange_package_{abs(hash(str(tmp_path)))}"
+    for file in ("__init__", "one/__init__", "two/__init__", "one/steps", "two/steps"):
+        path = tmp_path / name / f"{file}.py"
+        path.parent.mkdir(exist_ok=True, parents=True)
+        path.write_text("def part(x):\n    return x\n")
+    part = import_module(f"{name}.one.steps").part
+    before = code_hash(part)
+    assert code_hash(part) == before
+    (tmp_path / name / changed).write_text("def part(x):\n    return x + 1\n")
+    assert code_hash(part) != before
+
+
+def test_the_version_of_a_package_counts_that_another_module_of_the_extension_imports(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    n = abs(hash(str(tmp_path)))
+    (tmp_path / f"strange_library_{n}.py").write_text('__version__ = "1"\ndef double(x):\n    return 2 * x\n')
+    folder = tmp_path / f"strange_user_{n}"
+    folder.mkdir()
+    (folder / "__init__.py").write_text("")
+    (folder / "main.py").write_text("from .helper import half\ndef part(x):\n    return half(x)\n")
+    (folder / "helper.py").write_text(
+        f"from strange_library_{n} import double\ndef half(x):\n    return double(x) / 4\n"
+    )
+    part = import_module(f"strange_user_{n}.main").part
+    before = code_hash(part)
+    monkeypatch.setattr(import_module(f"strange_library_{n}"), "__version__", "2")
+    assert code_hash(part) != before
+
+
+def test_two_packages_that_register_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(extension_code, "_REGISTERED", {})
+    one, other = with_default(1.0), with_default(2.0)
+    other.__module__ = "another_package.parts"
+    register_code("encoder mine", one)
+    register_code("encoder mine", with_default(3.0))  # changed, as in a notebook
+    with pytest.raises(UsageError, match="two extensions register the encoder mine"):
+        register_code("encoder mine", other)
+    assert code_of(["encoder mine", "encoder other"]).keys() == {"encoder mine"}
 
 
 def test_the_hash_does_not_depend_on_the_process() -> None:

@@ -23,6 +23,7 @@ from connectome_tl.settings.study import SplitSettings
 from connectome_tl.training import fit as fitting
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
+from connectome_tl.training.fitted import stored_model
 from connectome_tl.training.plans import FitPlan
 
 COHORTS = small_cohorts()
@@ -55,7 +56,15 @@ def file_of(store: FitStore, plan: FitPlan = PLAN, suffix: str = ".json") -> Pat
 
 @pytest.mark.parametrize("suffix", [".json", ".safetensors"])
 @pytest.mark.parametrize(
-    "damage", [lambda raw: raw[: len(raw) // 2], lambda _: b"", lambda raw: b"\x93NUMPY" + raw, lambda raw: raw + b" 1"]
+    "damage",
+    [
+        lambda raw: raw[: len(raw) // 2],
+        lambda _: b"",
+        lambda raw: b"\x93NUMPY" + raw,
+        lambda raw: raw + b" 1",
+        lambda raw: b"\xef\xbb\xbf" + raw,
+        lambda raw: raw.decode("latin-1").encode("utf-16"),
+    ],
 )
 def test_a_damaged_file_is_an_output_error(store: FitStore, suffix: str, damage: Callable[[bytes], bytes]) -> None:
     file = file_of(store, suffix=suffix)
@@ -115,6 +124,14 @@ EDITS: dict[str, Callable[[dict[str, Any]], None]] = {
     "no rows at all": lambda record: record.pop("rows"),
     "facts are text": _set("facts", {"weight cognitive": "all"}),
     "curve is text": _set("curve", ["steep"]),
+    "curve is a number": _set("curve", 0.5),
+    "a row occurs twice": lambda record: record["rows"].append(record["rows"][0]),
+    "a training row is missing": lambda record: record["rows"].remove(FOLD.train[0]),
+    "another stage": _set("stage", "core"),
+    "outcomes are a text": _set("tasks", "cognitive"),
+    "notes are a text": _set("notes", "none"),
+    "hashes of predicted rows are numbers": lambda record: record["predicted"].update({FIRST: 1}),
+    "state is a list": _set("plain", ["settings"]),
 }
 
 
@@ -131,6 +148,27 @@ def test_a_record_that_no_fit_makes_is_an_output_error_even_with_a_right_hash(
         record["content"] = "0" * 64
     file_of(store).write_text(json.dumps(record))
     refused(store)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        lambda plain: plain.pop("settings"),
+        lambda plain: plain.update(tasks=[]),
+        lambda plain: plain.update(features={"modalities": [["connectome", {"record": "Path", "fields": {}}]]}),
+        lambda plain: plain["settings"]["encoder"].update(kind="unknown"),
+    ],
+)
+def test_a_state_that_no_fit_has_is_an_output_error_when_it_is_used(
+    store: FitStore, edit: Callable[[dict[str, Any]], None]
+) -> None:
+    record = json.loads(file_of(store).read_text())
+    record.pop("content")
+    edit(record["plain"])
+    file_of(store).write_text(json.dumps({**record, "content": content_hash(record)}))
+    with pytest.raises(OutputError) as caught:
+        stored_model(store, PLAN.key).predict(COHORTS.target, FOLD.test)
+    assert caught.value.exit_code == 74
 
 
 def test_exchanged_fits_are_an_output_error(store: FitStore) -> None:

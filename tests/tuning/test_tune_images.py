@@ -123,6 +123,6 @@ def test_a_search_from_a_weight_file_belongs_to_its_study_and_to_its_moved_run(
     study = read_study(moved)
     assert Path(str(getattr(study.model.encoder, "weights", ""))).is_file()
     cohorts = read_run_cohorts(study, moved, tmp_path / "run")
-    check_tuned(study, cohorts, SplitPlan.load(moved / "split_plan.json"))
+    check_tuned(study, cohorts, SplitPlan.load(moved / "split_plan.json"), any_code=True)
     with pytest.raises(MissingInputError, match=r"--base FOLDER"):
         read_run_cohorts(study, moved, None)

@@ -154,7 +154,7 @@ def test_a_search_of_other_code_is_refused_by_run_and_does_not_go_on(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     study = load_settings(home / "study.yaml", StudySettings)
-    monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda: "other")
+    monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda _: "other")
     with pytest.raises(UsageError, match="belong to other code of fits"):
         run_study(study, tmp_path / "run", base=home, tuned=home / "tuned")
     with pytest.raises(UsageError, match="or of another version"):

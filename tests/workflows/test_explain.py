@@ -187,7 +187,7 @@ def test_what_is_not_there_is_said(run: StudyRun, tmp_path: Path, monkeypatch: p
     with pytest.raises(MissingInputError, match="not a finished run"):
         explain_run(tmp_path)
     monkeypatch.setattr(explaining, "not_above_chance", lambda *_: "")
-    monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda: "another version")
+    monkeypatch.setattr("connectome_tl.training.plans.code_version", lambda _: "another version")
     with pytest.raises(MissingInputError, match="Run it again with this version: connectome-tl run"):
         explain_run(run.folder)
 

@@ -15,12 +15,12 @@ import pytest
 from small_study import last_stage, small_cohorts, small_settings
 
 import connectome_tl
-from connectome_tl import extend, extension, run_study
+from connectome_tl import extend, extension_code, run_study
 from connectome_tl.atlas import atlas_folders
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.config import dump_settings
+from connectome_tl.config import dump_settings, parse_settings
 from connectome_tl.connectome.formats import table as formats
-from connectome_tl.settings.study import SplitSettings
+from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.workflows.study import finished as finished_module
 from connectome_tl.workflows.study import judge as judge_module
 from connectome_tl.workflows.study.finished import is_finished
@@ -156,8 +156,8 @@ def test_new_scores_never_lie_beside_the_sentences_of_an_earlier_run(
 
 
 def _is_finished(place: Path) -> bool:
-    settings = json.loads((place / "out" / "log" / "finished.json").read_text())["settings"]
-    return is_finished(place / "out", settings)
+    noted = json.loads((place / "out" / "log" / "finished.json").read_text())["settings"]
+    return is_finished(place / "out", parse_settings(noted, StudySettings))
 
 
 def _add_line(file: str) -> Callable[[Path, pytest.MonkeyPatch], object]:
@@ -170,8 +170,8 @@ def _add_line(file: str) -> Callable[[Path, pytest.MonkeyPatch], object]:
 
 def _extend(_: Path, patched: pytest.MonkeyPatch) -> None:
     patched.setattr(formats, "FORMATS", list(formats.FORMATS))
-    patched.setattr(extension, "_SOURCES", {})
-    extend(importer=formats.FORMATS[0])
+    patched.setattr(extension_code, "_REGISTERED", {})
+    extend(importer=next(one for one in formats.FORMATS if one.name == "npz"))
 
 
 def _other_version(_: Path, patched: pytest.MonkeyPatch) -> None:

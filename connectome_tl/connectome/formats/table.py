@@ -37,7 +37,7 @@ from connectome_tl.connectome.formats.sidecars import (
 from connectome_tl.connectome.formats.text import read_text_matrix
 from connectome_tl.connectome.names.naming import MatrixFile
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.files import regular_file
+from connectome_tl.files import imported_by, regular_file
 
 
 @dataclass(frozen=True)
@@ -183,6 +183,7 @@ def read_matrix(path: str | Path, *, format: str = "auto") -> MatrixFile:
     asked = None if name == "auto" else format_named(name)
     regular_file(file)
     known = asked or recognised(file)
+    imported_by(known.name)
     if choice and not known.chooses:
         raise UsageError(f"format {known.name} has nothing to choose", got=format)
     matrix = known.read(file, choice) if choice else known.read(file)

@@ -12,7 +12,7 @@ from connectome_tl.evaluation.nested_cv import seeded_chains
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts, scheme_named
 
 
 def relabelled_plan(
@@ -36,5 +36,5 @@ def relabelled_plan(
     target = cohorts.target
     labels = [target.ids[i] for i in row[target.positions(fold.train)]]
     one_seed = study.model_copy(update={"n_seeds": 1})
-    (plan,) = seeded_chains(one_seed, cohorts, BY_NAME[model], fold, tasks, label_rows=labels, keep=keep)
+    (plan,) = seeded_chains(one_seed, cohorts, scheme_named(model), fold, tasks, label_rows=labels, keep=keep)
     return plan if keep else replace(plan, keep=False)

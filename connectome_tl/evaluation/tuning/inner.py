@@ -29,7 +29,7 @@ from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.context import checks_of
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts, scheme_named
 
 
 class Heard(Protocol):
@@ -136,7 +136,7 @@ class InnerFolds:
         """Plan the fits of one inner fold. The outer test rows are among its test rows, but no fit predicts them."""
         inner = self.fold.inner[number]
         hidden = Fold(inner.train, (*inner.test, *self.fold.test))
-        chains = seeded_chains(study, self.cohorts, BY_NAME[self.model], hidden, tasks, keep=False)
+        chains = seeded_chains(study, self.cohorts, scheme_named(self.model), hidden, tasks, keep=False)
         plans = tuple(replace(plan.predicting(inner.test), keep=False) for plan in chains)
         return PlannedFold(self.model, tuple(tasks), 0, number, hidden, plans)
 

@@ -11,7 +11,7 @@ from connectome_tl.evaluation.nested_cv import seeded_chains, tasks_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Dimension, TuneSettings
 from connectome_tl.training.checks import check_names
-from connectome_tl.training.schemes import BY_NAME, StudyCohorts
+from connectome_tl.training.schemes import StudyCohorts, scheme_named
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -60,7 +60,7 @@ def check_space(study: StudySettings, cohorts: StudyCohorts, tune: TuneSettings,
                     Problem(f"tune.space.{key} = {value!r}: {problem}", remedy=remedy) for problem in error.problems
                 ]
                 break
-            plans = seeded_chains(changed, cohorts, BY_NAME[tune.model], fold, tasks_of(changed, cohorts))
+            plans = seeded_chains(changed, cohorts, scheme_named(tune.model), fold, tasks_of(changed, cohorts))
             fits.add(tuple(plan.key for plan in plans))
         else:
             if len(fits) == 1:

@@ -121,7 +121,8 @@ def _model(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) ->
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
         f"block each for {listed(blocks)}{free}: the mean of {average}. Penalties and the weights of the combination "
         "were chosen on leave-one-family-out predictions of the training rows.",
-        f"The network had {listed(encoders)}, fused by a dense layer of width {settings.model.fused_width}{hiding}; "
+        f"The network had {listed(encoders)}, fused by {settings.model.fusion.describe()} of width "
+        f"{settings.model.fused_width}{hiding}; "
         f"the predictions of {networks} networks were averaged; {settings.stages.finetune.ensemble.describe()}.",
         *(
             [
@@ -197,7 +198,9 @@ def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -
         )
         found += probes_text(facts.probes)
     last = training_text(stages.finetune.training, *facts.n_train, images=images, transfer=pretrained or adapted)
-    found.append(f"Last stage: joint training on all outcomes, missing ones masked ({last}).")
+    own = [f"{task.spec.loss} for {task.name}" for task in tasks if task.spec.loss]
+    losses = f", by {listed(own)}" if own else ""
+    found.append(f"Last stage: joint training on all outcomes, missing ones masked{losses} ({last}).")
     started = _linear_heads(settings, tasks)
     if pretrained and started and "heads" in stages.finetune.carry:
         found.append(

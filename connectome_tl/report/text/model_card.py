@@ -126,6 +126,9 @@ def _what(facts: BundleFacts) -> list[str]:
     needed = [one.column for one in facts.limits.covariates if one.needed]
     if needed:
         found.append(f"Input: the covariates {', '.join(needed)}.")
+    if facts.extensions:
+        parts = [f"the {one.part} of {one.words}" for one in facts.extensions]
+        found.append(f"Needs {'extensions' if len(parts) > 1 else 'an extension'} of this package: {', '.join(parts)}.")
     if facts.n_without_network:
         found.append(
             f"In {facts.n_without_network} of {facts.n_fits} fits the network has weight 0, and only the closed-form "

@@ -192,6 +192,21 @@ class BundledTask(Record):
         return self
 
 
+class NeededExtension(Record):
+    """An extension that defines a part of the model (`encoder strength`): its package, the module of its entry point,
+    and its version, empty if no installed package names the module."""
+
+    part: str = Field(pattern=r"^[\w -]{1,100}$")
+    module: str = Field(pattern=r"^[\w.]{1,100}$")
+    package: str = Field(default="", pattern=r"^[\w.-]{0,100}$")
+    version: str = Field(default="", pattern=r"^[\w.+!-]{0,100}$")
+
+    @property
+    def words(self) -> str:
+        """Package and version, or the module."""
+        return f"{self.package} {self.version}" if self.package else self.module
+
+
 class BundleFacts(Record):
     """All contents of a bundle except weights.
 
@@ -219,6 +234,7 @@ class BundleFacts(Record):
     authors: str = ""
     licence: str = ""
     versions: dict[str, str] = Field(default_factory=dict)
+    extensions: tuple[NeededExtension, ...] = ()
 
 
 class SimulatedGrid(Record):

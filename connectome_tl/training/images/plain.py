@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.encoders.volumes import VolumeBranch
+from connectome_tl.nn.fusion import Dense
 from connectome_tl.nn.heads import SoftLabelHead
 from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel
@@ -24,9 +25,11 @@ class PlainNetwork(nn.Module):
 
     def __init__(self, model: OutcomeModel, task: str) -> None:
         super().__init__()
-        branch = model.branches["image"]
+        branch, fusion = model.branches["image"], model.fusion
         assert isinstance(branch, VolumeBranch)
-        self.body, self.map, self.norm = branch.net, model.fusion.maps["image"], model.fusion.norm
+        if not isinstance(fusion, Dense):
+            raise UsageError("pruning needs a network with `fusion: {kind: dense}`", got=type(fusion).__name__)
+        self.body, self.map, self.norm = branch.net, fusion.maps["image"], fusion.norm
         self.head = model.heads[task]
 
     def fused(self, volumes: Tensor) -> Tensor:

@@ -60,7 +60,7 @@ def _parent_heads(parent: FitResult, model: OutcomeModel) -> tuple[np.ndarray, n
     """Weights (n_outputs, fused_width) and biases (n_outputs,) of the parent's linear heads of the model's width."""
     known = NetworkModel.of(parent.arrays, parent.plain)
     given = next(iter(known.states.values()))
-    width = model.fusion.absent[next(iter(model.fusion.absent))].numel()
+    width = model.fused_width
     heads = [
         (given[f"heads.{name}.weight"], given[f"heads.{name}.bias"])
         for name in known.heads

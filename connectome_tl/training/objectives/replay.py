@@ -59,4 +59,4 @@ def seen(model: OutcomeModel, batch: Batch) -> Seen:
     """Embedding and outputs of a batch, with one pass through each branch."""
     encoded = model.encode(batch)
     embedding = encoded["connectome"].embedding[batch.present["connectome"]]
-    return Seen(embedding, model.outputs(model.fusion(encoded, batch.present)))
+    return Seen(embedding, model.outputs(model.fuse(encoded, batch.present)))

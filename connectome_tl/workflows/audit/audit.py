@@ -178,7 +178,7 @@ def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) ->
         return []
     check = "tuned settings belong to this study"
     try:
-        check_tuned(settings, cohorts, splits)
+        check_tuned(settings, cohorts, splits, any_code=True)
     except UsageError as error:
         return [Finding(check=check, status="failed", what=str(error))]
     text = (

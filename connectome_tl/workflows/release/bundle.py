@@ -12,6 +12,7 @@ import numpy as np
 from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.bundle.bundle import files_of, open_bundle
 from connectome_tl.bundle.evidence import bundled_tasks
+from connectome_tl.bundle.extensions import needed_extensions
 from connectome_tl.bundle.folder import CARD, CARD_JSON, FILES, write_folder
 from connectome_tl.bundle.images import image_input
 from connectome_tl.bundle.limits import limits_of
@@ -166,6 +167,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
         authors=options.authors,
         licence=options.licence,
         versions=versions(_PACKAGES),
+        extensions=needed_extensions(members),
     )
 
 

@@ -22,7 +22,7 @@ from connectome_tl.training.fit import fit as fit_plans
 from connectome_tl.training.fitted import fitted_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.schemes import BY_NAME, Scheme, StudyCohorts, schemes_of
+from connectome_tl.training.schemes import Scheme, StudyCohorts, scheme_named, schemes_of
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_predictions, read_record
@@ -96,7 +96,7 @@ def fitted_scheme(study: FinishedStudy, name: str) -> Scheme:
         raise UsageError(
             f"the study has no fitted model {name!r} that could go into a bundle", expected=", ".join(known)
         )
-    return BY_NAME[name]
+    return scheme_named(name)
 
 
 def fits_of(study: FinishedStudy, scheme: Scheme, kind: FitKind, progress: Progress) -> ReleasedFits:

@@ -18,9 +18,12 @@ from typing import Any
 
 import connectome_tl
 from connectome_tl.atlas import atlas_folders
-from connectome_tl.extension import extension_code
+from connectome_tl.config import dump_settings
+from connectome_tl.extension_code import code_of, registered
 from connectome_tl.files import Trace
 from connectome_tl.provenance import content_hash, file_hash, versions, write_json, write_text
+from connectome_tl.settings.parts import metrics_of, parts_of
+from connectome_tl.settings.study import StudySettings
 
 _OTHERS = ("log", "explanations", "tables", "figures", "audit.json")  # no results of the run itself
 _MARK = Path("log") / "finished.json"
@@ -37,21 +40,27 @@ def forget_results(folder: Path) -> None:
         (folder / path).unlink(missing_ok=True)
 
 
-def mark_finished(folder: Path, settings: str, inputs: Trace) -> None:
-    """Record that the run is finished, with its inputs and outputs."""
+def mark_finished(folder: Path, settings: StudySettings, kinds: Iterable[str], inputs: Trace) -> None:
+    """Record that the run is finished, with its inputs and outputs.
+
+    Args:
+        kinds: kinds of the outcomes of its cohorts.
+    """
     home = folder.resolve()
     read = {_seen_from(home, path) for path in inputs.files}
     files = {name for name in read if name.partition("/")[0] not in _OTHERS} | set(_results(home))
     listings = {(_seen_from(home, place), pattern) for place, pattern in inputs.listings}
-    write_json(home / _MARK, _state(home, settings, files, listings, inputs.variables))
+    state = _state(home, settings, sorted(kinds), sorted(inputs.importers), files, listings, inputs.variables)
+    write_json(home / _MARK, state)
 
 
-def is_finished(folder: Path, settings: str) -> bool:
+def is_finished(folder: Path, settings: StudySettings) -> bool:
     """Whether the folder contains a finished run of these settings and this code with unchanged files."""
     home, noted = folder.resolve(), _mark(folder)
     try:
         listings = [(place, pattern) for place, pattern, _ in noted["listings"]]
-        return bool(noted == _state(home, settings, noted["files"], listings, noted["variables"]))
+        kinds, importers, files = (noted[name] for name in ("kinds", "importers", "files"))
+        return bool(noted == _state(home, settings, kinds, importers, files, listings, noted["variables"]))
     except (ValueError, AttributeError, KeyError, TypeError):
         return False
 
@@ -77,14 +86,22 @@ def _mark(folder: Path) -> dict[str, Any]:
 
 
 def _state(
-    home: Path, settings: str, files: Iterable[str], listings: Iterable[tuple[str, str]], variables: Iterable[str]
+    home: Path,
+    settings: StudySettings,
+    kinds: list[str],
+    importers: list[str],
+    files: Iterable[str],
+    listings: Iterable[tuple[str, str]],
+    variables: Iterable[str],
 ) -> dict[str, object]:
     names, patterns = sorted(files), sorted(listings)
     places = [*names, *(place for place, _ in patterns)]
     return {
-        "settings": settings,
+        "settings": dump_settings(settings.decisive),
         "code": package_code(),
-        "extensions": extension_code(),
+        "kinds": kinds,
+        "importers": importers,
+        "extensions": code_of((*parts_of(settings, kinds), *metrics_of(kinds), *importers, *_importers_for(names))),
         "versions": {"python": sys.version, **versions(), **versions(_dependencies())},
         # Absolute paths of a copied run lead to the data of the original.
         "place": str(home) if any(map(os.path.isabs, places)) else "",
@@ -92,6 +109,16 @@ def _state(
         "listings": [[place, pattern, _names(home / place, pattern)] for place, pattern in patterns],
         "variables": {name: content_hash(os.environ.get(name)) for name in sorted(variables)},
     }
+
+
+def _importers_for(names: Iterable[str]) -> tuple[str, ...]:
+    """Importers of extensions that read files with these endings before those of this package do."""
+    if not any(part.startswith("importer ") for part in registered()):
+        return ()
+    from connectome_tl.connectome.formats.table import FORMATS
+
+    endings = {f"importer {one.name}": tuple(one.suffixes) for one in FORMATS}
+    return tuple(part for part, ends in endings.items() if any(name.lower().endswith(ends) for name in names))
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
-from connectome_tl.config import differences, dump_settings, load_settings
+from connectome_tl.config import differences, load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError
 from connectome_tl.files import traced
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
@@ -80,7 +80,7 @@ def run_study(
         from_scans = scan_cohorts(settings, home, folder)
         settings = settled(with_connectomes(settings, home, from_scans), home, folder)
     seen_from_there = seen_from(folder, settings, home)
-    if not check and is_finished(folder, dump_settings(seen_from_there.decisive)):
+    if not check and is_finished(folder, seen_from_there):
         found_run = read_run(folder)
         reveal(folder, "run", found_run.record)  # record that the scores are shown again
         return found_run
@@ -102,7 +102,6 @@ def run_study(
         from connectome_tl.evaluation.nested_cv import tasks_of
         from connectome_tl.training.checks import check_bins, check_embedded, check_names
         from connectome_tl.training.cluster import on_scheduler
-        from connectome_tl.training.plans import code_version
         from connectome_tl.workflows.study.fitting import fit_study, permutation_notes
         from connectome_tl.workflows.study.judge import judge, measure
 
@@ -110,7 +109,7 @@ def run_study(
         check_names(settings, cohorts)
         check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         asked = make_learnable_plan(settings, home, cohorts)
-        check_tuned(settings, cohorts, asked, code_version())
+        check_tuned(settings, cohorts, asked, any_code=False)
         check_embedded(cohorts.target, asked)
         check_bins(settings, cohorts.target, asked)
         if needs_grids(settings, cohorts):
@@ -133,7 +132,7 @@ def run_study(
             forget_results(folder)
             _write_numbers(folder, settings, cohorts, found, measured)
             _write_report(folder, judge(settings, cohorts, splits, found, measured))
-        mark_finished(folder, dump_settings(settings.decisive), inputs)
+        mark_finished(folder, settings, cohorts.kinds, inputs)
         log.info("done")
     return read_run(folder)
 

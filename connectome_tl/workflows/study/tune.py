@@ -16,6 +16,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.provenance import content_hash, write_text
 from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.parts import parts_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 from connectome_tl.settings_lines import names_lines
@@ -149,8 +150,11 @@ def _identity(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan)
     """Hash that identifies a search: study, data, splits, space and code, but not the number of trials."""
     from connectome_tl.training.plans import code_version
 
-    tune = _tune(settings).model_dump(mode="json", exclude={"trials"})
-    return content_hash(tuned_from(settings), cohorts_hash(cohorts), splits.hash, tune, code_version())
+    tune = _tune(settings)
+    searched = settings.model_copy(update={"controls": (), "baselines": ()})
+    code = code_version(parts_of(searched, cohorts.kinds, tune))
+    space = tune.model_dump(mode="json", exclude={"trials"})
+    return content_hash(tuned_from(settings), cohorts_hash(cohorts), splits.hash, space, code)
 
 
 def _refuse_other(folder: Path, identity: str) -> None:

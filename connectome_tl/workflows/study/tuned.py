@@ -16,6 +16,7 @@ from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.provenance import content_hash, read_json, write_json, write_sidecar, write_table, write_text
 from connectome_tl.report import labels
 from connectome_tl.settings.metrics import METRICS
+from connectome_tl.settings.parts import parts_of
 from connectome_tl.settings.records.results import RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Optimism, SearchRecord, TrialRecord, Tuned
@@ -78,11 +79,11 @@ def read_tuned(folder: str | Path) -> Tuned:
     return tuned
 
 
-def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, code: str | None = None) -> None:
+def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, *, any_code: bool) -> None:
     """Check that tuned settings belong to this study, data and splits.
 
     Args:
-        code: hash of the code of fits now; None to accept scores of any code, which an audit does not repeat.
+        any_code: accept scores of any code of fits, which an audit does not repeat.
 
     Raises:
         UsageError: lists all differences.
@@ -90,7 +91,7 @@ def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPla
     tuned = settings.tuned
     if tuned is None:
         return
-    code = tuned.code if code is None else code
+    code = tuned.code if any_code else code_of_tuned(settings, cohorts, tuned)
     wrong = [
         what
         for what, found, own in (
@@ -110,19 +111,25 @@ def check_tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPla
         settings.of(repeat, number)
 
 
+def code_of_tuned(settings: StudySettings, cohorts: StudyCohorts, tuned: Tuned) -> str:
+    """Hash of the code of the fits of a tuned study, extensions that it uses included."""
+    from connectome_tl.training.plans import code_version
+
+    searched = settings.model_copy(update={"tuned": tuned, "controls": (), "baselines": ()})
+    return code_version(parts_of(searched, cohorts.kinds))
+
+
 def write_tuned(
     folder: Path, settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, searches: Sequence[FoldSearch]
 ) -> Tuned:
     """Write result, table of trials and page of a finished search; all workers write the same bytes."""
     from connectome_tl.report.tuning import render_search
-    from connectome_tl.training.plans import code_version
 
     inner, tune = searches[0].inner, searches[0].tune
     tuned = Tuned(
         study=tuned_from(settings),
         split_plan=splits.hash,
         data=cohorts_hash(cohorts),
-        code=code_version(),
         model=tune.model,
         task=inner.task.name,
         objectives=inner.metrics,
@@ -130,6 +137,7 @@ def write_tuned(
         sampler=tune.sampler,
         folds=tuple(search.best() for search in searches),
     )
+    tuned = tuned.model_copy(update={"code": code_of_tuned(settings, cohorts, tuned)})
     trials = tuple(_record(search, at, trial) for search in searches for at, trial in enumerate(search.trials()))
     table = write_table(folder / "trials.tsv", _table(trials, tuned, tuple(tune.space)))
     write_sidecar(
