@@ -119,10 +119,14 @@ def prune(
 @command(app)
 def contrasts(
     cohort: Annotated[Path, typer.Argument(help="cohort.yaml of the subjects with label maps.")],
-    labels: Annotated[
-        str, typer.Option("--labels", help="Pattern of the label maps with {id}, relative to cohort.yaml.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write volumes and a cohort.yaml into.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="Pattern of the label maps with {id}, relative to cohort.yaml; default: its volumes.labels.",
+        ),
+    ] = None,
     copies: Annotated[int, typer.Option("--copies", min=1, help="Volumes per label map.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the grey levels.")] = 0,
 ) -> None:
