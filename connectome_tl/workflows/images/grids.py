@@ -18,6 +18,7 @@ from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels, same
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
 from connectome_tl.imaging.label_grids import LabelGrid, label_problem, stored_labels
+from connectome_tl.imaging.unlike_heads import unlike_heads
 from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volume_checks import unlike_others
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
@@ -147,16 +148,21 @@ def same_images(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, st
     return [(ids[i], ids[j]) for i, j, _ in same_volumes(grids)]
 
 
-def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
-    """Subjects whose volume seems to have another contrast than the others, each with a note."""
+def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid], ages: Sequence[float]) -> list[tuple[str, str]]:
+    """Subjects whose volume seems to be unlike those of the others (contrast, size, missing parts), each with a note.
+
+    Args:
+        ages: NaN where unknown.
+    """
     if not grids:
         return []
     x, y, z = grids[0].read().shape
     coarse = coarse_voxels(GridReader(tuple(grids), (x, y, z)), len(grids))
-    return [
+    found = [
         (ids[i], f"the grey levels of the volume of {ids[i]} resemble the inverse of the others': another contrast?")
         for i in unlike_others(coarse)
     ]
+    return found + [(ids[i], f"volume of {ids[i]}: {note}") for i, note in unlike_heads(grids, ages)]
 
 
 def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
@@ -297,7 +303,8 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
     pairs = same_images([who for who, _ in known], [grids[path] for _, path in known])
     found += [f"{one} and {other} have the same image" for one, other in pairs]
-    found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known])]
+    ages = cohort.age[cohort.positions([who for who, _ in known])].tolist()
+    found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known], ages)]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
     if known and without:
