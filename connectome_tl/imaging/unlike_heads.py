@@ -13,7 +13,7 @@ import numpy as np
 
 _LEAST, _ENOUGH = 6, 15  # volumes that are compared, and for the narrow margins and a regression on age
 _OUTLYING = 4.5  # robust standard deviations
-_SIZE, _HEIGHT, _REPEATED = 0.3, 0.2, 0.06  # least deviations: of two logarithms, and of a share
+_SIZE, _HEIGHT, _REPEATED = 0.4, 0.2, 0.06  # least deviations: of two logarithms, and of a share
 _FEW_SIZE, _FEW_HEIGHT = 0.9, 0.3  # the same with few volumes, and of the size if ages are unknown
 
 

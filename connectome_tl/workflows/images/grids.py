@@ -159,10 +159,10 @@ def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid], ages: Sequence[flo
     x, y, z = grids[0].read().shape
     coarse = coarse_voxels(GridReader(tuple(grids), (x, y, z)), len(grids))
     found = [
-        (ids[i], f"the grey levels of the volume of {ids[i]} resemble the inverse of the others': another contrast?")
+        (ids[i], "its grey levels resemble the inverse of the others': another contrast?")
         for i in unlike_others(coarse)
     ]
-    return found + [(ids[i], f"volume of {ids[i]}: {note}") for i, note in unlike_heads(grids, ages)]
+    return found + [(ids[i], note) for i, note in unlike_heads(grids, ages)]
 
 
 def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
@@ -304,7 +304,8 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     pairs = same_images([who for who, _ in known], [grids[path] for _, path in known])
     found += [f"{one} and {other} have the same image" for one, other in pairs]
     ages = cohort.age[cohort.positions([who for who, _ in known])].tolist()
-    found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known], ages)]
+    unlike = unlike_volumes([who for who, _ in known], [grids[path] for _, path in known], ages)
+    found += [f"volume of {who}: {note}" for who, note in unlike]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
     if known and without:
