@@ -119,10 +119,14 @@ def prune(
 @command(app)
 def contrasts(
     cohort: Annotated[Path, typer.Argument(help="cohort.yaml of the subjects with label maps.")],
-    labels: Annotated[
-        str, typer.Option("--labels", help="Pattern of the label maps with {id}, relative to cohort.yaml.")
-    ],
     out: Annotated[Path, typer.Option("--out", help="Folder to write volumes and a cohort.yaml into.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            "--labels",
+            help="Pattern of the label maps with {id}, relative to cohort.yaml; default: its volumes.labels.",
+        ),
+    ] = None,
     copies: Annotated[int, typer.Option("--copies", min=1, help="Volumes per label map.")] = 1,
     seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of the grey levels.")] = 0,
 ) -> None:
@@ -133,3 +137,45 @@ def contrasts(
     written = contrast_cohort(cohort, labels, out, settings=RandomContrast(copies=copies), seed=seed)
     terminal.answer(cohort=written)
     terminal.say(f"cohort: {written}")
+
+
+@command(app)
+def segment(
+    cohort: Annotated[Path, typer.Argument(help="cohort.yaml of subjects with volumes, some with label maps.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder to write the label maps into.")],
+    study: Annotated[
+        Path | None, typer.Option("--study", help="study.yaml whose image settings and device are used.")
+    ] = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="Folder of an earlier call, whose network is used.")
+    ] = None,
+    folds: Annotated[int, typer.Option("--folds", min=2, help="Parts of the cross-validation.")] = 5,
+    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each network.")] = 200,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of folds and networks.")] = 0,
+) -> None:
+    """Segment volumes by networks trained on label maps, with Dice on subjects that were not used for training."""
+    from connectome_tl.settings.images.contrast import Segmentation
+    from connectome_tl.workflows.images.segment import FOLDER, segment_cohort
+
+    usual = Segmentation()
+    settings = usual.model_copy(update={"descent": usual.descent.model_copy(update={"steps": steps})})
+    found = segment_cohort(
+        cohort,
+        out,
+        study=study,
+        settings=settings,
+        folds=folds,
+        model=model,
+        seed=seed,
+        show_progress=terminal.shows_progress,
+    )
+    terminal.answer(folder=out / FOLDER, segmentation=found)
+    for one in found.scores:
+        if one.label is None or one.arm == found.scores[0].arm:
+            what = "mean of the classes" if one.label is None else f"label {one.label}"
+            terminal.say(f"{one.arm}, {what}: Dice {one.dice:.3f} [{one.low:.3f}, {one.high:.3f}], {one.n} subjects")
+    for other in found.differences:
+        terminal.say(
+            f"{other.arm} minus {other.control}: {other.difference:+.3f} [{other.low:+.3f}, {other.high:+.3f}]"
+        )
+    terminal.say(f"\n{counted(len(found.segmented), 'label map')}: {out / FOLDER}")

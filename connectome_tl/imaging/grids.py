@@ -15,7 +15,7 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.volume_checks import checked_volume, cut_side, flattest_side, head_problem
+from connectome_tl.imaging.volume_checks import checked_volume, cut_side, flattest_side, head_extent, head_problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 
@@ -44,6 +44,8 @@ class Gridded:
         quantiles: quantiles of the foreground's intensities (`QUANTILES`) above the background, or above their 1st
             percentile if the background is a distant fill value, relative to the mean absolute intensity above it.
         native: (3,) voxel edges of the image in mm. extent: (3,) its field of view in mm.
+        head_mm: (3,) width, length and height of the head; of an image without a neck it is that of the brain.
+        repeated: share of the head's voxels that have its most frequent intensity.
         is_stripped: whether the image has an empty background, as after skull stripping.
         notes: accepted irregularities.
     """
@@ -55,6 +57,8 @@ class Gridded:
     quantiles: tuple[float, ...]
     native: tuple[float, float, float]
     extent: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    head_mm: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    repeated: float = 0.0
     is_stripped: bool = False
     notes: tuple[str, ...] = ()
 
@@ -96,6 +100,8 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
     odd = head_problem(volume, inside, *side)
     if odd and settings.shape == "refuse":
         raise DataError(odd, subject=subject, file=path, remedy="Fix the image, or set image.shape: note.")
+    extent = head_extent(volume, inside)
+    repeated = float(np.unique(volume.data[inside], return_counts=True)[1].max() / inside.sum())
     data, spikes = without_outliers(volume.data, inside)
     levels = data[inside].astype(np.float64)
     n_levels = len(np.unique(levels[:: max(1, len(levels) // 100_000)]))
@@ -143,6 +149,8 @@ def onto_grid(image: Volume, settings: ImageSettings) -> Gridded:
         _quantiles(levels, shown.background),
         _three(volume.zooms),
         _three(volume.zooms * volume.shape),
+        extent,
+        repeated,
         shown.is_stripped,
         tuple(
             note for note in (odd or cut_side(*side), cut, few, _second(shown.second), spikes, _narrow(levels)) if note

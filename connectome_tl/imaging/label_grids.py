@@ -58,7 +58,7 @@ def labels_on_grid(path: str, subject: str, grid: Gridded | StoredGrid, settings
         MissingInputError, DataError: as `read_labels`; too many labels, or labels that do not lie within the head.
     """
     labels, affine = read_labels(path, subject=subject), np.reshape(grid.affine, (4, 4))
-    values = _sampled(labels, affine, settings.shape3)
+    values = labels_at(labels, affine, settings.shape3)
     found = np.unique(values)
     found = found[found > 0]
     if len(found) > MOST_LABELS:
@@ -77,6 +77,13 @@ def labels_on_grid(path: str, subject: str, grid: Gridded | StoredGrid, settings
             remedy="Resample it to the space of the image, with nearest neighbours.",
         )
     return LabelGrid(tuple(found.tolist()), values)
+
+
+def labels_at(labels: Volume, affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Labels (x, y, z) int32 at the voxels of a grid with this affine and shape, by nearest neighbours."""
+    to_voxels = np.linalg.inv(labels.affine) @ affine
+    found = affine_transform(labels.data, to_voxels[:3, :3], to_voxels[:3, 3], shape, order=0, mode="grid-constant")
+    return np.asarray(found, dtype=np.int32)
 
 
 def stored_labels(
@@ -118,13 +125,6 @@ def label_problem(grids: dict[str, LabelGrid], *, across: bool) -> str:
     if across and sum(map(len, values)) == len(every):
         return "no two subjects have a label in common, and voxels of one label are compared between subjects"
     return ""
-
-
-def _sampled(labels: Volume, affine: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Labels at the voxels of a grid with this affine."""
-    to_voxels = np.linalg.inv(labels.affine) @ affine
-    found = affine_transform(labels.data, to_voxels[:3, :3], to_voxels[:3, 3], shape, order=0, mode="grid-constant")
-    return np.asarray(found, dtype=np.int32)
 
 
 @lru_cache(maxsize=1)

@@ -18,7 +18,7 @@ from connectome_tl.provenance import content_hash, file_hash, read_own_json_obje
 from connectome_tl.settings.images.volumes import ImageSettings
 
 GRID_CODE = (foreground, grids, headers, images, volume_checks)  # modules that determine the voxels of a grid
-_TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "notes")
+_TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "head_mm", "notes")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +32,8 @@ class StoredGrid:
     affine: tuple[float, ...]
     native: tuple[float, ...]
     extent: tuple[float, ...]
+    head_mm: tuple[float, ...]
+    repeated: float
     is_stripped: bool
     notes: tuple[str, ...]
 
@@ -68,7 +70,13 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         raise _damaged(voxels, "its voxels are not those that were stored")
     try:
         numbers = {name: tuple(record[name]) for name in _TUPLES}
-        return StoredGrid(voxels, head_ml=float(record["head_ml"]), is_stripped=bool(record["is_stripped"]), **numbers)
+        return StoredGrid(
+            voxels,
+            head_ml=float(record["head_ml"]),
+            repeated=float(record["repeated"]),
+            is_stripped=bool(record["is_stripped"]),
+            **numbers,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise _damaged(record_file, repr(error)) from error
 
@@ -99,7 +107,7 @@ def _code() -> str:
 
 
 def _numbers(made: Gridded) -> dict[str, object]:
-    return {name: getattr(made, name) for name in ("head_ml", "is_stripped", *_TUPLES)}
+    return {name: getattr(made, name) for name in ("head_ml", "repeated", "is_stripped", *_TUPLES)}
 
 
 def _damaged(file: Path, how: str) -> OutputError:

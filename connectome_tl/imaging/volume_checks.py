@@ -145,12 +145,7 @@ def head_problem(volume: Volume, foreground: np.ndarray, side: str, flat: float)
     filled = foreground.mean(axis=(0, 1))
     if np.median(filled[filled > 0]) > _FULL:
         return "the head fills the field of view: it may be noise, or have no background"
-    extent = []
-    for axis in range(3):
-        others = tuple(i for i in range(3) if i != axis)
-        seen = np.flatnonzero(foreground.sum(axis=others) > 0.02 * foreground.sum(axis=others).max())
-        extent.append((seen[-1] - seen[0] + 1) * volume.zooms[axis])
-    width, length, height = extent
+    width, length, height = head_extent(volume, foreground)
     if width < _NARROW * length:
         return f"the head is {width:.0f} mm wide and {length:.0f} mm long: half a brain?"
     if height < _LOW * length:
@@ -158,6 +153,16 @@ def head_problem(volume: Volume, foreground: np.ndarray, side: str, flat: float)
     if width > _WIDE * length or height > _HIGH * length:
         return f"the head is only {length:.0f} mm long, {width:.0f} mm wide, {height:.0f} mm high: cut off at one end"
     return cut_side(side, flat) if flat > _CUT else ""
+
+
+def head_extent(volume: Volume, foreground: np.ndarray) -> tuple[float, float, float]:
+    """Width, length and height of the head in mm, without thin protrusions."""
+    extent = []
+    for axis in range(3):
+        area = foreground.sum(axis=tuple(i for i in range(3) if i != axis))
+        seen = np.flatnonzero(area > 0.02 * area.max())
+        extent.append(float((seen[-1] - seen[0] + 1) * volume.zooms[axis]))
+    return extent[0], extent[1], extent[2]
 
 
 def flattest_side(volume: Volume, foreground: np.ndarray, *, is_stripped: bool) -> tuple[str, float]:

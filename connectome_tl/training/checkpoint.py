@@ -77,7 +77,7 @@ class FitStore:
             return None
         if file_hash(tensor_file) != record["tensors"]:
             raise damaged(tensor_file, "its content is not the saved one")
-        result.arrays.update(_read_tensors(tensor_file))
+        result.arrays.update(read_tensors(tensor_file))
         return result
 
     def save(self, result: FitResult, *, keep_state: bool) -> None:
@@ -182,7 +182,8 @@ def tensor_bytes(tensors: Mapping[str, np.ndarray]) -> bytes:
     return save({name: np.asarray(tensors[name], order="C") for name in sorted(tensors)})
 
 
-def _read_tensors(file: Path) -> dict[str, np.ndarray]:
+def read_tensors(file: Path) -> dict[str, np.ndarray]:
+    """Arrays of a safetensors file that this package wrote."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 

@@ -16,6 +16,7 @@ from connectome_tl.evaluation.baselines.design import Design
 from connectome_tl.evaluation.baselines.engines.learners import predict_baseline
 from connectome_tl.evaluation.baselines.fixed import BASELINES
 from connectome_tl.evaluation.baselines.images import gaussian_process
+from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -69,12 +70,29 @@ def test_without_volumes_or_an_encoder_of_them_there_is_none(cohort: Cohort, nam
     assert BASELINES[name](data(cohort, STUDY.model_copy(update={"model": ModelSettings()}))) == []
 
 
-def test_a_row_of_another_subject_moves_no_table(cohort: Cohort, tmp_path: Path) -> None:
-    fold = Fold(cohort.ids[:50], cohort.ids[50:])
-    swapped = replace(cohort, volumes=(*cohort.volumes[:50], *cohort.volumes[50:][::-1]))
-    for name in CONTROLS:
-        designs = [BASELINES[name](data(one))[0].design(fold) for one in (cohort, swapped)]
-        np.testing.assert_array_equal(designs[0].train, designs[1].train)
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_poisoned_test_volume_changes_no_bit_of_the_other_predictions(
+    cohort: Cohort, name: str, tmp_path: Path
+) -> None:
+    """Principal components, scales, penalties and kernels are those of the training rows."""
+    cohort = cohort.take(cohort.ids[:20])
+    fold, age = Fold(cohort.ids[:16], cohort.ids[16:]), cohort.targets["age"].to_numpy(float)[:16]
+
+    def predicted(spoiled: int | None) -> tuple[np.ndarray, np.ndarray]:
+        volumes = list(cohort.volumes)
+        if spoiled is not None:
+            volume = read_volume(volumes[spoiled])
+            noise = np.random.default_rng(0).uniform(0, 5, volume.shape).astype(np.float32)
+            volumes[spoiled] = str(write_volume(tmp_path / f"{spoiled}_T1w.nii.gz", volume.data * noise, volume.affine))
+        (baseline,) = BASELINES[name](data(replace(cohort, volumes=tuple(volumes))))
+        design = baseline.design(fold)
+        return design.train, predict_baseline(cohort.tasks[0], design, age, baseline.learner)[:, 0]
+
+    (train, clean), (same, tested), (_, trained) = (predicted(which) for which in (None, 19, 3))
+    assert same.tobytes() == train.tobytes()
+    assert tested[:-1].tobytes() == clean[:-1].tobytes()
+    assert tested[-1] != clean[-1]
+    assert not np.array_equal(trained[:-1], clean[:-1])
 
 
 def test_a_gaussian_process_finds_a_planted_class_and_a_value() -> None:

@@ -17,10 +17,11 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.evaluation.images.age_gaps import check_brain_age
 from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.provenance import content_hash
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
-from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fitted import NetworkModel, stored_model
 from connectome_tl.training.images.age_gap import fit_age_bias
 from connectome_tl.workflows.images.grids import with_grids
@@ -78,13 +79,19 @@ def test_every_prediction_has_its_gap(run: StudyRun, gaps: pd.DataFrame) -> None
     assert set(both["case"]) == {0.0, 1.0}
 
 
+def stored_fit(run: StudyRun, tested: set[str]) -> FitResult:
+    """The network of the fold that tests these subjects."""
+    store = FitStore(run.folder / "models")
+    fits = [store.load(file.stem, state=False) for file in sorted(store.folder.glob("*.json"))]
+    (found,) = [one for one in fits if one is not None and one.stage == "finetune" and set(one.predictions) == tested]
+    return found
+
+
 def test_the_gap_is_corrected_by_held_out_predictions_of_training_rows(run: StudyRun, gaps: pd.DataFrame) -> None:
     """The correction line is computed again from the stored fit of one fold."""
     own = gaps[(gaps["model"] == "network") & (gaps["repeat"] == 0) & (gaps["fold"] == 0)]
-    store = FitStore(run.folder / "models")
-    fits = [store.load(file.stem, state=False) for file in sorted(store.folder.glob("*.json"))]
     tested = set(own["subject"])
-    (fitted,) = [one for one in fits if one is not None and one.stage == "finetune" and set(one.predictions) == tested]
+    fitted = stored_fit(run, tested)
     truth = run.predictions.drop_duplicates("subject").set_index("subject")["y_true"]
     train = sorted(fitted.held_out)
     assert not tested & set(train)
@@ -93,8 +100,10 @@ def test_the_gap_is_corrected_by_held_out_predictions_of_training_rows(run: Stud
     np.testing.assert_allclose(own["corrected_gap"], want, rtol=1e-6)
 
 
-def test_poisoned_test_volumes_do_not_change_the_correction(study: Path, gaps: pd.DataFrame, tmp_path: Path) -> None:
-    """In the fold that tests them, the line of the correction has the same slope and intercept."""
+def test_poisoned_test_volumes_do_not_change_the_correction(
+    run: StudyRun, study: Path, gaps: pd.DataFrame, tmp_path: Path
+) -> None:
+    """In the fold that tests them, what the correction is fitted on is the same to the bit, and so is its line."""
     first = "repeat == 0 and fold == 0 and model == 'network'"
     tested = gaps.query(first).set_index("subject")
     copy = shutil.copytree(study.parent, tmp_path / "copy", ignore=shutil.ignore_patterns("run"))
@@ -105,6 +114,8 @@ def test_poisoned_test_volumes_do_not_change_the_correction(study: Path, gaps: p
     poisoned = run_study(copy / "study.yaml", tmp_path / "run")
     found = pd.read_csv(poisoned.folder / "age_gap.tsv", sep="\t").query(first).set_index("subject").loc[tested.index]
     assert not np.allclose(found["predicted"], tested["predicted"], rtol=1e-4)
+    held = [stored_fit(one, set(tested.index)).held_out for one in (run, poisoned)]
+    assert content_hash(*held[:1]) == content_hash(*held[1:])
     lines = [np.polyfit(one["age"], one["gap"] - one["corrected_gap"], 1) for one in (found, tested)]
     np.testing.assert_allclose(lines[0], lines[1], rtol=1e-9)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from voxel_study import STUDY
@@ -54,6 +55,27 @@ def test_each_label_map_gives_copies_whose_grey_levels_follow_the_labels_alone(h
     spread = [copy[labels == 4].std() for copy in copies]
     assert np.abs(means[0] - means[1]).max() > 3 * max(spread) / 2
     assert (means[:, 0] < 0.3).all()
+
+
+def test_without_a_pattern_the_label_maps_are_those_of_the_cohort(
+    home: Path, made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = home / "older"
+    declared = yaml.safe_load((folder / "cohort.yaml").read_text())
+    assert declared["volumes"]["labels"]
+    table = pd.read_csv(folder / declared["participants"], sep="	")
+    table.loc[5, declared["volumes"]["labels"]] = None
+    table.to_csv(folder / "fewer.tsv", sep="	", index=False)
+    (folder / "fewer.yaml").write_text(yaml.safe_dump({**declared, "participants": "fewer.tsv"}))
+    found, twice = read_cohort(contrast_cohort(folder / "fewer.yaml", None, tmp_path / "out")), read_cohort(made)
+    assert list(found.family) == list(twice.family[:10:2])
+    np.testing.assert_array_equal(*(read_volume(one.volumes[0]).data for one in (found, twice)))
+    with pytest.raises(SystemExit) as left:
+        main(["contrasts", str(home / "infants" / "cohort.yaml"), "--out", str(tmp_path / "none")])
+    assert left.value.code == 64
+    error = capsys.readouterr().err
+    assert "the cohort names no label maps" in error
+    assert "--labels" in error
 
 
 def test_equal_seeds_give_equal_volumes_and_others_others(home: Path, made: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from connectome_tl.nn.voxel.unet import UNet
 from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.images.descent import descend
+from connectome_tl.training.images.lazy import AT_ONCE, Volumes
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 
 Maps = Callable[[nn.Module, Tensor], Tensor]  # an encoder and volumes to maps (n, n_features, ...)
@@ -61,7 +62,7 @@ def adapt_by_contrast(
     with seeded(seed) as rng:
         with torch.no_grad():
             n_features = maps(encoder, rows.volumes[:1].to(rows.device)).shape[1]
-        contrast = VoxelContrastLoss(n_features, int(labels.max()) + 1, settings).to(rows.device)
+        contrast = VoxelContrastLoss(n_features, n_classes_of(labels), settings).to(rows.device)
 
         def loss_of(index: np.ndarray) -> Tensor:
             return contrast(maps(encoder, rows.batch(index)), labels[index].to(rows.device))
@@ -82,7 +83,7 @@ class Segmenter:
     ids: tuple[str, ...]
     network: UNet
 
-    def segment(self, volumes: Tensor) -> Tensor:
+    def segment(self, volumes: Volumes) -> Tensor:
         """(n, depth, height, width) class of each voxel."""
         return in_batches(lambda part: self.network(part).argmax(dim=1), volumes)
 
@@ -104,7 +105,7 @@ def fit_segmenter(
 
     rows = rows.of(ids)
     labels = rows.need_labels()
-    n_classes = n_classes or int(labels.max()) + 1
+    n_classes = n_classes or n_classes_of(labels)
     task = DiceCELoss(to_onehot_y=True, softmax=True)
     with seeded(seed) as rng:
         network = UNet(rows.volumes.shape[1], n_classes, width=settings.width, depth=settings.depth).to(rows.device)
@@ -122,6 +123,11 @@ def fit_segmenter(
         moving = [*network.parameters(), *(contrast.parameters() if contrast is not None else ())]
         descend(moving, loss_of, len(rows), settings.descent, rng)
     return Segmenter(rows.ids, network.eval().cpu())
+
+
+def n_classes_of(labels: Volumes) -> int:
+    """One more than the highest label."""
+    return 1 + max(int(part.max()) for part in labels.split(AT_ONCE))
 
 
 def dice(found: Tensor, labels: Tensor, n_classes: int) -> np.ndarray:

@@ -26,7 +26,7 @@ class VolumeRows:
         ids: one per row. volumes: (n, n_channels, depth, height, width), in memory or read on access.
         ages: (n,) NaN where unknown. sex: (n,) 0 or 1, NaN where unknown, or None.
         families: one per row; rows of a family are kept in one inner fold. Empty: no families.
-        labels: (n, depth, height, width) int64 class of each voxel, or None.
+        labels: (n, depth, height, width) int64 class of each voxel, in memory or read on access, or None.
         device: where the networks of a method are trained. The rows stay in CPU memory or in files, and
             batches are moved.
     """
@@ -36,7 +36,7 @@ class VolumeRows:
     ages: np.ndarray
     sex: np.ndarray | None = None
     families: tuple[str, ...] = ()
-    labels: Tensor | None = None
+    labels: Volumes | None = None
     device: torch.device = _CPU
 
     def __post_init__(self) -> None:
@@ -85,7 +85,7 @@ class VolumeRows:
             ages=self.ages[at],
             sex=None if self.sex is None else self.sex[at],
             families=tuple(self.families[i] for i in at) if self.families else (),
-            labels=None if self.labels is None else self.labels[at],
+            labels=None if self.labels is None else selected(self.labels, at),
         )
 
     def loaded(self) -> Tensor:
@@ -106,7 +106,7 @@ class VolumeRows:
                 remedy="Give their ages, or leave them out of training.",
             )
 
-    def need_labels(self) -> Tensor:
+    def need_labels(self) -> Volumes:
         """The label maps; refuses rows without."""
         if self.labels is None:
             raise DataError("these volumes have no label maps", expected="a class for each voxel")

@@ -27,6 +27,7 @@ from connectome_tl.training.images.lazy import (
     concatenated,
     mean_and_spread,
     on_disk,
+    selected,
 )
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
 from connectome_tl.training.networks.optimisers import Adam
@@ -275,7 +276,7 @@ def random_contrast_rows(rows: VolumeRows, ids: Sequence[str], settings: RandomC
         DataError: no label maps.
     """
     rows = rows.of(ids)
-    labels = rows.need_labels().numpy()
+    labels = rows.need_labels()[:].numpy()
     rng = np.random.default_rng(seed)
     place = np.repeat(np.arange(len(rows)), settings.copies)
     made = [_standardised(random_contrast(labels[i], rng, blur=settings.blur), labels[i] > 0) for i in place]
@@ -285,7 +286,7 @@ def random_contrast_rows(rows: VolumeRows, ids: Sequence[str], settings: RandomC
         rows.ages[place],
         None if rows.sex is None else rows.sex[place],
         tuple((rows.families or rows.ids)[i] for i in place),
-        rows.need_labels()[place],
+        selected(rows.need_labels(), place),
         rows.device,
     )
 

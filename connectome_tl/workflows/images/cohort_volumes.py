@@ -47,7 +47,7 @@ def volume_images(
         found += [QualityFinding(level="warning", check="volume", message=note, subject=subject) for note in made.notes]
     found += [
         QualityFinding(level="warning", check="volume", message=note, subject=subject)
-        for subject, note in unlike_volumes(subjects, grids)
+        for subject, note in unlike_volumes(subjects, grids, cohort.age[cohort.positions(subjects)].tolist())
     ]
     found += [
         QualityFinding(level="error", check="volume", message=f"the same image as {other}", subject=one)

@@ -22,7 +22,7 @@ _MOST_LABELS = 512
 
 def contrast_cohort(
     cohort_file: str | Path,
-    labels: str,
+    labels: str | None,
     out: str | Path,
     *,
     settings: RandomContrast | None = None,
@@ -34,25 +34,23 @@ def contrast_cohort(
     cannot be tested on the subject (Billot et al. 2023, doi:10.1016/j.media.2023.102789).
 
     Args:
-        labels: label maps of the cohort's subjects, relative to its cohort.yaml, with `{id}` in the name; 0 is
-            background.
+        labels: label maps of the cohort's subjects, relative to its cohort.yaml, with `{id}` in the name; None for
+            those of its `volumes.labels`. 0 is background.
         out: folder to write.
 
     Returns:
         Path of the new cohort.yaml.
 
     Raises:
-        UsageError: `labels` has no `{id}`.
+        UsageError: `labels` has no `{id}`, or is None and the cohort names no label maps.
         MissingInputError, DataError: lists all label maps that are missing or invalid.
     """
-    if "{id}" not in labels:
+    if labels is not None and "{id}" not in labels:
         raise UsageError("labels needs {id} in place of the subject's id", got=repr(labels))
     settings, home = settings or RandomContrast(), Path(out)
-    cohort = read_cohort(cohort_file)
-    files = [Path(cohort_file).parent / labels.replace("{id}", subject) for subject in cohort.ids]
-    maps = _read(cohort, files)
+    cohort = _labelled(read_cohort(cohort_file), labels, Path(cohort_file))
+    maps = _read(cohort)
     rows, volumes = [], []
-    cohort = replace(cohort, volume_labels=tuple(map(str, files)))
     for i, (subject, (data, affine)) in enumerate(zip(cohort.ids, maps, strict=True)):
         for copy in range(settings.copies):
             draw = int(content_hash(seed, subject, copy)[:15], 16)
@@ -65,12 +63,27 @@ def contrast_cohort(
     return write_cohort(_copies(cohort, rows, volumes), home)
 
 
-def _read(cohort: Cohort, files: list[Path]) -> list[tuple[np.ndarray, np.ndarray]]:
+def _labelled(cohort: Cohort, labels: str | None, file: Path) -> Cohort:
+    """The subjects with a label map, by a pattern or by their cohort.yaml."""
+    if labels is not None:
+        files = (str(file.parent / labels.replace("{id}", subject)) for subject in cohort.ids)
+        return replace(cohort, volume_labels=tuple(files))
+    known = [subject for subject, path in zip(cohort.ids, cohort.volume_labels, strict=False) if path]
+    if not known:
+        raise UsageError(
+            "the cohort names no label maps",
+            file=file,
+            remedy='Name them in volumes.labels of cohort.yaml, or with --labels "labels/sub-{id}_dseg.nii.gz".',
+        )
+    return cohort if len(known) == cohort.n_subjects else cohort.take(known)
+
+
+def _read(cohort: Cohort) -> list[tuple[np.ndarray, np.ndarray]]:
     """Label maps as small whole numbers, and their affines."""
     found: list[tuple[np.ndarray, np.ndarray]] = []
     problems: list[Problem] = []
     missing = 0
-    for subject, file in zip(cohort.ids, files, strict=True):
+    for subject, file in zip(cohort.ids, cohort.volume_labels, strict=True):
         try:
             volume = read_volume(file, subject=subject)
         except (DataError, MissingInputError) as error:
@@ -84,13 +97,13 @@ def _read(cohort: Cohort, files: list[Path]) -> list[tuple[np.ndarray, np.ndarra
                     "not a label map",
                     expected="a volume of whole numbers from 0, with a label",
                     subject=subject,
-                    file=str(file),
+                    file=file,
                 )
             )
             continue
         known, codes = np.unique(whole, return_inverse=True)
         if len(known) > _MOST_LABELS:
-            problems.append(Problem(f"more than {_MOST_LABELS} labels", subject=subject, file=str(file)))
+            problems.append(Problem(f"more than {_MOST_LABELS} labels", subject=subject, file=file))
             continue
         shift = 0 if known[0] == 0 else 1  # without background, shift labels so that none becomes background
         found.append((codes.reshape(whole.shape) + shift, volume.affine))

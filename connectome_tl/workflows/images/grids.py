@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,7 +17,8 @@ from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError
 from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels, same_volumes
 from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.foreground import mixed_backgrounds
-from connectome_tl.imaging.label_grids import label_problem, stored_labels
+from connectome_tl.imaging.label_grids import LabelGrid, label_problem, stored_labels
+from connectome_tl.imaging.unlike_heads import unlike_heads
 from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volume_checks import unlike_others
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
@@ -56,7 +57,7 @@ def with_grids(
     adapt, labelled = settings.stages.adapt, None
     if adapt is not None and adapt.objective.needs_labels and cohorts.pool is not None:
         labelled = cohorts.pool
-        _make_labels(labelled, adapt.objective, grids, settings.image, folder)
+        _check_labels(labelled, adapt.objective, made_labels(labelled, grids, settings.image, folder))
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
@@ -78,16 +79,16 @@ def _contrasts(settings: StudySettings) -> bool:
     return adapt is not None and isinstance(adapt.objective, VolumeContrast)
 
 
-def _make_labels(
-    pool: Cohort, objective: ObjectiveSettings, grids: dict[str, StoredGrid], settings: ImageSettings, folder: Path
-) -> None:
-    """Compute the label maps of a cohort on its grids.
+def made_labels(
+    cohort: Cohort, grids: Mapping[str, StoredGrid], settings: ImageSettings, folder: Path
+) -> dict[str, LabelGrid]:
+    """The label map of each subject that has one, on the grid of its volume.
 
     Raises:
         DataError, MissingInputError: label maps that cannot be used, all of them in one list.
     """
     found, problems, only_missing = {}, list[Problem](), True
-    for subject, label_map, image in zip(pool.ids, pool.volume_labels, pool.volumes, strict=False):
+    for subject, label_map, image in zip(cohort.ids, cohort.volume_labels, cohort.volumes, strict=False):
         if not label_map:
             continue
         try:
@@ -96,6 +97,15 @@ def _make_labels(
             problems += error.problems
             only_missing = only_missing and isinstance(error, MissingInputError)
     raise_all("label maps cannot be used", problems, MissingInputError if only_missing else DataError)
+    return found
+
+
+def _check_labels(pool: Cohort, objective: ObjectiveSettings, found: dict[str, LabelGrid]) -> None:
+    """Check that the label maps of a pool can be contrasted.
+
+    Raises:
+        DataError: they cannot.
+    """
     across = isinstance(objective, VolumeContrast) and objective.contrast.scope == "across"
     if problem := label_problem(found, across=across):
         raise DataError(
@@ -138,16 +148,21 @@ def same_images(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, st
     return [(ids[i], ids[j]) for i, j, _ in same_volumes(grids)]
 
 
-def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid]) -> list[tuple[str, str]]:
-    """Subjects whose volume seems to have another contrast than the others, each with a note."""
+def unlike_volumes(ids: Sequence[str], grids: Sequence[Grid], ages: Sequence[float]) -> list[tuple[str, str]]:
+    """Subjects whose volume seems to be unlike those of the others (contrast, size, missing parts), each with a note.
+
+    Args:
+        ages: NaN where unknown.
+    """
     if not grids:
         return []
     x, y, z = grids[0].read().shape
     coarse = coarse_voxels(GridReader(tuple(grids), (x, y, z)), len(grids))
-    return [
-        (ids[i], f"the grey levels of the volume of {ids[i]} resemble the inverse of the others': another contrast?")
+    found = [
+        (ids[i], "its grey levels resemble the inverse of the others': another contrast?")
         for i in unlike_others(coarse)
     ]
+    return found + [(ids[i], note) for i, note in unlike_heads(grids, ages)]
 
 
 def settled(settings: StudySettings, home: Path, folder: Path) -> StudySettings:
@@ -288,7 +303,9 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
     pairs = same_images([who for who, _ in known], [grids[path] for _, path in known])
     found += [f"{one} and {other} have the same image" for one, other in pairs]
-    found += [note for _, note in unlike_volumes([who for who, _ in known], [grids[path] for _, path in known])]
+    ages = cohort.age[cohort.positions([who for who, _ in known])].tolist()
+    unlike = unlike_volumes([who for who, _ in known], [grids[path] for _, path in known], ages)
+    found += [f"volume of {who}: {note}" for who, note in unlike]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
     without = cohort.n_subjects - len(known)
     if known and without:

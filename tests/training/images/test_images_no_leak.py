@@ -5,17 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from image_fits import BRIEF, GAN, State, age, gan, noise, weights
 from image_rows import SmallEncoder, rows_of, simulated
+from torch import Tensor, nn
 
 from connectome_tl.errors import DataError, LeakageError
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.images.contrast import Segmentation, VoxelContrast
+from connectome_tl.settings.images.importance import NoiseMap
+from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.settings.images.synthesis import RandomContrast
 from connectome_tl.training.images.contrast import adapt_by_contrast, fit_segmenter
-from connectome_tl.training.images.rows import VolumeRows, refuse_seen
+from connectome_tl.training.images.importance import fit_noise_map
+from connectome_tl.training.images.pruning import prune
+from connectome_tl.training.images.rows import VolumeRows, refuse_seen, seeded
 from connectome_tl.training.images.synthesis import fit_synthesiser, random_contrast_rows, synthesise
 
 
@@ -46,7 +52,33 @@ def random(rows: VolumeRows, ids: tuple[str, ...]) -> State:
     return {"volumes": random_contrast_rows(rows, ids, RandomContrast(), seed=0).volumes.numpy()}
 
 
-FITS: list[Callable[[VolumeRows, tuple[str, ...]], State]] = [age, gan, mixed, contrast, segmenter, noise, random]
+def population(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    net = predictor()
+    mapper = fit_noise_map(net, rows, ids, NoiseMap(width=4, depth=1, descent=BRIEF), seed=0)
+    volumes = rows.of(ids).loaded()
+    return {"map": mapper.population(volumes), "noise": mapper.noise(volumes).numpy()}
+
+
+def pruned(rows: VolumeRows, ids: tuple[str, ...]) -> State:
+    train, net = rows.of(ids), predictor()
+
+    def loss(one: nn.Module, at: np.ndarray) -> Tensor:
+        return (one(train.batch(at))[:, 0] - torch.from_numpy(train.ages[at]).float()).square().mean()
+
+    settings = TaylorPruning(target=0.3, per_event=0.3, between=BRIEF, after=BRIEF)
+    with seeded(0) as rng:
+        found = prune(net, loss, len(train), settings, rng, train.batch(np.arange(1)))
+    return weights(found.network)
+
+
+def predictor() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Sequential(SmallEncoder(), nn.Linear(8, 1))
+
+
+FITS: list[Callable[[VolumeRows, tuple[str, ...]], State]] = [
+    age, gan, mixed, contrast, segmenter, noise, population, pruned, random,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("fit", FITS, ids=lambda fit: fit.__name__)

@@ -72,8 +72,16 @@ def on_access(rows: VolumeRows) -> VolumeRows:
 MEASURED = """
 import resource, sys
 import numpy as np, torch
-from image_fits import GAN, age, noise
+from image_fits import BRIEF, GAN, age, noise
+from image_rows import SmallEncoder
+from torch import nn
+from connectome_tl.settings.images.pruning import TaylorPruning
+from connectome_tl.settings.images.volumes import ResNetEncoder
+from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.study import CohortUse, StudySettings
+from connectome_tl.evaluation.baselines.volume_networks import _without_synthetic
 from connectome_tl.training.images.lazy import LazyVolumes
+from connectome_tl.training.images.pruning import prune
 from connectome_tl.training.images.rows import VolumeRows
 from connectome_tl.training.images.synthesis import fit_synthesiser, joined, nearness, synthesise
 
@@ -94,6 +102,15 @@ for source in ("gan", "mixup"):
     nearness(made.volumes, rows.volumes)
 both = joined(rows, made)
 age(both, both.ids)
+
+net = nn.Sequential(SmallEncoder(), nn.Linear(8, 1))
+target = torch.from_numpy(rows.ages).float()
+loss = lambda one, at: (one(rows.batch(at))[:, 0] - target[at]).square().mean()
+prune(net, loss, n, TaylorPruning(target=0.3, per_event=0.3, between=BRIEF, after=BRIEF), rng, rows.batch(np.arange(1)))
+study = StudySettings(target=CohortUse(cohort="x"), model=ModelSettings(encoder=ResNetEncoder(width=0.0625)))
+synthesis = study.baseline_settings.synthetic_volumes.model_copy(update={"training": BRIEF})
+settings = study.baseline_settings.model_copy(update={"synthetic_volumes": synthesis})
+_without_synthetic(study.model_copy(update={"baseline_settings": settings}), rows, rows)
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
 """
 

@@ -1,0 +1,347 @@
+"""`connectome-tl segment`: segment volumes by networks that are trained on label maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+import torch
+
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.splits import families_of, parts_of
+from connectome_tl.config import load_settings
+from connectome_tl.errors import DataError, LeakageError, UsageError
+from connectome_tl.evaluation.images.segmentation import arms_of, dice_differences, mean_dice
+from connectome_tl.features.volumes import GridReader, read_volumes
+from connectome_tl.imaging.label_grids import labels_at
+from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
+from connectome_tl.imaging.volume_cache import grid_key, image_hash
+from connectome_tl.nn.voxel.unet import UNet
+from connectome_tl.provenance import (
+    content_hash,
+    read_own_json_object,
+    write_bytes,
+    write_json,
+    write_sidecar,
+    write_table,
+)
+from connectome_tl.settings.images.contrast import Segmentation
+from connectome_tl.settings.images.volumes import ImageSettings
+from connectome_tl.settings.records.segmentation import SegmentationRecord
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.training.checkpoint import read_tensors, tensor_bytes
+from connectome_tl.training.images.contrast import Segmenter, dice, fit_segmenter
+from connectome_tl.training.images.lazy import LazyVolumes, read_lazily
+from connectome_tl.training.images.rows import VolumeRows
+from connectome_tl.training.networks.volumes import device_of
+from connectome_tl.training.plans import code_version
+from connectome_tl.training.threads import one_thread
+from connectome_tl.workflows.folder import claim
+from connectome_tl.workflows.images.grids import CACHE, made_grids, made_labels
+from connectome_tl.workflows.progress import Steps
+
+SUMMARY, TABLE, MODELS, FOLDER = "segmentation.json", "dice.tsv", "models", "segmentations"
+
+
+@dataclass(frozen=True, eq=False)
+class _Data:
+    """Subjects with a volume, on the grid; classes are places in `values` from 1."""
+
+    cohort: Cohort
+    reader: GridReader
+    rows: VolumeRows
+    values: tuple[int, ...]
+    labelled: tuple[str, ...]
+    image: ImageSettings
+
+    @property
+    def families(self) -> dict[str, int]:
+        return dict(zip(self.cohort.ids, families_of(self.cohort, self.cohort.ids).tolist(), strict=True))
+
+    def content(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
+        """What a fit on these subjects depends on."""
+        files = [(i, self.cohort.volumes[at], self.cohort.volume_labels[at]) for i, at in self._places(ids)]
+        return [(i, grid_key(volume, self.image), image_hash(labels)) for i, volume, labels in files]
+
+    def _places(self, ids: Sequence[str]) -> list[tuple[str, int]]:
+        return list(zip(ids, self.cohort.positions(ids).tolist(), strict=True))
+
+
+def segment_cohort(
+    cohort_file: str | Path,
+    out: str | Path,
+    *,
+    study: str | Path | None = None,
+    settings: Segmentation | None = None,
+    folds: int = 5,
+    model: str | Path | None = None,
+    seed: int = 0,
+    show_progress: bool = False,
+) -> SegmentationRecord:
+    """Write a label map for every volume of a cohort, and the overlap with the label maps of `volumes.labels`.
+
+    An encoder-decoder is trained by Dice and cross-entropy, with contrast between voxels of one class in several
+    volumes (Wang et al. 2021, arXiv:2108.06522). Subjects with a label map are segmented by networks that were trained
+    on other families, beside two controls: contrast within each volume only, and none. Subjects without one are
+    segmented by a network that was trained on all label maps. Fits are kept: a run that was killed resumes.
+
+    Args:
+        out: folder to write. study: a study.yaml whose `image` settings and `device` are used.
+        folds: parts of the cross-validation; fewer with few families.
+        model: folder of an earlier call, whose network is used; nothing is trained.
+
+    Raises:
+        UsageError: no volumes, or no label maps of four families; `out` contains the label maps of the cohort.
+        MissingInputError, DataError: images or label maps that cannot be used, all of them in one list; volumes of
+            another contrast than those of `model`.
+        LeakageError: `model` was trained on one of the subjects or images.
+    """
+    folder, settings = Path(out), settings or Segmentation()
+    chosen = load_settings(study, StudySettings) if study is not None else None
+    earlier = None if model is None else _read(Path(model))
+    image, device = (chosen.image, chosen.device) if chosen is not None else (ImageSettings(), "cpu")
+    if earlier is not None:
+        image, settings = earlier.image, earlier.settings
+    with Steps(shown=show_progress) as steps, claim(folder), one_thread():
+        with steps.step("reading the cohort"):
+            cohort = _with_volumes(read_cohort(cohort_file), Path(cohort_file))
+            _check_place(cohort, folder / FOLDER)
+        with steps.counted("volumes") as progress:
+            data = _data(cohort, image, folder, device_of(device), earlier, progress)
+        fits = _Fits(folder / MODELS, data, seed)
+        if earlier is None:
+            record, found = _trained(data, settings, folds, fits, steps)
+        else:
+            record, found = _applied(data, earlier, Path(model or "") / MODELS, steps)
+        _write(folder, data, record, found)
+    return record
+
+
+def _trained(
+    data: _Data, settings: Segmentation, folds: int, fits: _Fits, steps: Steps
+) -> tuple[SegmentationRecord, _Found]:
+    """Networks of the folds and their controls, and the network of all label maps."""
+    parts = parts_of(
+        data.labelled, families_of(data.cohort, data.labelled), np.zeros(len(data.labelled)), folds, fits.seed
+    )
+    if not parts:
+        raise UsageError(
+            "a cross-validation needs label maps of four families or more",
+            got=f"{len(data.labelled)} subjects with a label map",
+            remedy="Name label maps in volumes.labels of cohort.yaml, or apply a trained network by --model.",
+        )
+    arms, found = arms_of(settings), _Found({}, [])
+    with steps.counted("segmentation") as progress:
+        for f, part in enumerate(parts):
+            train = tuple(i for i in data.labelled if i not in part)
+            for a, (arm, own) in enumerate(arms.items()):
+                key, segmenter = fits.fit(train, own)
+                classes = _segmented(segmenter, data, part)
+                found.table.extend(_overlap(data, part, classes, arm))
+                if a == 0:
+                    found.add(part, classes, key, f"label maps of other families (part {f + 1} of {len(parts)})")
+                progress(f * len(arms) + a + 1, len(parts) * len(arms) + 1)
+        key, segmenter = fits.fit(data.labelled, settings)
+        rest = tuple(i for i in data.cohort.ids if i not in set(data.labelled))
+        if rest:
+            found.add(rest, _segmented(segmenter, data, rest), key, "all label maps")
+    table = pd.DataFrame(found.table)
+    at = data.cohort.positions(data.labelled)
+    record = SegmentationRecord(
+        image=data.image,
+        settings=settings,
+        seed=fits.seed,
+        labels=data.values,
+        contrast=data.cohort.volume_contrast,
+        training=data.labelled,
+        images=tuple(image_hash(data.cohort.volumes[i]) for i in at),
+        fit=key,
+        segmented=data.cohort.ids,
+        folds=len(parts),
+        scores=mean_dice(table, data.families),
+        differences=dice_differences(table, data.families),
+    )
+    return record, found
+
+
+def _applied(data: _Data, earlier: SegmentationRecord, models: Path, steps: Steps) -> tuple[SegmentationRecord, _Found]:
+    """The network of an earlier call on subjects that it was not trained on."""
+    seen = set(earlier.training), set(earlier.images)
+    for subject, file in zip(data.cohort.ids, data.cohort.volumes, strict=True):
+        if subject in seen[0] or image_hash(file) in seen[1]:
+            raise LeakageError(
+                "the network was trained on this subject",
+                subject=subject,
+                remedy="Leave out the subjects of its training (`select`), whose overlap would be too high.",
+            )
+    found = _Found({}, [])
+    with steps.step("segmentation"):
+        network = _network(read_tensors(models / f"{earlier.fit}.safetensors"), earlier.settings, len(earlier.labels))
+        classes = _segmented(Segmenter(earlier.training, network), data, data.cohort.ids)
+        found.add(data.cohort.ids, classes, earlier.fit, "all label maps of another cohort")
+        if data.labelled:
+            places = [data.cohort.ids.index(i) for i in data.labelled]
+            arm = "none" if earlier.settings.contrast is None else earlier.settings.contrast.scope
+            found.table.extend(_overlap(data, data.labelled, classes[places], arm))
+    scores = mean_dice(pd.DataFrame(found.table), data.families) if found.table else ()
+    changed = {"segmented": data.cohort.ids, "folds": 0, "scores": scores, "differences": ()}
+    return earlier.model_copy(update=changed), found
+
+
+@dataclass(frozen=True, eq=False)
+class _Found:
+    """Classes (x, y, z) of subjects with the fit and its training, and rows of the table of overlaps."""
+
+    classes: dict[str, tuple[np.ndarray, str, str]]
+    table: list[dict[str, object]]
+
+    def add(self, ids: Sequence[str], classes: np.ndarray, fit: str, training: str) -> None:
+        for subject, own in zip(ids, classes, strict=True):
+            self.classes[subject] = (own, fit, training)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fits:
+    """Fitted networks in a folder, by the content of what they depend on."""
+
+    folder: Path
+    data: _Data
+    seed: int
+
+    def fit(self, ids: tuple[str, ...], settings: Segmentation) -> tuple[str, Segmenter]:
+        """The key and the network of these subjects, trained unless it is there."""
+        data = self.data
+        device = str(data.rows.device)
+        key = content_hash(code_version(), settings, self.seed, device, data.values, data.content(ids))[:32]
+        file, n_classes = self.folder / f"{key}.safetensors", len(data.values)
+        if not file.is_file():
+            made = fit_segmenter(data.rows, ids, settings, self.seed, n_classes + 1)
+            write_bytes(file, tensor_bytes({name: v.numpy() for name, v in made.network.state_dict().items()}))
+        write_sidecar(file, settings=settings, seed=self.seed, Training=ids, Labels=data.values, Device=device)
+        return key, Segmenter(ids, _network(read_tensors(file), settings, n_classes))
+
+
+def _network(weights: Mapping[str, np.ndarray], settings: Segmentation, n_classes: int) -> UNet:
+    network = UNet(1, n_classes + 1, width=settings.width, depth=settings.depth)
+    network.load_state_dict({name: torch.from_numpy(value) for name, value in weights.items()})
+    return network.eval()
+
+
+def _with_volumes(cohort: Cohort, file: Path) -> Cohort:
+    there = [i for i, volume in zip(cohort.ids, cohort.volumes, strict=False) if volume]
+    if not there:
+        raise UsageError(f"cohort {cohort.name!r} has no volumes", file=file)
+    return cohort.take(there)
+
+
+def _check_place(cohort: Cohort, folder: Path) -> None:
+    """Refuse to write where the cohort's own files are."""
+    files = (Path(file).resolve() for file in (*cohort.volumes, *cohort.volume_labels) if file)
+    own = next((file for file in files if file.is_relative_to(folder.resolve())), None)
+    if own is not None:
+        raise UsageError("segmentations would be written beside the cohort's own files", file=own)
+
+
+def _data(
+    cohort: Cohort,
+    image: ImageSettings,
+    folder: Path,
+    device: str,
+    earlier: SegmentationRecord | None,
+    progress: Callable[[int, int], None],
+) -> _Data:
+    contrasts = {cohort.volume_contrast, "" if earlier is None else earlier.contrast} - {""}
+    if len(contrasts) > 1:
+        raise DataError("the network was trained on another contrast", got=" and ".join(sorted(contrasts)))
+    cache = folder / CACHE
+    maps = made_labels(cohort, made_grids([cohort], image, cache, progress=progress), image, cache)
+    cohort = replace(cohort, volume_cache=str(cache))
+    reader = read_volumes(cohort, cohort.ids, image)[0]
+    values = tuple(reader.label_values.tolist()) if earlier is None else earlier.labels
+    labels = LazyVolumes(
+        (cohort.n_subjects, *reader.shape), lambda index: torch.from_numpy(_classes(reader, index, values))
+    )
+    rows = VolumeRows(
+        cohort.ids,
+        read_lazily(reader, range(cohort.n_subjects), reader.shape),
+        np.full(cohort.n_subjects, np.nan),
+        labels=labels if maps else None,
+        device=torch.device(device),
+    )
+    return _Data(cohort, reader, rows, values, tuple(i for i in cohort.ids if i in maps), image)
+
+
+def _classes(reader: GridReader, rows: np.ndarray, values: Sequence[int]) -> np.ndarray:
+    """Label maps (n, x, y, z) of these row numbers as places in `values` from 1; other labels are 0."""
+    known = np.isin(reader.label_values, values)
+    place = np.where(known, np.searchsorted(values, reader.label_values) + 1, 0)
+    return np.concatenate([[0], place])[reader.classes(rows.tolist())]
+
+
+def _segmented(segmenter: Segmenter, data: _Data, ids: Sequence[str]) -> np.ndarray:
+    """(n, x, y, z) classes on the grid."""
+    return segmenter.segment(data.rows.of(ids).volumes).numpy().astype(np.int16)
+
+
+def _overlap(data: _Data, ids: Sequence[str], classes: np.ndarray, arm: str) -> list[dict[str, object]]:
+    truth = data.rows.of(ids).need_labels()
+    found = []
+    for i, subject in enumerate(ids):
+        scores = dice(torch.from_numpy(classes[[i]]), truth[[i]], len(data.values) + 1)[0]
+        found += [
+            {"subject": subject, "arm": arm, "label": label, "dice": score}
+            for label, score in zip(data.values, scores.tolist(), strict=True)
+        ]
+    return found
+
+
+def _write(folder: Path, data: _Data, record: SegmentationRecord, found: _Found) -> None:
+    """Write label maps in the voxels of each image, the table of overlaps, and the record."""
+    kept = set()
+    numbers = np.array([0, *record.labels], dtype=np.int32)
+    for subject, (classes, fit, training) in found.classes.items():
+        at = data.cohort.ids.index(subject)
+        grid, source = data.reader.grids[at], data.cohort.volumes[at]
+        assert grid is not None
+        image = read_volume(source, subject=subject)
+        made = Volume(numbers[classes], np.reshape(grid.affine, (4, 4)))
+        file = folder / FOLDER / f"sub-{quote(subject, safe='')}_dseg.nii.gz"
+        x, y, z = image.shape
+        write_volume(file, labels_at(made, image.affine, (x, y, z)), image.affine)
+        side = write_sidecar(
+            file,
+            inputs={Path(source).name: image_hash(source)},
+            settings=record.settings,
+            seed=record.seed,
+            Fit=fit,
+            Training=training,
+            Space="voxels of the image; segmented on the grid of the settings, nearest neighbours",
+            Image=record.image.gridding,
+        )
+        kept |= {file, side}
+    for old in (folder / FOLDER).glob("sub-*_dseg.*"):  # of an earlier call with other subjects
+        if old not in kept:
+            old.unlink()
+    (folder / TABLE).unlink(missing_ok=True)
+    if found.table:
+        table = write_table(folder / TABLE, pd.DataFrame(found.table))
+        write_sidecar(table, settings=record.settings, seed=record.seed, Rows="subjects not used for training")
+    write_json(folder / SUMMARY, record)
+
+
+def _read(folder: Path) -> SegmentationRecord:
+    """The record of an earlier call.
+
+    Raises:
+        MissingInputError: there is none. DataError: it was changed by hand, or by another version.
+    """
+    try:
+        return SegmentationRecord.model_validate(read_own_json_object(folder / SUMMARY))
+    except ValueError as error:
+        remedy = "Run `connectome-tl segment` again."
+        raise DataError("not a record of segmentations", file=folder / SUMMARY, remedy=remedy) from error

@@ -1,0 +1,235 @@
+"""`connectome-tl segment`: label maps of all subjects, overlap on subjects not used for training, further cohorts."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from connectome_tl.cli import main
+from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.writing import write_cohort
+from connectome_tl.errors import DataError, LeakageError, UsageError
+from connectome_tl.evaluation.images.segmentation import arms_of, dice_differences, interval, mean_dice
+from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
+from connectome_tl.provenance import file_hash
+from connectome_tl.settings.images.contrast import Segmentation
+from connectome_tl.settings.images.descent import Descent
+from connectome_tl.settings.records.segmentation import SegmentationRecord
+from connectome_tl.simulation.volume_cohorts import write_volumes
+from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.workflows.images import segment as segmenting
+from connectome_tl.workflows.images.segment import segment_cohort
+
+BRIEF = Segmentation(width=4, depth=1, descent=Descent(steps=12, batch_size=3, learning_rate=2e-2))
+N, N_LABELLED = 8, 6
+
+
+def written(folder: Path, name: str, seed: int, n: int, n_labelled: int, contrast: str = "T1w") -> Path:
+    """A cohort whose last subjects have no label map, and a study.yaml of its grid; label 20 is the brain."""
+    settings = VolumeSettings(size=16, contrast=contrast, site_effect=0.3)  # type: ignore[arg-type]
+    cohort = write_volumes(n, settings, folder, name=name, seed=seed, labels=True)
+    for file in cohort.volume_labels:
+        volume = read_labels(file)
+        write_volume(file, np.digitize(volume.data, (1, 3)).astype(np.int32) * np.int32(10), volume.affine)
+    maps = (*cohort.volume_labels[:n_labelled], *[""] * (n - n_labelled))
+    family = np.array(["twins", "twins", *[""] * (n - 2)], dtype=object)
+    file = write_cohort(replace(cohort, volume_labels=maps, family=family), folder)
+    study = {"target": {"cohort": "cohort.yaml"}, "image": {"size": 16, "voxel": 10.0}}
+    (folder / "study.yaml").write_text(yaml.safe_dump({**study, "model": {"encoder": {"kind": "resnet"}}}))
+    return file
+
+
+def written_to(out: Path, subject: str) -> Path:
+    return out / "segmentations" / f"sub-{subject}_dseg.nii.gz"
+
+
+@pytest.fixture(scope="module")
+def cohort_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return written(tmp_path_factory.mktemp("segment") / "infants", "infant", 1, N, N_LABELLED)
+
+
+@pytest.fixture(scope="module")
+def home(cohort_file: Path) -> Path:
+    return cohort_file.parent
+
+
+@pytest.fixture(scope="module")
+def found(cohort_file: Path, home: Path) -> SegmentationRecord:
+    return segment_cohort(cohort_file, home / "out", study=home / "study.yaml", settings=BRIEF, folds=2)
+
+
+def test_every_subject_has_a_label_map_in_the_voxels_of_its_image(
+    found: SegmentationRecord, cohort_file: Path, home: Path
+) -> None:
+    cohort = read_cohort(cohort_file)
+    assert found.segmented == cohort.ids
+    assert found.training == cohort.ids[:N_LABELLED]
+    assert found.labels == (10, 20)
+    training = []
+    for subject, source in zip(cohort.ids, cohort.volumes, strict=True):
+        file = written_to(home / "out", subject)
+        image, made = nib.load(source), nib.load(file)
+        assert made.shape == image.shape
+        np.testing.assert_allclose(made.affine, image.affine)
+        assert set(np.unique(made.dataobj)) <= {0, *found.labels}
+        record = json.loads(file.with_name(f"sub-{subject}_dseg.json").read_text())
+        assert file_hash(source) in json.dumps(record)
+        training.append(record["Training"])
+    assert all(one.startswith("label maps of other families") for one in training[:N_LABELLED])
+    assert set(training[N_LABELLED:]) == {"all label maps"}
+
+
+def test_overlap_is_that_of_subjects_not_used_for_training_beside_both_controls(
+    found: SegmentationRecord, cohort_file: Path, home: Path
+) -> None:
+    table = pd.read_csv(home / "out" / "dice.tsv", sep="\t")
+    assert list(table["arm"].unique()) == ["across", "within", "none"]
+    assert set(table["subject"]) == set(found.training)
+    means = {one.arm: one for one in found.scores if one.label is None}
+    for arm, one in means.items():
+        own = table[table["arm"] == arm].groupby("subject")["dice"].mean()
+        assert one.dice == pytest.approx(own.mean())
+        assert 0 <= one.low <= one.dice <= one.high <= 1
+        assert one.n == N_LABELLED
+    assert [(one.arm, one.control) for one in found.differences] == [("across", "within"), ("across", "none")]
+    one = found.differences[0]
+    assert one.difference == pytest.approx(means["across"].dice - means["within"].dice)
+    # The segmentation on the grid, which has the voxels of the images here, is the one that is scored.
+    scores = table[table["arm"] == "across"].set_index(["subject", "label"])["dice"]
+    assert scores.max() > 0.3
+    for subject, source in zip(found.training, read_cohort(cohort_file).volume_labels, strict=False):
+        truth, made = (read_volume(file).data for file in (source, written_to(home / "out", subject)))
+        for label in found.labels:
+            both, either = ((truth == label) & (made == label)).sum(), (truth == label).sum() + (made == label).sum()
+            assert 2 * both / either == pytest.approx(scores[subject, label], abs=0.15)
+
+
+def test_relatives_are_segmented_by_a_network_that_saw_neither(found: SegmentationRecord, home: Path) -> None:
+    """Each fit of a fold names its training subjects in its sidecar."""
+    sides = {
+        subject: json.loads((home / "out" / "segmentations" / f"sub-{subject}_dseg.json").read_text())
+        for subject in found.training
+    }
+    for subject, side in sides.items():
+        fit = json.loads((home / "out" / "models" / f"{side['Fit']}.json").read_text())
+        assert subject not in fit["Training"]
+    assert sides[found.training[0]]["Fit"] == sides[found.training[1]]["Fit"]  # twins
+
+
+def test_a_second_call_trains_nothing_and_changed_labels_do(
+    found: SegmentationRecord, cohort_file: Path, home: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def files() -> dict[str, str]:
+        every = (file for file in (home / "out").rglob("*") if file.is_file() and "log" not in file.parts)
+        return {file.relative_to(home).as_posix(): file_hash(file) for file in every}
+
+    before, fitted = files(), []
+    monkeypatch.setattr(segmenting, "fit_segmenter", lambda *_: fitted.append(1))
+    segment_cohort(cohort_file, home / "out", study=home / "study.yaml", settings=BRIEF, folds=2)
+    assert files() == before
+    cohort = read_cohort(cohort_file)
+    volume = read_labels(cohort.volume_labels[0])
+    write_volume(tmp_path / "0.nii.gz", np.where(volume.data == 10, 20, volume.data), volume.affine)
+    changed = replace(cohort, volume_labels=(str(tmp_path / "0.nii.gz"), *cohort.volume_labels[1:]))
+    file = write_cohort(changed, home / "changed")
+    with pytest.raises(AttributeError):  # the replaced function returns no network
+        segment_cohort(file, home / "out", study=home / "study.yaml", settings=BRIEF, folds=2)
+    assert fitted
+
+
+@pytest.fixture(scope="module")
+def further(home: Path) -> Path:
+    return written(home.parent / "further", "further", 7, 3, 2)
+
+
+def test_a_trained_network_segments_another_cohort(
+    found: SegmentationRecord, home: Path, further: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = home.parent / "applied"
+    with pytest.raises(SystemExit) as left:
+        main(["segment", str(further), "--out", str(out), "--model", str(home / "out")])
+    assert left.value.code == 0
+    said = capsys.readouterr().out
+    assert "across, mean of the classes: Dice 0." in said
+    assert "3 label maps" in said
+    record = SegmentationRecord.model_validate_json((out / "segmentation.json").read_text())
+    assert (record.fit, record.training, record.folds) == (found.fit, found.training, 0)
+    assert [one.n for one in record.scores if one.label is None] == [2]
+    assert len(list((out / "segmentations").glob("*.nii.gz"))) == 3
+
+
+def test_training_subjects_and_their_images_are_refused(
+    found: SegmentationRecord, cohort_file: Path, home: Path, further: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(LeakageError, match=found.training[0]):
+        segment_cohort(cohort_file, tmp_path / "x", model=home / "out")
+    one = read_cohort(further)
+    again = replace(one, volumes=(read_cohort(cohort_file).volumes[2], *one.volumes[1:]), volume_labels=())
+    with pytest.raises(LeakageError, match=again.ids[0]):
+        segment_cohort(write_cohort(again, tmp_path / "renamed"), tmp_path / "y", model=home / "out")
+
+
+def test_what_cannot_be_segmented_is_said_before_training(
+    found: SegmentationRecord, cohort_file: Path, home: Path, tmp_path: Path
+) -> None:
+    cohort = read_cohort(cohort_file)
+
+    def file_of(name: str, made: Cohort) -> Path:
+        return write_cohort(made, tmp_path / name)
+
+    few = file_of("few", replace(cohort, volume_labels=(*cohort.volume_labels[:3], *[""] * (N - 3))))
+    for file in (few, file_of("none", replace(cohort, volume_labels=()))):
+        with pytest.raises(UsageError, match="label maps of four families"):
+            segment_cohort(file, tmp_path / "out", study=home / "study.yaml", settings=BRIEF)
+    with pytest.raises(UsageError, match="has no volumes"):
+        segment_cohort(file_of("bare", replace(cohort, volumes=(), volume_labels=())), tmp_path / "out")
+    other = written(tmp_path / "other", "other", 3, 2, 0, contrast="T2w")
+    with pytest.raises(DataError, match="another contrast"):
+        segment_cohort(other, tmp_path / "out", model=home / "out")
+    volume = read_volume(cohort.volumes[0])
+    inside = tmp_path / "own" / "segmentations" / "sub-a_T1w.nii.gz"
+    write_volume(inside, volume.data, volume.affine)
+    own = file_of("there", replace(cohort, volumes=(str(inside), *cohort.volumes[1:])))
+    with pytest.raises(UsageError, match="beside the cohort's own files"):
+        segment_cohort(own, tmp_path / "own", study=home / "study.yaml", settings=BRIEF)
+
+
+def test_intervals_count_families_and_absent_classes_are_left_out() -> None:
+    table = pd.DataFrame(
+        [
+            {"subject": s, "arm": arm, "label": k, "dice": d + (arm == "across") * 0.1}
+            for s, one in {"a": (0.5, 0.7), "b": (0.5, 0.7), "c": (0.3, np.nan)}.items()
+            for k, d in enumerate(one, start=1)
+            for arm in ("across", "none")
+        ]
+    ).sort_values("arm", kind="stable")
+    alone, twins = ({s: i // share for i, s in enumerate("abc")} for share in (1, 2))
+    whole = {one.label: one for one in mean_dice(table, alone) if one.arm == "across"}
+    assert whole[None].dice == pytest.approx((0.7 + 0.7 + 0.4) / 3)
+    assert whole[2].n == 2
+    paired = mean_dice(table, twins)[0]
+    assert paired.high - paired.low > whole[None].high - whole[None].low
+    (one,) = dice_differences(table, alone)
+    assert (one.difference, one.low, one.high) == pytest.approx((0.1, 0.1, 0.1))
+    assert np.isnan(interval(np.array([0.2, 0.4]), [1, 1])[1])
+
+
+def test_controls_differ_in_the_contrast_only() -> None:
+    arms = arms_of(BRIEF)
+    assert list(arms) == ["across", "within", "none"]
+    assert {arm: one.contrast and (one.contrast.scope, one.contrast.bank) for arm, one in arms.items()} == {
+        "across": ("across", "prototypes"),
+        "within": ("within", "none"),
+        "none": None,
+    }
+    assert len({one.model_copy(update={"contrast": None}) for one in arms.values()}) == 1
+    assert list(arms_of(arms["within"])) == ["within", "none"]
+    assert list(arms_of(arms["none"])) == ["none"]
