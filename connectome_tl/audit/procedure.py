@@ -36,6 +36,7 @@ class StudyRows:
     site: np.ndarray
 
     def take(self, rows: np.ndarray) -> StudyRows:
+        """The rows with these numbers."""
         return StudyRows(tuple(self.ids[i] for i in rows), self.x[rows], self.y[rows], self.site[rows])
 
 

@@ -49,6 +49,7 @@ class Replay:
 
     @property
     def is_transductive(self) -> bool:
+        """Whether stage 2 uses the images or connectomes of test subjects."""
         return self.study.stages.adapt is not None and self.study.stages.adapt.transductive
 
     @property
@@ -78,6 +79,7 @@ class Replay:
 
     @property
     def fold(self) -> Fold:
+        """The fold whose test rows are corrupted."""
         return self.splits.repeats[self.repeat][self.number]
 
     @cached_property

@@ -13,12 +13,16 @@ from connectome_tl.cli.app import COMPLETE, app
 
 
 class Shell(StrEnum):
+    """Shells with completion."""
+
     bash = "bash"
     zsh = "zsh"
     fish = "fish"
 
 
 class Kind(StrEnum):
+    """Kinds of settings files."""
+
     study = "study"
     cohort = "cohort"
     connectomes = "connectomes"

@@ -155,14 +155,17 @@ class Cohort:
 
     @property
     def n_subjects(self) -> int:
+        """Number of subjects."""
         return len(self.ids)
 
     @property
     def n_regions(self) -> int:
+        """Number of regions; 0 without connectomes."""
         return len(self.regions)
 
     @property
     def n_measures(self) -> int:
+        """Number of edge measures; 0 without connectomes."""
         return len(self.measures)
 
     @property

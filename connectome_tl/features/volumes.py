@@ -113,6 +113,7 @@ class VolumeSteps:
 
     @property
     def settings(self) -> ImageSettings:
+        """Settings of the grid and of the intensities."""
         return ImageSettings.model_validate_json(self.grid)
 
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:

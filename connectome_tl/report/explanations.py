@@ -231,6 +231,7 @@ def withheld_rows(found: ExplanationRecord, record: RunRecord) -> list[Row]:
 
 
 def file_rows(found: ExplanationRecord) -> list[Row]:
+    """Name, number of rows and size of each file."""
     return [(file.name, str(file.n_rows), f"{file.n_bytes / 1000:.0f} kB") for file in found.files]
 
 

@@ -109,6 +109,7 @@ class CoreModel:
         return np.concatenate(columns, axis=1)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and plain values of the model, the inverse of `of`."""
         arrays: dict[str, np.ndarray] = {}
         plain: dict[str, Any] = {
             "tasks": [task.model_dump(mode="json") for task in self.tasks],

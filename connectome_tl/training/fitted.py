@@ -93,6 +93,7 @@ class NetworkModel:
             return np.concatenate([in_chunks(network, network.embed, batch) for network in self.networks()], axis=1)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays and plain values of the model, the inverse of `of`."""
         arrays, features = self.features.state()
         arrays = {f"features/{name}": value for name, value in arrays.items()}
         arrays |= {"targets/mean": self.targets.mean, "targets/scale": self.targets.scale}

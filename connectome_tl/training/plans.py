@@ -112,9 +112,11 @@ class FitPlan:
 
     @property
     def depth(self) -> int:
+        """Number of fits that have to precede this one, along the longest chain of parents."""
         return 1 + max((parent.depth for _, parent in self.parents), default=-1)
 
     def parent(self, name: str) -> FitPlan | None:
+        """The plan of this parent, if any."""
         return dict(self.parents).get(name)
 
     def on_cohort(self, role: str, other: str) -> FitPlan:

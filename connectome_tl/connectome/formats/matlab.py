@@ -77,10 +77,12 @@ def is_mat73_file(path: Path) -> bool:
 
 
 def is_conn(path: Path) -> bool:
+    """Whether the variables are those of the CONN toolbox (`Z`, `names`)."""
     return {"Z", "names"} <= variable_names(path)
 
 
 def is_mapper(path: Path) -> bool:
+    """Whether the variables are those of Connectome Mapper (`sc` or `fc`, and `nodes`)."""
     return {"sc", "nodes"} <= variable_names(path) or {"fc", "nodes"} <= variable_names(path)
 
 

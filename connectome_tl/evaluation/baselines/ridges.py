@@ -16,6 +16,7 @@ from connectome_tl.training.stages import features_of
 
 
 def ridge(data: BaselineData) -> list[Baseline]:
+    """Ridge regression on standardised edges; none for a cohort without connectomes."""
     return [Baseline(data.edges, data.tasks, RIDGE)] if data.target.regions else []
 
 

@@ -109,6 +109,7 @@ class FromSource:
 
     @property
     def models(self) -> SourceModels:
+        """Models of the outcomes of the source cohort."""
         if self._models is None:
             assert self.cohorts.source is not None
             self._models = fit_source(self.study, self.cohorts.source)

@@ -140,6 +140,7 @@ class Platt:
     train_ids: tuple[str, ...] = ()
 
     def apply(self, probability: np.ndarray) -> np.ndarray:
+        """Recalibrated risks in the shape of `probability`."""
         return _sigmoid(self.intercept + self.slope * logit(probability))
 
 

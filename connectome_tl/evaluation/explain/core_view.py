@@ -93,6 +93,7 @@ class CoreView:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return len(self.parts[0].rows)
 
     @cached_property

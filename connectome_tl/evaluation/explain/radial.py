@@ -76,6 +76,7 @@ class RadialPath:
 
     @staticmethod
     def of(part: RadialPart, rows: np.ndarray, mean: np.ndarray) -> RadialPath:
+        """The path of rows (n_rows, n_columns) from the mean (n_columns,) of the training rows."""
         delta = rows - mean
         nodes, weights = np.polynomial.legendre.leggauss(STEPS)
         landmarks = part.rows.astype(float)

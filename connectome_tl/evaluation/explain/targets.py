@@ -34,6 +34,7 @@ class Target:
 
     @property
     def is_risk(self) -> bool:
+        """Whether a probability is explained, on the logit scale."""
         return self.task.form in ("risk", "classes")
 
     @property

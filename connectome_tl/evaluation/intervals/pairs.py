@@ -61,10 +61,12 @@ class MacroPairs:
 
     @property
     def auc(self) -> float:
+        """Mean AUC over the classes; NaN if there are none."""
         return float(np.mean([pairs.auc for pairs in self.classes])) if self.classes else float("nan")
 
     @property
     def decided(self) -> bool:
+        """False when every pair of every class ties."""
         return any(pairs.decided for pairs in self.classes)
 
     def influence(self, n_subjects: int) -> np.ndarray:

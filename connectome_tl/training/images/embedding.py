@@ -100,7 +100,8 @@ def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndar
         return nothing
     predicted = model.predict(cohort, ids)[:, column].copy()
     if not np.isfinite(predicted).all():
-        raise DivergedError("a predicted age is not finite", remedy="Train the image study again with a lower rate.")
+        remedy = f"Lower stages.{fit.stage}.training.learning_rate of the image study, and run it again."
+        raise DivergedError("a predicted age is not finite", remedy=remedy)
     trained = set(fit.rows)
     for row, subject in enumerate(ids):
         if subject in trained:

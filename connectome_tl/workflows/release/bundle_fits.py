@@ -46,6 +46,7 @@ class FinishedStudy:
 
     @property
     def families(self) -> dict[str, str]:
+        """Family by subject, without subjects that have none."""
         target = self.cohorts.target
         return {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
 
