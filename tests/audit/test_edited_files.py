@@ -87,7 +87,7 @@ def test_stored_fits_a_provenance_entry_and_a_sidecar_are_named(run_copy):
     for text in (
         f"{kept.stem[:12]} ({records[kept]['stage']}): held_out differ by up to 3",
         f"{early.stem[:12]} ({records[early]['stage']}): fitted numbers",
-        f"{mixture.stem[:12]} (mixture): facts, notes or curve",
+        f"{mixture.stem[:12]} (mixture): facts, notes or training curve",
     ):
         assert text in found["stored fits are those fitted again"]
     for text in ("provenance.json, seed", "predictions.json, Columns"):
