@@ -43,7 +43,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.simulation.cohorts import simulate_study
-from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.fitted_models import to_batch
 from connectome_tl.training.networks.loop import Pool, batches, train
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.schemes import StudyCohorts, schemes_of

@@ -29,7 +29,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import Progress, fit
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.schemes import StudyCohorts
 
 _CONSTANT = 1e-4  # SD of scores that hardly differ between subjects

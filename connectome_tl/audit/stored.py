@@ -13,7 +13,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 
 # Another processor or library version moves float32 fits by about this much (share of the scores' spread).
 TOLERANCE = 0.02

@@ -18,7 +18,7 @@ from connectome_tl.audit.stored import stored_finding, unlike
 from connectome_tl.errors import DataError
 from connectome_tl.provenance import content_hash, file_hash, write_json
 from connectome_tl.training.checkpoint import FitResult, FitStore, tensor_bytes
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.audit.pages import Drawn, drawings, paper_findings
 from connectome_tl.workflows.audit.sidecars import strange_findings

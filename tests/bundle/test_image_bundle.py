@@ -35,7 +35,7 @@ from connectome_tl.settings.records.bundles import SelfTest
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.training.fitted_models import NetworkModel, stored_model
 from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from connectome_tl.workflows.release.predict import predict_cohort
 from connectome_tl.workflows.release.validate import validate_on

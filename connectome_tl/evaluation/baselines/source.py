@@ -16,7 +16,7 @@ from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.closed_form.targets import one_vs_rest
-from connectome_tl.training.core import blocks_of
+from connectome_tl.training.core_stage import blocks_of
 from connectome_tl.training.schemes import StudyCohorts, scored_by_source
 from connectome_tl.training.stages import refuse_known
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.training.closed_form.blocks import radial
-from connectome_tl.training.closed_form.fitted import RadialPart
+from connectome_tl.training.closed_form.fitted_core import RadialPart
 
 STEPS = 24
 ROWS_AT_ONCE = 128

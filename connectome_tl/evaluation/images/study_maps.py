@@ -21,7 +21,7 @@ from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_maps import MapKind
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.images.importance import fit_noise_map
 from connectome_tl.training.images.lazy import read_lazily
 from connectome_tl.training.images.predictor import VolumePredictor

@@ -13,7 +13,7 @@ from connectome_tl.cohort.columns.plausible import DAYS
 from connectome_tl.errors import DivergedError, UsageError
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.fitted_models import NetworkModel, to_batch
 
 _AT_ONCE = 8
 

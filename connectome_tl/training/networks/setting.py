@@ -24,8 +24,8 @@ from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
-from connectome_tl.training.core import PREDICTABLE, UNUSED_SOURCE
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.core_stage import PREDICTABLE, UNUSED_SOURCE
+from connectome_tl.training.fitted_models import NetworkModel, to_batch
 from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.loop import Pool, has_settled, train
 from connectome_tl.training.networks.volumes import Work, device_of

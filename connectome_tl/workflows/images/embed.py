@@ -20,7 +20,7 @@ from connectome_tl.provenance import versions, write_json
 from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.training.images.embedding import age_gap, image_embedding
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts

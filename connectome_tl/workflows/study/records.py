@@ -17,7 +17,7 @@ from connectome_tl.settings.model_table import FULL, model_named
 from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import UNUSED_SOURCE
+from connectome_tl.training.core_stage import UNUSED_SOURCE
 from connectome_tl.training.plans import FitPlan
 
 _MAIN = (FULL, "core", "network")

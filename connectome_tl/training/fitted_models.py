@@ -19,7 +19,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.interface import FittedModel, check_regions
 from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
 

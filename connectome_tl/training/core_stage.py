@@ -21,7 +21,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 from connectome_tl.training.closed_form.predictable import predictable_scores
 from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
