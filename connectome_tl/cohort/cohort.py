@@ -169,6 +169,11 @@ class Cohort:
         return len(self.measures)
 
     @property
+    def families(self) -> dict[str, str]:
+        """Family by subject, without subjects that have none."""
+        return {subject: str(name) for subject, name in zip(self.ids, self.family, strict=True) if name}
+
+    @property
     def edge_transforms(self) -> tuple[str, ...]:
         """The transform of each measure, (n_measures,)."""
         return self.transforms or ("none",) * self.n_measures

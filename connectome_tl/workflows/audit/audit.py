@@ -66,7 +66,6 @@ def audit_run(
             cohorts = with_grids(settings, cohorts, folder / CACHE)
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
-        families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
         findings = [
             *_settled(folder, cohorts),
             *_embedded(settings, folder if base is None else Path(base)),
@@ -78,7 +77,7 @@ def audit_run(
         except DataError as error:
             findings.append(Finding(check="split plan", status="failed", what=str(error)))
             return _written(folder, settings, findings)
-        findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
+        findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, target.families)]
         findings += [*_tuned(settings, cohorts, splits), _leaks(settings)]
         placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += placed
@@ -86,7 +85,7 @@ def audit_run(
             predictions,
             recorded,
             tasks,
-            families,
+            target.families,
             settings.splits.n_labelled,
             other_version=of_other_version(results, versions()),
         )

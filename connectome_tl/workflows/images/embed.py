@@ -128,7 +128,7 @@ def _embedded(
     fit: FitResult, parts: Parts, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]
 ) -> EmbeddedFit:
     cohorts = tuple(known)
-    families = {i: str(name) for one in cohorts for i, name in zip(one.ids, one.family, strict=True) if name}
+    families = dict(pair for one in cohorts for pair in one.families.items())
     participants = dict(pair for one in cohorts for pair in zip(one.ids, one.children, strict=False))
     rows = image_embedding(fit, cohort, ids, parts)
     gaps, unit = age_gap(fit, cohort, ids)

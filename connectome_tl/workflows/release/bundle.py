@@ -158,7 +158,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
             found.predictions,
             study.tasks,
             options.model,
-            study.families,
+            study.cohorts.target.families,
             kfold=settings.splits.scheme == "kfold",
             n_labelled=settings.splits.n_labelled,
             n_subjects=people.n_subjects,

@@ -44,12 +44,6 @@ class FinishedStudy:
     cohorts: StudyCohorts
     tasks: tuple[Task, ...]
 
-    @property
-    def families(self) -> dict[str, str]:
-        """Family by subject, without subjects that have none."""
-        target = self.cohorts.target
-        return {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
-
 
 @dataclass(frozen=True, eq=False)
 class ReleasedFits:

@@ -172,7 +172,7 @@ def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:
 
 def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[Task]) -> ClinicalResults:
     """Calibration, decision curves, subgroups by sex, site and gestational age, sample sizes, missing outcomes."""
-    families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    families = cohort.families
     numeric = [spec.column for spec in cohort.covariate_specs if spec.type == "numeric"]
     groups: dict[str, dict[str, str]] = {}
     for spec in cohort.covariate_specs:
