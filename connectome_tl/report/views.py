@@ -32,7 +32,7 @@ class Axis:
     high: float
     ticks: tuple[tuple[float, str], ...]
     reference: float | None = None  # per cent: chance, or zero
-    band: tuple[float, float] | None = None  # per cent: start and width of the equivalence band
+    band: tuple[float, float] | None = None  # per cent: start and width of the margin
 
     def at(self, value: float) -> float:
         """Position of a value in per cent of the length; values beyond an end are at that end."""
