@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from connectome_tl.evaluation.intervals.out_of_fold import Z95, design_effect, one_family
+from connectome_tl.evaluation.intervals.out_of_fold import design_effect, one_family
+from connectome_tl.evaluation.intervals.wilson import Z95
 from connectome_tl.settings.metrics import Widening
 
 
