@@ -312,7 +312,7 @@ def audit(
 
 @command(app)
 def cohort(
-    cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
+    cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml", help="Settings of the cohort.")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
     study: Annotated[
         Path | None, typer.Option("--study", help="A study.yaml with the image settings for the volumes of the report.")
@@ -334,7 +334,9 @@ def cohort(
 
 @command(app)
 def power(
-    cohort_file: Annotated[Path | None, typer.Argument(metavar="COHORT.yaml")] = None,
+    cohort_file: Annotated[
+        Path | None, typer.Argument(metavar="COHORT.yaml", help="Settings of the cohort; not with --n.")
+    ] = None,
     n: Annotated[int | None, typer.Option("--n", help="Number of subjects, instead of a cohort.")] = None,
     share: Annotated[
         float | None,
