@@ -15,7 +15,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ConnectomeSteps
 from connectome_tl.features.tangent import TangentEdges
-from connectome_tl.imaging.grids import Gridded
+from connectome_tl.imaging.volumes.grids import Gridded
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
 from connectome_tl.training.core_stage import CoreModel

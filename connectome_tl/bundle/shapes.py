@@ -22,7 +22,7 @@ from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionS
 from connectome_tl.features.steps import Features
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.features.volumes import VolumeSteps, n_coarse
-from connectome_tl.imaging.grids import QUANTILES
+from connectome_tl.imaging.volumes.grids import QUANTILES
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import Inputs
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from connectome_tl import features, nn, settings, tasks, training
 from connectome_tl.cohort import cohort, splits
 from connectome_tl.connectome import connectome
-from connectome_tl.imaging.volume_cache import GRID_CODE
+from connectome_tl.imaging.volumes.cache import GRID_CODE
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import FeatureSettings

@@ -26,7 +26,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.grids import gridded
+from connectome_tl.imaging.volumes.grids import gridded
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
 from connectome_tl.settings.images.volumes import ResNetEncoder, SfcnEncoder

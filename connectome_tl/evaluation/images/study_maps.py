@@ -16,7 +16,7 @@ from connectome_tl.evaluation.images.map_checks import agreement, area, deletion
 from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.features.volumes import Grid, read_volumes
-from connectome_tl.imaging.grids import head_on
+from connectome_tl.imaging.volumes.grids import head_on
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_maps import MapKind

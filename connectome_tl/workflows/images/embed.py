@@ -15,7 +15,7 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.provenance import versions, write_json
 from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
