@@ -40,7 +40,7 @@ from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
 

@@ -44,7 +44,7 @@ from connectome_tl.settings.training import Ensemble, FineTune, Stages, Training
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.schemes import StudyCohorts
 
 N_REGIONS, N_PLANTED = 30, 20

@@ -43,11 +43,11 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.simulation.cohorts import simulate_study
-from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.fitted_models import to_batch
 from connectome_tl.training.networks.loop import Pool, batches, train
 from connectome_tl.training.objectives.supervised import Supervised
 from connectome_tl.training.schemes import StudyCohorts, schemes_of
-from connectome_tl.workflows.starting.demo import demo_settings
+from connectome_tl.workflows.demos.study import demo_settings
 
 WIDTH, BATCH, EPOCHS = 32, 16, 20
 RISK = Outcomes({"risk": "binary"}, {"risk": 1})

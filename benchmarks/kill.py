@@ -32,8 +32,8 @@ from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
-from connectome_tl.workflows.starting.demo import demo_settings
-from connectome_tl.workflows.starting.image_demo import HEALTHY, NEWBORNS, image_demo_settings
+from connectome_tl.workflows.demos.study import demo_settings
+from connectome_tl.workflows.demos.volumes import HEALTHY, NEWBORNS, image_demo_settings
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 

@@ -44,7 +44,7 @@ from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Ensemble, FineTune, Stages, Training
 from connectome_tl.tasks import Task
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 
 N_REGIONS, N_TEST, N_PERMUTATIONS = 24, 1000, 19

@@ -43,7 +43,7 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.evaluation.nested_cv import plan_folds
 from connectome_tl.tasks import Task
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts

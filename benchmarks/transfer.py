@@ -46,7 +46,7 @@ from connectome_tl.evaluation.scores.predictions import prediction_rows
 from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.study.inputs import read_cohorts

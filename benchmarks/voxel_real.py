@@ -32,9 +32,9 @@ from scipy.ndimage import affine_transform, gaussian_filter
 from voxel_tables import CONTROLS, mae, train_age
 
 from connectome_tl.errors import ConnectomeTLError
-from connectome_tl.imaging.foreground import find_foreground
-from connectome_tl.imaging.grids import gridded, to_ras
 from connectome_tl.imaging.read.images import read_volume
+from connectome_tl.imaging.volumes.foreground import find_foreground
+from connectome_tl.imaging.volumes.grids import gridded, to_ras
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.synthesis import RandomContrast
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings, ResNetEncoder

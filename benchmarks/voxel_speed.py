@@ -104,7 +104,7 @@ def _images(home: Path, n: int, size: int) -> None:
 
 def _gridded(home: Path, size: int) -> float:
     """CPU seconds of this process, imports excluded, until the grids of a folder's images are there."""
-    from connectome_tl.imaging.volume_cache import stored_grid
+    from connectome_tl.imaging.volumes.cache import stored_grid
     from connectome_tl.settings.images.volumes import ImageSettings
 
     start = time.process_time()
@@ -129,7 +129,7 @@ def memory(state: State, counts: Sequence[int]) -> None:
 def train_on(n: int) -> None:
     """Grid and train on this many volumes, and print the peak memory in MiB."""
     from connectome_tl.features.volumes import read_volumes
-    from connectome_tl.imaging.volume_cache import stored_grid
+    from connectome_tl.imaging.volumes.cache import stored_grid
     from connectome_tl.settings.images.volumes import ImageSettings
     from connectome_tl.simulation.volume_cohorts import write_volumes
     from connectome_tl.simulation.volumes import VolumeSettings

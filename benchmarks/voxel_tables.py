@@ -23,8 +23,8 @@ from torch import Tensor, nn
 from connectome_tl.evaluation.baselines.design import Design
 from connectome_tl.evaluation.baselines.images import METHODS
 from connectome_tl.features.volumes import GridReader, numbers_of
-from connectome_tl.imaging.grids import onto_grid
 from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.volumes.grids import onto_grid
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.volumes import ImageSettings

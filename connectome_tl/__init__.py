@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     from connectome_tl.workflows.audit.audit import audit_run
     from connectome_tl.workflows.data.convert import convert, read_connectome
     from connectome_tl.workflows.images.maps import map_volumes
+    from connectome_tl.workflows.init.from_files import init_study
     from connectome_tl.workflows.release.bundle import bundle_run
     from connectome_tl.workflows.release.predict import predict_cohort
     from connectome_tl.workflows.release.validate import validate_on
     from connectome_tl.workflows.scans.connectomes import build_connectomes
-    from connectome_tl.workflows.starting.start import init_study
     from connectome_tl.workflows.study.explain import explain_run
     from connectome_tl.workflows.study.run import run_study
     from connectome_tl.workflows.study.study_run import StudyRun, read_run
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 _WHERE = {
     "map_volumes": "workflows.images.maps",
-    "init_study": "workflows.starting.start",
+    "init_study": "workflows.init.from_files",
     "read_connectome": "workflows.data.convert",
     "convert": "workflows.data.convert",
     "write_cohort": "cohort.writing",

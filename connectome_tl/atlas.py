@@ -74,10 +74,12 @@ class Atlas:
 
     @cached_property
     def names(self) -> tuple[str, ...]:
+        """Names of the regions, in row order."""
         return tuple(region.name for region in self.regions)
 
     @property
     def n_regions(self) -> int:
+        """Number of regions."""
         return len(self.regions)
 
     @cached_property
@@ -91,6 +93,7 @@ class Atlas:
         return bool(np.isfinite(self.coordinates).all())
 
     def table(self) -> pd.DataFrame:
+        """One row per region, with the columns `TABLE_COLUMNS`; coordinates in mm."""
         return pd.DataFrame([vars(region) for region in self.regions], columns=list(TABLE_COLUMNS))
 
     @cached_property
@@ -169,6 +172,7 @@ def atlas_folders() -> tuple[Path, ...]:
 
 @lru_cache(maxsize=1)
 def atlas_names() -> tuple[str, ...]:
+    """Names of the installed atlases, sorted."""
     found = {path.parent.name for folder in atlas_folders() for path in folder.glob("*/atlas.json")}
     return tuple(sorted(found))
 

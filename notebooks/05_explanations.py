@@ -9,7 +9,7 @@
 # ---
 
 # %% [markdown]
-# # 5. What the models look at
+# # 5. Explanations of the models
 #
 # Maps are computed on held-out infants, reported with their stability over folds, and tested against permuted outcomes.
 # They show patterns, because weights of correlated features are unreliable. Maps of models that are not better than
@@ -81,7 +81,7 @@ run.plot.circle()
 
 # %% [markdown]
 # The percentage beside a bar is the share of test folds in which the region is among the strongest; a star marks
-# corrected p <= .05 under permuted outcomes.
+# corrected p <= 0.05 under permuted outcomes.
 
 # %%
 run.plot.regions()

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from connectome_tl import map_volumes, read_cohort, run_study
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
-from connectome_tl.workflows.starting.image_demo import HEALTHY, NEWBORNS
+from connectome_tl.workflows.demos.volumes import HEALTHY, NEWBORNS
 
 SMALL = os.environ.get("CONNECTOME_TL_SMALL") == "1"  # fewer subjects and steps, for the tests
 folder = Path(tempfile.mkdtemp())

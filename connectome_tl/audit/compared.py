@@ -28,7 +28,7 @@ def compared(
     both = both[both["_merge"] == "both"]
     wrong, doubtful, largest = [], [], 0.0
     if len(absent):
-        wrong.append(f"{len(absent)} predictions are not in the table")
+        wrong.append(f"{counted(len(absent), 'prediction is', 'predictions are')} not in the table")
     for (task, model), rows in both.groupby(["task", "model"]):
         gap = (rows["y_score"] - rows["y_score_recorded"]).abs().to_numpy(dtype=float)
         everyone = recorded.loc[(recorded["task"] == task) & (recorded["model"] == model), "y_score"]
@@ -59,8 +59,8 @@ def compared(
         return Finding(
             check=check,
             status="warning",
-            what=f"recorded scores differ far more than two repetitions on this device: {'; '.join(doubtful[:6])}",
-            remedy="They were made on another device or version, or edited. Audit the run where it was made.",
+            what=f"recorded scores differ by far more than two repetitions on this device: {'; '.join(doubtful[:6])}",
+            remedy="They were made on another device or version, or edited. Audit the run on the machine that made it.",
         )
     same = "exactly" if largest == 0 else f"up to {largest:.1e}"
     return Finding(check=check, status="passed", what=f"{len(both)} predictions are the same, {same}")
@@ -85,6 +85,7 @@ def unknown_models(recorded: pd.DataFrame, again: pd.DataFrame) -> Finding:
         return Finding(
             check="every model is known",
             status="warning",
-            what=f"cannot be replayed, so not checked: {', '.join(extra)}",
+            what=f"not models of the settings, so not checked: {', '.join(extra)}",
+            remedy="Their rows were added to predictions.tsv. Do not take them for results of this run.",
         )
     return Finding(check="every model is known", status="passed", what="all models of the table were fitted again")

@@ -19,6 +19,12 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.audit import Finding
 
+_REMEDIES = {
+    "target": "If they are one subject, leave one out or give both rows one family; then run the study again.",
+    "source": "Leave these rows out of the source (`select` in its cohort.yaml), and run the study again.",
+    "pool": "Give both rows one id, or leave them out of the pool (`select` in its cohort.yaml); then run again.",
+}
+
 
 def edges_of(cohort: Cohort) -> np.ndarray:
     """(n_subjects, n_measures, n_edges) upper triangles, NaN where a region is missing."""
@@ -41,11 +47,12 @@ def duplicate_findings(
     target = cohorts["target"]
     pairs = _pairs([target], image)
     apart = [pair for pair in pairs if stand_apart(pair, splits)]
-    findings = [_found("a child under two names", apart, "in training and test of one fold")]
+    findings = [_found("one subject under two ids", apart, "in training and test of one fold", _REMEDIES["target"])]
     together = [pair for pair in pairs if pair not in apart]
     if together:
         text = f"{_named(together)} look alike but are never on different sides of a fold"
-        findings.append(Finding(check="look-alikes kept together", status="warning", what=text))
+        remedy = "If they are scans of one subject, leave one out: it counts twice in the scores."
+        findings.append(Finding(check="look-alikes kept together", status="warning", what=text, remedy=remedy))
     tested = {i for _, _, fold in splits.folds() for i in fold.test}
     for name in ("source", "pool"):
         cohort = cohorts.get(name)
@@ -55,7 +62,8 @@ def duplicate_findings(
         shared = relatives(target, tested, cohort) if name == "source" else ()
         if shared:
             rows = counted(len(shared), "row is", "rows are")
-            findings.append(_failed(check, f"{rows} of tested subjects or their relatives: {listed(shared)}"))
+            text = f"{rows} of tested subjects or their relatives: {listed(shared)}"
+            findings.append(Finding(check=check, status="failed", what=text, remedy=_REMEDIES[name]))
             continue
         if image is None and (cohort.regions, cohort.measures) != (target.regions, target.measures):
             findings.append(Finding(check=check, status="skipped", what="the cohorts have different regions"))
@@ -63,9 +71,8 @@ def duplicate_findings(
         # Known relatives in the pool are handled: they are excluded from adaptation in the test fold.
         known = set(relatives(target, target.ids, cohort))
         others = cohort.take([i for i in cohort.ids if i not in known])
-        findings.append(
-            _found(check, _across(target, others, tested, image), f"of the target are also in the {name} cohort")
-        )
+        pairs = _across(target, others, tested, image)
+        findings.append(_found(check, pairs, f"of a target subject and a row of the {name} cohort", _REMEDIES[name]))
     return findings
 
 
@@ -111,16 +118,11 @@ def stand_apart(pair: Pair, splits: SplitPlan) -> bool:
     )
 
 
-def _found(check: str, pairs: Sequence[Pair], what: str) -> Finding:
+def _found(check: str, pairs: Sequence[Pair], what: str, remedy: str) -> Finding:
     if not pairs:
         return Finding(check=check, status="passed", what="no two connectomes or volumes are too similar")
-    return _failed(check, f"{counted(len(pairs), 'pair')} {what}: {_named(pairs)}")
-
-
-def _failed(check: str, what: str) -> Finding:
-    return Finding(
-        check=check, status="failed", what=what, remedy="Give both rows one id (or one family), or leave one out."
-    )
+    text = f"{counted(len(pairs), 'pair')} {what}: {_named(pairs)}"
+    return Finding(check=check, status="failed", what=text, remedy=remedy)
 
 
 def _named(pairs: Sequence[Pair]) -> str:

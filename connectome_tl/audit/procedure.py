@@ -36,6 +36,7 @@ class StudyRows:
     site: np.ndarray
 
     def take(self, rows: np.ndarray) -> StudyRows:
+        """The rows with these numbers."""
         return StudyRows(tuple(self.ids[i] for i in rows), self.x[rows], self.y[rows], self.site[rows])
 
 
@@ -151,7 +152,12 @@ def _learns(
     y[train] = 1 - y[train]
     score, _ = procedure(replace(rows, y=y), train, test)
     if np.array_equal(score, honest[0][0]):
-        return Finding(check="learns", status="warning", what="predictions do not depend on the training outcomes")
+        return Finding(
+            check="learns",
+            status="warning",
+            what="predictions do not depend on the training outcomes",
+            remedy="Fit the model to the training outcomes; without this, the other checks show nothing.",
+        )
     return _finding("learns", True, "predictions depend on the training outcomes")
 
 

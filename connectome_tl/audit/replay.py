@@ -29,11 +29,12 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import Progress, fit
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.schemes import StudyCohorts
 
 _CONSTANT = 1e-4  # SD of scores that hardly differ between subjects
 _APPLIED = 16  # rows that a fit without predictions is applied to
+_BUG = "A step used test rows. This is a bug; please report it."
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,6 +50,7 @@ class Replay:
 
     @property
     def is_transductive(self) -> bool:
+        """Whether stage 2 uses the images or connectomes of test subjects."""
         return self.study.stages.adapt is not None and self.study.stages.adapt.transductive
 
     @property
@@ -78,6 +80,7 @@ class Replay:
 
     @property
     def fold(self) -> Fold:
+        """The fold whose test rows are corrupted."""
         return self.splits.repeats[self.repeat][self.number]
 
     @cached_property
@@ -193,7 +196,8 @@ def _recalibrated(
 ) -> Finding:
     check = "recalibrated again (all folds)"
     if calibrated is None:
-        return Finding(check=check, status="failed", what="the study has inner folds, but there is no calibrated.tsv")
+        what = "the study has inner folds, but there is no calibrated.tsv"
+        return Finding(check=check, status="failed", what=what, remedy="It was removed. Run the study again.")
     validation = CrossValidation(predictions, tuple(everything), results)
     again = recalibrate_study(replay.study, replay.cohorts, replay.splits, predictions, validation)
     found = compared(check, again.predictions, calibrated, classes=True)
@@ -206,7 +210,8 @@ def _recalibrated(
     poisoned = recalibrate_study(replay.study, spoiled, replay.splits, predictions, validation, only=[fold])
     before = tuple(c for c in again.calibrators if (c.repeat, c.fold) == fold)
     if poisoned.calibrators != before and (replay.exactly or not near(poisoned.calibrators, before)):
-        return Finding(check=check, status="failed", what="scalings or thresholds changed with the test rows")
+        what = "scalings or thresholds changed with the test rows"
+        return Finding(check=check, status="failed", what=what, remedy=_BUG)
     return found
 
 
@@ -238,7 +243,7 @@ def _poisoned(
             check=check,
             status="failed",
             what=f"fitted numbers changed with the test rows: {', '.join(sorted(set(moved)))}",
-            remedy="A step used test rows. This is a bug; please report it.",
+            remedy=_BUG,
         )
     what = "no fitted bit" if replay.exactly else "no fit beyond the rounding of a GPU"
     return Finding(check=check, status="passed", what=f"corrupting the test rows changes {what}")
@@ -258,7 +263,11 @@ def _canary(replay: Replay, planned: Sequence[PlannedFold], results: dict[str, F
     other = next(item for item in replay.planned(sung) if item.model == "core").plans[0]
     again = fit([other], sung.by_name(), store=None)[other.key]
     if same_state(results[plan.key], again, exactly=True):
-        return Finding(check=check, status="warning", what="a training outcome does not change the model either")
+        what = "a training outcome does not change the model either"
+        remedy = (
+            "A use of test outcomes would not be detected here. Test another fold: audit_run(..., fold=1) in Python."
+        )
+        return Finding(check=check, status="warning", what=what, remedy=remedy)
     return Finding(check=check, status="passed", what="a training outcome changes the fit, so a leak would be detected")
 
 
@@ -306,7 +315,8 @@ def _pool_toggled(replay: Replay, planned: Sequence[PlannedFold]) -> Finding:
     without = replay.cohorts.with_role("pool", pool.take([i for i in pool.ids if i not in test]))
     keys = [[plan.key for item in items for plan in item.plans] for items in (planned, replay.planned(without))]
     if keys[0] != keys[1]:
-        return Finding(check=check, status="failed", what="test subjects in the pool change the fits of their own fold")
+        what = "test subjects in the pool change the fits of their own fold"
+        return Finding(check=check, status="failed", what=what, remedy=_BUG)
     return Finding(
         check=check,
         status="passed",

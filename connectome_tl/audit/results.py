@@ -31,6 +31,7 @@ _NUMBER = re.compile(r"-?\d+\.\d+")
 _MADE_ID = re.compile(r'(?<=[#"-])[a-zA-Z]+[0-9a-f]{10}(?=[")])')  # Matplotlib's, hashes of the positions of marks
 # A comment that a browser cannot end earlier; others are compared.
 _REMOVED = re.compile(r"<(style|script|title)\b.*?</\1>|<!--(?!-?>)[^<>]*-->", re.DOTALL | re.IGNORECASE)
+RUN_AGAIN = "Run the study again to compute them with this version."
 _MANY = 4000  # text pieces beyond which a changed page is not compared piece by piece
 
 
@@ -49,9 +50,15 @@ def results_findings(recorded: RunRecord, again: RunRecord) -> list[Finding]:
         wrong += _differences(name, getattr(recorded, name), getattr(again, name), _TOLERANCES.get(name, _EXACT), older)
     findings = [_finding(check, wrong, _other_version(recorded, again))]
     if older:
-        text = f"{len(older)} intervals were made by another version's method: {', '.join(older[:3])}"
-        findings.append(Finding(check="intervals of this version (results.json)", status="warning", what=text))
+        text = f"{older_intervals(len(older))}: {', '.join(older[:3])}"
+        check = "intervals of this version (results.json)"
+        findings.append(Finding(check=check, status="warning", what=text, remedy=RUN_AGAIN))
     return findings
+
+
+def older_intervals(n: int) -> str:
+    """That `n` intervals are of another version of this package."""
+    return f"{counted(n, 'interval was', 'intervals were')} computed by the method of another version"
 
 
 def of_other_version(recorded: RunRecord, installed: Mapping[str, str]) -> bool:

@@ -1,4 +1,4 @@
-"""Find rows that agree in every column: one child whose second scan has another id.
+"""Find rows that agree in every column: one subject whose second scan has another id.
 
 A second scan after a year is similar to no other scan; birth weight, gestational age and the later scores are the same.
 """
@@ -38,7 +38,7 @@ def same_row_findings(
             check=check,
             status="warning",
             what=f"{counted(len(pairs), 'pair')} in training and test of one fold, except for age at scan: {text}",
-            remedy="If they are scans of one child, or twins, give both rows one id or one family.",
+            remedy="If they are scans of one subject, or twins, give both rows one family, or leave one out.",
         )
     ]
 

@@ -64,7 +64,7 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
             check=_CHECK,
             status="warning",
             what="; ".join(found[:8]) + more,
-            remedy="Check whether it was known at the time of the scan, and whether it was derived from the outcome.",
+            remedy="Leave out what was derived from the outcome, or was not known at the time of the scan.",
         )
     ]
 

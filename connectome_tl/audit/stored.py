@@ -13,7 +13,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import canonical_json
 from connectome_tl.settings.records.audit import Finding
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 
 # Another processor or library version moves float32 fits by about this much (share of the scores' spread).
 TOLERANCE = 0.02
@@ -66,11 +66,11 @@ def stored_finding(
         return Finding(
             check=check,
             status="failed",
-            what="; ".join(seen.wrong[:5]) + more,
-            remedy="They were edited, or the settings were. Delete the folder models/ and run the study again.",
+            what=f"{counted(len(seen.wrong), 'difference')}: {'; '.join(seen.wrong[:5])}{more}",
+            remedy="Stored fits or settings were edited. Delete the folder models/ and run the study again.",
         )
     if not n_seen:
-        return Finding(check=check, status="skipped", what="the run keeps none of this version of the package")
+        return Finding(check=check, status="skipped", what="the run keeps no fit of this version of the package")
     apart = seen.trained_apart + seen.rounded
     if exactly and seen.trained_equal and apart:
         return Finding(
@@ -102,7 +102,9 @@ def _silent(stored: FitResult, again: FitResult, here: bool, apply: Apply | None
     if here:
         found = [] if not stored.arrays or same_state(stored, again, exactly=True) else ["fitted numbers"]
         kept = (stored.facts, stored.curve.tolist(), stored.notes), (again.facts, again.curve.tolist(), again.notes)
-        return found + ([] if canonical_json(kept[0]) == canonical_json(kept[1]) else ["facts, notes or curve"])
+        return found + (
+            [] if canonical_json(kept[0]) == canonical_json(kept[1]) else ["facts, notes or training curve"]
+        )
     if stored.stage == "mixture" or not stored.arrays or apply is None:
         return []
     if not alike_in_shape(stored, again) or not near(stored.plain, again.plain):

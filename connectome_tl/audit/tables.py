@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from connectome_tl.audit.results import RUN_AGAIN, older_intervals
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import ConnectomeTLError
 from connectome_tl.evaluation.scores.metrics import scores
@@ -38,9 +39,9 @@ def split_findings(splits: SplitPlan, families: Mapping[str, str]) -> list[Findi
         tested = [subject for fold in folds for subject in fold.test]
         twice += [f"{s} (repeat {repeat})" for s in sorted({s for s in tested if tested.count(s) > 1})]
     return [
-        _finding("folds are disjoint", shared, "trained on and tested"),
-        _finding("families stay together", kin, "on both sides of a fold"),
-        _finding("everyone is tested once a repeat", twice, "tested twice"),
+        _finding("folds are disjoint", shared, "trained on and tested", "split_plan.json"),
+        _finding("families stay together", kin, "on both sides of a fold", "split_plan.json"),
+        _finding("everyone is tested once a repeat", twice, "tested twice", "split_plan.json"),
     ]
 
 
@@ -52,6 +53,7 @@ def prediction_findings(
     Args:
         targets: indexed by subject, one column per task; from the current cohort.
     """
+    file = "predictions.tsv"
     tested = {(r, s): f for r, f, fold in splits.folds() for s in fold.test}
     names = [f"{s} ({t}, {m}, repeat {r})" for t, m, r, s in predictions[_KEY].itertuples(index=False, name=None)]
     placed = [
@@ -70,10 +72,10 @@ def prediction_findings(
     cut = _named(names, ~np.isclose(classes, expected, rtol=1e-6, atol=1e-9))
     doubled = [" ".join(map(str, key)) for key in predictions[predictions.duplicated(_KEY)][_KEY].to_numpy()]
     return [
-        _finding("predictions are those of the split plan", misplaced, "not in the fold that tested them"),
-        _finding("one prediction per subject and repeat", doubled, "predicted twice"),
-        _finding("outcomes are the cohort's", other, "with another outcome than the cohort has"),
-        _finding(f"classes are those of the threshold {threshold:g}", cut, "classified at another threshold"),
+        _finding("predictions are those of the split plan", misplaced, "not in the fold that tested them", file),
+        _finding("one prediction per subject and repeat", doubled, "predicted twice", file),
+        _finding("outcomes are the cohort's", other, "with another outcome than the cohort has", file),
+        _finding(f"classes are those of the threshold {threshold:g}", cut, "classified at another threshold", file),
     ]
 
 
@@ -95,7 +97,8 @@ def score_findings(
     try:
         again = {(s.task, s.model, s.metric): s for s in scores(predictions, tasks, families, n_labelled=n_labelled)}
     except ConnectomeTLError as error:
-        return [Finding(check=check, status="failed", what=f"the predictions cannot be scored: {error}")]
+        what = f"the predictions cannot be scored: {error}"
+        return [Finding(check=check, status="failed", what=what, remedy=_edited("predictions.tsv"))]
     differ: list[str] = []
     older: list[str] = []
     for score in recorded:
@@ -107,7 +110,7 @@ def score_findings(
             (older if other_version and new.method != score.method else differ).append(f"interval of {name}")
     hidden = [f"{metric} of {model}, {task}" for task, model, metric in again]
     return [
-        _finding(check, differ, "do not follow from the predictions"),
+        _finding(check, differ, "do not follow from the predictions", "scores.json"),
         *(
             []
             if not older
@@ -115,11 +118,12 @@ def score_findings(
                 Finding(
                     check="intervals of this version",
                     status="warning",
-                    what=f"{len(older)} intervals were made by another version's method",
+                    what=older_intervals(len(older)),
+                    remedy=RUN_AGAIN,
                 )
             ]
         ),
-        _finding("no score was left out", hidden, "not reported"),
+        _finding("no score was left out", hidden, "not reported", "scores.json"),
     ]
 
 
@@ -158,8 +162,12 @@ def _named(names: Sequence[str], wrong: np.ndarray) -> list[str]:
     return [name for name, is_wrong in zip(names, wrong) if is_wrong]
 
 
-def _finding(check: str, wrong: Sequence[str], what: str) -> Finding:
+def _finding(check: str, wrong: Sequence[str], what: str, file: str) -> Finding:
     if not wrong:
         return Finding(check=check, status="passed", what="holds")
     text = ", ".join(wrong[:5]) + (f" and {len(wrong) - 5} more" if len(wrong) > 5 else "")
-    return Finding(check=check, status="failed", what=f"{len(wrong)} {what}: {text}")
+    return Finding(check=check, status="failed", what=f"{len(wrong)} {what}: {text}", remedy=_edited(file))
+
+
+def _edited(file: str) -> str:
+    return f"{file} was edited, or the cohort was. Restore it, or run the study again."

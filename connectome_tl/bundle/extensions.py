@@ -13,8 +13,8 @@ from connectome_tl.extension_code import code_of, module_of
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.volumes import VolumeSteps
 from connectome_tl.settings.records.bundles import NeededExtension
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 OWN_STEPS = {"connectome": ConnectomeSteps, "clinical": ClinicalSteps, "image": VolumeSteps}

@@ -12,8 +12,8 @@ from connectome_tl.bundle.spans import Flag, outward
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.features.volumes import Grid, VolumeSteps, read_volumes
-from connectome_tl.imaging.grids import QUANTILES, Gridded, onto_grid
 from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.volumes.grids import QUANTILES, Gridded, onto_grid
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import ImageInput, ImageLimits, SimulatedGrid, Span
 from connectome_tl.simulation.volumes import Contrast, VolumeSettings, affine_of, each_volume

@@ -12,8 +12,8 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.steps import Features
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.networks.outputs import columns_of
 

@@ -9,8 +9,8 @@ from connectome_tl.features.confounds import ConfoundModel, confound_column
 from connectome_tl.features.harmonise import Harmoniser
 from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.steps import Features
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import MixtureModel
 
 
 def needed_covariates(members: Members) -> tuple[str, ...]:

@@ -28,9 +28,9 @@ from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.volumes import ImageEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.bundles import SMALLEST_COUNT
-from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.closed_form.fitted_core import CoreFit
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 REFERENCE_SITE = "reference"

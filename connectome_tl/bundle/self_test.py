@@ -15,11 +15,11 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError
 from connectome_tl.features.modalities import ConnectomeSteps
 from connectome_tl.features.tangent import TangentEdges
-from connectome_tl.imaging.grids import Gridded
+from connectome_tl.imaging.volumes.grids import Gridded
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.settings.records.bundles import BundleFacts, CovariateInput, SelfTest, SelfTestRow
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import MixtureModel
 from connectome_tl.training.interface import FittedModel
 
 N_ROWS = 6

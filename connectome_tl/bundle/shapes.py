@@ -23,7 +23,7 @@ from connectome_tl.features.scaling import CovariateEncoder, EdgeScaler, RegionS
 from connectome_tl.features.steps import MODALITIES, Features
 from connectome_tl.features.tangent import TangentEdges
 from connectome_tl.features.volumes import VolumeSteps, n_coarse
-from connectome_tl.imaging.grids import QUANTILES
+from connectome_tl.imaging.volumes.grids import QUANTILES
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.bundles import Inputs
 
@@ -42,15 +42,18 @@ class Sizes:
 
     @staticmethod
     def of(inputs: Inputs, bundle_bytes: int = 0) -> Sizes:
+        """Sizes of these inputs."""
         grid = None if inputs.image is None else inputs.image.grid
         return Sizes(len(inputs.measures), len(inputs.regions), len(inputs.region_features), grid, bundle_bytes)
 
     @property
     def matrices(self) -> tuple[int, ...]:
+        """Shape of the matrices of one subject."""
         return self.n_measures, self.n_regions, self.n_regions
 
     @property
     def n_edges(self) -> int:
+        """Number of edges of one measure."""
         return self.n_regions * (self.n_regions - 1) // 2
 
 

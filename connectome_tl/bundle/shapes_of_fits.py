@@ -11,9 +11,9 @@ from connectome_tl.features.modalities import ClinicalSteps, ConnectomeSteps
 from connectome_tl.features.volumes import VolumeSteps, n_coarse
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.tasks import Task, values_of
-from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, UNPENALISED, CoreModel
-from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.closed_form.fitted_core import CoreFit
+from connectome_tl.training.core_stage import CONNECTOME_PRESENCE, SCORES, UNPENALISED, CoreModel
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 _OTHER_BLOCKS = ("tangent", SCORES)

@@ -49,9 +49,8 @@ def validate_bundle(bundle: Bundle, cohort: Cohort) -> ValidationRecord:
             training cohort.
     """
     tasks = known_outcomes(bundle, cohort)
-    families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
     table = prediction_table(bundle, cohort)
-    found = tuple(_task(bundle, one, table, families) for one in tasks)
+    found = tuple(_task(bundle, one, table, cohort.families) for one in tasks)
     left_out = [one.task.label for one in bundle.facts.tasks if one not in tasks]
     absent = [f"The cohort does not have: {', '.join(left_out)}."] if left_out else []
     return ValidationRecord(

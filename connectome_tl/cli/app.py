@@ -28,8 +28,10 @@ app.add_typer(fetches, name="fetch")
 Out = Annotated[Path, typer.Option("--out", help="Output folder.")]
 Labels = Annotated[Path | None, typer.Option("--labels", help="Table of the regions, in the order of the rows.")]
 AtlasName = Annotated[str | None, typer.Option("--atlas", help="Name of an atlas, as `atlas list` prints it.")]
-Participants = Annotated[list[str] | None, typer.Option("--participant-label", help="Process only these.")]
-Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Process only these.")]
+Participants = Annotated[
+    list[str] | None, typer.Option("--participant-label", help="Process only this participant; may be repeated.")
+]
+Sessions = Annotated[list[str] | None, typer.Option("--session-id", help="Process only this session; may be repeated.")]
 ImagingConfig = Annotated[Path | None, typer.Option("--config", help="YAML file of imaging settings.")]
 Workers = Annotated[
     int, typer.Option("--n-cpus", min=1, help="Number of scans in parallel; for a single scan, number of threads.")
@@ -51,7 +53,9 @@ def _version(show: bool) -> None:
 
 @app.callback()
 def _common(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True)] = False,  # noqa: ARG001
+    version: Annotated[  # noqa: ARG001
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show a traceback when something fails.")] = False,
 ) -> None:
     if debug:

@@ -13,7 +13,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.plurals import counted
 
 BundleDir = Annotated[Path, typer.Argument(metavar="BUNDLE", help="Folder of a bundle.")]
-CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml")]
+CohortFile = Annotated[Path, typer.Argument(metavar="COHORT.yaml", help="Settings of the cohort.")]
 
 
 @command(app)

@@ -13,12 +13,16 @@ from connectome_tl.cli.app import COMPLETE, app
 
 
 class Shell(StrEnum):
+    """Shells with completion."""
+
     bash = "bash"
     zsh = "zsh"
     fish = "fish"
 
 
 class Kind(StrEnum):
+    """Kinds of settings files."""
+
     study = "study"
     cohort = "cohort"
     connectomes = "connectomes"
@@ -49,7 +53,7 @@ def schema(
     Write it to the folder of the file and name it in the first line: # yaml-language-server: $schema=study.schema.json
     """
     from connectome_tl.provenance import write_text
-    from connectome_tl.workflows.starting.schema import schema_of
+    from connectome_tl.workflows.init.schema import schema_of
 
     text = json.dumps(schema_of(kind.value), indent=2) + "\n"
     typer.echo(text if out is None else f"wrote {write_text(out, text)}", nl=out is not None)

@@ -32,17 +32,17 @@ def demo(
     if images and scans:
         raise UsageError("--images and --scans are different demos; give only one of them")
     if scans:
-        from connectome_tl.workflows.starting.scans_demo import run_scans_demo
+        from connectome_tl.workflows.demos.scans import run_scans_demo
 
         report = run_scans_demo(out, seed=seed, show_progress=terminal.shows_progress).report
     elif images:
-        from connectome_tl.workflows.starting.image_demo import run_image_demo
+        from connectome_tl.workflows.demos.volumes import run_image_demo
 
         report, maps = run_image_demo(out, seed=seed, show_progress=terminal.shows_progress)
         terminal.answer(maps=maps)
         terminal.say(f"\nVoxel maps: {maps}")
     else:
-        from connectome_tl.workflows.starting.demo import run_demo
+        from connectome_tl.workflows.demos.study import run_demo
 
         report = run_demo(out, seed=seed, show_progress=terminal.shows_progress)
     terminal.answer(folder=out, report=report)
@@ -68,7 +68,7 @@ def init(
     study.yaml. Without a terminal it does not ask: it lists open questions, for --answer.
     """
     if table is None and matrices is None:
-        from connectome_tl.workflows.starting.init import write_examples
+        from connectome_tl.workflows.init.examples import write_examples
 
         _wrote(write_examples(folder))
         return
@@ -90,9 +90,9 @@ def _shell(*words: str | Path) -> str:
 
 def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern: str | None, given: list[str]) -> None:
     from connectome_tl.workflows.data.cohort import check_cohort
-    from connectome_tl.workflows.starting.questions import Question
-    from connectome_tl.workflows.starting.start import start_from
-    from connectome_tl.workflows.starting.text import notes_on
+    from connectome_tl.workflows.init.from_files import start_from
+    from connectome_tl.workflows.init.questions import Question
+    from connectome_tl.workflows.init.text import notes_on
 
     def ask(question: Question) -> str:
         choices = f" ({', '.join(question.choices)})" if question.choices else ""
@@ -312,7 +312,7 @@ def audit(
 
 @command(app)
 def cohort(
-    cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml")],
+    cohort_file: Annotated[Path, typer.Argument(metavar="COHORT.yaml", help="Settings of the cohort.")],
     report: Annotated[Path | None, typer.Option("--report", help="Write a quality report here (HTML).")] = None,
     study: Annotated[
         Path | None, typer.Option("--study", help="A study.yaml with the image settings for the volumes of the report.")
@@ -334,7 +334,9 @@ def cohort(
 
 @command(app)
 def power(
-    cohort_file: Annotated[Path | None, typer.Argument(metavar="COHORT.yaml")] = None,
+    cohort_file: Annotated[
+        Path | None, typer.Argument(metavar="COHORT.yaml", help="Settings of the cohort; not with --n.")
+    ] = None,
     n: Annotated[int | None, typer.Option("--n", help="Number of subjects, instead of a cohort.")] = None,
     share: Annotated[
         float | None,

@@ -14,10 +14,10 @@ import pandas as pd
 
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.columns.ids import names_of
-from connectome_tl.cohort.places import region_places
+from connectome_tl.cohort.coordinates import region_places
 from connectome_tl.cohort.tables.records import records_of
 from connectome_tl.errors import DataError, InternalError
-from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.cohort import Covariate
@@ -27,7 +27,7 @@ from connectome_tl.tasks import Task
 
 if TYPE_CHECKING:
     from connectome_tl.cohort.plots import CohortPlots
-    from connectome_tl.imaging.grids import Gridded
+    from connectome_tl.imaging.volumes.grids import Gridded
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,15 +155,23 @@ class Cohort:
 
     @property
     def n_subjects(self) -> int:
+        """Number of subjects."""
         return len(self.ids)
 
     @property
     def n_regions(self) -> int:
+        """Number of regions; 0 without connectomes."""
         return len(self.regions)
 
     @property
     def n_measures(self) -> int:
+        """Number of edge measures; 0 without connectomes."""
         return len(self.measures)
+
+    @property
+    def families(self) -> dict[str, str]:
+        """Family by subject, without subjects that have none."""
+        return {subject: str(name) for subject, name in zip(self.ids, self.family, strict=True) if name}
 
     @property
     def edge_transforms(self) -> tuple[str, ...]:

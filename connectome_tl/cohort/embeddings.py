@@ -9,7 +9,7 @@ from pydantic import ValidationError
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.embedding import ImageEmbeddings
 

@@ -60,6 +60,7 @@ class SplitPlan:
 
     @property
     def n_repeats(self) -> int:
+        """Number of repeats."""
         return len(self.repeats)
 
     @cached_property
@@ -74,6 +75,7 @@ class SplitPlan:
                 yield r, f, fold
 
     def save(self, path: str | Path) -> Path:
+        """Write the plan and its hash as JSON; returns the path."""
         return write_json(path, {"hash": self.hash, "repeats": self._record()})
 
     @staticmethod

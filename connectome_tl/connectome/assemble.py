@@ -20,9 +20,9 @@ from connectome_tl.connectome.assignment import (
     some,
     without_tissue,
 )
+from connectome_tl.connectome.centroids import check_places
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.names.unlisted import Unlisted, unlisted
-from connectome_tl.connectome.places import check_places
 from connectome_tl.connectome.regions import (
     RegionTable,
     regions_of_atlas,

@@ -40,10 +40,12 @@ class Connectome:
 
     @property
     def n_regions(self) -> int:
+        """Number of regions."""
         return len(self.regions)
 
     @property
     def n_measures(self) -> int:
+        """Number of edge measures."""
         return len(self.measures)
 
     def aligned_to(self, names: Sequence[str]) -> Connectome:

@@ -114,6 +114,7 @@ class RowNames:
 
     @property
     def where(self) -> str:
+        """Source of the names, for messages."""
         return f"atlas {self.atlas.name}" if self.atlas is not None else "the label table"
 
     def unnamed(self, order: RowOrder | None) -> tuple[str, ...] | None:

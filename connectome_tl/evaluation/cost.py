@@ -42,6 +42,7 @@ class Line:
     each: float = 0.0
 
     def of(self, n: float) -> float:
+        """CPU seconds for `n` units; 0 for none."""
         return self.fixed + self.each * n if n else 0.0
 
 

@@ -36,13 +36,12 @@ def learning_curve(
     Subjects outside a draw are excluded from the fit entirely.
     """
     found: list[LearningPoint] = []
-    families = {i: str(name) for i, name in zip(cohorts.target.ids, cohorts.target.family, strict=True) if name}
     for size in study.learning_curve:
         plan = labelled_plan(cohorts.target, splits, study.splits, size, [task.name for task in tasks])
         validation = cross_validate(study, cohorts, plan, store=store, progress=progress)
         tables = [validation.predictions, baseline_predictions(study, cohorts, plan, tasks)]
         table = pd.concat([one for one in tables if len(one)], ignore_index=True)
-        found += points(scores(table, tasks, families, n_labelled=size), tasks, size)
+        found += points(scores(table, tasks, cohorts.target.families, n_labelled=size), tasks, size)
     return found
 
 

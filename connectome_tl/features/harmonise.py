@@ -25,7 +25,9 @@ class SiteModel(Protocol):
 
     sites: tuple[str, ...]
 
-    def adjusted(self, edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray) -> np.ndarray: ...
+    def adjusted(self, edges: np.ndarray, sites: np.ndarray, covariates: np.ndarray) -> np.ndarray:
+        """Edges (n_rows, n_edges) without site effects, given the site (n_rows,) and encoded covariates of each row."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)

@@ -39,6 +39,7 @@ class ConnectomeSteps:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """The training rows."""
         return self.scaler.ids
 
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:
@@ -105,6 +106,7 @@ class ClinicalSteps:
 
     @property
     def ids(self) -> tuple[str, ...]:
+        """The training rows."""
         return self.encoder.ids
 
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:

@@ -90,6 +90,7 @@ class RegionScaler:
 
     @staticmethod
     def fit(features: np.ndarray, ids: Sequence[str]) -> RegionScaler:
+        """Fit to regional features (n_subjects, n_regions, n_features) of the training rows; NaN if unknown."""
         known = np.isfinite(features)
         count = known.sum(axis=0)
         mean = np.where(known, features, 0.0).sum(axis=0) / np.maximum(count, 1)
@@ -101,6 +102,7 @@ class RegionScaler:
         return RegionScaler(mean, np.where(constant, np.inf, scale), tuple(ids))
 
     def apply(self, features: np.ndarray) -> np.ndarray:
+        """Standardised features of the same shape, float32; unknown and uninformative ones are 0."""
         scaled = (features - self.mean) / self.scale
         return np.where(np.isfinite(scaled), scaled, 0.0).astype(np.float32)
 
@@ -193,6 +195,7 @@ class TargetScaler:
 
     @staticmethod
     def fit(targets: np.ndarray, tasks: Sequence[Task], ids: Sequence[str]) -> TargetScaler:
+        """Fit to outcomes (n_subjects, n_tasks) of the training rows; NaN if unknown."""
         mean, scale = np.zeros(len(tasks)), np.ones(len(tasks))
         for t, task in enumerate(tasks):
             seen = targets[np.isfinite(targets[:, t]), t]
@@ -201,7 +204,9 @@ class TargetScaler:
         return TargetScaler(mean, scale, tuple(ids))
 
     def apply(self, targets: np.ndarray) -> np.ndarray:
+        """Standardise outcomes (n_subjects, n_tasks)."""
         return (targets - self.mean) / self.scale
 
     def undo(self, outputs: np.ndarray) -> np.ndarray:
+        """Inverse of `apply`."""
         return outputs * self.scale + self.mean

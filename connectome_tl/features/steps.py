@@ -33,9 +33,13 @@ class Steps(Protocol):
     """Interface of the fitted steps of one modality. `ids` are the training rows; `apply` never refits."""
 
     @property
-    def ids(self) -> tuple[str, ...]: ...
+    def ids(self) -> tuple[str, ...]:
+        """The training rows."""
+        ...
 
-    def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays: ...
+    def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:
+        """Features of these subjects, one row each in this order."""
+        ...
 
 
 Fitter = Callable[[Cohort, Sequence[str], FeatureSettings], Steps | None]

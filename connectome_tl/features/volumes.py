@@ -11,9 +11,9 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.features.arrays import Arrays
-from connectome_tl.imaging.grids import QUANTILES, Gridded, gridded
-from connectome_tl.imaging.label_grids import LabelGrid, labels_on_grid, stored_labels
-from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
+from connectome_tl.imaging.volumes.cache import StoredGrid, stored_grid
+from connectome_tl.imaging.volumes.grids import QUANTILES, Gridded, gridded
+from connectome_tl.imaging.volumes.label_maps import LabelGrid, labels_on_grid, stored_labels
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.images.volumes import ImageSettings
 
@@ -25,7 +25,7 @@ _SAME = 0.9999  # correlation of coarse voxels; another scan of a subject has le
 
 @dataclass(frozen=True, eq=False)
 class VolumeNumbers:
-    """Summary numbers of volumes, see `imaging.grids.Gridded`; NaN for a subject without a volume."""
+    """Summary numbers of volumes, see `imaging.volumes.grids.Gridded`; NaN for a subject without a volume."""
 
     head_ml: np.ndarray
     tissue_ml: np.ndarray
@@ -113,6 +113,7 @@ class VolumeSteps:
 
     @property
     def settings(self) -> ImageSettings:
+        """Settings of the grid and of the intensities."""
         return ImageSettings.model_validate_json(self.grid)
 
     def apply(self, cohort: Cohort, ids: Sequence[str]) -> Arrays:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from connectome_tl.nn.graphs import Graph
+from connectome_tl.nn.adjacency import Graph
 
 
 class GATv2Layer(nn.Module):

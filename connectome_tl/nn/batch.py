@@ -48,6 +48,7 @@ class Modality:
         return self._each(lambda tensor: tensor[start:end], shared=False)
 
     def to(self, device: torch.device | str) -> Self:
+        """Move all tensors to a device."""
         return self._each(lambda tensor: tensor.to(device), shared=True)
 
     def mixed(self, other: Tensor, share: Tensor) -> Self:
@@ -181,7 +182,9 @@ class VolumeSource(Protocol):
     """Reader of a few volumes at a time."""
 
     @property
-    def n_channels(self) -> int: ...
+    def n_channels(self) -> int:
+        """Number of images per subject."""
+        ...
 
     def read(self, rows: Sequence[int]) -> np.ndarray:
         """(n, n_channels, depth, height, width) float32 of these row numbers; zeros for -1."""
@@ -284,6 +287,7 @@ class Batch:
         )
 
     def to(self, device: torch.device | str) -> Batch:
+        """Move all tensors to a device."""
         return Batch(
             {name: modality.to(device) for name, modality in self.modalities.items()},
             {name: present.to(device) for name, present in self.present.items()},
@@ -296,20 +300,24 @@ class Batch:
 
     @property
     def connectome(self) -> ConnectomeRows:
+        """Rows of the connectome, which the batch has to have."""
         found = self.modalities["connectome"]
         assert isinstance(found, ConnectomeRows)
         return found
 
     @property
     def image(self) -> ImageRows:
+        """Rows of the image, which the batch has to have."""
         found = self.modalities["image"]
         assert isinstance(found, ImageRows)
         return found
 
     def with_image(self, rows: ImageRows) -> Batch:
+        """Copy with other rows of the image; presence is unchanged."""
         return replace(self, modalities={**self.modalities, "image": rows})
 
     def with_connectome(self, rows: ConnectomeRows) -> Batch:
+        """Copy with other rows of the connectome; presence is unchanged."""
         return replace(self, modalities={**self.modalities, "connectome": rows})
 
     def prepared(self, dtype: torch.dtype | None = None) -> Batch:

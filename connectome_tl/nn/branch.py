@@ -46,6 +46,7 @@ class Branch(nn.Module):
         return rows
 
     def forward(self, rows: Any) -> Encoded:
+        """Encode the rows of one modality, such as `ConnectomeRows`."""
         raise NotImplementedError
 
 

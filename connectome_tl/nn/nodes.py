@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from connectome_tl.errors import UsageError
+from connectome_tl.nn.adjacency import Graph
 from connectome_tl.nn.batch import ConnectomeRows
 from connectome_tl.nn.branch import Sizes
-from connectome_tl.nn.graphs import Graph
 from connectome_tl.settings.encoders import MessageSettings
 
 

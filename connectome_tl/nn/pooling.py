@@ -22,6 +22,10 @@ class Readout(nn.Module):
     width: int
 
     def forward(self, h: Tensor, node_mask: Tensor) -> Tensor:
+        """Pool features (batch, n_regions, n_in) to (batch, width).
+
+        `node_mask` (batch, n_regions) is 0 for missing regions.
+        """
         raise NotImplementedError
 
 

@@ -60,7 +60,7 @@ def render_cohort_report(record: CohortRecord, quality: CohortQualityRecord) -> 
         matrices=list(zip(quality.matrices, matrix_pngs(quality.matrices), strict=True)),
         subject_columns=_subject_columns(quality),
         subject_rows=_subject_rows(quality),
-        task_labels={},
+        task_labels={one.task: labels.plain(one.task) for one in record.outcomes},
     )
 
 
@@ -109,7 +109,8 @@ def _subject_columns(quality: CohortQualityRecord) -> list[str]:
     columns += ["Site"] if quality.sites else []
     columns += [f"Age ({quality.age_unit or 'unit unknown'})"] if quality.ages else []
     columns += ["Regions missing"] if quality.regions else []
-    return columns + [f"{m.name} ({m.unit})" if m.unit else m.name for m in quality.measures]
+    names = ((labels.plain(one.name), one.unit) for one in quality.measures)
+    return columns + [f"{name} ({unit})" if unit else name for name, unit in names]
 
 
 def _subject_rows(quality: CohortQualityRecord) -> list[tuple[str, list[tuple[str, bool]]]]:

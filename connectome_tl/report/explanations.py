@@ -95,7 +95,7 @@ def _lead(maps: list[ExplanationMap]) -> str:
     if not tested:
         why = next((one.untested for one in maps if one.untested), "")
         return f"This model was not tested against permuted outcomes{f' ({why})' if why else ''}."
-    parts = [f"{one.method}: {test.n_beyond} of {test.n_items} {_KINDS[test.kind].lower()}" for one, test in tested]
+    parts = [f"{one.method}: {test.n_beyond:,} of {test.n_items:,} {_KINDS[test.kind].lower()}" for one, test in tested]
     n = tested[0][1].n_permutations
     return (
         f"Beyond what permuted outcomes give, corrected over all items of a map "
@@ -110,7 +110,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
     figures += sheet.draw(
         lambda name: brain_figure(one, found, name, sheet.stamp),
         "Regions" + (f" and the {min(BRAIN_EDGES, len(one.edges))} strongest edges" if one.edges else ""),
-        "Area: difference to the median region."
+        "Area: difference from the median region."
         + (" Edges in orange raise the prediction, edges in blue lower it." if one.edges else ""),
         wide=True,
     )
@@ -149,7 +149,7 @@ def _map_view(one: ExplanationMap, found: ExplanationRecord, sheet: Sheet) -> Ma
         cells=_cell_rows(one, found),
         groups=_item_rows((*one.groups, *one.modalities), len(one.groups) + len(one.modalities)),
         tests=[
-            f"{_KINDS[test.kind]}: {test.n_beyond} of {test.n_items} beyond the corrected threshold; smallest p "
+            f"{_KINDS[test.kind]}: {test.n_beyond:,} of {test.n_items:,} beyond the corrected threshold; smallest p "
             f"{labels.p_value(test.p_largest, test.n_permutations)}"
             for test in one.null
         ],
@@ -231,6 +231,7 @@ def withheld_rows(found: ExplanationRecord, record: RunRecord) -> list[Row]:
 
 
 def file_rows(found: ExplanationRecord) -> list[Row]:
+    """Name, number of rows and size of each file."""
     return [(file.name, str(file.n_rows), f"{file.n_bytes / 1000:.0f} kB") for file in found.files]
 
 

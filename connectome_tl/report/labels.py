@@ -6,12 +6,11 @@ import math
 from collections.abc import Iterable, Sequence
 
 from connectome_tl.settings.metrics import METRICS, Metric
-from connectome_tl.settings.model_table import ModelSpec, model_named
+from connectome_tl.settings.model_table import STAGES, ModelSpec, model_named
 from connectome_tl.settings.records.results import Comparison
 from connectome_tl.tasks import Task
 
 UNDEFINED = "n/a"
-_STAGES = {"pretrain": "Stage 1: pretraining", "adapt": "Stage 2: adaptation", "finetune": "Stage 3: fine-tuning"}
 
 
 def model_label(name: str) -> ModelSpec:
@@ -25,16 +24,19 @@ def metric_label(name: str) -> Metric:
 
 
 def metric_order(name: str) -> int:
+    """Position of a metric in tables; unknown metrics are last."""
     names = list(METRICS)
     return names.index(name) if name in METRICS else len(names)
 
 
 def stage_label(name: str) -> str:
-    return _STAGES.get(name, plain(name))
+    """Title of a stage; an unknown stage has its name."""
+    return STAGES.get(name, plain(name))
 
 
 def stage_order(name: str) -> int:
-    return list(_STAGES).index(name) if name in _STAGES else len(_STAGES)
+    """Position of a stage in tables; unknown stages are last."""
+    return list(STAGES).index(name) if name in STAGES else len(STAGES)
 
 
 def role_label(role: str, noun: str = "subjects") -> str:
@@ -53,6 +55,7 @@ def one(noun: str) -> str:
 
 
 def task_title(task: Task) -> str:
+    """Name of the outcome, in words."""
     return plain(task.name)
 
 

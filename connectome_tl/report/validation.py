@@ -109,7 +109,7 @@ def _recalibration_rows(one: ValidatedTask) -> list[tuple[str, ...]]:
 
     sign = "up" if one.shift > 0 else "down"
     odds = math.exp(abs(one.shift))
-    moved = f"Moved {sign}: odds {'x' if one.shift > 0 else '/'} {odds:.3g}"
+    moved = f"Shifted {sign}: odds {'×' if one.shift > 0 else '/'} {odds:.3g}"
     return [cells("As predicted", one.scores), cells(moved, one.recalibrated)]
 
 

@@ -32,9 +32,10 @@ class Axis:
     high: float
     ticks: tuple[tuple[float, str], ...]
     reference: float | None = None  # per cent: chance, or zero
-    band: tuple[float, float] | None = None  # per cent: start and width of the equivalence band
+    band: tuple[float, float] | None = None  # per cent: start and width of the margin
 
     def at(self, value: float) -> float:
+        """Position of a value in per cent of the length; values beyond an end are at that end."""
         share = (value - self.low) / (self.high - self.low)
         return round(100 * min(1.0, max(0.0, share)), 2)
 
@@ -143,6 +144,7 @@ class TaskView:
 
 
 def task_views(record: RunRecord) -> list[TaskView]:
+    """The sections of all outcomes."""
     return [_task_view(i, task, record) for i, task in enumerate(record.tasks, start=1)]
 
 

@@ -19,16 +19,24 @@ class Study(Protocol):
     """Information on the run for both pages."""
 
     @property
-    def title(self) -> str: ...
+    def title(self) -> str:
+        """Title of the study."""
+        ...
 
     @property
-    def simulated(self) -> bool: ...
+    def simulated(self) -> bool:
+        """Whether the data are simulated."""
+        ...
 
     @property
-    def transductive(self) -> bool: ...
+    def transductive(self) -> bool:
+        """Whether unlabelled test rows took part in stage 2."""
+        ...
 
     @property
-    def exploratory(self) -> bool: ...
+    def exploratory(self) -> bool:
+        """Whether leaks are declared, or scans lack corrections that a study needs."""
+        ...
 
 
 def render_maps(found: MapImages, study: Study, task_labels: Mapping[str, str]) -> str:

@@ -16,7 +16,15 @@ Share = Annotated[float, Field(gt=0, le=1)]
 Count = Annotated[int, Field(ge=1)]
 
 
-class KernelRidgeSettings(Settings):
+class OneBaseline(Settings):
+    """Base of the settings of one baseline."""
+
+    def describe(self) -> str:
+        """A noun phrase for the methods section of a report."""
+        raise NotImplementedError(f"{type(self).__name__} has no describe()")
+
+
+class KernelRidgeSettings(OneBaseline):
     """Kernel ridge regression on edges; kernel and penalty minimise the leave-one-family-out error.
 
     `correlation` is Pearson's correlation between the edges of two subjects; `rbf` is a radial kernel on standardised
@@ -35,7 +43,7 @@ class KernelRidgeSettings(Settings):
         )
 
 
-class CpmSettings(Settings):
+class CpmSettings(OneBaseline):
     """Connectome-based predictive modelling (Shen et al. 2017, doi:10.1038/nprot.2016.178).
 
     Args:
@@ -58,7 +66,7 @@ class CpmSettings(Settings):
         )
 
 
-class ElasticNetSettings(Settings):
+class ElasticNetSettings(OneBaseline):
     """Elastic net on standardised edges (squared error, for a binary outcome too).
 
     Args:
@@ -77,7 +85,7 @@ class ElasticNetSettings(Settings):
         )
 
 
-class PcaLogisticSettings(Settings):
+class PcaLogisticSettings(OneBaseline):
     """Logistic regression on whitened principal components of standardised edges; binary and graded outcomes only.
 
     Args:
@@ -92,7 +100,7 @@ class PcaLogisticSettings(Settings):
         return "logistic regression on principal components of the edges, their number chosen on five inner folds"
 
 
-class LinearSvmSettings(Settings):
+class LinearSvmSettings(OneBaseline):
     """Linear support vector machine on standardised edges, rows scaled to a mean squared length of 1.
 
     Args:
@@ -108,7 +116,7 @@ class LinearSvmSettings(Settings):
         )
 
 
-class LinearTransferSettings(Settings):
+class LinearTransferSettings(OneBaseline):
     """Ridge regression towards the weights of a ridge model of the source cohort.
 
     Args:
@@ -126,7 +134,7 @@ class LinearTransferSettings(Settings):
         )
 
 
-class MetaMatchingSettings(Settings):
+class MetaMatchingSettings(OneBaseline):
     """Meta-matching: predict source outcomes in the target, and combine the predictions for the target's outcome.
 
     Args:

@@ -96,6 +96,7 @@ class ConnectomeFiles(Settings):
 
     @property
     def measures(self) -> tuple[str, ...]:
+        """Names of the edge measures, in order."""
         if self.network is not None:
             return (f"morphometric_{self.network}",)
         return (self.measure,) if isinstance(self.measure, str) else self.measure
@@ -107,6 +108,7 @@ class ConnectomeFiles(Settings):
 
     @property
     def keys(self) -> tuple[str, ...]:
+        """Names of the arrays in the files, one per measure; empty if not given."""
         return () if self.key is None else (self.key,) if isinstance(self.key, str) else self.key
 
     @property

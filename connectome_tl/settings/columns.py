@@ -160,6 +160,7 @@ class Outcome(Settings):
         return self
 
     def task(self) -> Task:
+        """The task of this outcome."""
         return Task(
             name=self.name,
             kind=self.kind,

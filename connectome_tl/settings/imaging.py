@@ -279,6 +279,7 @@ class MorphometrySettings(ScanSettings):
 
     @property
     def measures(self) -> tuple[str, ...]:
+        """Names of the edge measures."""
         return (f"morphometric_{self.network}",)
 
 

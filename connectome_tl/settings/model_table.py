@@ -14,6 +14,14 @@ Listed = Literal["always", "default", "named", "never"]
 FULL = "full"
 CORE = "core"
 UNINFORMED = "prevalence"  # predicts the share or the mean of the training rows
+STAGES = {  # titles of the stages of a fit, in the order of tables
+    "pretrain": "Stage 1: pretraining",
+    "adapt": "Stage 2: adaptation",
+    "finetune": "Stage 3: fine-tuning",
+    "source": "Closed-form core of the source",
+    "core": "Closed-form core of the target",
+    "mixture": "Mixture of core and network",
+}
 
 
 @dataclass(frozen=True)

@@ -26,18 +26,22 @@ class ObjectiveSettings(Settings):
 
     @property
     def source_replay(self) -> bool:
+        """Whether each batch is paired with a batch of the source cohort."""
         return False
 
     @property
     def needs_age(self) -> bool:
+        """Whether the ages of the pool are targets."""
         return False
 
     @property
     def needs_black_background(self) -> bool:
+        """Whether voxels outside the head have to be 0."""
         return False
 
     @property
     def needs_labels(self) -> bool:
+        """Whether the pool has to have label maps."""
         return False
 
     def describe(self) -> str:

@@ -119,6 +119,7 @@ class Dimension(Settings):
 
     @property
     def is_integer(self) -> bool:
+        """Whether the range consists of integers."""
         return isinstance(self.low, int) and isinstance(self.high, int)
 
     @property

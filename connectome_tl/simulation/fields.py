@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from connectome_tl.atlas import Atlas
-from connectome_tl.cohort.places import region_places
+from connectome_tl.cohort.coordinates import region_places
 from connectome_tl.errors import UsageError
 
 

@@ -60,6 +60,7 @@ class Anatomy:
 
     @property
     def names(self) -> tuple[str, ...]:
+        """Names of the regions: hemisphere and number."""
         return tuple(f"{'L' if x < 0 else 'R'}{i + 1:02d}" for i, x in enumerate(self.centres[:, 0]))
 
 

@@ -23,7 +23,7 @@ class FitResult:
         stage: name of the stage.
         rows: ids of all rows that the fit and its parents were fitted on.
         tasks: names of the outcomes, in the order of the columns of the predictions.
-        arrays, plain: state of the fitted model (see `training.fitted`); empty if not kept.
+        arrays, plain: state of the fitted model (see `training.fitted_models`); empty if not kept.
         curve: training loss, one value per block of steps.
         predictions: outputs (n_columns,) by subject: probabilities, or values in the outcome's unit.
         predicted: hash of the predicted content by subject (`Cohort.input_hashes`).

@@ -34,6 +34,7 @@ class Cluster:
 
     @property
     def n_workers(self) -> int:
+        """Number of connected workers, at least 1."""
         return max(1, len(self.client.scheduler_info(n_workers=-1)["workers"]))
 
     def run(

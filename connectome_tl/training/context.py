@@ -49,6 +49,7 @@ class Context:
     _features: dict[str, Features] = field(default_factory=dict)
 
     def cohort(self, role: str) -> Cohort:
+        """The cohort with this role."""
         if role not in self.cohorts:
             raise InternalError(f"a fit needs the cohort {role!r}")
         return self.cohorts[role]

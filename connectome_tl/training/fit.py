@@ -20,9 +20,9 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.training.checkpoint import FitResult, FitStore, damaged
 from connectome_tl.training.cluster import Cluster, as_worker, current_cluster
 from connectome_tl.training.context import Check, Context
-from connectome_tl.training.core import fit_core_stage
+from connectome_tl.training.core_stage import fit_core_stage
 from connectome_tl.training.extension import calls, extend_learning
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.mixture import fit_mixture
 from connectome_tl.training.networks.adaptation import fit_adaptation

@@ -14,7 +14,7 @@ from connectome_tl.cohort import splits
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome import connectome
 from connectome_tl.extension_code import code_of
-from connectome_tl.imaging.volume_cache import GRID_CODE
+from connectome_tl.imaging.volumes.cache import GRID_CODE
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import FeatureSettings
@@ -137,9 +137,11 @@ class FitPlan:
 
     @property
     def depth(self) -> int:
+        """Number of fits that have to precede this one, along the longest chain of parents."""
         return 1 + max((parent.depth for _, parent in self.parents), default=-1)
 
     def parent(self, name: str) -> FitPlan | None:
+        """The plan of this parent, if any."""
         return dict(self.parents).get(name)
 
     def on_cohort(self, role: str, other: str) -> FitPlan:

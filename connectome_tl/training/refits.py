@@ -13,9 +13,9 @@ from connectome_tl.settings.core import CoreSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.core import fit_core
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 from connectome_tl.training.context import Context
-from connectome_tl.training.core import (
+from connectome_tl.training.core_stage import (
     blocks_of,
     labels_of,
     own_scores,

@@ -26,14 +26,17 @@ class StudyCohorts:
 
     @property
     def target(self) -> Cohort:
+        """The cohort that is predicted."""
         return self.roles["target"]
 
     @property
     def source(self) -> Cohort | None:
+        """The cohort of stage 1, if any."""
         return self.roles.get("source")
 
     @property
     def pool(self) -> Cohort | None:
+        """The cohort of stage 2, if any."""
         return self.roles.get("pool")
 
     def with_role(self, role: str, cohort: Cohort) -> StudyCohorts:

@@ -46,7 +46,7 @@ def test_distinct_children_are_not_accused(study):
 @pytest.mark.parametrize("noise", [0.0, 0.02])
 def test_a_copy_under_a_new_name_in_another_fold_is_found(study, noise):
     target = copied(study.target, 1, 0, noise)
-    assert failed(duplicate_findings({"target": target}, plan(target.ids))) == ["a child under two names"]
+    assert failed(duplicate_findings({"target": target}, plan(target.ids))) == ["one subject under two ids"]
 
 
 def test_a_copy_that_always_shares_its_fold_is_only_pointed_out(study):

@@ -18,7 +18,7 @@ from connectome_tl.audit.stored import stored_finding, unlike
 from connectome_tl.errors import DataError
 from connectome_tl.provenance import content_hash, file_hash, write_json
 from connectome_tl.training.checkpoint import FitResult, FitStore, tensor_bytes
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.audit.pages import Drawn, drawings, paper_findings
 from connectome_tl.workflows.audit.sidecars import strange_findings
@@ -87,7 +87,7 @@ def test_stored_fits_a_provenance_entry_and_a_sidecar_are_named(run_copy):
     for text in (
         f"{kept.stem[:12]} ({records[kept]['stage']}): held_out differ by up to 3",
         f"{early.stem[:12]} ({records[early]['stage']}): fitted numbers",
-        f"{mixture.stem[:12]} (mixture): facts, notes or curve",
+        f"{mixture.stem[:12]} (mixture): facts, notes or training curve",
     ):
         assert text in found["stored fits are those fitted again"]
     for text in ("provenance.json, seed", "predictions.json, Columns"):

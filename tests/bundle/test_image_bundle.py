@@ -26,7 +26,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.grids import gridded
+from connectome_tl.imaging.volumes.grids import gridded
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
 from connectome_tl.settings.images.volumes import ResNetEncoder, SfcnEncoder
@@ -35,7 +35,7 @@ from connectome_tl.settings.records.bundles import SelfTest
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.training.fitted_models import NetworkModel, stored_model
 from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 from connectome_tl.workflows.release.predict import predict_cohort
 from connectome_tl.workflows.release.validate import validate_on

@@ -19,7 +19,7 @@ from connectome_tl.evaluation.explain.network_view import NetworkView
 from connectome_tl.evaluation.explain.study import items_of
 from connectome_tl.evaluation.explain.targets import targets_of
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import NetworkModel, stored_model, to_batch
+from connectome_tl.training.fitted_models import NetworkModel, stored_model, to_batch
 from connectome_tl.training.images.predictor import VolumePredictor
 from connectome_tl.workflows.images import maps as volume_maps
 from connectome_tl.workflows.images.maps import map_volumes

@@ -14,7 +14,7 @@ from connectome_tl.bundle.self_test import run_self_test
 from connectome_tl.bundle.tensors import all_tensors
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.records.bundles import SelfTest
-from connectome_tl.training.fitted import Arrays, NetworkModel
+from connectome_tl.training.fitted_models import Arrays, NetworkModel
 from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
 

@@ -19,9 +19,9 @@ from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import MixtureModel, fitted_model
+from connectome_tl.training.fitted_models import MixtureModel, fitted_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.schemes import StudyCohorts
 from tests.training.kinds_of_study import KINDS_OF_STUDY, Case

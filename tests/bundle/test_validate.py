@@ -110,7 +110,7 @@ def test_a_shifted_cohort_is_described_by_limits_and_recalibration(home: Path, t
     assert as_predicted["brier"].value == pytest.approx(brier_score_loss(truth, risks), abs=1e-9)
     page = done.report.read_text()
     assert "postmenstrual age" in page
-    assert "Moved up: odds x" in page
+    assert "Shifted up: odds ×" in page
     assert f"Mean risk {risks.mean():.2f}, observed share {share:.2f}." in page
     assert f"postmenstrual age ({above})" in page
 

@@ -89,12 +89,12 @@ def test_what_is_not_there_is_missing_input(command: Command, tmp_path: Path, mo
 def test_a_fault_of_ours_says_so_and_shows_a_traceback_only_on_request(
     command: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    from connectome_tl.workflows.starting import init
+    from connectome_tl.workflows.init import examples
 
     def broken(folder: Path) -> list[Path]:
         raise ZeroDivisionError("by zero")
 
-    monkeypatch.setattr(init, "write_examples", broken)
+    monkeypatch.setattr(examples, "write_examples", broken)
     answer = command("init", tmp_path)
     assert answer.code == 70
     assert "This is a bug" in answer.err

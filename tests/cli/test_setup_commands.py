@@ -14,8 +14,8 @@ import yaml
 from typer.testing import CliRunner
 
 from connectome_tl.cli.app import app
-from connectome_tl.workflows.starting.init import configs_folder
-from connectome_tl.workflows.starting.schema import schema_of
+from connectome_tl.workflows.init.examples import configs_folder
+from connectome_tl.workflows.init.schema import schema_of
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

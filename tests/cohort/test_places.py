@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.atlas import load_atlas
-from connectome_tl.cohort.places import LOBES, PLACE_COLUMNS, region_places
+from connectome_tl.cohort.coordinates import LOBES, PLACE_COLUMNS, region_places
 from connectome_tl.simulation.cohorts import simulate_study
 
 SIDE = PLACE_COLUMNS.index("side")

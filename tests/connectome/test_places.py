@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.atlas import Atlas, atlas_names, load_atlas
-from connectome_tl.connectome.places import centroids, check_places, fit_places
+from connectome_tl.connectome.centroids import centroids, check_places, fit_places
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume, read_labels
 

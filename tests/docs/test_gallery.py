@@ -29,7 +29,7 @@ from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
-from connectome_tl.workflows.starting.init import configs_folder
+from connectome_tl.workflows.init.examples import configs_folder
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = configs_folder()

@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "configs").rglob("*.yaml"))]
+PAGES += sorted((ROOT / "notebooks").glob("*.py"))
 BARE = re.compile(r"(?<![\w/)\].}{\\:*`'\"])[-+−±]?(?<![\w.])\.\d+\b(?!\.\w)")
 
 

@@ -18,7 +18,7 @@ from connectome_tl.settings.features import Confounds, FeatureSettings
 from connectome_tl.settings.model_table import MODELS, Scheme, listed_models, register
 from connectome_tl.settings.study import DEFAULT_BASELINES, StudySettings
 from connectome_tl.settings.tangent import CORRELATIONS
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan, RowSet
 from connectome_tl.training.schemes import StudyCohorts, schemes_of

@@ -10,7 +10,7 @@ import pytest
 from connectome_tl.atlas import load_atlas
 from connectome_tl.evaluation.explain.cells import cells_in
 from connectome_tl.evaluation.images.coarse_maps import TOP, coarse_table
-from connectome_tl.evaluation.intervals.shares import share_interval
+from connectome_tl.evaluation.intervals.wilson import wilson_interval
 from connectome_tl.features.volumes import coarse_blocks
 from connectome_tl.imaging.read.images import write_volume
 
@@ -80,9 +80,9 @@ def test_regions_are_those_of_an_atlas_in_the_space_of_the_volumes(
 
 def test_intervals_of_shares_contain_them_and_shrink_with_the_number() -> None:
     share = np.array([0.0, 0.5, 1.0])
-    (low, high), (lower, higher) = share_interval(share, 20), share_interval(share, 5)
+    (low, high), (lower, higher) = wilson_interval(share, 20), wilson_interval(share, 5)
     assert (low <= share).all()
     assert (share <= high).all()
     assert (higher - lower > high - low).all()
     np.testing.assert_allclose((low[1], high[1]), (0.2993, 0.7007), atol=1e-4)  # Wilson's, 10 of 20
-    assert np.isnan(share_interval(share, 0)[0]).all()
+    assert np.isnan(wilson_interval(share, 0)[0]).all()

@@ -27,7 +27,7 @@ from connectome_tl.settings.study import CohortUse, SplitSettings
 from connectome_tl.tasks import KINDS, Task, TaskKind
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.workflows.study.study_run import StudyRun
 
 HALF = 0.5

@@ -20,7 +20,7 @@ from connectome_tl.settings.fusion import FusionSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 
 
 class GatedSettings(FusionSettings):

@@ -25,7 +25,7 @@ from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.schemes import StudyCohorts
 
 WIDTH = 5

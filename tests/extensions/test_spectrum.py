@@ -19,7 +19,7 @@ from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.plans import code_version
 
 

@@ -8,7 +8,7 @@ import pytest
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.errors import DataError
-from connectome_tl.features.graphs import from_pyg, to_pyg
+from connectome_tl.features.pyg import from_pyg, to_pyg
 
 # Importing torch_geometric causes deprecation warnings of torch.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")

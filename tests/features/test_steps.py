@@ -22,7 +22,7 @@ from connectome_tl.nn.model import build_model
 from connectome_tl.provenance import canonical_json, content_hash
 from connectome_tl.settings.features import Confounds, EdgeSettings, FeatureSettings, HarmoniseSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.fitted_models import to_batch
 
 COHORT = small_cohorts().target
 TRAIN, TEST = COHORT.ids[:16], COHORT.ids[16:]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from connectome_tl.imaging.foreground import find_foreground, mixed_backgrounds
-from connectome_tl.imaging.grids import to_ras
 from connectome_tl.imaging.read.images import read_volume
+from connectome_tl.imaging.volumes.foreground import find_foreground, mixed_backgrounds
+from connectome_tl.imaging.volumes.grids import to_ras
 from connectome_tl.simulation.volumes import VolumeSettings, simulate_volumes
 
 EDGES = np.full(3, 160.0 / 48)

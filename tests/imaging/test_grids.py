@@ -11,11 +11,11 @@ import pytest
 from scipy import ndimage
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
-from connectome_tl.imaging.foreground import find_foreground
-from connectome_tl.imaging.grids import cropped, gridded, head_on, onto_grid
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.volume_cache import stored_grid
-from connectome_tl.imaging.volume_checks import check_contrast, unlike_others
+from connectome_tl.imaging.volumes.cache import stored_grid
+from connectome_tl.imaging.volumes.checks import check_contrast, unlike_others
+from connectome_tl.imaging.volumes.foreground import find_foreground
+from connectome_tl.imaging.volumes.grids import cropped, gridded, head_on, onto_grid
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volumes import VolumeSettings, affine_of, simulate_volumes
 

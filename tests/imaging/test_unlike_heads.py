@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from connectome_tl.imaging.grids import Gridded, onto_grid
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.unlike_heads import unlike_heads
+from connectome_tl.imaging.volumes.grids import Gridded, onto_grid
+from connectome_tl.imaging.volumes.unlike_heads import unlike_heads
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volumes import SimulatedVolumes, VolumeSettings, simulate_volumes
 

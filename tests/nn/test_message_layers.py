@@ -11,10 +11,10 @@ import torch
 from network_cases import FEATURES, MEASURES, REGIONS, N, make_batch
 from torch import Tensor, nn
 
+from connectome_tl.nn.adjacency import Graph
 from connectome_tl.nn.attention_layers import GATv2Layer, TransformerLayer
 from connectome_tl.nn.batch import ConnectomeRows
 from connectome_tl.nn.encoders.brainnetcnn import EdgeToEdge, EdgeToNode
-from connectome_tl.nn.graphs import Graph
 from connectome_tl.nn.message_layers import GCNLayer, GINLayer, SAGELayer
 from connectome_tl.nn.pooling import AttentionReadout, ClusterReadout
 

@@ -151,7 +151,7 @@ def try_voxel(work: Path, wheel: Path, cwd: Path, *, quick: bool, here: bool) ->
     code = (
         "from dataclasses import replace\n"
         "from connectome_tl.simulation.volume_cohorts import write_volume_cohort\n"
-        "from connectome_tl.workflows.starting.image_demo import NEWBORNS\n"
+        "from connectome_tl.workflows.demos.volumes import NEWBORNS\n"
         "write_volume_cohort(24, NEWBORNS, 'others', name='other', outcomes=('injury',), seed=99)"
     )
     run(maker.parent / "python", "-c", code, cwd=cwd)
@@ -204,8 +204,8 @@ from connectome_tl.config import dump_settings
 from connectome_tl.settings.study import Refits, SplitSettings
 from connectome_tl.settings.training import Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
-from connectome_tl.workflows.starting.demo import demo_settings
-from connectome_tl.workflows.starting.image_demo import HEALTHY, NEWBORNS, image_demo_settings
+from connectome_tl.workflows.demos.study import demo_settings
+from connectome_tl.workflows.demos.volumes import HEALTHY, NEWBORNS, image_demo_settings
 images, home = "--images" in sys.argv, Path("demo/cohorts")
 if images:
     write_volume_cohort(30, HEALTHY, home / "healthy", name="healthy", seed=1)

@@ -62,7 +62,7 @@ def test_the_page_says_who_they_are_and_why_outcomes_are_missing(
     counts = OutcomeCounts(task="cognitive", observed=20, lost=3, unknown=17, n_positive=5)
     html = render_cohort_report(cohort.model_copy(update={"people": people, "outcomes": (counts,)}), quality)
     assert html.count("40 scans of 31 children") == 2
-    row = next([cell.strip() for cell in row] for row in Page(html).rows if row and row[0].strip() == "cognitive")
+    row = next([cell.strip() for cell in row] for row in Page(html).rows if row and row[0].strip() == "Cognitive")
     assert row[-5:] == ["20 (5+)", "3", "0", "0", "17"]
     assert 'class="unknown" style="width:42.5%"' in html
 

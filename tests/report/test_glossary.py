@@ -63,10 +63,20 @@ def titles(page: str) -> Iterator[str]:
             yield " ".join(html.unescape(re.sub(r"<[^>]+>", " ", bold[1] if bold else found)).split())
 
 
-def test_every_term_in_a_title_of_any_page_is_explained() -> None:
+@pytest.fixture(scope="module")
+def pages() -> dict[str, str]:
+    return every_page()
+
+
+def test_numbers_of_every_page_have_a_leading_zero(pages: dict[str, str]) -> None:
+    texts = (re.sub(r"<(style|script)\b.*?</\1>|<[^>]+>", " ", page, flags=re.S) for page in pages.values())
+    assert [found for text in texts for found in re.findall(r".{0,30}(?<![\w.])\.\d.{0,10}", text)] == []
+
+
+def test_every_term_in_a_title_of_any_page_is_explained(pages: dict[str, str]) -> None:
     known = {*words(TAUGHT), *words(ORDINARY)}
     known |= {word + "s" for word in known}
-    shown = {title for page in every_page().values() for title in titles(page)}
+    shown = {title for page in pages.values() for title in titles(page)}
     assert len(shown) > 100
     unknown = {word: title for title in sorted(shown) for word in words(title) - known}
     assert unknown == {}

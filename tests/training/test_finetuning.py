@@ -20,7 +20,7 @@ from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.training import Mixup, Training
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.fitted_models import to_batch
 from connectome_tl.training.networks.parts import Freezing, parameter_groups
 from connectome_tl.training.objectives.mixup import outcome_distances, partners, shares
 from connectome_tl.training.objectives.objective import TRAIN

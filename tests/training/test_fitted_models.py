@@ -15,9 +15,9 @@ from connectome_tl.errors import DataError, InternalError, MissingInputError
 from connectome_tl.features.steps import Features
 from connectome_tl.provenance import content_hash
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import MixtureModel, NetworkModel, fitted_model, stored_model
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel, fitted_model, stored_model
 
 COHORTS = small_cohorts()
 FOLD = Fold(COHORTS.target.ids[:16], COHORTS.target.ids[16:])

@@ -19,9 +19,9 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.tangent import CORRELATIONS, TangentSettings
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.closed_form.spectrum import Design, Families, Spectrum
-from connectome_tl.training.core import CONNECTOME_PRESENCE, CoreModel
+from connectome_tl.training.core_stage import CONNECTOME_PRESENCE, CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.training.fitted_models import NetworkModel, stored_model
 
 COHORTS = small_cohorts()
 TARGET = COHORTS.target

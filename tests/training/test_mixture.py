@@ -14,7 +14,7 @@ from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.training import mixture
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import NetworkModel, fitted_model
+from connectome_tl.training.fitted_models import NetworkModel, fitted_model
 from connectome_tl.training.mixture import WEIGHTS, choose_weight
 from connectome_tl.training.networks.outputs import losses, mixed
 

@@ -15,7 +15,7 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.settings.study import CohortUse
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import NetworkModel
+from connectome_tl.training.fitted_models import NetworkModel
 from connectome_tl.training.networks.heads import _combined
 from connectome_tl.training.plans import FitPlan
 

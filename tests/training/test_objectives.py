@@ -33,7 +33,7 @@ from connectome_tl.settings.objectives import (
     SelfTraining,
 )
 from connectome_tl.settings.training import Training
-from connectome_tl.training.fitted import to_batch
+from connectome_tl.training.fitted_models import to_batch
 from connectome_tl.training.objectives.alignment import AdversarialAlignment
 from connectome_tl.training.objectives.objective import SOURCE, TRAIN, Objective, ObjectiveSizes
 from connectome_tl.training.objectives.supervised import Supervised

@@ -23,7 +23,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import tensor_bytes
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.fitted_models import NetworkModel, to_batch
 from connectome_tl.training.networks.probe import _PENALTIES, Probed, _folds, _ridge, probe
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts

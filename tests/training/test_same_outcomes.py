@@ -12,7 +12,7 @@ from small_study import small_cohorts, small_settings
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import CoreModel, own_scores
+from connectome_tl.training.core_stage import CoreModel, own_scores
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import BY_NAME
 from connectome_tl.training.stages import chain

@@ -23,7 +23,7 @@ from connectome_tl.settings.study import SplitSettings
 from connectome_tl.training import fit as fitting
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.plans import FitPlan
 
 COHORTS = small_cohorts()

@@ -197,8 +197,10 @@ def test_an_encoder_of_other_regions_cannot_be_carried() -> None:
 @pytest.mark.parametrize("ensemble", [True, False])
 def test_training_that_diverges_says_so(steps: int, ensemble: bool) -> None:
     plan = plan_of(FOLD, scheme="network_scratch") if ensemble else single("network_scratch")
-    with pytest.raises(DataError, match="diverged"):
+    with pytest.raises(DataError, match="diverged") as caught:
         one(retrained(plan, learning_rate=1e25, clip_norm=None, steps=steps))
+    assert str(caught.value).startswith("Network from scratch (stage 3: fine-tuning): training diverged, ")
+    assert "Lower stages.finetune.training.learning_rate (now 1e+25). Check the target cohort" in str(caught.value)
 
 
 def test_a_hook_hears_every_step_and_may_stop_the_training() -> None:

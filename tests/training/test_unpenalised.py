@@ -17,7 +17,7 @@ from connectome_tl.features.steps import fit_steps
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.training.checks import check_names
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.refits import refitted_scores
 from connectome_tl.training.schemes import StudyCohorts

@@ -18,7 +18,7 @@ from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.predictable import predictable_scores
-from connectome_tl.training.core import UNUSED_SOURCE, CoreModel
+from connectome_tl.training.core_stage import UNUSED_SOURCE, CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.schemes import StudyCohorts
 

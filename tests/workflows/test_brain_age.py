@@ -22,7 +22,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.training.fitted_models import NetworkModel, stored_model
 from connectome_tl.training.images.age_gap import fit_age_bias
 from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.inputs import read_cohorts

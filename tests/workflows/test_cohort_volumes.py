@@ -13,8 +13,8 @@ from voxel_study import write_study
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import UsageError
-from connectome_tl.imaging.grids import gridded
 from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.imaging.volumes.grids import gridded
 from connectome_tl.report.figures.cohort import volume_pngs
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort

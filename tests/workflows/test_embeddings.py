@@ -27,7 +27,7 @@ from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_v
 from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.checks import check_embedded
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.training.images.embedding import image_embedding
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.stages import unseen_fit

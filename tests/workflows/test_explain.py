@@ -27,7 +27,7 @@ from connectome_tl.provenance import canonical_json, file_hash, sidecar_path, wr
 from connectome_tl.settings.records.explanations import NullResult
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import MixtureModel, stored_model
+from connectome_tl.training.fitted_models import MixtureModel, stored_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.workflows.audit.pages import explanation_findings
 from connectome_tl.workflows.study.explain import explain_run

@@ -16,9 +16,9 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError, OutputError, UsageError
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.workflows.starting.look import _transform
-from connectome_tl.workflows.starting.questions import Question
-from connectome_tl.workflows.starting.start import start_from
+from connectome_tl.workflows.init.from_files import start_from
+from connectome_tl.workflows.init.look import _transform
+from connectome_tl.workflows.init.questions import Question
 
 N = 30
 

@@ -9,7 +9,7 @@ import pytest
 from connectome_tl.config import load_settings
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.workflows.starting.image_demo import image_demo_settings
+from connectome_tl.workflows.demos.volumes import image_demo_settings
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 STUDIES = (

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.workflows.audit.audit import audit_run
-from connectome_tl.workflows.starting.scans_demo import run_scans_demo
+from connectome_tl.workflows.demos.scans import run_scans_demo
 from connectome_tl.workflows.study import run as run_module
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun

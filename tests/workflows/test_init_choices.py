@@ -11,8 +11,8 @@ from scipy.io import savemat
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import UsageError
-from connectome_tl.workflows.starting.questions import Question
-from connectome_tl.workflows.starting.start import start_from
+from connectome_tl.workflows.init.from_files import start_from
+from connectome_tl.workflows.init.questions import Question
 
 NAMES = {"One": ("a", "b", "c"), "Two": ("d", "e", "f", "g")}
 

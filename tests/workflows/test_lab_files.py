@@ -16,7 +16,7 @@ from connectome_tl.cli.app import app
 from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.workflows.starting.start import start_from
+from connectome_tl.workflows.init.from_files import start_from
 
 N, REGIONS = 12, 10
 ANSWERS = {"atlas": "numbered"}

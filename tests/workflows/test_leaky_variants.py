@@ -18,7 +18,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.nested_cv import plan_folds, tasks_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import NetworkModel, outputs_of, to_batch
+from connectome_tl.training.fitted_models import NetworkModel, outputs_of, to_batch
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.images.grids import with_grids

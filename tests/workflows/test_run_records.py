@@ -13,7 +13,7 @@ from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.model_table import model_named
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult
-from connectome_tl.training.core import UNUSED_SOURCE
+from connectome_tl.training.core_stage import UNUSED_SOURCE
 from connectome_tl.training.plans import FitPlan, RowSet, StageName
 from connectome_tl.workflows.study.records import idle_controls, training_curves, unsettled
 

@@ -57,5 +57,5 @@ def test_what_is_no_table_is_bad_data(tmp_path, text):
 
 
 def test_a_model_whose_output_is_not_finite_is_bad_data_and_no_fault_of_ours():
-    with pytest.raises(DivergedError, match="subject b: task delay: model ridge gave a prediction that is not finite"):
+    with pytest.raises(DivergedError, match="subject b: task delay: a prediction of model ridge is not finite"):
         prediction_rows(TASK, "ridge", 0, 0, ["a", "b"], np.zeros(2), np.array([0.5, np.nan]), 0.5)

@@ -46,7 +46,7 @@ def test_mean_maps_and_measures_are_written_for_an_outcome_above_chance(
 ) -> None:
     monkeypatch.setattr(volume_maps, "not_above_chance", lambda *_: "")  # three steps are too few to learn
     monkeypatch.setattr("connectome_tl.features.volumes.gridded", None)  # the grids of the run are used
-    monkeypatch.setattr("connectome_tl.imaging.volume_cache.gridded", None)
+    monkeypatch.setattr("connectome_tl.imaging.volumes.cache.gridded", None)
     found = map_volumes(run_dir, n_subjects=2, noise=BRIEF)
     assert [(one.task, one.kind) for one in found.maps] == [("age", kind) for kind in volume_maps.KINDS]
     for one in found.maps:

@@ -14,7 +14,7 @@ import pandas as pd
 from connectome_tl.atlas import order_of
 from connectome_tl.cohort.tables.saved import read_table, whole_ids
 from connectome_tl.connectome.formats.beside import lists_beside
-from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.formats.name_lists import row_lists, safe_texts
 from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.formats.stacks import StackedArray
 from connectome_tl.connectome.names.labels import doubled, listed

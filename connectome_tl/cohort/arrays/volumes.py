@@ -9,7 +9,7 @@ from connectome_tl.cohort.arrays.files import Search, found_files
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import ConnectomeTLError, Problem
 from connectome_tl.files import is_there
-from connectome_tl.imaging.volume_checks import check_contrast, named_contrast
+from connectome_tl.imaging.volumes.checks import check_contrast, named_contrast
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import VolumeFiles
 

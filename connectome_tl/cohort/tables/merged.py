@@ -26,6 +26,7 @@ class Merged:
 
     @property
     def wide(self) -> bool:
+        """Whether the range has several columns."""
         return self.right > self.left
 
 

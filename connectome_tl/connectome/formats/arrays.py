@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.lib import format as npy
 
-from connectome_tl.connectome.formats.identity import row_lists, safe_texts
+from connectome_tl.connectome.formats.name_lists import row_lists, safe_texts
 from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.matrix_file import MatrixFile, triangle_sizes
 from connectome_tl.connectome.names.labels import listed

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from connectome_tl.connectome.formats.arrays import load_arrays
 from connectome_tl.connectome.formats.cells import is_number
-from connectome_tl.connectome.formats.identity import row_lists
+from connectome_tl.connectome.formats.name_lists import row_lists
 from connectome_tl.connectome.matrix_file import RowList
 from connectome_tl.connectome.names.labels import read_labels
 from connectome_tl.errors import ConnectomeTLError, DataError

@@ -12,7 +12,7 @@ import numpy as np
 
 from connectome_tl.atlas import Atlas
 from connectome_tl.connectome.connectome import Connectome
-from connectome_tl.connectome.formats.identity import row_lists
+from connectome_tl.connectome.formats.name_lists import row_lists
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.errors import DataError
 from connectome_tl.files import read_text

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from connectome_tl.connectome.formats.identity import row_lists, texts_of, whole_of
 from connectome_tl.connectome.formats.mat4 import is_mat4, parse_mat4
 from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
+from connectome_tl.connectome.formats.name_lists import row_lists, texts_of, whole_of
 from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList
@@ -77,10 +77,12 @@ def is_mat73_file(path: Path) -> bool:
 
 
 def is_conn(path: Path) -> bool:
+    """Whether the variables are those of the CONN toolbox (`Z`, `names`)."""
     return {"Z", "names"} <= variable_names(path)
 
 
 def is_mapper(path: Path) -> bool:
+    """Whether the variables are those of Connectome Mapper (`sc` or `fc`, and `nodes`)."""
     return {"sc", "nodes"} <= variable_names(path) or {"fc", "nodes"} <= variable_names(path)
 
 

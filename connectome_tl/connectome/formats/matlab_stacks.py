@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.connectome.formats.identity import texts_of
 from connectome_tl.connectome.formats.mat73 import open_stack
 from connectome_tl.connectome.formats.matlab import conn_stack, is_conn, is_mat73_file, plain_names, read_mat
+from connectome_tl.connectome.formats.name_lists import texts_of
 from connectome_tl.connectome.formats.stacks import StackedArray, in_memory
 from connectome_tl.errors import DataError
 

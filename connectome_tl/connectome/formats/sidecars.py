@@ -133,6 +133,7 @@ def _bare(matrix: MatrixFile, path: Path) -> None:
 
 
 def has_label_list(path: Path) -> bool:
+    """Whether a list of labels, `NAME_labels.txt`, is beside the file `NAME.npy`."""
     return is_there(path.with_name(f"{path.stem}_labels.txt"))
 
 

@@ -34,6 +34,7 @@ class StackedArray:
 
     @property
     def ndim(self) -> int:
+        """Number of dimensions."""
         return len(self.shape)
 
     def blocks(self) -> Iterator[np.ndarray]:

@@ -32,6 +32,7 @@ class Fit:
     pairs: float
 
     def clearly_better(self, other: Fit) -> bool:
+        """Whether an order fits better than another by a wide margin."""
         near, pairs = self.near - other.near, self.pairs - other.pairs
         by_distance = self.near > _CLEAR and near > _CLEAR
         by_pairs = self.pairs > _CLEAR_PAIRS and pairs > _CLEAR_PAIRS and near > -_CLEAR

@@ -11,8 +11,8 @@ import numpy as np
 
 from connectome_tl.atlas import Atlas, atlas_names, load_atlas
 from connectome_tl.connectome.matrix_file import MatrixFile, RowList, RowNames
-from connectome_tl.connectome.names.identity import SHORT, Place, identity
 from connectome_tl.connectome.names.labels import LabelTable, listed, name_problems, twice_problems
+from connectome_tl.connectome.names.own_names import SHORT, Place, identity
 from connectome_tl.connectome.names.spelling import AAL_CODES, BACKGROUND, resolved_names
 from connectome_tl.errors import Problem, raise_all
 from connectome_tl.plurals import counted

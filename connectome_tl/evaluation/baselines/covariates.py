@@ -46,14 +46,17 @@ def covariate_design(table: pd.DataFrame, specs: Sequence[Covariate]) -> Callabl
 
 
 def prevalence(data: BaselineData) -> list[Baseline]:
+    """The base rate, or the mean, of the training rows."""
     return [Baseline(lambda fold: no_columns(fold, data.families(fold)), data.tasks, LOGISTIC)]
 
 
 def nuisance_only(data: BaselineData) -> list[Baseline]:
+    """Linear models of the nuisance variables, without tasks for which there are none."""
     made = [(nuisance_table(data.target, task), task) for task in data.tasks]
     return [Baseline(covariate_design(table, specs), (task,), LOGISTIC) for (table, specs), task in made if specs]
 
 
 def clinical_only(data: BaselineData) -> list[Baseline]:
+    """Linear models of the clinical covariates; none for a cohort without them."""
     specs = clinical_specs(data.target.covariate_specs)
     return [Baseline(covariate_design(data.target.covariates, specs), data.tasks, LOGISTIC)] if specs else []

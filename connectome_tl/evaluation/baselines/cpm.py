@@ -62,6 +62,10 @@ def smallest_correlation(n: int, threshold: float) -> float:
 
 
 def solve(settings: CpmSettings, design: Design, y: np.ndarray) -> Scored:
+    """Test scores (n_test, n_labellings) and held-out scores of the training rows.
+
+    Labels of unknown outcomes are NaN.
+    """
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y)
 
 
@@ -132,6 +136,7 @@ def _weighted(settings: CpmSettings, edges: np.ndarray, y: np.ndarray, counts: n
 
 
 def cpm(data: BaselineData) -> list[Baseline]:
+    """Connectome-based predictive modelling (doi:10.1038/nprot.2016.178); none for a cohort without connectomes."""
     settings = data.study.baseline_settings.cpm
     learner = calibrated(partial(solve, settings), refits=partial(refits, settings))
     return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

@@ -40,6 +40,7 @@ class BaselineData:
 
     @property
     def target(self) -> Cohort:
+        """The cohort that is predicted."""
         return self.cohorts.target
 
     def families(self, fold: Fold) -> np.ndarray:

@@ -44,9 +44,11 @@ def fit_predict(settings: ElasticNetSettings, train: np.ndarray, y: np.ndarray, 
 
 
 def solve(settings: ElasticNetSettings, design: Design, y: np.ndarray) -> Scored:
+    """Scores (n_test, n_labellings) and held-out scores of training rows, with the penalties chosen on inner folds."""
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y)
 
 
 def elastic_net(data: BaselineData) -> list[Baseline]:
+    """Elastic nets (doi:10.1111/j.1467-9868.2005.00503.x); none for a cohort without connectomes."""
     learner = calibrated(partial(solve, data.study.baseline_settings.elastic_net), shares_work=False)
     return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

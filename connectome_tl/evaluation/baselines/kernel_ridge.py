@@ -52,6 +52,7 @@ def solve(settings: KernelRidgeSettings, design: Design, y: np.ndarray) -> Score
 
 
 def kernel_ridge(data: BaselineData) -> list[Baseline]:
+    """Kernel ridge regressions (doi:10.1016/j.neuroimage.2019.116276); none for a cohort without connectomes."""
     settings = data.study.baseline_settings.kernel_ridge
     learner = calibrated(partial(solve, settings), refits=partial(kernel_refits, partial(kernels_of, settings)))
     return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

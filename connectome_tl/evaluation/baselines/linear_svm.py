@@ -40,6 +40,7 @@ def fit_predict(settings: LinearSvmSettings, train: np.ndarray, y: np.ndarray, t
 
 
 def is_binary(labels: np.ndarray) -> bool:
+    """Whether all labels are 0 or 1."""
     return bool(np.isin(labels, (0.0, 1.0)).all())
 
 
@@ -55,9 +56,11 @@ def ranking_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def solve(settings: LinearSvmSettings, design: Design, y: np.ndarray) -> Scored:
+    """Scores (n_test, n_labellings) and held-out scores of training rows, with the cost chosen on inner folds."""
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y, ranking_loss)
 
 
 def linear_svm(data: BaselineData) -> list[Baseline]:
+    """Linear support vector machines (doi:10.1007/BF00994018); none for a cohort without connectomes."""
     learner = calibrated(partial(solve, data.study.baseline_settings.linear_svm), shares_work=False)
     return [Baseline(data.edges, data.tasks, learner)] if data.target.regions else []

@@ -57,6 +57,7 @@ def _of_others(
 
 
 def linear_transfer(data: BaselineData) -> list[Baseline]:
+    """One model per task; none for a study without a source cohort."""
     source, settings = data.source, data.study.baseline_settings.linear_transfer
     if not source.there:
         return []

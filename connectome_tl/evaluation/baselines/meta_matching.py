@@ -85,6 +85,7 @@ def best_outcomes(predicted: np.ndarray, y: np.ndarray, largest: int) -> tuple[i
 
 
 def meta_matching(data: BaselineData) -> list[Baseline]:
+    """One model of all tasks; none for a study without a source cohort."""
     source = data.source
     learner = calibrated(partial(solve, data.study.baseline_settings.meta_matching, source))
     return [Baseline(source.design, data.tasks, learner)] if source.there else []

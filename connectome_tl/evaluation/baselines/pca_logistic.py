@@ -51,6 +51,7 @@ def log_loss(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def solve(settings: PcaLogisticSettings, design: Design, y: np.ndarray) -> Scored:
+    """Scores (n_test, n_labellings) and held-out scores of training rows, with the components chosen on inner folds."""
     return chosen_by_inner_folds(partial(fit_predict, settings), design, y, log_loss)
 
 

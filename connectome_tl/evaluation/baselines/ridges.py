@@ -10,12 +10,13 @@ from connectome_tl.evaluation.baselines.design import Baseline, Design, no_colum
 from connectome_tl.evaluation.baselines.engines.learners import GRAM, RIDGE
 from connectome_tl.features.steps import fit_steps
 from connectome_tl.features.tangent import holds_correlations
-from connectome_tl.training.core import blocks_of
+from connectome_tl.training.core_stage import blocks_of
 from connectome_tl.training.schemes import modalities_of
 from connectome_tl.training.stages import features_of
 
 
 def ridge(data: BaselineData) -> list[Baseline]:
+    """Ridge regression on standardised edges; none for a cohort without connectomes."""
     return [Baseline(data.edges, data.tasks, RIDGE)] if data.target.regions else []
 
 

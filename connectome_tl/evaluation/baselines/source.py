@@ -16,7 +16,7 @@ from connectome_tl.features.tangent import holds_correlations
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.closed_form.targets import one_vs_rest
-from connectome_tl.training.core import blocks_of
+from connectome_tl.training.core_stage import blocks_of
 from connectome_tl.training.schemes import StudyCohorts, scored_by_source
 from connectome_tl.training.stages import refuse_known
 
@@ -109,6 +109,7 @@ class FromSource:
 
     @property
     def models(self) -> SourceModels:
+        """Models of the outcomes of the source cohort."""
         if self._models is None:
             assert self.cohorts.source is not None
             self._models = fit_source(self.study, self.cohorts.source)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import optimize
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals.out_of_fold import Z95
+from connectome_tl.evaluation.intervals.wilson import Z95
 from connectome_tl.settings.records.statistics import SampleSize
 
 SHRINKAGE = 0.9

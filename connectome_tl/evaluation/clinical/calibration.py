@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 from scipy import optimize
+from scipy.special import expit
 
 from connectome_tl.errors import DataError
 from connectome_tl.evaluation.intervals.out_of_fold import (
@@ -82,10 +83,10 @@ def _intercept(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         return float("nan"), np.full(y.size, np.nan)
 
     def gap(a: float) -> float:
-        return float((y - _sigmoid(a + x)).sum())
+        return float((y - expit(a + x)).sum())
 
     a = float(optimize.brentq(gap, -50.0, 50.0))
-    p = _sigmoid(a + x)
+    p = expit(a + x)
     information, clipped = p * (1 - p), np.abs(x) >= logit(np.array(1 - 2 * _CLIP))
     if information[~clipped].sum() < _LEAST_INFORMATION:
         return float("nan"), np.full(y.size, np.nan)
@@ -100,7 +101,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
     design = np.column_stack([np.ones(y.size), (x - x.mean()) / x.std()])
     theta = np.array([logit(np.array([y.mean()]))[0], 0.0])
     for _ in range(100):
-        p = _sigmoid(design @ theta)
+        p = expit(design @ theta)
         information = (design * (p * (1 - p))[:, None]).T @ design
         if np.linalg.cond(information) > 1e10 or np.abs(theta).max() > _LIMIT:
             return undefined
@@ -108,7 +109,7 @@ def _slope(x: np.ndarray, y: np.ndarray) -> tuple[float, np.ndarray]:
         theta = theta + step * min(1.0, 2.0 / max(np.abs(step).max(), 1e-12))
         if np.abs(step).max() < 1e-10:
             break
-    p = _sigmoid(design @ theta)
+    p = expit(design @ theta)
     information = (design * (p * (1 - p))[:, None]).T @ design
     influence = np.linalg.solve(information, (design * (y - p)[:, None]).T)[1]
     return float(theta[1] / x.std()), influence / x.std()
@@ -140,7 +141,8 @@ class Platt:
     train_ids: tuple[str, ...] = ()
 
     def apply(self, probability: np.ndarray) -> np.ndarray:
-        return _sigmoid(self.intercept + self.slope * logit(probability))
+        """Recalibrated risks in the shape of `probability`."""
+        return expit(self.intercept + self.slope * logit(probability))
 
 
 def fit_platt(
@@ -187,7 +189,3 @@ def threshold_at_specificity(probability: np.ndarray, y: np.ndarray, specificity
         raise DataError("a specificity needs negative subjects and a value in (0, 1]", got=str(specificity))
     needed = int(np.ceil(specificity * negatives.size - 1e-9))
     return float(np.nextafter(negatives[needed - 1], np.inf))
-
-
-def _sigmoid(z: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-np.clip(z, -500, 500)))

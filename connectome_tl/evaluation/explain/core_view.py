@@ -20,8 +20,8 @@ from connectome_tl.evaluation.explain.radial import RadialPath, radial_gradients
 from connectome_tl.features.steps import Features
 from connectome_tl.features.volumes import VOXELS
 from connectome_tl.training.closed_form.blocks import Block
-from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import CONNECTOME_PRESENCE, SCORES, CoreModel, blocks_of, unpenalised_columns
+from connectome_tl.training.closed_form.fitted_core import CoreFit
+from connectome_tl.training.core_stage import CONNECTOME_PRESENCE, SCORES, CoreModel, blocks_of, unpenalised_columns
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +93,7 @@ class CoreView:
 
     @property
     def n_rows(self) -> int:
+        """Number of rows."""
         return len(self.parts[0].rows)
 
     @cached_property
@@ -254,7 +255,7 @@ def _parts(
 def block_places(
     name: str, n_columns: int, items: Items, features: Features, unpenalised: Sequence[str] = ()
 ) -> Places:
-    """Items of the columns of a block of `training.core.blocks_of`."""
+    """Items of the columns of a block of `training.core_stage.blocks_of`."""
     columns = np.arange(n_columns)
     if name == "edges":
         return Places.of(n_columns, items.modalities.index("edges"), edge=columns)

@@ -34,6 +34,7 @@ class ForwardModel:
 
     @staticmethod
     def of(columns: np.ndarray) -> ForwardModel:
+        """Standardise columns (n_rows, n_columns)."""
         centred = columns - columns.mean(axis=0)
         spread = np.sqrt((centred**2).sum(axis=0) / max(len(columns) - 1, 1))
         return ForwardModel(centred / np.where(spread > 0, spread, 1.0), spread)

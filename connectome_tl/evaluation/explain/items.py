@@ -34,10 +34,12 @@ class Items:
 
     @property
     def n_regions(self) -> int:
+        """Number of regions."""
         return len(self.regions)
 
     @property
     def n_pairs(self) -> int:
+        """Number of edges of one measure."""
         return self.n_regions * (self.n_regions - 1) // 2
 
     @property
@@ -113,6 +115,7 @@ class Places:
         covariate: np.ndarray | None = None,
         cell: np.ndarray | None = None,
     ) -> Places:
+        """Places of `n_columns` columns of one modality, with the given items."""
         nowhere = np.full(n_columns, -1)
         return Places(
             nowhere if edge is None else edge,
@@ -131,6 +134,7 @@ class Places:
 
     @property
     def n_columns(self) -> int:
+        """Number of columns."""
         return len(self.edge)
 
     def onto(self, items: Items) -> csr_array:

@@ -15,8 +15,8 @@ from connectome_tl.evaluation.explain.items import Items
 from connectome_tl.evaluation.explain.network_view import NetworkView
 from connectome_tl.evaluation.explain.targets import Target, slope_of
 from connectome_tl.features.steps import Features
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 

@@ -16,7 +16,7 @@ from connectome_tl.evaluation.explain.radial import ROWS_AT_ONCE, integrated_gra
 from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.nn.batch import Batch, ImageRows, Modality, VolumeSource
 from connectome_tl.nn.model import OutcomeModel
-from connectome_tl.training.fitted import NetworkModel, mirrored, to_batch
+from connectome_tl.training.fitted_models import NetworkModel, mirrored, to_batch
 
 # Input tensors of the built-in modalities; other modalities are explained only as a whole, by occlusion.
 _VOLUME = ("image", "volume")

@@ -22,9 +22,9 @@ from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.settings.records.explanations import Method
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.closed_form.fitted import CoreFit
-from connectome_tl.training.core import CoreModel
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.closed_form.fitted_core import CoreFit
+from connectome_tl.training.core_stage import CoreModel
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.refits import refitted_cores
 from connectome_tl.training.schemes import StudyCohorts
 

@@ -33,6 +33,7 @@ class PlainColumns:
 
     @staticmethod
     def of(features: Features, cohort: Cohort, ids: Sequence[str], train: Sequence[str], items: Items) -> PlainColumns:
+        """Columns of the subjects `ids`, relative to their mean over the training rows."""
         rows, places = _columns(features, cohort, ids, items)
         reference, _ = _columns(features, cohort, train, items)
         return PlainColumns(items, rows - reference.mean(axis=0), places)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.training.closed_form.blocks import radial
-from connectome_tl.training.closed_form.fitted import RadialPart
+from connectome_tl.training.closed_form.fitted_core import RadialPart
 
 STEPS = 24
 ROWS_AT_ONCE = 128
@@ -76,6 +76,7 @@ class RadialPath:
 
     @staticmethod
     def of(part: RadialPart, rows: np.ndarray, mean: np.ndarray) -> RadialPath:
+        """The path of rows (n_rows, n_columns) from the mean (n_columns,) of the training rows."""
         delta = rows - mean
         nodes, weights = np.polynomial.legendre.leggauss(STEPS)
         landmarks = part.rows.astype(float)

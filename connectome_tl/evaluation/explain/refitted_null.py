@@ -25,7 +25,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore, LayeredStore
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import fitted_model, stored_model
+from connectome_tl.training.fitted_models import fitted_model, stored_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts

@@ -42,9 +42,9 @@ from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import Progress
-from connectome_tl.training.fitted import MixtureModel, stored_model
+from connectome_tl.training.fitted_models import MixtureModel, stored_model
 from connectome_tl.training.schemes import StudyCohorts
 
 _NETWORK = re.compile(r"^\d+Networks_[LR]H_([A-Za-z]+)")

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logit
 
 from connectome_tl.tasks import Task
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 
 _EDGE = 1e-6  # probabilities are clipped to [_EDGE, 1 - _EDGE]
 
@@ -34,6 +34,7 @@ class Target:
 
     @property
     def is_risk(self) -> bool:
+        """Whether a probability is explained, on the logit scale."""
         return self.task.form in ("risk", "classes")
 
     @property

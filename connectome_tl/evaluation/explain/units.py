@@ -24,7 +24,7 @@ from connectome_tl.settings.records.explanations import Method
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.schemes import StudyCohorts
 

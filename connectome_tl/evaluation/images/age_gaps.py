@@ -179,9 +179,8 @@ def age_gaps(
         table = table.assign(case=case.to_numpy(dtype=float)[target.positions(table["subject"])])
         columns.append("case")
     table = table[columns]
-    families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
     found_scores = [
-        _score(part, str(model), task, asked, families) for model, part in table.groupby("model", sort=False)
+        _score(part, str(model), task, asked, target.families) for model, part in table.groupby("model", sort=False)
     ]
     return AgeGaps(table, (*found_scores, *failed.values()))
 

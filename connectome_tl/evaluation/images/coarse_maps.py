@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.evaluation.explain.cells import Cells
-from connectome_tl.evaluation.intervals.shares import share_interval
+from connectome_tl.evaluation.intervals.wilson import wilson_interval
 
 TOP = 5  # cells that count as the strongest
 
@@ -26,7 +26,7 @@ def coarse_table(folds: Sequence[np.ndarray], cells: Cells) -> pd.DataFrame:
     top = min(TOP, max(len(cells) // 2, 1))
     strongest = np.argsort(-np.abs(values), axis=1, kind="stable")[:, :top]
     share = np.bincount(strongest.ravel(), minlength=len(cells)) / len(folds)
-    low, high = share_interval(share, len(folds))
+    low, high = wilson_interval(share, len(folds))
     return pd.DataFrame(
         {
             "cell": cells.names,

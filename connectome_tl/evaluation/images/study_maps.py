@@ -16,12 +16,12 @@ from connectome_tl.evaluation.images.map_checks import agreement, area, deletion
 from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.features.volumes import Grid, read_volumes
-from connectome_tl.imaging.grids import head_on
+from connectome_tl.imaging.volumes.grids import head_on
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_maps import MapKind
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.images.importance import fit_noise_map
 from connectome_tl.training.images.lazy import read_lazily
 from connectome_tl.training.images.predictor import VolumePredictor

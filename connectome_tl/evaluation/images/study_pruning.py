@@ -18,7 +18,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.fitted import NetworkModel, stored_model
+from connectome_tl.training.fitted_models import NetworkModel, stored_model
 from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.plain import loss_between, network_of, plain_networks, training_loss
 from connectome_tl.training.images.pruning import Pruned, prune

@@ -44,6 +44,7 @@ class ConformalInterval:
     level: float
 
     def bounds(self, predicted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper limits, each in the shape of `predicted`."""
         return predicted - self.half_width, predicted + self.half_width
 
 

@@ -10,15 +10,15 @@ multiplied by a factor (`settings.metrics`) that was tuned and confirmed on sepa
 from __future__ import annotations
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
+from connectome_tl.evaluation.intervals.wilson import wilson_interval
 from connectome_tl.settings.metrics import MOST_WIDENING, Estimand, Widening
 
 ESTIMANDS: dict[Estimand, str] = {
     "procedure": "this procedure on a new cohort of this size",
     "fitted": "this fitted model on new subjects",
 }
-Z95 = float(stats.norm.ppf(0.975))
 TEST_ONLY = Widening(1.0)
 LEAST_AVERAGED = 0.5  # smallest variance of averaged calls, as a fraction of that of single calls
 # Variance over repeats, relative to that over subjects, of a learner with an instability of 0.63.
@@ -55,11 +55,8 @@ def proportion_interval(
     if not value.size:
         return float("nan"), float("nan")
     factor = widening.at(cluster.size) * design_effect(value - value.mean(), cluster)
-    estimate, n = float(value.mean()), min(value.size / factor, most)
-    centre = (estimate + Z95**2 / (2 * n)) / (1 + Z95**2 / n)
-    half = Z95 / (1 + Z95**2 / n) * float(np.sqrt(estimate * (1 - estimate) / n + Z95**2 / (4 * n**2)))
-    # At 0 and 1 an end equals the estimate; rounding must not exclude a true value of exactly 0 or 1.
-    return (0.0 if estimate == 0 else max(0.0, centre - half)), (1.0 if estimate == 1 else min(1.0, centre + half))
+    low, high = wilson_interval(value.mean(), min(value.size / factor, most))
+    return float(low), float(high)
 
 
 def unseen_share(cluster: np.ndarray) -> float:

@@ -8,7 +8,8 @@ from functools import cached_property
 
 import numpy as np
 
-from connectome_tl.evaluation.intervals.out_of_fold import Z95, design_effect, one_family
+from connectome_tl.evaluation.intervals.out_of_fold import design_effect, one_family
+from connectome_tl.evaluation.intervals.wilson import Z95
 from connectome_tl.settings.metrics import Widening
 
 
@@ -61,10 +62,12 @@ class MacroPairs:
 
     @property
     def auc(self) -> float:
+        """Mean AUC over the classes; NaN if there are none."""
         return float(np.mean([pairs.auc for pairs in self.classes])) if self.classes else float("nan")
 
     @property
     def decided(self) -> bool:
+        """False when every pair of every class ties."""
         return any(pairs.decided for pairs in self.classes)
 
     def influence(self, n_subjects: int) -> np.ndarray:

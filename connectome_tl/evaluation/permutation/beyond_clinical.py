@@ -23,7 +23,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.records.results import PermutationResult
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import CONNECTOME_PRESENCE, blocks_of
+from connectome_tl.training.core_stage import CONNECTOME_PRESENCE, blocks_of
 
 QUESTION = "Does the connectome add to clinical covariates?"
 

@@ -59,9 +59,9 @@ def prediction_rows(
     probabilities = task.spec.by_level or task.is_binary
     if not np.isfinite(values).all():
         raise DivergedError(
-            f"task {task.name}: model {model} gave a prediction that is not finite",
+            f"task {task.name}: a prediction of model {model} is not finite",
             subject=str(ids[int((~np.isfinite(values)).any(axis=1).argmax())]),
-            remedy="Look for extreme values in this subject's data, or lower the learning rate.",
+            remedy="Look for extreme values in this subject's data; for a network, lower its learning rate.",
         )
     if probabilities and ((values < -1e-9).any() or (values > 1 + 1e-9).any()):
         raise InternalError(f"task {task.name}: model {model} gave a prediction that is not a probability")
@@ -169,6 +169,7 @@ class OutOfFold:
 
     @property
     def n_repeats(self) -> int:
+        """Number of repeats."""
         return len(self.score)
 
     def with_scores(self, score: np.ndarray) -> OutOfFold:

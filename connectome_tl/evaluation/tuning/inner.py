@@ -165,18 +165,13 @@ class InnerFolds:
     def _score(self, tables: Sequence[pd.DataFrame]) -> tuple[float, ...]:
         table = pd.concat(tables, ignore_index=True)
         try:
-            rows = out_of_fold(table, self.task, self.model, self._families)
+            rows = out_of_fold(table, self.task, self.model, self.cohorts.target.families)
         except DataError:  # no subject with an outcome so far
             return (float("nan"),) * len(self.metrics)
         known = self._prevalence[self._prevalence["fold"] < len(tables)]
-        base = matching(out_of_fold(known, self.task, BASE_MODEL, self._families), rows)
+        base = matching(out_of_fold(known, self.task, BASE_MODEL, self.cohorts.target.families), rows)
         found = {score.metric: score.value for score in task_scores(rows, self.task, self.model, base)}
         return tuple(float(found[metric]) for metric in self.metrics)
-
-    @cached_property
-    def _families(self) -> Mapping[str, str]:
-        target = self.cohorts.target
-        return {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
 
     @cached_property
     def _prevalence(self) -> pd.DataFrame:

@@ -53,6 +53,7 @@ class FoldSearch:
 
     @cached_property
     def study(self) -> Study:
+        """The study of Optuna in the storage, created if needed."""
         import optuna
 
         from connectome_tl.evaluation.tuning.sampler import sampler_of
@@ -79,6 +80,7 @@ class FoldSearch:
         requeue_lost(self.study, self.storage, all_running=all_running)
 
     def n_complete(self) -> int:
+        """Number of complete trials."""
         return self._counts()["COMPLETE"]
 
     def wants(self) -> Wants:

@@ -206,6 +206,7 @@ def in_contrast_of(image: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def seen(image: np.ndarray, points: np.ndarray, pose: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Intensities of `image` at points (n_points, 3) in mm, moved by `pose`; those outside have the nearest voxel's."""
     return map_coordinates(image, voxels_of(points, pose, affine), order=1, mode="nearest", output=np.float64)
 
 
@@ -216,6 +217,7 @@ def points_of(dwi: Dwi) -> np.ndarray:
 
 
 def voxels_of(points: np.ndarray, pose: np.ndarray, affine: np.ndarray) -> np.ndarray:
+    """Voxel coordinates (3, n_points) of points (n_points, 3) in mm, moved by `pose` (4, 4)."""
     whole = np.linalg.inv(affine) @ pose
     return np.asarray(whole[:3, :3] @ points.T + whole[:3, 3:])
 

@@ -45,6 +45,7 @@ class Tissues:
 
     @property
     def grey(self) -> np.ndarray:
+        """Share of grey matter, cortical and deep."""
         return np.asarray((self.cortex + self.deep).clip(0, 1))
 
     def on_grid(self, target: Volume, warp: Warp | None = None) -> Tissues:
@@ -56,6 +57,7 @@ class Tissues:
 
     @property
     def parts(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """White matter, cortex, deep grey matter and fluid."""
         return self.white, self.cortex, self.deep, self.fluid
 
     def five(self) -> np.ndarray:

@@ -68,6 +68,7 @@ class Dwi:
 
     @property
     def n_volumes(self) -> int:
+        """Number of volumes."""
         return len(self.bvals)
 
     @property
@@ -100,6 +101,7 @@ class Dwi:
         return tuple((float(self.bvals[part].mean()), np.sort(part)) for part in np.split(order, cuts))
 
     def with_mask(self, mask: np.ndarray) -> Dwi:
+        """Copy with this mask (x, y, z) of the brain."""
         return replace(self, mask=mask)
 
     def part(self, volumes: np.ndarray) -> Dwi:

@@ -54,6 +54,7 @@ class Volume:
 
     @property
     def shape(self) -> tuple[int, ...]:
+        """Shape of the array."""
         return tuple(int(n) for n in self.data.shape)
 
 

@@ -67,10 +67,12 @@ class Scan:
 
     @property
     def name(self) -> str:
+        """Subject and session, joined by `_`."""
         return self.subject if self.session is None else f"{self.subject}_{self.session}"
 
     @property
     def folder(self) -> str:
+        """Folder of the session, relative to the dataset."""
         return self.subject if self.session is None else f"{self.subject}/{self.session}"
 
     @property

@@ -21,6 +21,7 @@ _TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's axes
 
 
 def ants_is_installed() -> bool:
+    """Whether antspyx can be imported."""
     return find_spec("ants") is not None
 
 

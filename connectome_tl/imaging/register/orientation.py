@@ -40,6 +40,7 @@ class Orientation:
 
     @property
     def turned(self) -> bool:
+        """Whether another orientation than the header's fits best."""
         return not np.array_equal(self.turn, np.eye(3))
 
     @property

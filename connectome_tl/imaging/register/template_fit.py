@@ -56,6 +56,7 @@ class TemplateFit:
         return f"{said} {self._turn()}" if turned else said
 
     def warnings(self) -> tuple[str, ...]:
+        """Warnings about the orientation of the scan."""
         return (self._turn(),) if self.orientation is not None and self.orientation.turned else ()
 
     def _turn(self) -> str:

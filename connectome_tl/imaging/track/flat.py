@@ -33,6 +33,7 @@ class Streamlines:
 
     @property
     def n_streamlines(self) -> int:
+        """Number of streamlines."""
         return len(self.first)
 
     def ends(self) -> tuple[np.ndarray, np.ndarray]:

@@ -36,6 +36,7 @@ class Front:
     density: np.ndarray
 
     def part(self, chosen: np.ndarray) -> Front:
+        """The ends of the chosen streamlines."""
         return Front(self.points[chosen], self.directions[chosen], self.density[chosen])
 
 

@@ -39,6 +39,7 @@ class Response:
     fluid: np.ndarray | None
 
     def as_record(self) -> dict[str, object]:
+        """Plain values for a JSON file."""
         return {
             "bvals": self.bvals.tolist(),
             "fibre": self.fibre.tolist(),

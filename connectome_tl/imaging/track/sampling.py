@@ -37,6 +37,7 @@ class Ends:
 
     @property
     def n_streamlines(self) -> int:
+        """Number of streamlines."""
         return len(self.n_points)
 
 

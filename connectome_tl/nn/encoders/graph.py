@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from connectome_tl.nn.adjacency import Graph
 from connectome_tl.nn.attention_layers import GATv2Layer, TransformerLayer
 from connectome_tl.nn.batch import ConnectomeRows
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, register_branch
-from connectome_tl.nn.graphs import Graph
 from connectome_tl.nn.layers import SharedDropout, norm_layer
 from connectome_tl.nn.message_layers import GatheringLayer, GCNLayer, GINLayer, GraphConv, SAGELayer
 from connectome_tl.nn.nodes import NodeFeatures

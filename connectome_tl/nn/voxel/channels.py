@@ -51,6 +51,7 @@ class ChannelGroup:
 
     @property
     def n_units(self) -> int:
+        """Number of units that are removed or kept as a whole."""
         return self.n_channels // self.unit
 
     def channels_of(self, units: Tensor) -> Tensor:

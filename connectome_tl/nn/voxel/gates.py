@@ -34,6 +34,7 @@ class Gates(nn.Module):
 
     @property
     def open(self) -> tuple[Tensor, ...]:
+        """Factors of the units of each channel group, (n_units,) each; 0 for removed units."""
         return tuple(self.get_buffer(f"open_{i}") for i in range(len(self.groups)))
 
     def close(self, group: int, units: Tensor) -> None:

@@ -27,6 +27,7 @@ class OutOfFold:
 
     @property
     def n_repeats(self) -> int:
+        """Number of repeats."""
         return len(np.unique(self.repeat))
 
 

@@ -31,6 +31,7 @@ def tuning_view(record: RunRecord) -> TuningView | None:
 
 
 def choice_columns(objectives: Sequence[str]) -> list[str]:
+    """Column titles for the rows of `choice_rows`."""
     return ["Repeat", "Fold", *(f"Inner {labels.metric_label(name).label}" for name in objectives), "Settings"]
 
 

@@ -24,6 +24,7 @@ class Reference:
 
     @property
     def bibtex(self) -> str:
+        """The entry in BibTeX."""
         authors = " and ".join(self.authors.split("; "))
         title = f"{{{self.title}}}"  # braces preserve capitals
         fields = {"author": authors, "title": title, "journal": self.where, "year": str(self.year), "doi": self.doi}

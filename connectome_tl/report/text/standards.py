@@ -112,6 +112,7 @@ class Checklist:
 
     @property
     def n_open(self) -> int:
+        """Number of items that the authors have to fill in."""
         return sum(answer == OPEN for _, _, answer in self.rows)
 
 

@@ -63,8 +63,9 @@ class ImageSettings(Settings):
             for the brain in CT (Hounsfield units).
         normalise: `zscore` or `minmax` (of the 1st and 99th percentile), or `none`.
         over: voxels used for mean, standard deviation and percentiles. The foreground is the head above the neck,
-            including bone and air, or the brain if the background is empty (`imaging.foreground`). Outlying intensities
-            are clipped to three times the range of the 1st to 99th percentile beyond it, except with `none`.
+            including bone and air, or the brain if the background is empty (see `imaging.volumes.foreground`).
+            Outlying intensities are clipped to three times the range of the 1st to 99th percentile beyond it, except
+            with `none`.
         outside: whether voxels outside the foreground are set to 0 (`zero`) or kept (`keep`).
         nan: treatment of NaN voxels.
         overflow: whether images whose stored integers are saturated or wrapped around are refused or only noted.

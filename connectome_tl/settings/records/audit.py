@@ -24,4 +24,5 @@ class AuditRecord(Record):
 
     @property
     def accused(self) -> bool:
+        """Whether a check failed."""
         return any(finding.status == "failed" for finding in self.findings)

@@ -238,7 +238,7 @@ class BundleFacts(Record):
 
 
 class SimulatedGrid(Record):
-    """Numbers of a simulated volume, as in `imaging.grids.Gridded`; its voxels are stored as a tensor."""
+    """Numbers of a simulated volume, as in `imaging.volumes.grids.Gridded`; its voxels are stored as a tensor."""
 
     head_ml: Number
     tissue_ml: tuple[Number, Number, Number]

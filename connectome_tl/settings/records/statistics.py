@@ -99,6 +99,7 @@ class SampleSize(Record):
 
     @property
     def enough(self) -> bool:
+        """Whether the required number of subjects is available."""
         return self.n >= self.needed
 
 

@@ -30,7 +30,7 @@ import numpy as np
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.training.closed_form.blocks import Block, SourceScores, matched
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 from connectome_tl.training.closed_form.risks import fit_risks
 from connectome_tl.training.closed_form.rows import TrainingRows
 

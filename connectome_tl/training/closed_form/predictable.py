@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 
 # Penalties and weights of the parts are chosen by the same left-out predictions, which makes them optimistic: without
 # any signal, t values exceed the quantiles of the t distribution too often.

@@ -17,7 +17,7 @@ from connectome_tl.training.closed_form.blocks import (
     choose_landmarks,
     kernels,
 )
-from connectome_tl.training.closed_form.fitted import RadialPart
+from connectome_tl.training.closed_form.fitted_core import RadialPart
 from connectome_tl.training.closed_form.solve import Problem, Solution, mean_of
 from connectome_tl.training.closed_form.spectrum import Design, Families
 

@@ -90,6 +90,7 @@ class Design:
 
     @staticmethod
     def of(z: np.ndarray, families: Families) -> Design:
+        """Decompose the unpenalised columns (n_rows, n_columns)."""
         vectors, values, _ = np.linalg.svd(z, full_matrices=False)
         return Design(z, vectors[:, values > 1e-10 * values[0]], families)
 

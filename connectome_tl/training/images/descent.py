@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 import numpy as np
 from torch import Tensor, nn
 
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DivergedError
 from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.training.networks.loop import batches
@@ -39,7 +39,7 @@ def descend(
         The loss of each step.
 
     Raises:
-        DataError: a loss is not finite.
+        DivergedError: a loss is not finite.
     """
     moving = [parameter for parameter in parameters if parameter.requires_grad]
     optimiser = AdamW(moving, lr=settings.learning_rate, weight_decay=settings.weight_decay)
@@ -57,10 +57,11 @@ def descend(
         loss.backward()
         losses[step] = float(loss.detach())
         if not math.isfinite(losses[step]):
-            raise DataError(
-                f"the loss is not finite at step {step}",
+            raise DivergedError(
+                f"training diverged, the loss is not finite at step {step}",
                 got=str(losses[step]),
-                remedy="Lower the learning rate, and check the intensities of the volumes.",
+                remedy=f"Lower learning_rate (now {settings.learning_rate:g}) of the method's settings, and check the "
+                "intensities of the volumes.",
             )
         if after is not None:
             after()

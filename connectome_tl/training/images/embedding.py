@@ -13,7 +13,7 @@ from connectome_tl.cohort.columns.plausible import DAYS
 from connectome_tl.errors import DivergedError, UsageError
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.fitted_models import NetworkModel, to_batch
 
 _AT_ONCE = 8
 
@@ -100,7 +100,8 @@ def age_gap(fit: FitResult, cohort: Cohort, ids: Sequence[str]) -> tuple[np.ndar
         return nothing
     predicted = model.predict(cohort, ids)[:, column].copy()
     if not np.isfinite(predicted).all():
-        raise DivergedError("a predicted age is not finite", remedy="Train the image study again with a lower rate.")
+        remedy = f"Lower stages.{fit.stage}.training.learning_rate of the image study, and run it again."
+        raise DivergedError("a predicted age is not finite", remedy=remedy)
     trained = set(fit.rows)
     for row, subject in enumerate(ids):
         if subject in trained:

@@ -16,7 +16,7 @@ from connectome_tl.nn.losses import Outcomes, multi_task_loss
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.nn.voxel.shrinking import shrink
 from connectome_tl.tasks import Task
-from connectome_tl.training.fitted import MixtureModel, NetworkModel
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 

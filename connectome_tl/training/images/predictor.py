@@ -11,7 +11,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.model import OutcomeModel
-from connectome_tl.training.fitted import MixtureModel, NetworkModel, to_batch
+from connectome_tl.training.fitted_models import MixtureModel, NetworkModel, to_batch
 from connectome_tl.training.interface import FittedModel
 
 

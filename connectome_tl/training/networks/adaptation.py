@@ -13,8 +13,8 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.nn.branch import Branch
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
-from connectome_tl.training.core import PREDICTABLE
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.core_stage import PREDICTABLE
+from connectome_tl.training.fitted_models import NetworkModel, to_batch
 from connectome_tl.training.networks.loop import Pool
 from connectome_tl.training.networks.probe import Probed, Watch
 from connectome_tl.training.networks.setting import (

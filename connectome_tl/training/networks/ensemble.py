@@ -15,7 +15,7 @@ from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.settings.training import Ensemble
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context, check_name
-from connectome_tl.training.fitted import outputs_of, to_batch
+from connectome_tl.training.fitted_models import outputs_of, to_batch
 from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool, train
 from connectome_tl.training.networks.outputs import columns_of, predictions_of

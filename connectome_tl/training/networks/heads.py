@@ -10,7 +10,7 @@ from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.ridge import fit_few_columns
-from connectome_tl.training.fitted import NetworkModel, embeddings_of
+from connectome_tl.training.fitted_models import NetworkModel, embeddings_of
 from connectome_tl.training.networks.setting import Setting
 
 _PENALTIES = np.logspace(-3, 3, 25)  # per row

@@ -14,7 +14,7 @@ import numpy as np
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.closed_form.ridge import fit_few_columns
-from connectome_tl.training.fitted import in_chunks
+from connectome_tl.training.fitted_models import in_chunks
 
 _FOLDS, _FEWEST = 5, 10
 _PENALTIES = np.logspace(-2, 4, 13)

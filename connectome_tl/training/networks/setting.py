@@ -19,12 +19,13 @@ from connectome_tl.nn.losses import Outcomes
 from connectome_tl.nn.model import OutcomeModel, build_model, part_of
 from connectome_tl.provenance import content_hash
 from connectome_tl.settings.model import ModelSettings
+from connectome_tl.settings.model_table import STAGES, model_named
 from connectome_tl.settings.training import Training
 from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
-from connectome_tl.training.core import PREDICTABLE, UNUSED_SOURCE
-from connectome_tl.training.fitted import NetworkModel, to_batch
+from connectome_tl.training.core_stage import PREDICTABLE, UNUSED_SOURCE
+from connectome_tl.training.fitted_models import NetworkModel, to_batch
 from connectome_tl.training.networks.augmentation import augmentation
 from connectome_tl.training.networks.loop import Pool, has_settled, train
 from connectome_tl.training.networks.volumes import Work, device_of
@@ -54,6 +55,7 @@ class Setting:
 
     @property
     def outcomes(self) -> Outcomes:
+        """Kinds of the outcomes and the heads that predict them."""
         return Outcomes({task.name: task.kind for task in self.tasks}, self.heads)
 
     @property
@@ -63,12 +65,14 @@ class Setting:
 
     @property
     def model(self) -> ModelSettings:
+        """Settings of the network."""
         if self.plan.model is None:
             raise InternalError("a network needs model settings")
         return self.plan.model
 
     @property
     def training(self) -> Training:
+        """Settings of the training."""
         if self.plan.training is None:
             raise InternalError("a network needs training settings")
         return self.plan.training
@@ -178,6 +182,7 @@ def work_of(plan: FitPlan, number: int) -> Work:
 
 
 def seed_of(plan: FitPlan, purpose: str, number: int) -> int:
+    """Seed of one purpose (such as initial weights) of network `number`."""
     # Draws depend on the stage's name only, so that a model and its control that share a stage start from the
     # same weights.
     return int(content_hash(plan.seed, plan.stage, purpose, number)[:15], 16)
@@ -222,6 +227,7 @@ def _carry(model: OutcomeModel, parent: FitResult, plan: FitPlan) -> frozenset[s
 
 
 def state_of(model: OutcomeModel) -> State:
+    """Copies of all parameters and buffers by name, as NumPy arrays."""
     return {name: tensor.detach().cpu().numpy().copy() for name, tensor in model.state_dict().items()}
 
 
@@ -281,7 +287,11 @@ def result_of(
 
 
 def diverged(plan: FitPlan, how: str) -> DivergedError:
-    return DivergedError(
-        f"training of {plan.label} ({plan.stage}) diverged: {how}",
-        remedy="Lower stages.*.training.learning_rate, or check the cohort for extreme values.",
-    )
+    """The error of a fit with numbers that are not finite; its remedy names the setting to change."""
+    stage = STAGES[plan.stage]
+    where = f"{model_named(plan.label).label} ({stage.lower()})" if plan.label else stage
+    remedy = f"Check the {plan.train.cohort} cohort for extreme values."
+    if plan.training is not None:
+        key = f"stages.{plan.stage}.training.learning_rate"
+        remedy = f"Lower {key} (now {plan.training.learning_rate:g}). {remedy}"
+    return DivergedError(f"{where}: training diverged, {how}", remedy=remedy)

@@ -6,7 +6,7 @@ import numpy as np
 
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.training.networks.ensemble import fit_ensemble
 from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool

@@ -18,6 +18,7 @@ class Weighting(nn.Module):
     """
 
     def forward(self, losses: Tensor, seen: Tensor, fused: Tensor) -> Tensor:
+        """Combine losses (n_tasks,) to a scalar; the loss of an outcome that is not `seen` in the batch is 0."""
         del fused
         return losses.sum() / seen.sum().clamp_min(1)
 

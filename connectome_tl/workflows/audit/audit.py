@@ -44,13 +44,15 @@ def audit_run(
 
     Raises:
         MissingInputError: a file of the run, or a cohort, does not exist.
-        DataError: a file of the run cannot be read.
+        DataError: a file of the run cannot be read. UsageError: no such repeat or fold.
     """
     folder = Path(run_dir)
     missing = [name for name in _FILES if not (folder / name).is_file()]
     if missing:
         raise MissingInputError(
-            f"not a finished run: no {', '.join(missing)}", file=folder, remedy="Complete the run first."
+            f"not a finished run: no {', '.join(missing)}",
+            file=folder,
+            remedy=f"Complete it first: connectome-tl run STUDY.yaml --out {folder}.",
         )
     settings = read_study(folder)
     predictions = read_predictions(folder / "predictions.tsv")
@@ -64,7 +66,6 @@ def audit_run(
             cohorts = with_grids(settings, cohorts, folder / CACHE)
             tasks = tasks_of(settings, cohorts)
         target = cohorts.target
-        families = {i: str(f) for i, f in zip(target.ids, target.family, strict=True) if f}
         findings = [
             *_settled(folder, cohorts),
             *_embedded(settings, folder if base is None else Path(base)),
@@ -76,7 +77,7 @@ def audit_run(
         except DataError as error:
             findings.append(Finding(check="split plan", status="failed", what=str(error)))
             return _written(folder, settings, findings)
-        findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, families)]
+        findings += [_made_by_settings(splits, settings, cohorts), *split_findings(splits, target.families)]
         findings += [*_tuned(settings, cohorts, splits), _leaks(settings)]
         placed = prediction_findings(predictions, splits, target.targets, tasks, settings.threshold)
         findings += placed
@@ -84,7 +85,7 @@ def audit_run(
             predictions,
             recorded,
             tasks,
-            families,
+            target.families,
             settings.splits.n_labelled,
             other_version=of_other_version(results, versions()),
         )
@@ -96,7 +97,11 @@ def audit_run(
             findings += duplicate_findings(cohorts.by_name(), splits, image)
             findings += same_row_findings(target, splits, stand_apart)
         if not 0 <= repeat < splits.n_repeats or not 0 <= fold < len(splits.repeats[repeat]):
-            raise DataError("no such fold in the split plan", got=f"repeat {repeat}, fold {fold}")
+            raise UsageError(
+                "no such fold in the split plan",
+                expected=f"repeat 0 to {splits.n_repeats - 1}, and a fold of it from 0",
+                got=f"repeat {repeat}, fold {fold}",
+            )
         try:
             with steps.counted("fitting again") as progress:
                 replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
@@ -132,6 +137,7 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
             check=check,
             status="warning",
             what=f"this run is not in its own ledger (log/{LEDGER}): it was removed, or another version made the run",
+            remedy="How often these subjects were scored is unknown: report this with the scores.",
         )
     strange = doubts(folder)
     if strange:
@@ -154,11 +160,12 @@ def _ledger(folder: Path, record: RunRecord) -> Finding:
 
 def _settled(folder: Path, cohorts: StudyCohorts) -> list[Finding]:
     """Check that the cohorts are those of the run."""
+    check = "the data are those of the run"
     changed = changed_cohorts(folder, cohorts)
     if changed:
         text = f"changed since the run: {', '.join(changed)}"
-        return [Finding(check="the data are those of the run", status="failed", what=text)]
-    return [Finding(check="the data are those of the run", status="passed", what="all cohorts are unchanged")]
+        return [Finding(check=check, status="failed", what=text, remedy="Restore the data, or run the study again.")]
+    return [Finding(check=check, status="passed", what="all cohorts are unchanged")]
 
 
 def _embedded(settings: StudySettings, home: Path) -> list[Finding]:
@@ -169,7 +176,8 @@ def _embedded(settings: StudySettings, home: Path) -> list[Finding]:
     check = "the embeddings are those of the run"
     if file_hash(path_from(home, use.file)) == use.hash:
         return [Finding(check=check, status="passed", what="the file is unchanged")]
-    return [Finding(check=check, status="failed", what="the file of embeddings was changed since the run")]
+    what = f"{use.file} was changed since the run"
+    return [Finding(check=check, status="failed", what=what, remedy="Restore the file, or run the study again.")]
 
 
 def _tuned(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> list[Finding]:
@@ -192,7 +200,12 @@ def _made_by_settings(splits: SplitPlan, settings: StudySettings, cohorts: Study
     check = "the split plan is that of the settings"
     if make_split_plan(cohorts.target, settings.splits).hash == splits.hash:
         return Finding(check=check, status="passed", what="made again, it has the same hash")
-    return Finding(check=check, status="failed", what="made again from settings and cohort, it is defined differently")
+    return Finding(
+        check=check,
+        status="failed",
+        what="made again from the settings and the cohort, it has other folds",
+        remedy="split_plan.json, study.yaml or the cohort was edited. Restore it, or run the study again.",
+    )
 
 
 def _scores(path: Path) -> list[Score]:

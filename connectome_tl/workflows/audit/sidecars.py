@@ -102,5 +102,6 @@ def _finding(check: str, wrong: list[str], made_with: Mapping[str, str]) -> Find
             status="warning",
             what=f"{text}; the run names other versions of {', '.join(sorted(other))} than are installed here, which "
             "cannot be checked",
+            remedy="Audit the run where these versions are installed.",
         )
     return Finding(check=check, status="passed", what=text)

@@ -13,9 +13,9 @@ import pandas as pd
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.assemble import Assembly, account_of, assemble
+from connectome_tl.connectome.centroids import check_places
 from connectome_tl.connectome.export import refuse_overwriting, write_connectome
 from connectome_tl.connectome.names.labels import read_labels as read_label_table
-from connectome_tl.connectome.places import check_places
 from connectome_tl.connectome.regions import RegionTable, regions_of_atlas, regions_of_image, regions_of_table
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.files import read_text

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from connectome_tl.atlas import CENTROIDS, Atlas, atlas_names, image_folder, load_atlas
 from connectome_tl.connectome.assignment import some
-from connectome_tl.connectome.places import Fit, centroids, check_places
+from connectome_tl.connectome.centroids import Fit, centroids, check_places
 from connectome_tl.errors import DataError, Problem, raise_all
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
 from connectome_tl.plurals import counted

@@ -10,8 +10,8 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.foreground import mixed_backgrounds
-from connectome_tl.imaging.grids import Gridded, gridded, head_on
+from connectome_tl.imaging.volumes.foreground import mixed_backgrounds
+from connectome_tl.imaging.volumes.grids import Gridded, gridded, head_on
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.results import QualityFinding, VolumeImage

@@ -15,12 +15,12 @@ from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.imaging.volume_cache import image_hash
+from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.provenance import versions, write_json
 from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
-from connectome_tl.training.core import PREDICTABLE
+from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.training.images.embedding import age_gap, image_embedding
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
@@ -128,7 +128,7 @@ def _embedded(
     fit: FitResult, parts: Parts, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]
 ) -> EmbeddedFit:
     cohorts = tuple(known)
-    families = {i: str(name) for one in cohorts for i, name in zip(one.ids, one.family, strict=True) if name}
+    families = dict(pair for one in cohorts for pair in one.families.items())
     participants = dict(pair for one in cohorts for pair in zip(one.ids, one.children, strict=False))
     rows = image_embedding(fit, cohort, ids, parts)
     gaps, unit = age_gap(fit, cohort, ids)

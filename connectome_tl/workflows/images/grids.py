@@ -16,11 +16,11 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, raise_all
 from connectome_tl.features.volumes import Grid, GridReader, coarse_voxels, same_volumes
 from connectome_tl.files import is_there, regular_file
-from connectome_tl.imaging.foreground import mixed_backgrounds
-from connectome_tl.imaging.label_grids import LabelGrid, label_problem, stored_labels
-from connectome_tl.imaging.unlike_heads import unlike_heads
-from connectome_tl.imaging.volume_cache import StoredGrid, stored_grid
-from connectome_tl.imaging.volume_checks import unlike_others
+from connectome_tl.imaging.volumes.cache import StoredGrid, stored_grid
+from connectome_tl.imaging.volumes.checks import unlike_others
+from connectome_tl.imaging.volumes.foreground import mixed_backgrounds
+from connectome_tl.imaging.volumes.label_maps import LabelGrid, label_problem, stored_labels
+from connectome_tl.imaging.volumes.unlike_heads import unlike_heads
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard

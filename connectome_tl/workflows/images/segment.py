@@ -18,9 +18,9 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, LeakageError, UsageError
 from connectome_tl.evaluation.images.segmentation import arms_of, dice_differences, mean_dice
 from connectome_tl.features.volumes import GridReader, read_volumes
-from connectome_tl.imaging.label_grids import labels_at
 from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
-from connectome_tl.imaging.volume_cache import grid_key, image_hash
+from connectome_tl.imaging.volumes.cache import grid_key, image_hash
+from connectome_tl.imaging.volumes.label_maps import labels_at
 from connectome_tl.nn.voxel.unet import UNet
 from connectome_tl.provenance import (
     content_hash,
@@ -217,7 +217,7 @@ class _Fits:
         """The key and the network of these subjects, trained unless it is there."""
         data = self.data
         device = str(data.rows.device)
-        key = content_hash(code_version(), settings, self.seed, device, data.values, data.content(ids))[:32]
+        key = content_hash(code_version(()), settings, self.seed, device, data.values, data.content(ids))[:32]
         file, n_classes = self.folder / f"{key}.safetensors", len(data.values)
         if not file.is_file():
             made = fit_segmenter(data.rows, ids, settings, self.seed, n_classes + 1)

@@ -27,7 +27,7 @@ from connectome_tl.provenance import canonical_json, content_hash, versions
 from connectome_tl.report.text.model_card import card_json, card_markdown
 from connectome_tl.settings.model_table import model_named
 from connectome_tl.settings.records.bundles import SMALLEST_COUNT, BundleFacts, FitKind, Inputs, count_text
-from connectome_tl.training.fitted import MixtureModel
+from connectome_tl.training.fitted_models import MixtureModel
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.progress import Steps
@@ -159,7 +159,7 @@ def _facts(study: FinishedStudy, options: BundleOptions, found: ReleasedFits, me
             found.predictions,
             study.tasks,
             options.model,
-            study.families,
+            study.cohorts.target.families,
             kfold=settings.splits.scheme == "kfold",
             n_labelled=settings.splits.n_labelled,
             n_subjects=people.n_subjects,

@@ -19,7 +19,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import Progress
 from connectome_tl.training.fit import fit as fit_plans
-from connectome_tl.training.fitted import fitted_model
+from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import Scheme, StudyCohorts, scheme_named, schemes_of
@@ -43,11 +43,6 @@ class FinishedStudy:
     splits: SplitPlan
     cohorts: StudyCohorts
     tasks: tuple[Task, ...]
-
-    @property
-    def families(self) -> dict[str, str]:
-        target = self.cohorts.target
-        return {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,8 +11,8 @@ from typing import TypeVar
 from connectome_tl.atlas import find_image, load_atlas
 from connectome_tl.config import load_settings, parse_settings
 from connectome_tl.connectome.assemble import RegionTable, regions_of_atlas, regions_of_table
+from connectome_tl.connectome.centroids import MAX_MISPLACED, check_places
 from connectome_tl.connectome.names.labels import read_labels
-from connectome_tl.connectome.places import MAX_MISPLACED, check_places
 from connectome_tl.errors import (
     ConnectomeTLError,
     Problem,

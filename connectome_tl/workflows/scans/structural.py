@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.connectome.assemble import RegionTable, regions_of_image
+from connectome_tl.connectome.centroids import check_places
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.morphometric import (
     divergence_network,
@@ -16,7 +17,6 @@ from connectome_tl.connectome.morphometric import (
     similarity_network,
     values_by_region,
 )
-from connectome_tl.connectome.places import check_places
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.preprocess.tissues import read_tissues
 from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, same_grid, write_volume

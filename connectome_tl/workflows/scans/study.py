@@ -64,11 +64,13 @@ class ScanCohort:
 
     @property
     def scans(self) -> ScanFolder:
+        """Settings of the scans."""
         assert self.settings.scans is not None  # else it is none of these
         return self.settings.scans
 
     @property
     def bids(self) -> Path:
+        """Folder of the BIDS dataset."""
         return self.source.parent / self.scans.bids
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.evaluation.intervals.shares import share_interval
+from connectome_tl.evaluation.intervals.wilson import wilson_interval
 from connectome_tl.provenance import file_hash, read_json
 from connectome_tl.settings.records.explanations import ExplanationMap, ExplanationRecord, MapItem
 
@@ -68,7 +68,7 @@ def item_rows(
     items: Sequence[MapItem], kind: str, record: ExplanationMap, whole: ExplanationRecord
 ) -> list[dict[str, object]]:
     """Rows of the table of one kind of item of a map; a last column states why there are no p values."""
-    low, high = share_interval(np.array([item.stability for item in items]), record.n_folds)
+    low, high = wilson_interval(np.array([item.stability for item in items]), record.n_folds)
     rows = []
     for item, *ends in zip(items, low.tolist(), high.tolist(), strict=True):
         said = _named(item, kind, whole) | {"value": item.value, "stability": item.stability}

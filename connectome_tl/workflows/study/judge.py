@@ -61,7 +61,7 @@ def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, f
     """Compute scores with intervals, paired differences and permutation tests; the record has no sentences yet."""
     target = cohorts.target
     tasks = tasks_of(settings, cohorts)
-    families = {i: str(name) for i, name in zip(target.ids, target.family, strict=True) if name}
+    families = target.families
     few = settings.splits.n_labelled
     scored = scores(found.predictions, tasks, families, n_labelled=few)
     mixed, probes = network_weights(found.validation), adaptation_probes(found.validation)

@@ -55,6 +55,7 @@ class Reveal(Record):
 
     @property
     def hashes(self) -> frozenset[str]:
+        """Hashes of the subjects."""
         return frozenset(self.subjects[k : k + _LENGTH] for k in range(0, len(self.subjects), _LENGTH))
 
     def shared(self, record: RunRecord) -> int:

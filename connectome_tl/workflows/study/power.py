@@ -111,7 +111,7 @@ def known_subjects(cohort: Cohort, task: Task) -> tuple[pd.Series, list[str]]:
     """The known outcomes of a task, one per subject, and sentences on repeated scans and on families."""
     known = cohort.targets[task.name].dropna()
     child = dict(zip(cohort.ids, cohort.children or cohort.ids, strict=True))
-    family = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    family = cohort.families
     each = known[~known.index.map(child).duplicated()]
     alone = [i for i in each.index if i not in family]
     n_families = len(alone) + len({family[i] for i in each.index if i in family})

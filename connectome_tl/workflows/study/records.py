@@ -17,7 +17,7 @@ from connectome_tl.settings.model_table import FULL, model_named
 from connectome_tl.settings.records.results import NetworkWeight, Prediction, TrainingCurve
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
-from connectome_tl.training.core import UNUSED_SOURCE
+from connectome_tl.training.core_stage import UNUSED_SOURCE
 from connectome_tl.training.plans import FitPlan
 
 _MAIN = (FULL, "core", "network")
@@ -172,7 +172,7 @@ def prediction_records(table: pd.DataFrame) -> tuple[Prediction, ...]:
 
 def clinical_record(cohort: Cohort, predictions: pd.DataFrame, tasks: Sequence[Task]) -> ClinicalResults:
     """Calibration, decision curves, subgroups by sex, site and gestational age, sample sizes, missing outcomes."""
-    families = {i: str(name) for i, name in zip(cohort.ids, cohort.family, strict=True) if name}
+    families = cohort.families
     numeric = [spec.column for spec in cohort.covariate_specs if spec.type == "numeric"]
     groups: dict[str, dict[str, str]] = {}
     for spec in cohort.covariate_specs:

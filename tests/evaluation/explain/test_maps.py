@@ -33,10 +33,10 @@ from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.closed_form.fitted import RadialPart
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.closed_form.fitted_core import RadialPart
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import stored_model
+from connectome_tl.training.fitted_models import stored_model
 
 COHORTS = small_cohorts(n_target=40, n_regions=12)
 TARGET = COHORTS.target

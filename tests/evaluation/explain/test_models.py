@@ -22,10 +22,10 @@ from connectome_tl.evaluation.explain.targets import explained_of_predictions, t
 from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.training.closed_form.blocks import radial
-from connectome_tl.training.closed_form.fitted import RadialPart
-from connectome_tl.training.core import CONNECTOME_PRESENCE, CoreModel
+from connectome_tl.training.closed_form.fitted_core import RadialPart
+from connectome_tl.training.core_stage import CONNECTOME_PRESENCE, CoreModel
 from connectome_tl.training.fit import fit
-from connectome_tl.training.fitted import MixtureModel, fitted_model
+from connectome_tl.training.fitted_models import MixtureModel, fitted_model
 from connectome_tl.training.networks.outputs import columns_of
 
 

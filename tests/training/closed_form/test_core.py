@@ -15,7 +15,7 @@ from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
 
 RADIAL = CoreSettings(rbf_from=0)

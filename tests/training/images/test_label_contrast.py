@@ -16,9 +16,9 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.features.volumes import read_volumes
-from connectome_tl.imaging.grids import gridded
-from connectome_tl.imaging.label_grids import labels_on_grid
 from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.imaging.volumes.grids import gridded
+from connectome_tl.imaging.volumes.label_maps import labels_on_grid
 from connectome_tl.settings.images.volumes import Augmentation, ImageSettings
 from connectome_tl.settings.objectives import VolumeContrast
 from connectome_tl.settings.study import StudySettings

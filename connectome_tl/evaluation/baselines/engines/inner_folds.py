@@ -17,6 +17,7 @@ Loss = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def squared_error(scores: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """Mean squared error (n_settings, n_labellings) of scores (n_settings, n_rows, n_labellings)."""
     return np.asarray(((scores - y) ** 2).mean(axis=1))
 
 

@@ -93,6 +93,7 @@ class LinearFit:
 
     @property
     def train_ids(self) -> tuple[str, ...]:
+        """The training rows."""
         return self.scaler.train_ids
 
     def predict(self, x_test: np.ndarray) -> np.ndarray:

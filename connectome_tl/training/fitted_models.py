@@ -19,7 +19,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.checkpoint import FitResult, FitStore, damaged
-from connectome_tl.training.core import CoreModel
+from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.interface import FittedModel, check_regions
 from connectome_tl.training.networks.outputs import columns_of, mixed, predictions_of
 
@@ -100,6 +100,7 @@ class NetworkModel:
             return np.concatenate([in_chunks(network, network.embed, batch) for network in self.networks()], axis=1)
 
     def state(self) -> tuple[Arrays, dict[str, Any]]:
+        """Arrays and plain values of the model, the inverse of `of`."""
         arrays, features = self.features.state()
         arrays = {f"features/{name}": value for name, value in arrays.items()}
         arrays |= {"targets/mean": self.targets.mean, "targets/scale": self.targets.scale}

@@ -10,9 +10,9 @@ from pathlib import Path
 from connectome_tl.atlas import load_atlas
 from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
-from connectome_tl.workflows.starting.look import Seen, all_of, look
-from connectome_tl.workflows.starting.questions import FILE_QUESTIONS, Ask, choice_of, settle
-from connectome_tl.workflows.starting.text import cohort_text, study_text
+from connectome_tl.workflows.init.look import Seen, all_of, look
+from connectome_tl.workflows.init.questions import FILE_QUESTIONS, Ask, choice_of, settle
+from connectome_tl.workflows.init.text import cohort_text, study_text
 
 
 def init_study(

@@ -39,6 +39,7 @@ class Fit:
 
     @property
     def misplaced(self) -> int:
+        """Number of regions whose centroid is too far from the atlas."""
         return int((self.distances > self.far).sum())
 
 

@@ -21,7 +21,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.closed_form.blocks import Block, SourceScores
 from connectome_tl.training.closed_form.core import fit_core
-from connectome_tl.training.closed_form.fitted import CoreFit
+from connectome_tl.training.closed_form.fitted_core import CoreFit
 from connectome_tl.training.closed_form.predictable import predictable_scores
 from connectome_tl.training.closed_form.risks import RiskModel, fit_risks
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
@@ -109,6 +109,7 @@ class CoreModel:
         return np.concatenate(columns, axis=1)
 
     def state(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        """Arrays and plain values of the model, the inverse of `of`."""
         arrays: dict[str, np.ndarray] = {}
         plain: dict[str, Any] = {
             "tasks": [task.model_dump(mode="json") for task in self.tasks],

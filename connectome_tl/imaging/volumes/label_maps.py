@@ -12,9 +12,9 @@ from scipy.ndimage import affine_transform
 
 from connectome_tl.errors import DataError, OutputError
 from connectome_tl.files import regular_file
-from connectome_tl.imaging.grids import Gridded, head_on
 from connectome_tl.imaging.read.images import Volume, read_labels
-from connectome_tl.imaging.volume_cache import StoredGrid, grid_key, image_hash
+from connectome_tl.imaging.volumes.cache import StoredGrid, grid_key, image_hash
+from connectome_tl.imaging.volumes.grids import Gridded, head_on
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings

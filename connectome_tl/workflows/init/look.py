@@ -317,13 +317,16 @@ def _measure_in(pattern: str, matrix: MatrixFile) -> str:
 
 
 def span_of(seen: Seen, column: ColumnGuess) -> str:
+    """Smallest and largest number of a column, in words."""
     values = numbers_of(seen.cells[column.column])
     return f"{values.min():g} to {values.max():g}" if len(values) else "no numbers"
 
 
 def first_of(seen: Seen, meaning: str) -> ColumnGuess | None:
+    """The first column with this meaning, if any."""
     return next((one for one in seen.columns if one.meaning == meaning), None)
 
 
 def all_of(seen: Seen, meaning: str) -> tuple[ColumnGuess, ...]:
+    """All columns with this meaning."""
     return tuple(one for one in seen.columns if one.meaning == meaning)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from connectome_tl.provenance import write_text
 from connectome_tl.simulation.phantom_study import write_phantom_study
-from connectome_tl.workflows.starting.init import configs_folder
+from connectome_tl.workflows.init.examples import configs_folder
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 

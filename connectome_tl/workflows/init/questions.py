@@ -11,7 +11,7 @@ from connectome_tl.cohort.tables.cells import nearest
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
-from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
+from connectome_tl.workflows.init.look import Seen, all_of, first_of, span_of
 
 _UNITS: tuple[AgeUnit, ...] = ("weeks", "months", "years", "days")
 _NONE = "none"

@@ -13,9 +13,9 @@ import numpy as np
 from scipy.ndimage import affine_transform, gaussian_filter
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.foreground import find_foreground
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.volume_checks import checked_volume, cut_side, flattest_side, head_extent, head_problem
+from connectome_tl.imaging.volumes.checks import checked_volume, cut_side, flattest_side, head_extent, head_problem
+from connectome_tl.imaging.volumes.foreground import find_foreground
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.volumes import ImageSettings
 

@@ -30,6 +30,7 @@ class Place:
     def error(
         self, what: str, *, expected: str | None = None, got: str | None = None, remedy: str | None = None
     ) -> DataError:
+        """A `DataError` with this subject and file."""
         return DataError(what, expected=expected, got=got, subject=self.subject, file=self.file, remedy=remedy)
 
 

@@ -11,13 +11,13 @@ import numpy as np
 
 from connectome_tl.errors import OutputError
 from connectome_tl.files import regular_file
-from connectome_tl.imaging import foreground, grids, volume_checks
-from connectome_tl.imaging.grids import Gridded, gridded
 from connectome_tl.imaging.read import headers, images
+from connectome_tl.imaging.volumes import checks, foreground, grids
+from connectome_tl.imaging.volumes.grids import Gridded, gridded
 from connectome_tl.provenance import content_hash, file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
-GRID_CODE = (foreground, grids, headers, images, volume_checks)  # modules that determine the voxels of a grid
+GRID_CODE = (foreground, grids, headers, images, checks)  # modules that determine the voxels of a grid
 _TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "head_mm", "notes")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from connectome_tl.cohort.columns.guesses import numbers_of
 from connectome_tl.cohort.findings import listed
 from connectome_tl.plurals import counted
-from connectome_tl.workflows.starting.look import Seen, all_of, first_of, span_of
+from connectome_tl.workflows.init.look import Seen, all_of, first_of, span_of
 
 _FEWEST_POSITIVE = 5
 _MOST_PATTERNS = 5

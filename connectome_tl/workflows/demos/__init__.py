@@ -1,0 +1,1 @@
+"""Demonstration studies of simulated data."""
