@@ -168,7 +168,9 @@ def read_bytes(path: str | Path, *, limit: int | None = None, subject: str | Non
         size = file.stat().st_size
         if size <= limit:
             with file.open("rb") as stream:
-                data = stream.read(limit + 1)  # the file may grow, and kernel files have no size
+                data = stream.read(size + 1)
+                if len(data) > size:  # the file grows, or is one of the kernel's, which have no size
+                    data += stream.read(limit + 1 - len(data))
             size = max(size, len(data))
     except OSError as error:
         raise DataError(f"cannot be read: {error}", subject=subject, file=path) from error
