@@ -127,7 +127,7 @@ class SubjectColumns:
 
 def _ask_about_further_scans(ids: Sequence[str], file: Path, findings: Findings) -> None:
     """Report ids such as CC001 and CC001_2, which are one subject or twins, where no family column is named."""
-    known = {bare(one): one for one in ids}
+    known = {bare(one): one for one in ids if one}
     pairs = [(one, f"and {known[first]}") for name, one in known.items() if (first := first_scan(name)) in known]
     findings.several(
         pairs,
