@@ -9,10 +9,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from connectome_tl.settings.base import Settings
 from connectome_tl.tasks import KindName, Operator, Task
 
-AgeUnit = Literal["weeks", "months", "years", "days"]
+AgeUnit = Literal["weeks", "months", "years", "days", "hours"]
 AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
 Censored = Literal["limit", "missing"]
-WHICH_UNIT = "is 42 weeks or years? An age needs a unit: weeks, months, years or days"
+WHICH_UNIT = "is 42 weeks or years? An age needs a unit: weeks, months, years, days or hours"
 AGE_WORDS = (
     "age",
     "pma",

@@ -128,7 +128,22 @@ def labels(
     name = str(column.name)
     cells = ["" if fold(cell) in _NO_PLACE else cell for cell in _known(column, findings, marks)]
     _refuse_errors(cells, name, ids, file, findings)
+    if _once_each(cells):
+        findings.problems.append(
+            Problem(
+                f"column {name!r}: each site is in one row, and {counted(cells.count(''), 'row')} without a site",
+                file=file,
+                remedy="Merged cells of a spreadsheet leave all rows but the first empty: write the site into every "
+                "row. If the column is right, leave out site.",
+            )
+        )
     return one_spelling(cells, name, file, findings)
+
+
+def _once_each(cells: Sequence[str]) -> bool:
+    """Whether some cells are empty and no two of the others, the first among them, are equal, as in merged cells."""
+    known = [fold(cell) for cell in cells if cell]
+    return 1 < len(known) < len(cells) and bool(cells[0]) and len(set(known)) == len(known)
 
 
 def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: Marks = PLAIN) -> list[str]:
@@ -148,6 +163,11 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
                     remedy=f"Set missing: ['{cell}'], or write it as F{cell} where it is one.",
                 )
             )
+    if _once_each(known):
+        findings.notes.append(
+            f"{name}: each family is in one row; if empty cells below belong to it, as merged cells of a spreadsheet "
+            "leave them, write it into every row"
+        )
     for cell in sorted(nobody):
         findings.notes.append(f"{name}: {cell} in {counted(count[cell], 'row')} was read as no family")
     return one_spelling(["" if cell in nobody else cell for cell in known], name, file, findings)

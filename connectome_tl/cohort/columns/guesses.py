@@ -41,6 +41,7 @@ _UNITS = {
     },
     "months": {"months", "month", "mo", "mths", "monate", "monaten", "monat", "mois", "meses", "mesi", "maanden"},
     "years": {"years", "year", "yrs", "yr", "y", "jahre", "jahren", "jahr", "ans", "annees", "anos", "anni", "jaar"},
+    "hours": {"hours", "hour", "hrs", "hr", "h", "stunden", "stunde", "heures", "heure", "horas", "ore", "uren"},
     "days": {"days", "day", "d", "tage", "tagen", "tag", "jours", "dias", "giorni", "dagen"},
 }
 _AGE = {"age", "alter", "edad", "idade", "eta", "leeftijd"}
@@ -78,6 +79,11 @@ _DATE = re.compile(r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # how letters with accents are stored in names of files
 _MOSTLY = 0.8  # share of the known cells that determines the meaning of a column
 _MOST_LEVELS = 8
+
+
+def unit_among(words: Collection[str]) -> str | None:
+    """The unit of time that one of the words is, in lower case and without accents."""
+    return next((unit for unit, spelled in _UNITS.items() if spelled & set(words)), None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +138,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
     counted = Counter(known)
     spelled = {fold(cell): cell for cell, _ in sorted(counted.items(), key=lambda pair: pair[1])}
     levels = tuple(spelled[one] for one in sorted(spelled)) if 2 <= len(spelled) <= _MOST_LEVELS else ()
-    unit = next((unit for unit, spelled in _UNITS.items() if spelled & set(words)), None)
+    unit = unit_among(words)
     if unit is None and sum(weeks_and_days(cell) is not None for cell in known) > len(known) / 2:
         unit = "weeks"
     counter = known == [str(i) for i in range(1, len(known) + 1)] or joined in _COUNTERS

@@ -40,7 +40,7 @@ _FURTHER = re.compile(
     r"|[_. -]?(?P<letter>[a-d]))"
 )
 # Letters of the Cyrillic and Greek scripts, in lower case, whose capitals look like Latin ones, and dashes.
-_LOOKALIKES = {
+_LOOKALIKES: dict[int, str | int | None] = {
     **str.maketrans("авекмнорстухіјѕԁһ", "abekmhopctyxijsdh"),
     **str.maketrans("αβεζηικμνορτυχ", "abezhikmnoptyx"),
     **dict.fromkeys(map(ord, "‐‑‒–—―"), "-"),
@@ -158,7 +158,8 @@ def _without_zeros(text: str) -> str:
 
 def written_alike(without: Iterable[str], extra: Iterable[str]) -> list[tuple[str, str]]:
     """Pairs of an id without data and an id of data of nobody that differ only in how they are written."""
-    ids, names, pairs = list(without), list(extra), dict[str, str]()
+    ids, names = list(without), list(extra)
+    pairs: dict[str, str] = {}
     for spelling in (bare, mistyped):
         alike = {spelling(name): name for name in names}
         for one in ids:

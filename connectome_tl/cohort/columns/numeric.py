@@ -65,6 +65,7 @@ _AFTER = re.compile(r"(\S.*?)\s*\+")
 _RANGE = re.compile(r"[0-9.]+\s*(?:-|–|to)\s*[0-9.]+")
 _WITH_UNIT = re.compile(r"([+-]?[0-9][0-9.,]*)\s*([a-zµ%]+)\.?", re.IGNORECASE)
 _UNIT = {
+    **dict.fromkeys(("h", "hr", "hour"), "hour"),
     **dict.fromkeys(("d", "day"), "day"),
     **dict.fromkeys(("w", "wk", "week"), "week"),
     **dict.fromkeys(("m", "mo", "mth", "month"), "month"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from connectome_tl.cohort.columns.ids import bare, first_scan, joined
 from connectome_tl.cohort.columns.numeric import numbers, unit_word
 from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.columns.plausible import check_beside_gestation, check_name
+from connectome_tl.cohort.columns.unit_columns import check_unit_columns
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import Marks, fold, is_missing, nearest, texts
 from connectome_tl.cohort.tables.dictionaries import Dictionary
@@ -25,6 +27,7 @@ from connectome_tl.settings.columns import AgeUnit, Covariate
 
 _GESTATION = ("ga", "gestational_age", "gestation", "ga_birth", "birth_ga", "ga_weeks", "birth_age", "gest_age")
 _AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
+_FIRST = 5  # rows that are compared with the header
 _KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
 
 
@@ -55,6 +58,7 @@ class SubjectColumns:
         dictionary: Dictionary,
     ) -> None:
         marks = marks_of(settings)
+        check_unit_columns(settings, table, ids, file, findings, marks=marks)
         self.ids = ids
         self.of_scans = len(settings.ids) > 1
         self.children = participants_of(settings, table) if self.of_scans else ids
@@ -230,6 +234,11 @@ def participants_of(settings: CohortSettings, table: pd.DataFrame) -> tuple[str,
     return tuple(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else ()
 
 
+def _form(text: str) -> str:
+    """A text with 0 for each number, which is the same for all ids and all numbers of a column."""
+    return re.sub("[0-9]+", "0", text)
+
+
 def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str] | None:
     """What is wrong with a table without the columns as a whole, and a remedy; None if nothing is."""
     if not absent:
@@ -237,6 +246,12 @@ def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str
     first = str(table.columns[0])
     if len(table.columns) == 1:
         return f"the table has one column, {first[:60]!r}", "Separate its columns by tabs, commas, semicolons or bars."
+    names = [str(name) for name in table.columns]
+    rows = [name for name in names if any(_form(name) == _form(str(cell)) for cell in table[name][:_FIRST])]
+    if rows[:1] == names[:1] and 2 * len(rows) > len(names) and any(_form(name).strip("0.,+-") == "" for name in rows):
+        return f"the table has no header: its first line, {', '.join(names[:4])[:60]}, looks like a row", (
+            "Write the names of the columns into the first line."
+        )
     for name in table.columns:
         held = [column for column in absent if (table[name] == column).any()]
         if 2 * len(held) > len(absent):

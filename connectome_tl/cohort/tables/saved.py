@@ -63,7 +63,15 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     if all(len(header) > 1 and _is_quoted(cell) for cell in header):
         header, body = [cell[1:-1] for cell in header], [(i, list(map(_unquoted, row))) for i, row in body]
     header, body = _without_copies(*_without_empty_columns(header, body))
-    problems = [Problem(f"column {name[:_SHOWN]!r} occurs twice", file=path) for name in doubled(header) if name]
+    problems = [
+        Problem(
+            f"column {name[:_SHOWN]!r} occurs twice",
+            file=path,
+            remedy=None if any(map(str.isalpha, name)) else "Is the first line a header?",
+        )
+        for name in doubled(header)
+        if name
+    ]
     short = [f"line {i} has {counted(len(row), 'cell')}" for i, row in body if len(row) != len(header)]
     if short:
         more = f", and {counted(len(short) - 1, 'more line differs', 'more lines differ')}" if len(short) > 1 else ""
