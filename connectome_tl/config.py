@@ -75,6 +75,8 @@ def parse_settings(
             if same is None:
                 found.append(problem)
                 places.append(path)
+            elif problem.what.endswith(": a number is needed"):  # a whole number or one with decimals
+                found[same] = problem
             elif problem.expected is not None:  # another type of the same union
                 found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
         raise_all("the settings are wrong", found, UsageError)
@@ -230,7 +232,7 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
         tagged = error == "union_tag_invalid"
         known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
         given = str(context["tag"] if tagged else got)
-        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.4)), None)
+        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.5)), None)
         near = near if len(given) > 3 or near == given.lower() else None  # gpu is not cpu
         what = f"no {name} is called {given}" if tagged else "unknown value"
         return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None

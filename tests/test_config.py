@@ -21,6 +21,7 @@ from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Stages, Training
 from connectome_tl.settings_lines import with_lines
 
+RATE = "stages.finetune.training.learning_rate"
 COHORTS = "source: {cohort: a.yaml}\npool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
 EXAMPLES = Path(__file__).parents[1] / "configs" / "example"
 
@@ -375,6 +376,26 @@ def test_numbers_among_codes_keep_their_digits(number: str, code: str) -> None:
 def test_a_slip_of_yaml_is_named_with_what_to_write(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=f"(?s){said}"):
         parse_settings("participants: p.tsv\n" + text, CohortSettings, file="cohort.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dimension", "said"),
+    [
+        (f"{RATE}: [0.1, 0.2]", r"write choices: \[0\.1, 0\.2\] or low and high"),
+        (f"{RATE}: {{choices: [0.1]}}", "a single one is set in the study itself"),
+        (f"{RATE}: {{low: 0, high: 1, log: true}}", "a logarithmic range starts above 0"),
+        (f"{RATE}: {{low: a, high: 1}}", "low: a number is needed; got 'a'"),
+        (f"{RATE.upper()}: {{low: 0.1, high: 1}}", f"Did you mean {RATE}"),
+        (f"{RATE.replace('.', '/')}: {{low: 0.1, high: 1}}", f"Did you mean {RATE}"),
+        ("stages.finetune.training.lr: {low: 0.1, high: 1}", f"Did you mean {RATE}"),
+        ("stages.finetune.learning_rate: {low: 0.1, high: 1}", f"Did you mean {RATE}"),
+        ("learning_rate: {low: 0.1, high: 1}", r"Did you mean stages\.\w+\.training\.learning_rate"),
+        ("stages.finetune: {training: {learning_rate: {low: 0.1, high: 1}}}", "the complete key with points"),
+        ("model.encoder.kind: {choices: [flat, gin]}", r"model\.encoder: {choices: \[{kind: \.\.\.}"),
+    ],
+)
+def test_a_dimension_of_a_search_that_is_none_is_refused_with_what_to_write(dimension: str, said: str) -> None:
+    assert re.search(said, refusal(f"{COHORTS}splits: {{inner: 3}}\ntune:\n  space:\n    {dimension}\n"))
 
 
 def test_a_sign_that_starts_a_text_in_yaml_is_the_sign() -> None:
