@@ -67,7 +67,10 @@ _FOLLOW_UP_WORDS |= {"diagnostic", "qi", "sprache", "motorik", "moteur", "motric
 _BIRTH = {"birth", "sex", "gender", "apgar", "twin", "multiple", "singleton", "ga", "gestational", "gestation", "bw"}
 _BIRTH |= {"sexo", "sesso", "geslacht", "nacimiento", "nascimento", "nascita", "geboorte", "gemelo", "gemello"}
 _BIRTH |= {"geburt", "geburtsgewicht", "geburtslange", "geschlecht", "mehrling", "naissance", "sexe", "ssw"}
-_GESTATION = ("gestation", "gestage", "birthage", "ageatbirth", "gestacional", "gestazional", "zwangerschapsduur")
+_GESTATION = ("gestation", "gestage", "birthage", "ageatbirth", "gestacional", "gestazional", "zwangerschapsduur",
+              "gestwk", "gestweek", "schwangerschaftswoche", "amenorrh", "tragzeit")  # fmt: skip
+_GA = {"ga", "eg", "gab", "gaw", "terme"}
+_SCAN = {"scan", "mri", "mrt", "irm", "rm"}
 _NUISANCE = {"fd", "motion", "meanfd", "icv", "tiv", "etiv", "snr", "cnr", "outliers"}
 _NEGATIVE = {
     *("0", "no", "n", "false", "control", "controls", "negative", "normal", "healthy", "absent", "none", "typical"),
@@ -218,11 +221,11 @@ def _group(facts: _Facts) -> Meant | None:
 def names_gestation(name: str) -> bool:
     """Whether a column of this name may hold gestational ages at birth."""
     words = _words(name)
-    return _gestational(words, "".join(words)) or "ssw" in words
+    return not _SCAN & set(words) and (_gestational(words, "".join(words)) or "ssw" in words)
 
 
 def _gestational(words: Collection[str], joined: str) -> bool:
-    return bool({"ga", "eg"} & set(words)) or any(part in joined for part in _GESTATION)
+    return bool(_GA & set(words)) or any(part in joined for part in _GESTATION)
 
 
 def _age(facts: _Facts) -> Meant | None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
 from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
+from connectome_tl.cohort.columns.guesses import names_gestation
 from connectome_tl.cohort.columns.ids import bare, first_scan, joined
 from connectome_tl.cohort.columns.numeric import numbers, unit_word
 from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
@@ -25,7 +26,6 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.columns import AgeUnit, Covariate
 
-_GESTATION = ("ga", "gestational_age", "gestation", "ga_birth", "birth_ga", "ga_weeks", "birth_age", "gest_age")
 _AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
 _FIRST = 5  # rows that are compared with the header
 _KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
@@ -162,7 +162,7 @@ def _covariates(
             unit = dictionary.unit(spec.column, spec.unit, findings)
             values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)
             _check_weight(spec, unit, values, ids, file, findings)
-            if fold(spec.column) in _GESTATION and unit_word(unit) in _AGE_UNITS:
+            if names_gestation(spec.column) and unit_word(unit) in _AGE_UNITS:
                 check_gestation(values, spec.column, _AGE_UNITS[unit_word(unit)], ids, file, findings)
             made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
         else:
