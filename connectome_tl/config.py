@@ -212,6 +212,9 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
             near = f"Did you mean {name}: {{kind: {got}}}?" if got in kinds else None
             return "set `kind`", f"kind: one of {', '.join(kinds)}", near
         fields = [] if error == "dict_type" else _fields_at(kind, item["loc"])
+        needed = [key for m in _models_at(kind, path) for key, one in m.model_fields.items() if one.is_required()]
+        if error != "dict_type" and len(needed) == 1 and isinstance(got, str):
+            return "a block of keys and values is needed", None, f"Did you mean {{{needed[0]}: {got}}}?"
         return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
     if error in ("tuple_type", "list_type"):
         text = str(got).lower()

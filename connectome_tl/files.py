@@ -124,7 +124,7 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
     except (OSError, ValueError) as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not os.path.islink(file):
             near = _similar(file)
-            remedy = f"Did you mean {near}?" if near else None
+            remedy = f"Did you mean {near}?" if near else _of_another_place(file)
             raise MissingInputError(f"{what} not found", subject=subject, file=file, remedy=remedy) from error
         if isinstance(error, OSError) and os.path.islink(file):
             raise MissingInputError(
@@ -145,6 +145,15 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
             remedy="Save its content as a file first.",
         )
     return file
+
+
+def _of_another_place(file: Path) -> str | None:
+    """What to write instead of a path with a sign of the shell, of the web or of Windows."""
+    if {"~", "$HOME"} & set(file.parts):
+        return "Write the complete path, or ${HOME} in a settings file."
+    if {"http:", "https:", "s3:", "ftp:"} & set(file.parts):
+        return "Download it first; paths name files on this machine."
+    return "Write the path with /." if "\\" in str(file) and os.sep == "/" else None
 
 
 def _similar(file: Path) -> str:

@@ -366,6 +366,7 @@ def test_numbers_among_codes_keep_their_digits(number: str, code: str) -> None:
         ("missing: [true]\n", "quote it, as 'true'"),
         ("age:\n\tcolumn: a\n", "line 3.*Indent and separate with blanks, not tabs"),
         ("age:\n\u00a0\u00a0column: a\n", "line 3.*non-breaking blanks .*around the key column"),
+        ("covariates: [steroids]\n", r"covariates\[0\]: a block .*Did you mean {column: steroids}"),
         ("name:\u00a0t\n", r"non-breaking blanks \(U\+00A0\): replace them"),
         ('site: "C:\\data"\n', "in single quotes"),
         ("age: {column: a, unit: weeks, reference: birth, range: [30]}\n", "age.range.*this key is required"),

@@ -9,7 +9,7 @@ import pytest
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.errors import DataError
+from connectome_tl.errors import DataError, MissingInputError
 
 PMA = "age: {column: age, unit: weeks, reference: postmenstrual}\n"
 X = "covariates: [{column: x}]\n"
@@ -83,6 +83,30 @@ def test_a_column_named_after_hours_is_not_in_days(tmp_path: Path, name: str) ->
 def test_a_missing_header_is_named(tmp_path: Path, rows: list[str], said: str) -> None:
     with pytest.raises(DataError, match=said):
         read(tmp_path, "", rows, PMA + X)
+
+
+def test_a_column_of_words_read_as_numbers_is_answered_with_the_type(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="type: categorical"):
+        read(tmp_path, "participant_id | x", ["a | yes", "b | no"], X)
+
+
+@pytest.mark.parametrize(
+    ("path", "said"),
+    [("~/p.tsv", "complete path"), ("https://a.b/p.tsv", "Download it"), (r"'C:\data\p.tsv'", "Write the path with /")],
+)
+def test_a_path_of_another_place_is_answered_with_what_to_write(tmp_path: Path, path: str, said: str) -> None:
+    (tmp_path / "cohort.yaml").write_text(f"participants: {path}\n")
+    with pytest.raises(MissingInputError, match=said):
+        read_cohort(tmp_path / "cohort.yaml")
+
+
+def test_a_family_code_is_not_made_a_missing_value_of_all_columns(tmp_path: Path) -> None:
+    rows = ["a | 0 | 0", "b | 1 | 0", "c | 2 | 0", "d | 3 | 1", "e | 4 | 1"]
+    settings = "family: fam\ncovariates: [{column: x}]\n"
+    with pytest.raises(DataError, match="Leave the cells without a family empty"):
+        read(tmp_path, "participant_id | x | fam", rows, settings)
+    cohort = read(tmp_path, "participant_id | x | fam", [row.removesuffix("0") for row in rows], settings)
+    assert list(cohort.covariates["x"]) == [0, 1, 2, 3, 4]
 
 
 def test_sites_and_families_of_merged_cells_are_not_lost_in_silence(tmp_path: Path) -> None:

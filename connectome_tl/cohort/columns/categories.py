@@ -160,7 +160,7 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
                     f"column {name!r}: is {cell} a family, or does it mean that there is none?",
                     got=f"{counted(count[cell], 'row')}; the largest of the others has {largest}",
                     file=file,
-                    remedy=f"Set missing: ['{cell}'], or write it as F{cell} where it is one.",
+                    remedy=f"Leave the cells without a family empty, or write {cell} as F{cell} where it is one.",
                 )
             )
     if _once_each(known):
@@ -198,7 +198,7 @@ def largest_family(
                 f"one family of {size} rows; the next has {second}",
                 file=file,
                 got=f"{label[:60]!r} in {', '.join(columns)}",
-                remedy=f"If it means that there is no family, set missing: ['{label[:60]}']; "
+                remedy="If it means that there is no family, leave these cells empty; "
                 f"if it is one family, largest_family: {size}.",
             )
         )
