@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,13 +20,13 @@ from connectome_tl.cohort.columns.unit_columns import check_unit_columns
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import Marks, fold, is_missing, nearest, texts
 from connectome_tl.cohort.tables.dictionaries import Dictionary
+from connectome_tl.cohort.tables.saved import NAME_COLUMNS, row_for_header
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.columns import AgeUnit, Covariate
 
 _AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
-_FIRST = 5  # rows that are compared with the header
 _KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
 
 
@@ -234,11 +233,6 @@ def participants_of(settings: CohortSettings, table: pd.DataFrame) -> tuple[str,
     return tuple(texts(table[settings.ids[0]])) if len(settings.ids) > 1 else ()
 
 
-def _form(text: str) -> str:
-    """A text with 0 for each number, which is the same for all ids and all numbers of a column."""
-    return re.sub("[0-9]+", "0", text)
-
-
 def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str] | None:
     """What is wrong with a table without the columns as a whole, and a remedy; None if nothing is."""
     if not absent:
@@ -246,12 +240,8 @@ def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str
     first = str(table.columns[0])
     if len(table.columns) == 1:
         return f"the table has one column, {first[:60]!r}", "Separate its columns by tabs, commas, semicolons or bars."
-    names = [str(name) for name in table.columns]
-    rows = [name for name in names if any(_form(name) == _form(str(cell)) for cell in table[name][:_FIRST])]
-    if rows[:1] == names[:1] and 2 * len(rows) > len(names) and any(_form(name).strip("0.,+-") == "" for name in rows):
-        return f"the table has no header: its first line, {', '.join(names[:4])[:60]}, looks like a row", (
-            "Write the names of the columns into the first line."
-        )
+    if (line := row_for_header(table)) is not None:
+        return f"the table has no header: its first line, {line}, looks like a row", NAME_COLUMNS
     for name in table.columns:
         held = [column for column in absent if (table[name] == column).any()]
         if 2 * len(held) > len(absent):
