@@ -29,7 +29,7 @@ _REMEDIES = (
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2: `no`, `off`, `012`, `12:30`, `1_000` and dates are texts as they are written; so is `1e3`."""
+    """As YAML 1.2: `no`, `off`, `012`, `12:30`, `1_000` and dates are texts as they are written; so are `1e3` and `1.5e3`."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
 
@@ -40,7 +40,7 @@ for _name, _pattern, _first in (
     ("int", "[-+]?(?:0|[1-9][0-9]*)", list("-+0123456789")),
     (
         "float",
-        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
+        r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+)(?:[eE][-+][0-9]+)?|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)",
         list("-+0123456789."),
     ),
 ):

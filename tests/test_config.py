@@ -345,7 +345,7 @@ def test_a_bracket_in_a_column_name_is_told_to_be_quoted() -> None:
     assert parse_settings(text, CohortSettings).age is not None
 
 
-@pytest.mark.parametrize("word", ["no", "Off", "012", "12:30", "1_000", "0x1F", "2020-01-01", "1e3"])
+@pytest.mark.parametrize("word", ["no", "Off", "012", "12:30", "1_000", "0x1F", "2020-01-01", "1e3", "1.5e3"])
 def test_words_of_older_yaml_are_read_as_they_are_written(word: str) -> None:
     text = "name: %s\nparticipants: p.tsv\nmissing: [%s]\n"
     text += "outcomes: [{name: a, column: a, kind: binary, levels: [%s, b]}]\n"
