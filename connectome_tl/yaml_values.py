@@ -29,7 +29,7 @@ _REMEDIES = (
 
 
 class _Loader(yaml.SafeLoader):
-    """As YAML 1.2: `no`, `off`, `012`, `12:30`, `1_000` and dates are texts as they are written; so are `1e3` and `1.5e3`."""
+    """As YAML 1.2: `no`, `off`, `012`, `12:30`, `1_000` and dates are texts as written; so are `1e3` and `1.5e3`."""
 
     yaml_implicit_resolvers: dict[str, list[Any]] = {}  # noqa: RUF012
 
