@@ -12,24 +12,18 @@ from typing import Any, TypeVar
 import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
-from yaml.constructor import SafeConstructor
 
 from connectome_tl.errors import Problem, UsageError, raise_all
-from connectome_tl.files import read_bytes, regular_file, variable
+from connectome_tl.files import read_bytes, regular_file
 from connectome_tl.settings.base import Settings, models_in
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.yaml_values import NOTHING, Document, Path_, dotted, read_yaml
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
-Path_ = tuple[Hashable, ...]
 _MAX_BYTES = 1_000_000  # larger files are not settings
-_MAX_VALUES = 20_000  # counted after expansion of aliases, which can make a small file very large
-_ODD = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
-_ENDINGS = (".yaml", ".yml", ".json")
-_QUOTE = "A text that contains one of [ ] { } , : # @ ` % & * must be quoted: column: 'Age [weeks]'."
 _NAMED = re.compile(
     r"(?:Value error, )?([a-z_]+(?:\.[a-z_]+)*): (?=\S)"
 )  # a message of a block that begins with its key
-_PLAIN_TAGS = ("tag:yaml.org,2002:map", "tag:yaml.org,2002:seq")
 
 
 def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequence[str] = ()) -> SettingsT:
@@ -58,25 +52,8 @@ def parse_settings(
     text: str, kind: type[SettingsT], *, file: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> SettingsT:
     """`load_settings` from text."""
-    try:
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        problems: list[Problem] = []
-        lines: dict[Path_, int] = {}
-        constructor = SafeConstructor()
-        value = {} if node is None else _value(node, (), lines, problems, file, constructor)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        raise UsageError(
-            f"not YAML: {getattr(error, 'problem', None) or ' '.join(str(error).split())}",
-            file=file,
-            line=None if mark is None else mark.line + 1,
-            remedy=_QUOTE
-            if file is None or Path(file).suffix in _ENDINGS
-            else f"Is {Path(file).name} a settings file?",
-        ) from error
-    except RecursionError as error:
-        raise UsageError("nested too deeply, or an alias that contains itself", file=file) from error
-    raise_all("the settings cannot be read", problems, UsageError)
+    document = read_yaml(text, file)
+    value = {} if document.value is None else document.value
     if not isinstance(value, dict):
         got = "a list" if isinstance(value, list) else repr(value)[:60]
         raise UsageError("settings are a mapping of keys to values", file=file, got=got)
@@ -93,12 +70,14 @@ def parse_settings(
             listed = item["type"] in ("tuple_type", "list_type")  # `key.0=value` where the file has no list
             found_at = (t for at, t in given.items() if path[: len(at)] == at or (listed and at[: len(path)] == path))
             option = next(found_at, None)
-            problem = _problem(item, path, kind, {} if option else lines, None if option else file)
+            problem = _problem(item, path, kind, NOTHING if option else document, None if option else file)
             problem = problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
             same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
             if same is None:
                 found.append(problem)
                 places.append(path)
+            elif problem.what.endswith(": a number is needed"):  # a whole number or one with decimals
+                found[same] = problem
             elif problem.expected is not None:  # another type of the same union
                 found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
         raise_all("the settings are wrong", found, UsageError)
@@ -114,7 +93,7 @@ def checked(kind: type[SettingsT], **values: object) -> SettingsT:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(item, item["loc"], kind, {}, None) for item in error.errors()]
+        problems = [_problem(item, item["loc"], kind, NOTHING, None) for item in error.errors()]
         raise UsageError("an option is wrong", problems=problems) from error
 
 
@@ -144,89 +123,15 @@ def _dumped(value: Any) -> Any:
     return [_dumped(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _value(
-    node: yaml.Node,
-    path: Path_,
-    lines: dict[Path_, int],
-    problems: list[Problem],
-    file: str | Path | None,
-    constructor: SafeConstructor,
-) -> Any:
-    lines[path] = node.start_mark.line + 1
-    if len(lines) > _MAX_VALUES:
-        raise UsageError("too many values for a settings file", file=file, expected=f"at most {_MAX_VALUES}")
-    if not isinstance(node, yaml.ScalarNode) and node.tag not in _PLAIN_TAGS:
-        problems.append(Problem(f"{_dotted(path)}: the tag {node.tag} is not allowed", file=file, line=lines[path]))
-        return None
-    if isinstance(node, yaml.SequenceNode):
-        return [_value(item, (*path, i), lines, problems, file, constructor) for i, item in enumerate(node.value)]
-    if isinstance(node, yaml.MappingNode):
-        out: dict[Hashable, Any] = {}
-        for key_node, value_node in node.value:
-            line = key_node.start_mark.line + 1
-            key = _plain(str(key_node.value), _dotted(path), file, line)
-            if key in out:
-                problems.append(Problem(f"key {_dotted((*path, key))} occurs twice", file=file, line=line))
-            out[key] = _value(value_node, (*path, key), lines, problems, file, constructor)
-            lines[(*path, key)] = line
-        return out
-    try:
-        value = constructor.construct_object(node)
-        return _plain(_expanded(value), _dotted(path), file, lines[path]) if isinstance(value, str) else value
-    except KeyError as error:
-        problems.append(
-            Problem(
-                f"{_dotted(path)}: the environment variable {error} is not set",
-                file=file,
-                line=lines[path],
-                remedy="Set it to a folder, or write the complete path.",
-            )
-        )
-        return None
-    except (yaml.YAMLError, ValueError) as error:
-        problems.append(Problem(f"{_dotted(path)}: {' '.join(str(error).split())}", file=file, line=lines[path]))
-        return None
-    finally:
-        constructor.recursive_objects.clear()  # after an error it contains the node, to which an alias may refer again
-
-
-def _plain(text: str, where: str, file: str | Path | None, line: int | None = None) -> str:
-    """Check that text can be written to a file and displayed.
-
-    Raises:
-        UsageError: a lone surrogate, a control character, or a mark that changes the text direction.
-    """
-    odd = _ODD.search(text)
-    if odd:
-        raise UsageError(
-            f"{where}: a text contains a character that cannot be displayed: {odd.group()!a}", file=file, line=line
-        )
-    return text
-
-
-def _expanded(text: str) -> str:
-    """Replace `${NAME}` by that environment variable, for example for data folders."""
-
-    def value(match: re.Match[str]) -> str:
-        found = variable(match.group(1))
-        if found is None:
-            raise KeyError(match.group(1))
-        return found
-
-    return re.sub(r"\$\{(\w+)\}", value, text)
-
-
 def _override(value: dict[str, Any], text: str) -> Path_:
     """Set one value; returns its path."""
     key, equals, raw = text.partition("=")
     if not equals or not all(key.strip().split(".")):
         raise UsageError("cannot be read as a setting", expected="key=value, for example splits.repeats=5", got=text)
     try:
-        new = yaml.safe_load(raw)
-    except (yaml.YAMLError, ValueError) as error:
-        raise UsageError(f"the value is not YAML: {' '.join(str(error).split())}", got=text) from error
-    if isinstance(new, str):
-        new = _plain(new, f"--set {text[:60]!r}", None)
+        new = read_yaml(raw).value
+    except UsageError as error:
+        raise UsageError(f"--set {text[:60]!r}: {error.problems[0].what}", remedy=error.problems[0].remedy) from error
     *parents, last = key.strip().split(".")
     here: Any = value
     path: list[Hashable] = []
@@ -258,7 +163,7 @@ def _written(location: Path_, value: Any, *, absent: bool) -> Path_:
     path: list[Hashable] = []
     here = value
     for i, part in enumerate(location):
-        inside = part in here if isinstance(here, dict) else isinstance(here, list) and isinstance(part, int)
+        inside = part in (here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ())
         if inside:
             here = here[part]
         elif i < len(location) - 1 or not absent:  # a kind or type of a union, or the mark of a refused key
@@ -268,15 +173,16 @@ def _written(location: Path_, value: Any, *, absent: bool) -> Path_:
 
 
 def _problem(
-    item: ErrorDetails, path: Path_, kind: type[BaseModel], lines: dict[Path_, int], file: str | Path | None
+    item: ErrorDetails, path: Path_, kind: type[BaseModel], document: Document, file: str | Path | None
 ) -> Problem:
+    lines = document.lines
     named = _NAMED.match(item["msg"])
     if named is not None and (*path, *named[1].split(".")) in lines:
         path, item = (*path, *named[1].split(".")), {**item, "msg": item["msg"][named.end() :]}
     known = path
     while known not in lines and known:
         known = known[:-1]
-    where, line = _dotted(path), lines.get(known)
+    where, line = dotted(path), lines.get(known)
     if item["type"] == "extra_forbidden":
         fields = _fields_at(kind, item["loc"][:-1])
         near = _near(str(path[-1]), fields, kind)
@@ -292,7 +198,11 @@ def _problem(
     got = item.get("input")
     shown = repr(got) if isinstance(got, (str, int, float, list)) else None
     shown = {"None": "null", "True": "true", "False": "false"}.get(str(got), shown)
+    if isinstance(got, (int, float)):
+        shown = document.texts.get(path, shown)  # 1.10, not 1.1
     message, expected, remedy = _in_words(item, kind, path)
+    if item["type"] == "string_type" and isinstance(got, (int, float)):
+        remedy = f"Quote it: {path[-1]}: '{shown}'."
     return Problem(f"{where}: {message}", expected, shown, file=file, line=line, remedy=remedy)
 
 
@@ -306,6 +216,9 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
             near = f"Did you mean {name}: {{kind: {got}}}?" if got in kinds else None
             return "set `kind`", f"kind: one of {', '.join(kinds)}", near
         fields = [] if error == "dict_type" else _fields_at(kind, item["loc"])
+        needed = [key for m in _models_at(kind, path) for key, one in m.model_fields.items() if one.is_required()]
+        if error != "dict_type" and len(needed) == 1 and isinstance(got, str):
+            return "a block of keys and values is needed", None, f"Did you mean {{{needed[0]}: {got}}}?"
         return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
     if error in ("tuple_type", "list_type"):
         text = str(got).lower()
@@ -326,12 +239,10 @@ def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[s
         tagged = error == "union_tag_invalid"
         known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
         given = str(context["tag"] if tagged else got)
-        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.4)), None)
+        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.5)), None)
         near = near if len(given) > 3 or near == given.lower() else None  # gpu is not cpu
         what = f"no {name} is called {given}" if tagged else "unknown value"
         return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None
-    if error == "string_type" and isinstance(got, (int, float)):
-        return "a text is needed", None, f"Quote it: {name}: '{got}'."
     if error in _NEEDED:
         return _NEEDED[error].format(**context), None, _number(name, got, _NEEDED[error])
     return re.sub("^Input should be ", "must be ", item["msg"].removeprefix("Value error, ")), None, None
@@ -395,10 +306,3 @@ def _models_at(kind: type[BaseModel], path: Path_) -> list[type[BaseModel]]:
         tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
         models = below or tagged or models
     return models
-
-
-def _dotted(path: Path_) -> str:
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "(top)"

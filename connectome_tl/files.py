@@ -132,7 +132,7 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
     except (OSError, ValueError) as error:
         if isinstance(error, (FileNotFoundError, NotADirectoryError)) and not os.path.islink(file):
             near = _similar(file)
-            remedy = f"Did you mean {near}?" if near else None
+            remedy = f"Did you mean {near}?" if near else _of_another_place(file)
             raise MissingInputError(f"{what} not found", subject=subject, file=file, remedy=remedy) from error
         if isinstance(error, OSError) and os.path.islink(file):
             raise MissingInputError(
@@ -153,6 +153,15 @@ def regular_file(path: str | Path, *, what: str = "file", subject: str | None = 
             remedy="Save its content as a file first.",
         )
     return file
+
+
+def _of_another_place(file: Path) -> str | None:
+    """What to write instead of a path with a sign of the shell, of the web or of Windows."""
+    if {"~", "$HOME"} & set(file.parts):
+        return "Write the complete path, or ${HOME} in a settings file."
+    if {"http:", "https:", "s3:", "ftp:"} & set(file.parts):
+        return "Download it first; paths name files on this machine."
+    return "Write the path with /." if "\\" in str(file) and os.sep == "/" else None
 
 
 def _similar(file: Path) -> str:
@@ -176,7 +185,9 @@ def read_bytes(path: str | Path, *, limit: int | None = None, subject: str | Non
         size = file.stat().st_size
         if size <= limit:
             with file.open("rb") as stream:
-                data = stream.read(limit + 1)  # the file may grow, and kernel files have no size
+                data = stream.read(size + 1)
+                if len(data) > size:  # the file grows, or is one of the kernel's, which have no size
+                    data += stream.read(limit + 1 - len(data))
             size = max(size, len(data))
     except OSError as error:
         raise DataError(f"cannot be read: {error}", subject=subject, file=path) from error

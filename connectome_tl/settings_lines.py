@@ -5,15 +5,14 @@ from __future__ import annotations
 import functools
 import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
-import yaml
-
 from connectome_tl.errors import ConnectomeTLError, Problem, with_problems
 from connectome_tl.files import read_bytes, regular_file
+from connectome_tl.yaml_values import dotted, read_yaml
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -56,9 +55,14 @@ def with_lines(error: ConnectomeTLError, file: Path) -> ConnectomeTLError:
         return error
     try:
         text = read_bytes(regular_file(file), limit=_MAX_BYTES).decode("utf-8-sig")
-        values = tuple(_values(yaml.compose(text, Loader=yaml.SafeLoader), ""))
-    except (ConnectomeTLError, OSError, ValueError, yaml.YAMLError, RecursionError):
+        document = read_yaml(text)
+    except (ConnectomeTLError, OSError, ValueError):
         return error
+    values = tuple(
+        _Value(dotted(path), text, document.lines[path])
+        for path, text in document.texts.items()
+        if not path or path[0] not in _TITLES
+    )
     problems = tuple(_with_line(one, values, file) for one in error.problems)
     return error if problems == error.problems else with_problems(error, problems)
 
@@ -84,17 +88,3 @@ def _is_path(value: _Value, problem: Problem, file: Path) -> bool:
     if problem.file is None or not value.text:
         return False
     return os.path.normpath(file.parent / value.text) == os.path.normpath(problem.file)
-
-
-def _values(node: yaml.Node | None, key: str) -> Iterator[_Value]:
-    """Texts and numbers of a file, with their keys as messages write them; titles are left out."""
-    if isinstance(node, yaml.MappingNode):
-        for name, value in node.value:
-            if not key and str(name.value) in _TITLES:
-                continue
-            yield from _values(value, f"{key}.{name.value}" if key else str(name.value))
-    elif isinstance(node, yaml.SequenceNode):
-        for i, item in enumerate(node.value):
-            yield from _values(item, f"{key}[{i}]")
-    elif node is not None:
-        yield _Value(key, str(node.value), node.start_mark.line + 1)

@@ -19,7 +19,9 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import DenoisingAutoencoder
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Stages, Training
+from connectome_tl.settings_lines import with_lines
 
+RATE = "stages.finetune.training.learning_rate"
 COHORTS = "source: {cohort: a.yaml}\npool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
 EXAMPLES = Path(__file__).parents[1] / "configs" / "example"
 
@@ -283,7 +285,9 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
         "title: a\n---\ntitle: b\n",
         "- a\n- b\n",
         "just text",
-        COHORTS + "title: 2020-13-45\n",
+        COHORTS + "? [a, b]\n: 2\n",
+        COHORTS + "target:\n  <<: {cohort: c.yaml}\n",
+        COHORTS + "n_jobs: 1" + "0" * 5000 + "\n",
         COHORTS + "threshold: .nan\n",
         COHORTS + "threshold: .inf\n",
     ],
@@ -292,6 +296,12 @@ def test_hostile_and_broken_yaml_is_refused(text: str, tmp_path: Path, monkeypat
     monkeypatch.chdir(tmp_path)
     refusal(text)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_lines_are_not_sought_in_a_file_that_expands_to_too_many_values(tmp_path: Path) -> None:
+    (tmp_path / "cohort.yaml").write_text(BOMB)
+    error = UsageError("column 'x' is not in the table")
+    assert with_lines(error, tmp_path / "cohort.yaml") is error
 
 
 def test_what_is_no_settings_file_is_refused(tmp_path: Path) -> None:
@@ -335,12 +345,65 @@ def test_a_bracket_in_a_column_name_is_told_to_be_quoted() -> None:
     assert parse_settings(text, CohortSettings).age is not None
 
 
-def test_words_that_yaml_turns_into_something_else_are_asked_for_in_quotes() -> None:
-    outcome = "participants: p.tsv\noutcomes: [{name: a, column: a, kind: binary, levels: [%s]}]\n"
-    with pytest.raises(UsageError, match="quote it"):
-        parse_settings(outcome % "no, yes", CohortSettings)
-    assert parse_settings(outcome % "'no', 'yes'", CohortSettings).outcomes[0].levels == ("no", "yes")
-    assert parse_settings(outcome % "1, 2", CohortSettings).outcomes[0].levels == ("1", "2")
+@pytest.mark.parametrize("word", ["no", "Off", "012", "12:30", "1_000", "0x1F", "2020-01-01", "1e3", "1.5e3"])
+def test_words_of_older_yaml_are_read_as_they_are_written(word: str) -> None:
+    text = "name: %s\nparticipants: p.tsv\nmissing: [%s]\n"
+    text += "outcomes: [{name: a, column: a, kind: binary, levels: [%s, b]}]\n"
+    settings = parse_settings(text.replace("%s", word), CohortSettings)
+    assert (settings.name, settings.missing, settings.outcomes[0].levels) == (word, (word,), (word, "b"))
+    assert parse_settings(dump_settings(settings), CohortSettings) == settings
+
+
+@pytest.mark.parametrize(("number", "code"), [("99999.99", "99999.99"), ("-9", "-9"), ("-9.0", "-9")])
+def test_numbers_among_codes_keep_their_digits(number: str, code: str) -> None:
+    assert parse_settings(f"participants: p.tsv\nmissing: [{number}]\n", CohortSettings).missing == (code,)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name: 1.10\n", r"got 1\.10. Quote it: name: '1\.10'"),
+        ("missing: [true]\n", "quote it, as 'true'"),
+        ("age:\n\tcolumn: a\n", "line 3.*Indent and separate with blanks, not tabs"),
+        ("age:\n\u00a0\u00a0column: a\n", "line 3.*non-breaking blanks .*around the key column"),
+        ("covariates: [steroids]\n", r"covariates\[0\]: a block .*Did you mean {column: steroids}"),
+        ("name:\u00a0t\n", r"non-breaking blanks \(U\+00A0\): replace them"),
+        ('site: "C:\\data"\n', "in single quotes"),
+        ("age: {column: a, unit: weeks, reference: birth, range: [30]}\n", "age.range.*this key is required"),
+        ("outcomes: [{name: a, column: a, kind: binary, cutoff: 85,5}]\n", r"outcomes\[0\].cutoff.*decimal point"),
+        ("age:\n  <<: {unit: weeks}\n  column: a\n", "line 3: age: << is not supported. Write the keys"),
+    ],
+)
+def test_a_slip_of_yaml_is_named_with_what_to_write(text: str, said: str) -> None:
+    with pytest.raises(UsageError, match=f"(?s){said}"):
+        parse_settings("participants: p.tsv\n" + text, CohortSettings, file="cohort.yaml")
+
+
+@pytest.mark.parametrize(
+    ("dimension", "said"),
+    [
+        (f"{RATE}: [0.1, 0.2]", r"write choices: \[0\.1, 0\.2\] or low and high"),
+        (f"{RATE}: {{choices: [0.1]}}", "a single one is set in the study itself"),
+        (f"{RATE}: {{low: 0, high: 1, log: true}}", "a logarithmic range starts above 0"),
+        (f"{RATE}: {{low: a, high: 1}}", "low: a number is needed; got 'a'"),
+        (f"{RATE.upper()}: {{low: 0.1, high: 1}}", f"Did you mean {RATE}"),
+        (f"{RATE.replace('.', '/')}: {{low: 0.1, high: 1}}", f"Did you mean {RATE}"),
+        ("stages.finetune.training.lr: {low: 0.1, high: 1}", f"Did you mean {RATE}"),
+        ("stages.finetune.learning_rate: {low: 0.1, high: 1}", f"Did you mean {RATE}"),
+        ("learning_rate: {low: 0.1, high: 1}", r"Did you mean stages\.\w+\.training\.learning_rate"),
+        ("stages.finetune: {training: {learning_rate: {low: 0.1, high: 1}}}", "the complete key with points"),
+        ("model.encoder.kind: {choices: [flat, gin]}", r"model\.encoder: {choices: \[{kind: \.\.\.}"),
+    ],
+)
+def test_a_dimension_of_a_search_that_is_none_is_refused_with_what_to_write(dimension: str, said: str) -> None:
+    assert re.search(said, refusal(f"{COHORTS}splits: {{inner: 3}}\ntune:\n  space:\n    {dimension}\n"))
+
+
+def test_a_sign_that_starts_a_text_in_yaml_is_the_sign() -> None:
+    text = "participants: p.tsv\noutcomes:\n  - {name: a, column: a, kind: binary, cutoff: 85, operator: '>'}\n"
+    block = "participants: p.tsv\noutcomes:\n  - operator: >\n"
+    block += "    name: a\n    column: a\n    kind: binary\n    cutoff: 85\n"
+    assert parse_settings(block, CohortSettings) == parse_settings(text, CohortSettings)
 
 
 def test_an_item_of_an_absent_list_is_refused_with_the_option_and_the_list_to_write() -> None:
@@ -369,9 +432,9 @@ def test_texts_that_cannot_be_shown_are_refused(odd: str) -> None:
         ("refits: 50", "refits: a block of keys and values is needed; expected keys linear, network; got 50"),
         ("confounds: [age]", r"confounds: a block .*keys columns; got \['age'\]"),
         ("core: {unpenalised: age}", r"core.unpenalised: a list is needed; got 'age'. Write unpenalised: \[age\]\."),
-        ("core: {clip: off}", "clip: a number or null is needed, not false"),
+        ("core: {clip: false}", "clip: a number or null is needed, not false"),
         ("n_seeds: true", "n_seeds: a number is needed, not true"),
-        ("stages: {finetune: {training: {learning_rate: yes}}}", "learning_rate: a number is needed, not true"),
+        ("stages: {finetune: {training: {learning_rate: yes}}}", "learning_rate: a number is needed; got 'yes'"),
         ("baselines: [Ridge]", r"no baseline is called 'Ridge'.*Did you mean ridge\?"),
         ("controls: [scratc]", r"Did you mean scratch\?"),
         ("model: {encoder: {kind: graf}}", r"no encoder is called graf; expected one of graph, .*Did you mean graph\?"),

@@ -32,9 +32,7 @@ class Settings(BaseModel):
                 merged[name] = _over(default, merged[name])
             elif isinstance(merged.get(name), bool) and _is_number(field.annotation):
                 nothing = " or null" if type(None) in get_args(field.annotation) else ""
-                raise ValueError(
-                    f"{name}: a number{nothing} is needed, not {str(merged[name]).lower()} (or on, off, yes, no)"
-                )
+                raise ValueError(f"{name}: a number{nothing} is needed, not {str(merged[name]).lower()}")
         return merged
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -10,10 +9,10 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from connectome_tl.settings.base import Settings
 from connectome_tl.tasks import KindName, Operator, Task
 
-AgeUnit = Literal["weeks", "months", "years", "days"]
+AgeUnit = Literal["weeks", "months", "years", "days", "hours"]
 AvailableAt = Literal["birth", "discharge", "scan", "follow-up"]
 Censored = Literal["limit", "missing"]
-WHICH_UNIT = "is 42 weeks or years? An age needs a unit: weeks, months, years or days"
+WHICH_UNIT = "is 42 weeks or years? An age needs a unit: weeks, months, years, days or hours"
 AGE_WORDS = (
     "age",
     "pma",
@@ -29,10 +28,10 @@ AGE_WORDS = (
 
 
 def _as_written(value: Any) -> Any:
-    """A code as text, as in the table; YAML parses 7 as a number and no as false."""
-    if isinstance(value, (bool, datetime.date)):
-        raise ValueError("YAML does not read this word as text: quote it, as 'no' or '2020-01-01'")
-    return f"{value:g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
+    """A code as text, as in the table; YAML parses 7 as a number and true as no text."""
+    if isinstance(value, bool):
+        raise ValueError(f"YAML does not read this word as text: quote it, as '{str(value).lower()}'")
+    return f"{value:.15g}" if isinstance(value, float) else str(value) if isinstance(value, int) else value
 
 
 Word = Annotated[str, BeforeValidator(_as_written)]

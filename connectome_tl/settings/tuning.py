@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import json
 import math
-from collections.abc import Iterator
+import re
+from collections.abc import Collection, Iterator
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
@@ -78,10 +79,22 @@ def _known_key(key: str) -> str:
         raise ValueError(f"cannot be tuned: it decides how the volumes are read; {', '.join(_IMAGE)} can")
     if key in _FIXED:
         raise ValueError("cannot be tuned: it decides which models the study has, or what its scores mean")
+    block, _, last = key.rpartition(".")
+    if last == "kind" and block in known:
+        raise ValueError(f"give whole blocks as choices: {block}: {{choices: [{{kind: ...}}, {{kind: ...}}]}}")
+    near = _nearest(key, known)
+    meant = f". Did you mean {near}?" if near else ""
     if key.split(".")[0] not in TUNABLE:
-        raise ValueError(f"cannot be tuned; keys below {', '.join(TUNABLE)} can")
-    near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-    raise ValueError(f"unknown key of study.yaml. Did you mean {near[0]}?" if near else "unknown key of study.yaml")
+        raise ValueError(f"cannot be tuned; keys below {', '.join(TUNABLE)} can{meant}")
+    raise ValueError(f"unknown key of study.yaml{meant}")
+
+
+def _nearest(key: str, known: Collection[str]) -> str | None:
+    """The complete key that one in other letters, with a part left out or with initials (`lr`) probably stands for."""
+    plain = re.sub(r"[\s/]+", ".", key.strip().lower())
+    *_, last = plain.split(".")
+    ends = [one for one in known if last in (own := one.rpartition(".")[2], "".join(w[:1] for w in own.split("_")))]
+    return next(iter(difflib.get_close_matches(plain, ends or known, n=1, cutoff=0.0 if ends else 0.6)), None)
 
 
 SpaceKey = Annotated[str, AfterValidator(_known_key)]
@@ -94,6 +107,15 @@ class Dimension(Settings):
     A range between two integers contains integers. `log` samples on the logarithmic scale. A choice may be any YAML
     value, for example a block: `{kind: flat, widths: [64, 16]}`.
     """
+
+    @model_validator(mode="before")
+    @classmethod
+    def _asks_for_a_block(cls, value: Any) -> Any:
+        if isinstance(value, list):
+            raise ValueError(f"write choices: {json_text(value)} or low and high below the key")
+        if isinstance(value, dict) and any(isinstance(value.get(key), dict) for key in value.keys() - cls.model_fields):
+            raise ValueError("write the complete key with points, as stages.finetune.training.learning_rate: {low: ...")
+        return value
 
     low: int | float | None = None
     high: int | float | None = None
@@ -109,7 +131,7 @@ class Dimension(Settings):
                 raise ValueError("log goes with low and high")
             labels = self.labels
             if len(labels) < 2 or any(a == b for i, a in enumerate(labels) for b in labels[:i]):
-                raise ValueError("choices are at least two different values")
+                raise ValueError("choices are at least two different values; a single one is set in the study itself")
         elif self.low is not None and self.high is not None:
             if not self.low < self.high:
                 raise ValueError("low must be below high")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import fields
 from pathlib import Path
@@ -235,11 +236,40 @@ def test_age_since_birth_becomes_postmenstrual_with_gestational_age(on_disk: OnD
         (["../../x", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "file name"),
         (["", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "no subject id"),
         (["sub-01", "sub-1", "sub-03", "sub-04", "sub-05", "sub-06"], "zero padding"),
+        (["sub-O1", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], r"is 'sub-01' there\. .*O and 0"),
+        (["sub-\u041e1", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "\u041e is cyrillic capital letter o"),
+        (["sub-\uff101", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "\uff10 is fullwidth digit zero"),
+        (["sub-\u06601", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "\u0660 is arabic-indic digit zero"),
+        (["sub\u201301", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "\u2013 is en dash"),
+        (["sub_01", "sub-02", "sub-03", "sub-04", "sub-05", "sub-06"], "sub_01.*is 'sub-01' there"),
+        (["subO1", "subo2", "sub-03", "sub-04", "sub-05", "sub-06"], "in 2 rows.*subO1: is 'sub-01' there"),
+        (["sub-01", "sub-\uff101", "sub-03", "sub-04", "sub-05", "sub-06"], "characters that look alike"),
+        (["sub-A1O", "sub-\u0410\u0031\u0030", "sub-03", "sub-04", "sub-05", "sub-06"], "sub-A1O and sub-\u041010"),
     ],
 )
 def test_spoiled_ids_are_named(on_disk: OnDisk, ids: list[str], said: str) -> None:
     on_disk.table["participant_id"] = ids
-    assert any(said in problem for problem in on_disk.problems())
+    assert any(re.search(said, problem) for problem in on_disk.problems())
+
+
+@pytest.mark.parametrize("odd", ["sub-\u200b01", "sub\u00ad-01", "sub-01\u00a0", "\u2060sub-01"])
+def test_characters_that_are_not_seen_make_no_other_id(on_disk: OnDisk, odd: str) -> None:
+    on_disk.table["participant_id"] = [odd, *(f"sub-0{i}" for i in range(2, 7))]
+    assert on_disk.read().ids[0] == "sub-01"
+
+
+def test_ids_that_separate_other_numbers_are_different_subjects(on_disk: OnDisk) -> None:
+    on_disk.table["participant_id"] = ["1-12", *(f"sub-0{i}" for i in range(2, 7))]
+    on_disk.matrices["11-2"] = on_disk.matrices.pop("sub-01")
+    on_disk.settings["connectomes"]["unmatched"] = "drop"
+    assert on_disk.read().ids == tuple(f"sub-0{i}" for i in range(2, 7))
+
+
+def test_rows_without_an_id_are_one_problem(on_disk: OnDisk) -> None:
+    on_disk.table["participant_id"] = ["sub-01", "", "sub-03", "", "sub-05", "sub-06"]
+    on_disk.settings["connectomes"]["unmatched"] = "drop"
+    (problem,) = on_disk.problems()
+    assert "rows 2, 4 have no subject id" in problem
 
 
 def test_ids_match_with_and_without_the_bids_prefix(on_disk: OnDisk) -> None:

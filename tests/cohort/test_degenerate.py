@@ -40,7 +40,7 @@ def test_what_is_degenerate_in_part_is_an_error_on_the_terminal(on_disk: OnDisk)
     console = Console(file=io.StringIO(), width=200)
     check_cohort(on_disk.write(), console=console)
     said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "error: 1 connectomes are empty or constant: sub-02" in said
+    assert "error: 1 connectome is empty or constant: sub-02" in said
     assert "error: outcome cognitive (cog < 85): negative in all 4 subjects with a value" in said
     assert "warning: covariate sex: the same in every subject" in said
 

@@ -24,7 +24,26 @@ def _with(name: str, values: list[float]):
 WEEKS = [24.0, 27.9, 28.0, 31.0, 36.5, 37.0, float("nan"), 41.0]
 
 
-@pytest.mark.parametrize("name", ["gestational_age", "ga", "GA_weeks", "GestAge", "birth_age", "age at birth", "SSW"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "gestational_age",
+        "ga",
+        "GA_weeks",
+        "GestAge",
+        "birth_age",
+        "age at birth",
+        "SSW",
+        "GA at birth",
+        "gest_wk",
+        "Gestationsalter",
+        "terme",
+        "Schwangerschaftswoche",
+        "âge gestationnel",
+        "EG_semanas",
+        "età gestazionale",
+    ],
+)
 @pytest.mark.parametrize("factor", [1.0, 7.0])
 def test_a_column_of_gestational_ages_is_found_by_its_name_and_its_unit_by_its_values(name: str, factor: float) -> None:
     found = gestational_ages(_with(name, [factor * week for week in WEEKS]))
@@ -39,6 +58,7 @@ def test_a_column_of_gestational_ages_is_found_by_its_name_and_its_unit_by_its_v
         ("birth_weight", [25.0, 40.0] * 4),
         ("ga", [float("nan")] * 8),
         ("gain", [25.0, 40.0] * 4),
+        ("ga_scan", [36.0, 40.0] * 4),
     ],
 )
 def test_other_columns_are_not_gestational_ages(name: str, values: list[float]) -> None:

@@ -49,6 +49,23 @@ def test_each_measure_has_its_array_and_its_transform_in_stacks_and_files(tmp_pa
         np.testing.assert_allclose(found.weights[:, 1], FA, rtol=1e-6)
 
 
+@pytest.mark.parametrize("measure", ["count", "streamline_count", "SIFT2", "mean_length", "FA", "n_counts"])
+def test_a_negative_weight_of_a_measure_that_has_none_is_refused_without_a_transform(
+    tmp_path: Path, measure: str
+) -> None:
+    values = np.maximum(COUNTS.round(), 1)
+    values[1, 0, 2] = values[1, 2, 0] = -1
+    np.save(tmp_path / "s.npy", values)
+    (tmp_path / "rows.tsv").write_text("participant_id\n" + "\n".join(IDS) + "\n")
+    how = {"stack": "s.npy", "rows": "rows.tsv", "transform": "none"}
+    with pytest.raises(DataError, match=r"sub-2.*never negative; got -1 between a and c.*name it in `measure`"):
+        cohort(tmp_path, measure=measure, **how)
+    for other in ("r", "covariance", "lengthening_z"):
+        assert any("few negative weights" in note for note in cohort(tmp_path, measure=other, **how).notes)
+    np.save(tmp_path / "s.npy", COUNTS - 4.5)
+    assert not any("few negative" in note for note in cohort(tmp_path, measure="r", **how).notes)
+
+
 def test_a_measure_outside_its_transform_is_named(tmp_path: Path) -> None:
     np.savez(tmp_path / "all.npz", n=COUNTS, r=FA + 1)
     how = {"key": ["n", "r"], "measure": ["count", "r"], "transform": ["log1p", "fisher_z"]}

@@ -101,7 +101,7 @@ def test_families_numbered_from_zero_stay_families(on_disk: OnDisk) -> None:
 def test_a_family_zero_larger_than_the_others_is_asked_about(on_disk: OnDisk) -> None:
     tables_only(on_disk, 12)
     on_disk.table["family"] = ["1", "1", "2", "2", "0", "0", "0", "3", "3", "4", "4", ""]
-    assert "missing: ['0'], or write it as F0" in on_disk.problems()[0]
+    assert "without a family empty, or write 0 as F0" in on_disk.problems()[0]
     on_disk.settings["missing"] = ["0"]
     assert on_disk.read().family.tolist()[4:7] == ["", "", ""]
     del on_disk.settings["missing"]

@@ -142,7 +142,11 @@ def test_a_column_of_two_tables_fills_gaps_and_never_overwrites(on_disk: OnDisk)
 
 def test_ids_of_a_further_table_in_another_spelling_or_of_nobody_are_refused(on_disk: OnDisk) -> None:
     on_disk.settings["covariates"] = [{"column": "steroids", "type": "categorical"}]
-    for ids, said in ((["SUB-01", "sub-2"], "written differently"), (["A1", "B2"], "no subject of the participants")):
+    for ids, said in (
+        (["SUB-01", "sub-2"], "written differently"),
+        (["sub-\u041e1", "sub_02"], "cyrillic capital letter o"),
+        (["A1", "B2"], "no subject of the participants"),
+    ):
         rows = "".join(f"{one}\tyes\n" for one in ids)
         (on_disk.folder / "more.tsv").write_text("participant_id\tsteroids\n" + rows)
         problems = with_tables(on_disk, {"file": "more.tsv"}).problems()

@@ -103,3 +103,30 @@ def test_names_that_begin_with_a_hash_are_no_empty_file(tmp_path: Path) -> None:
 def test_an_array_of_one_measure_may_have_a_last_axis_of_one(tmp_path: Path) -> None:
     np.save(tmp_path / "m.npy", np.ones((3, 3, 1)))
     assert read_matrix(tmp_path / "m.npy").values.shape == (1, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("start", "mark", "end", "last"),
+    [
+        ("[[", ", ", "],\n [", "]]\n"),  # NumPy and JSON
+        ("[", " ", ";\n ", "];\n"),  # MATLAB
+        ("", " ", ";\n", ";\n"),
+        ("", ",", ";\n", "\n"),
+        ("[[", " ", "]\n [", "]]\n"),  # print of NumPy
+    ],
+)
+def test_a_printed_matrix_is_read_without_its_brackets(
+    tmp_path: Path, start: str, mark: str, end: str, last: str
+) -> None:
+    values = np.arange(25.0).reshape(5, 5)
+    values = values + values.T
+    text = start + end.join(mark.join(f"{value:g}" for value in row) for row in values) + last
+    (tmp_path / "m.txt").write_text(text)
+    np.testing.assert_array_equal(read_matrix(tmp_path / "m.txt").values[0], values)
+
+
+def test_semicolons_as_separators_and_names_in_brackets_stay(tmp_path: Path) -> None:
+    (tmp_path / "m.csv").write_text(";[a];b;c;\n[a];0;1;2;\nb;1;0;3;\nc;2;3;0;\n")
+    found = read_matrix(tmp_path / "m.csv")
+    assert found.names == ("[a]", "b", "c")
+    np.testing.assert_array_equal(found.values[0], [[0, 1, 2], [1, 0, 3], [2, 3, 0]])

@@ -55,6 +55,42 @@ def test_counts_that_wrapped_are_refused_and_int32_is_read(
 
 
 @pytest.mark.parametrize("suffix", SAVE)
+def test_negative_numbers_show_that_counts_wrapped_though_the_limit_is_not_reached(tmp_path: Path, suffix: str) -> None:
+    values = np.minimum(counts(60), 60)
+    values[0, 1] = values[1, 0] = 156
+    SAVE[suffix](tmp_path / f"a{suffix}", values.astype(np.uint8).astype(np.int8))
+    with pytest.raises(DataError, match=r"stored as int8.*may have wrapped.*got -100 to"):
+        read_matrix(tmp_path / f"a{suffix}")
+
+
+def npz_named(path: Path, values: np.ndarray, measures: list[str]) -> None:
+    np.savez(path, weights=values, measures=measures)
+
+
+def mat_named(path: Path, values: np.ndarray, measures: list[str]) -> None:
+    sio.savemat(path, {"SC": values, "measures": np.array(measures, object)})
+
+
+@pytest.mark.parametrize(("suffix", "save"), [(".npz", npz_named), (".mat", mat_named)])
+@pytest.mark.parametrize("axis", [0, -1])
+def test_measures_are_on_the_first_or_the_last_axis_where_they_are_named(
+    tmp_path: Path, suffix: str, save: Callable[[Path, np.ndarray, list[str]], None], axis: int
+) -> None:
+    parts = [counts(90, seed).astype(float) for seed in range(3)]
+    save(tmp_path / f"a{suffix}", np.stack(parts, axis=axis), ["count", "fa", "md"])
+    found = read_matrix(tmp_path / f"a{suffix}")
+    assert found.measures == ("count", "fa", "md")
+    np.testing.assert_array_equal(found.values, parts)
+
+
+@pytest.mark.parametrize(("suffix", "said"), [(".npy", r"np\.moveaxis\(x, -1, 0\)"), (".mat", "save their names too")])
+def test_unnamed_measures_on_the_last_axis_are_named_with_what_to_do(tmp_path: Path, suffix: str, said: str) -> None:
+    SAVE[suffix](tmp_path / f"a{suffix}", np.stack([counts(90, seed) for seed in range(3)], axis=-1))
+    with pytest.raises(DataError, match=said):
+        read_matrix(tmp_path / f"a{suffix}")
+
+
+@pytest.mark.parametrize("suffix", SAVE)
 def test_small_integers_are_read_and_the_diagonal_says_nothing(tmp_path: Path, suffix: str) -> None:
     values = counts(100).astype(np.uint8)
     np.fill_diagonal(values, 255)

@@ -157,7 +157,7 @@ def test_a_participant_written_in_two_ways_is_refused(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").write_text(table)
     settings = {"name": "c", "participants": "participants.tsv", "id": SESSIONS, "covariates": [AGE]}
     (tmp_path / "cohort.yaml").write_text(yaml.safe_dump(settings))
-    with pytest.raises(DataError, match="ids differ only in case, zero padding or prefix"):
+    with pytest.raises(DataError, match="ids differ only in case, zero padding, prefix or characters that look alike"):
         read_cohort(tmp_path / "cohort.yaml")
 
 

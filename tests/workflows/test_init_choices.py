@@ -10,8 +10,8 @@ import pytest
 from scipy.io import savemat
 
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.errors import UsageError
-from connectome_tl.workflows.init.from_files import start_from
+from connectome_tl.errors import DataError, UsageError
+from connectome_tl.workflows.init.from_files import init_study, start_from
 from connectome_tl.workflows.init.questions import Question
 
 NAMES = {"One": ("a", "b", "c"), "Two": ("d", "e", "f", "g")}
@@ -78,3 +78,13 @@ def test_at_a_terminal_files_atlas_and_measure_are_asked(lab: Path) -> None:
     ]
     text = (lab / "study" / "cohort.yaml").read_text()
     assert "labels: named" in text
+
+
+def test_a_table_without_a_header_is_refused_before_a_subject_is_lost(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    rows = [f"s{i:02d},{40 + i},{80 + i}" for i in range(1, 7)]
+    (tmp_path / "p.csv").write_text("\n".join(rows) + "\n")
+    for i in range(1, 7):
+        np.savetxt(tmp_path / "m" / f"s{i:02d}.csv", np.ones((90, 90)), delimiter=",")
+    with pytest.raises(DataError, match="no header: its first line is s01, 41, 81"):
+        init_study(tmp_path / "p.csv", tmp_path / "m", tmp_path / "study")

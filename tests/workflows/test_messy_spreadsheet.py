@@ -102,7 +102,7 @@ class Path_:
 
 
 def take_unit(settings: dict[str, Any], said: str) -> None:
-    assert "weeks, months, years or days" in said
+    assert "weeks, months, years, days or hours" in said
     settings["age"] = {"column": settings["age"], "unit": "weeks"}
 
 

@@ -42,7 +42,7 @@ def degenerate(cohort: Cohort) -> list[QualityFinding]:
     if cohort.n_regions:
         flat = [cohort.ids[i] for i in _with_connectome(cohort) if _is_constant(cohort, i)]
         if flat:
-            text = f"{len(flat)} connectomes are empty or constant: {listed(flat, 6)}"
+            text = f"{counted(len(flat), 'connectome is', 'connectomes are')} empty or constant: {listed(flat, 6)}"
             found.append(QualityFinding(level="error", check="constant", message=text))
         bare = [cohort.ids[i] for i in np.flatnonzero(~cohort.node_mask.any(axis=1))]
         if bare:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from connectome_tl.cohort.columns.ids import bare
+from connectome_tl.cohort.columns.ids import odd_letters, written_alike
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.errors import MissingInputError, Problem, UsageError
 from connectome_tl.files import is_there, matching
@@ -175,16 +175,15 @@ class Search:
         self, without: Sequence[str], extra: Sequence[str], what: str, file: str | Path
     ) -> set[str]:
         """Ids of the table and of the data that differ only in how they are written, which is a problem."""
-        alike = {bare(name): name for name in extra}
-        padded = [(subject, alike[bare(subject)]) for subject in without if bare(subject) in alike]
+        pairs = written_alike(without, extra)
         self.findings.several(
-            [(subject, f"is {name!r} there") for subject, name in padded],
+            [(subject, f"is {name!r} there{odd_letters(subject, name)}") for subject, name in pairs],
             f"the id is written differently for {what}",
             file,
-            "Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps; write the id the "
-            "same everywhere.",
+            "Leading zeros, capital letters or blanks were lost or added, by a spreadsheet perhaps, or similar "
+            "characters (O and 0) exchanged; write the id the same everywhere.",
         )
-        return {one for pair in padded for one in pair}
+        return {one for pair in pairs for one in pair}
 
     def _drop(self, without: Sequence[str], extra: Sequence[str], what: str, lacking: str) -> None:
         notes = self.findings.notes

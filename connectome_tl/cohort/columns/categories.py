@@ -128,7 +128,22 @@ def labels(
     name = str(column.name)
     cells = ["" if fold(cell) in _NO_PLACE else cell for cell in _known(column, findings, marks)]
     _refuse_errors(cells, name, ids, file, findings)
+    if _once_each(cells):
+        findings.problems.append(
+            Problem(
+                f"column {name!r}: each site is in one row, and {counted(cells.count(''), 'row')} without a site",
+                file=file,
+                remedy="Merged cells of a spreadsheet leave all rows but the first empty: write the site into every "
+                "row. If the column is right, leave out site.",
+            )
+        )
     return one_spelling(cells, name, file, findings)
+
+
+def _once_each(cells: Sequence[str]) -> bool:
+    """Whether some cells are empty and no two of the others, the first among them, are equal, as in merged cells."""
+    known = [fold(cell) for cell in cells if cell]
+    return 1 < len(known) < len(cells) and bool(cells[0]) and len(set(known)) == len(known)
 
 
 def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: Marks = PLAIN) -> list[str]:
@@ -145,9 +160,14 @@ def families(column: pd.Series, file: str | Path, findings: Findings, *, marks: 
                     f"column {name!r}: is {cell} a family, or does it mean that there is none?",
                     got=f"{counted(count[cell], 'row')}; the largest of the others has {largest}",
                     file=file,
-                    remedy=f"Set missing: ['{cell}'], or write it as F{cell} where it is one.",
+                    remedy=f"Leave the cells without a family empty, or write {cell} as F{cell} where it is one.",
                 )
             )
+    if _once_each(known):
+        findings.notes.append(
+            f"{name}: each family is in one row; if empty cells below belong to it, as merged cells of a spreadsheet "
+            "leave them, write it into every row"
+        )
     for cell in sorted(nobody):
         findings.notes.append(f"{name}: {cell} in {counted(count[cell], 'row')} was read as no family")
     return one_spelling(["" if cell in nobody else cell for cell in known], name, file, findings)
@@ -178,7 +198,7 @@ def largest_family(
                 f"one family of {size} rows; the next has {second}",
                 file=file,
                 got=f"{label[:60]!r} in {', '.join(columns)}",
-                remedy=f"If it means that there is no family, set missing: ['{label[:60]}']; "
+                remedy="If it means that there is no family, leave these cells empty; "
                 f"if it is one family, largest_family: {size}.",
             )
         )

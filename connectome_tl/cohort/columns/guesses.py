@@ -41,6 +41,7 @@ _UNITS = {
     },
     "months": {"months", "month", "mo", "mths", "monate", "monaten", "monat", "mois", "meses", "mesi", "maanden"},
     "years": {"years", "year", "yrs", "yr", "y", "jahre", "jahren", "jahr", "ans", "annees", "anos", "anni", "jaar"},
+    "hours": {"hours", "hour", "hrs", "hr", "h", "stunden", "stunde", "heures", "heure", "horas", "ore", "uren"},
     "days": {"days", "day", "d", "tage", "tagen", "tag", "jours", "dias", "giorni", "dagen"},
 }
 _AGE = {"age", "alter", "edad", "idade", "eta", "leeftijd"}
@@ -66,7 +67,10 @@ _FOLLOW_UP_WORDS |= {"diagnostic", "qi", "sprache", "motorik", "moteur", "motric
 _BIRTH = {"birth", "sex", "gender", "apgar", "twin", "multiple", "singleton", "ga", "gestational", "gestation", "bw"}
 _BIRTH |= {"sexo", "sesso", "geslacht", "nacimiento", "nascimento", "nascita", "geboorte", "gemelo", "gemello"}
 _BIRTH |= {"geburt", "geburtsgewicht", "geburtslange", "geschlecht", "mehrling", "naissance", "sexe", "ssw"}
-_GESTATION = ("gestation", "gestage", "birthage", "ageatbirth", "gestacional", "gestazional", "zwangerschapsduur")
+_GESTATION = ("gestation", "gestage", "birthage", "ageatbirth", "gestacional", "gestazional", "zwangerschapsduur",
+              "gestwk", "gestweek", "schwangerschaftswoche", "amenorrh", "tragzeit")  # fmt: skip
+_GA = {"ga", "eg", "gab", "gaw", "terme"}
+_SCAN = {"scan", "mri", "mrt", "irm", "rm"}
 _NUISANCE = {"fd", "motion", "meanfd", "icv", "tiv", "etiv", "snr", "cnr", "outliers"}
 _NEGATIVE = {
     *("0", "no", "n", "false", "control", "controls", "negative", "normal", "healthy", "absent", "none", "typical"),
@@ -78,6 +82,11 @@ _DATE = re.compile(r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # how letters with accents are stored in names of files
 _MOSTLY = 0.8  # share of the known cells that determines the meaning of a column
 _MOST_LEVELS = 8
+
+
+def unit_among(words: Collection[str]) -> str | None:
+    """The unit of time that one of the words is, in lower case and without accents."""
+    return next((unit for unit, spelled in _UNITS.items() if spelled & set(words)), None)
 
 
 @dataclass(frozen=True)
@@ -132,7 +141,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
     counted = Counter(known)
     spelled = {fold(cell): cell for cell, _ in sorted(counted.items(), key=lambda pair: pair[1])}
     levels = tuple(spelled[one] for one in sorted(spelled)) if 2 <= len(spelled) <= _MOST_LEVELS else ()
-    unit = next((unit for unit, spelled in _UNITS.items() if spelled & set(words)), None)
+    unit = unit_among(words)
     if unit is None and sum(weeks_and_days(cell) is not None for cell in known) > len(known) / 2:
         unit = "weeks"
     counter = known == [str(i) for i in range(1, len(known) + 1)] or joined in _COUNTERS
@@ -212,11 +221,11 @@ def _group(facts: _Facts) -> Meant | None:
 def names_gestation(name: str) -> bool:
     """Whether a column of this name may hold gestational ages at birth."""
     words = _words(name)
-    return _gestational(words, "".join(words)) or "ssw" in words
+    return not _SCAN & set(words) and (_gestational(words, "".join(words)) or "ssw" in words)
 
 
 def _gestational(words: Collection[str], joined: str) -> bool:
-    return bool({"ga", "eg"} & set(words)) or any(part in joined for part in _GESTATION)
+    return bool(_GA & set(words)) or any(part in joined for part in _GESTATION)
 
 
 def _age(facts: _Facts) -> Meant | None:

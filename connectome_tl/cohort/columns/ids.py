@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
@@ -38,6 +39,13 @@ _FURTHER = re.compile(
     r"(.*[0-9])(?:[_. -](?:(?:scan|rescan|retest|repeat|visit|time|tp|wave|t|v)[_.-]?[0-9]{0,2}|(?P<bare>[0-9]{1,2}))"
     r"|[_. -]?(?P<letter>[a-d]))"
 )
+# Letters of the Cyrillic and Greek scripts, in lower case, whose capitals look like Latin ones, and dashes.
+_LOOKALIKES: dict[int, str | int | None] = {
+    **str.maketrans("авекмнорстухіјѕԁһ", "abekmhopctyxijsdh"),
+    **str.maketrans("αβεζηικμνορτυχ", "abezhikmnoptyx"),
+    **dict.fromkeys(map(ord, "‐‑‒–—―"), "-"),
+}
+_MISTYPED = str.maketrans("oil_. ", "011---")
 _LAST = 5  # last lines of a table that may be such lines
 _LONGEST = 200
 _EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
@@ -57,8 +65,9 @@ def subject_ids(
     without = [str(i + 1) for i, subject in enumerate(ids) if is_missing(subject)]
     if without:
         many = f"row{'s' if len(without) > 1 else ''} {', '.join(without[:20])}{' ...' if len(without) > 20 else ''}"
+        have = "have" if len(without) > 1 else "has"
         remedy = "Give each row its id, or leave these rows out with select."
-        findings.problems.append(Problem(f"{many} has no subject id", file=file, remedy=remedy))
+        findings.problems.append(Problem(f"{many} {have} no subject id", file=file, remedy=remedy))
     known = [subject for subject in dict.fromkeys(ids) if not is_missing(subject)]
     unsafe = [one for one in known if re.search(r"[/\\\x00-\x1f]", one) or one.startswith(".") or len(one) > _LONGEST]
     findings.several([(one[:60], repr(one[:60])) for one in unsafe], "a subject id cannot be used in a file name", file)
@@ -87,10 +96,10 @@ def subject_ids(
     padded: dict[str, list[str]] = {}
     for subject in dict.fromkeys((*known, *participants)):
         padded.setdefault(bare(subject), []).append(subject)
-    alike = [" and ".join(names) for names in padded.values() if len(names) > 1]
+    alike = [names for names in padded.values() if len(names) > 1]
     findings.several(
-        [(pair.split(" and ")[0], pair) for pair in alike],
-        "ids differ only in case, zero padding or prefix",
+        [(names[0], " and ".join(names) + odd_letters(*names)) for names in alike],
+        "ids differ only in case, zero padding, prefix or characters that look alike",
         file,
         "Write each subject's id in one way.",
     )
@@ -129,8 +138,40 @@ def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:
 
 
 def bare(subject: str) -> str:
-    """An id in lower case, without `sub-` and leading zeros of numbers, for comparisons."""
-    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", fold(subject).removeprefix("sub-"))
+    """An id in lower case, without `sub-` and leading zeros of numbers, with Latin letters and digits for those that
+    look like them, for comparisons."""
+    text = fold(subject)
+    if not text.isascii():
+        text = "".join(str(unicodedata.decimal(c)) if c.isdecimal() else c for c in text.translate(_LOOKALIKES))
+    return _without_zeros(re.sub(r"(?<=[0-9])o(?=[0-9]|$)", "0", text.removeprefix("sub-")))
+
+
+def mistyped(subject: str) -> str:
+    """An id as `bare` writes it, with 0 for O and 1 for I and l, and separators between digits only."""
+    text = re.sub(r"(?<![0-9])-+|-+(?![0-9])", "", bare(subject).translate(_MISTYPED))
+    return _without_zeros(text.removeprefix("sub"))
+
+
+def _without_zeros(text: str) -> str:
+    return re.sub(r"(?<![0-9])0+(?=[0-9])", "", text)
+
+
+def written_alike(without: Iterable[str], extra: Iterable[str]) -> list[tuple[str, str]]:
+    """Pairs of an id without data and an id of data of nobody that differ only in how they are written."""
+    ids, names = list(without), list(extra)
+    pairs: dict[str, str] = {}
+    for spelling in (bare, mistyped):
+        alike = {spelling(name): name for name in names}
+        for one in ids:
+            if one not in pairs and (name := alike.get(spelling(one))) is not None:
+                pairs[one] = name
+    return list(pairs.items())
+
+
+def odd_letters(*names: str) -> str:
+    """Text on characters that look like Latin letters, digits or hyphens and are none; "" where there are none."""
+    odd = {c for name in names for c in name if not c.isascii() and bare(f"x{c}").isascii()}
+    return "".join(f"; {c} is {unicodedata.name(c, 'unnamed').lower()}" for c in sorted(odd))
 
 
 @lru_cache(maxsize=100_000)

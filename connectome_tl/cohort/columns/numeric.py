@@ -65,6 +65,7 @@ _AFTER = re.compile(r"(\S.*?)\s*\+")
 _RANGE = re.compile(r"[0-9.]+\s*(?:-|–|to)\s*[0-9.]+")
 _WITH_UNIT = re.compile(r"([+-]?[0-9][0-9.,]*)\s*([a-zµ%]+)\.?", re.IGNORECASE)
 _UNIT = {
+    **dict.fromkeys(("h", "hr", "hour"), "hour"),
     **dict.fromkeys(("d", "day"), "day"),
     **dict.fromkeys(("w", "wk", "week"), "week"),
     **dict.fromkeys(("m", "mo", "mth", "month"), "month"),
@@ -160,6 +161,8 @@ def read_numbers(
             distinct = list(dict.fromkeys(cell for _, cell in rows))
             shown = distinct[:_MOST_LISTED] + ["..."] * (len(distinct) > _MOST_LISTED)
             remedy = remedy.replace("{cells}", ", ".join(shown))
+        if kind == "text" and len(rows) == sum(map(bool, cells)) > 1:
+            remedy = "A column of words is a covariate of type: categorical, or an outcome with levels."
         findings.several(rows, f"column {name!r} {what}", file, remedy)
     n_bounds = sum(bool(bound) for cell, bound in zip(cells, (seen.get(cell, (None, ""))[1] for cell in cells)) if cell)
     if n_bounds and censored is not None:

@@ -12,19 +12,21 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
 from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
+from connectome_tl.cohort.columns.guesses import names_gestation
 from connectome_tl.cohort.columns.ids import bare, first_scan, joined
 from connectome_tl.cohort.columns.numeric import numbers, unit_word
 from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.columns.plausible import check_beside_gestation, check_name
+from connectome_tl.cohort.columns.unit_columns import check_unit_columns
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import Marks, fold, is_missing, nearest, texts
 from connectome_tl.cohort.tables.dictionaries import Dictionary
+from connectome_tl.cohort.tables.saved import NAME_COLUMNS, row_for_header
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.columns import AgeUnit, Covariate
 
-_GESTATION = ("ga", "gestational_age", "gestation", "ga_birth", "birth_ga", "ga_weeks", "birth_age", "gest_age")
 _AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
 _KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
 
@@ -56,6 +58,7 @@ class SubjectColumns:
         dictionary: Dictionary,
     ) -> None:
         marks = marks_of(settings)
+        check_unit_columns(settings, table, ids, file, findings, marks=marks)
         self.ids = ids
         self.of_scans = len(settings.ids) > 1
         self.children = participants_of(settings, table) if self.of_scans else ids
@@ -128,7 +131,7 @@ class SubjectColumns:
 
 def _ask_about_further_scans(ids: Sequence[str], file: Path, findings: Findings) -> None:
     """Report ids such as CC001 and CC001_2, which are one subject or twins, where no family column is named."""
-    known = {bare(one): one for one in ids}
+    known = {bare(one): one for one in ids if one}
     pairs = [(one, f"and {known[first]}") for name, one in known.items() if (first := first_scan(name)) in known]
     findings.several(
         pairs,
@@ -159,7 +162,7 @@ def _covariates(
             unit = dictionary.unit(spec.column, spec.unit, findings)
             values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)
             _check_weight(spec, unit, values, ids, file, findings)
-            if fold(spec.column) in _GESTATION and unit_word(unit) in _AGE_UNITS:
+            if names_gestation(spec.column) and unit_word(unit) in _AGE_UNITS:
                 check_gestation(values, spec.column, _AGE_UNITS[unit_word(unit)], ids, file, findings)
             made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
         else:
@@ -241,6 +244,8 @@ def _another_shape(absent: Sequence[str], table: pd.DataFrame) -> tuple[str, str
     first = str(table.columns[0])
     if len(table.columns) == 1:
         return f"the table has one column, {first[:60]!r}", "Separate its columns by tabs, commas, semicolons or bars."
+    if (line := row_for_header(table)) is not None:
+        return f"the table has no header: its first line, {line}, looks like a row", NAME_COLUMNS
     for name in table.columns:
         held = [column for column in absent if (table[name] == column).any()]
         if 2 * len(held) > len(absent):

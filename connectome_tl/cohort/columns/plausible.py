@@ -14,13 +14,13 @@ from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeColumn
 
-DAYS = {"days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
+DAYS = {"hours": 1 / 24, "days": 1.0, "weeks": 7.0, "months": 30.4375, "years": 365.25}
 _RANGE_DAYS = {"birth": (0.0, 45_000.0), "postmenstrual": (140.0, 1_830.0), "corrected": (-140.0, 2_200.0)}
 # Largest plausible age in each unit; larger values are probably in another unit.
-_MOST_DAYS = {"days": 1_830.0, "weeks": 1_830.0, "months": 7_305.0, "years": 45_000.0}
+_MOST_DAYS = {"hours": 366.0, "days": 1_830.0, "weeks": 1_830.0, "months": 7_305.0, "years": 45_000.0}
 _POSTMENSTRUAL = (30.0, 47.0)  # weeks at which newborns are scanned
 _FEWEST = 4
-_UNITS = {"day", "week", "month", "year"}
+_UNITS = {"hour", "day", "week", "month", "year"}
 
 
 def check_ages(
@@ -68,7 +68,8 @@ def check_ages(
 
 def check_name(spec: AgeColumn, file: str | Path, findings: Findings) -> None:
     """Check that the name of the column, such as `age_years`, agrees with the unit."""
-    said = {unit_word(word) for word in re.findall("[a-z]{2,}", spec.column.lower())} & _UNITS
+    words = re.findall(r"[a-z]{2,}|(?<=[(\[])[a-z](?=[)\]])|(?<=_)[hdwy]$", spec.column.lower())
+    said = {unit_word(word) for word in words} & _UNITS
     if spec.range is None and len(said) == 1 and unit_word(spec.unit) not in said:
         (word,) = said
         findings.problems.append(

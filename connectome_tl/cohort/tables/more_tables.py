@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.arrays.files import found_files
-from connectome_tl.cohort.columns.ids import bare, whole_ids
+from connectome_tl.cohort.columns.ids import odd_letters, whole_ids, written_alike
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, clean, fold, is_missing, whole
 from connectome_tl.cohort.tables.dictionaries import Dictionary
@@ -238,10 +238,9 @@ def _matched(
     if len(id_columns) > 1 and not names.isin(found.index).any():
         names = pd.Index([value.removeprefix("sub-") for value in table[id_columns[0]]])
     known = names.isin(found.index)
-    unused = {bare(str(one)): str(one) for one in found.index[~found.index.isin(names)]}
-    differ = [(str(one), f"is {unused[bare(str(one))]!r} there") for one in names[~known] if bare(str(one)) in unused]
+    differ = written_alike(map(str, names[~known]), map(str, found.index[~found.index.isin(names)]))
     findings.several(
-        list(dict.fromkeys(differ)),
+        [(subject, f"is {name!r} there{odd_letters(subject, name)}") for subject, name in differ],
         "the id is written differently in a further table",
         file,
         "Write the id the same everywhere.",

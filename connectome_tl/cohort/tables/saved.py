@@ -27,6 +27,8 @@ _MAX_BYTES = 100_000_000
 _MAX_CELLS = 6_000_000
 _SHOWN = 60
 _LOOKED_AT = 20  # rows below a line that may belong to the header
+_COMPARED = 5  # rows that are compared with the header
+NAME_COLUMNS = "Write the names of the columns into the first line."
 _MARKUP = re.compile(
     r"\s*(?:<(?:!doctype|\?xml|html|table|head|body|meta|style)|(?P<json>\{|\[\s*[{\[]))", re.IGNORECASE
 )
@@ -63,7 +65,15 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     if all(len(header) > 1 and _is_quoted(cell) for cell in header):
         header, body = [cell[1:-1] for cell in header], [(i, list(map(_unquoted, row))) for i, row in body]
     header, body = _without_copies(*_without_empty_columns(header, body))
-    problems = [Problem(f"column {name[:_SHOWN]!r} occurs twice", file=path) for name in doubled(header) if name]
+    problems = [
+        Problem(
+            f"column {name[:_SHOWN]!r} occurs twice",
+            file=path,
+            remedy=None if any(map(str.isalpha, name)) else "Is the first line a header?",
+        )
+        for name in doubled(header)
+        if name
+    ]
     short = [f"line {i} has {counted(len(row), 'cell')}" for i, row in body if len(row) != len(header)]
     if short:
         more = f", and {counted(len(short) - 1, 'more line differs', 'more lines differ')}" if len(short) > 1 else ""
@@ -217,3 +227,16 @@ def _with_counter(rows: list[list[str]]) -> list[list[str]]:
     if not counts or {len(row) for row in body} != {len(header) + 1}:
         return rows
     return [["", *row] if row is header else row for row in rows]
+
+
+def row_for_header(table: pd.DataFrame) -> str | None:
+    """The first line of a table whose header is a row, with an id and numbers as in the rows below it; else None."""
+    names = [str(name) for name in table.columns]
+    rows = [name for name in names if any(_form(name) == _form(str(cell)) for cell in table[name][:_COMPARED])]
+    numbers = [name for name in rows if not _form(name).strip("0.,+-")]
+    return ", ".join(names[:4])[:60] if rows[:1] == names[:1] and 2 * len(rows) > len(names) and numbers else None
+
+
+def _form(text: str) -> str:
+    """A text with 0 for each number, which is the same for all ids and all numbers of a column."""
+    return re.sub("[0-9]+", "0", text)

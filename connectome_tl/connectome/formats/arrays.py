@@ -6,6 +6,7 @@ import io
 import math
 import warnings
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,7 @@ _NOT_MATRICES = ("node_mask", "region_features")
 _SPARSE = {"data", "format", "shape"}  # arrays of `scipy.sparse.save_npz`
 _ZIP = b"PK"
 _MOST_DENSE = 30_000_000  # entries of a dense matrix made from a sparse one
+_MANY = "Arrays of many subjects are read with `stack`."
 
 
 def read_npy(path: str | Path) -> MatrixFile:
@@ -52,12 +54,12 @@ def read_npz(path: str | Path, choice: str = "") -> MatrixFile:
     if absent:
         offered = listed(_matrix_names(arrays), _SHOWN) or "none"
         raise DataError(f"no array is called {absent[0]!r}", file=path, expected=f"one of {offered}")
-    parts = [matrix_of(numeric(arrays[key], key, path), path).values for key in keys]
+    measures = () if len(keys) > 1 else _texts(arrays.get("measures")) or ()
+    parts = [matrix_of(measures_first(numeric(arrays[key], key, path), measures), path).values for key in keys]
     if len(keys) > 1 and any(part.shape != (1, *parts[0].shape[1:]) for part in parts):
         raise DataError("the arrays differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))
     matrix = MatrixFile(np.concatenate(parts), tuple(keys) if len(keys) > 1 else ())
     names = _texts(arrays.get("regions"))
-    measures = () if len(keys) > 1 else _texts(arrays.get("measures")) or ()
     if measures and matrix.values.ndim == 3 and len(measures) != len(matrix.values):
         raise DataError(
             "measures do not match the matrix", file=path, expected=str(len(matrix.values)), got=", ".join(measures)
@@ -119,6 +121,13 @@ def _only_matrix(arrays: dict[str, np.ndarray], path: str | Path) -> str:
     return found[0]
 
 
+def measures_first(array: np.ndarray, measures: Sequence[str]) -> np.ndarray:
+    """(n_measures, n, n), from (n, n, n_measures) too, as MATLAB users write it, where the measures are named."""
+    if array.ndim == 3 and array.shape[0] == array.shape[1] != array.shape[2] == len(measures):
+        return np.moveaxis(array, -1, 0)
+    return array
+
+
 def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
     """An array as a matrix file without names."""
     while array.ndim > 3 and len(array) == 1:
@@ -139,7 +148,9 @@ def matrix_of(array: np.ndarray, path: str | Path) -> MatrixFile:
         got=str(array.shape),
         remedy="A list of edges is read as .csv, with columns source, target and weight."
         if array.ndim == 2 and array.shape[1] == 3
-        else "It may be cut off, or contain many subjects: those are read with `stack`.",
+        else f"Put the measures on the first axis: np.moveaxis(x, -1, 0). {_MANY}"
+        if array.ndim == 3 and array.shape[0] == array.shape[1]
+        else f"It may be cut off. {_MANY}",
     )
 
 

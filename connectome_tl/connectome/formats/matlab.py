@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from connectome_tl.connectome.formats.arrays import measures_first
 from connectome_tl.connectome.formats.mat4 import is_mat4, parse_mat4
 from connectome_tl.connectome.formats.mat5 import DamagedMat, parse_mat
 from connectome_tl.connectome.formats.mat73 import is_mat73, open_stack, parse_mat73
@@ -128,7 +129,10 @@ def read_conn(path: Path) -> MatrixFile:
 
 
 def _many_subjects(path: Path, got: str) -> DataError:
-    remedy = "In cohort.yaml give it as stack, with a row table; or `connectome-tl init --matrices FILE`."
+    remedy = (
+        "In cohort.yaml give it as stack, with a row table; or `connectome-tl init --matrices FILE`. If the last axis "
+        "counts measures of one subject, save their names too: measures = {'count', 'fa'}."
+    )
     return DataError("holds many subjects", file=path, got=got, remedy=remedy)
 
 
@@ -216,13 +220,13 @@ def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
         DataError: no such matrix, or several and none chosen.
     """
     variables = read_mat(path)
+    said = texts_of(_cells(variables.get("measures"))) or ()
+    variables = {k: measures_first(v, said) if isinstance(v, np.ndarray) else v for k, v in variables.items()}
     many = [key for key, one in variables.items() if isinstance(one, np.ndarray) and one.ndim == 3]
     if not _squares(variables) and many:
         raise _many_subjects(path, f"{many[0]} {variables[many[0]].shape}")
     keys, parts = _chosen(_squares(variables), choice, path)
     values = parts[0] if parts[0].ndim == 3 else np.stack(parts)
-    measures = variables.get("measures")
-    said = () if measures is None or len(parts) > 1 else texts_of(_cells(measures)) or ()
     named = keys if len(parts) > 1 else said if len(said) == len(values) else ()
     members = {name: member for key in variables for name, member in _cell_members(key, variables[key])}
     lists = row_lists(variables | members, (values.shape[-1],), (*keys, "measures"))

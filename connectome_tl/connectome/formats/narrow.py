@@ -9,6 +9,7 @@ import numpy as np
 from connectome_tl.errors import DataError
 
 _NEAR = 0.9  # share of the largest number of a type that values of another origin hardly reach
+_HALF = 0.5  # the same for values with negative ones among them, which counts that wrapped have
 _NARROW = 2  # bytes
 
 
@@ -27,7 +28,7 @@ def refuse_narrow(values: np.ndarray, path: str | Path) -> None:
     low, high = values.min(initial=0), values.max(initial=0)
     is_integer = values.dtype.kind in "iu"
     largest = np.iinfo(values.dtype).max if is_integer else np.finfo(values.dtype).max
-    if is_integer and max(-int(low), int(high)) >= _NEAR * largest:
+    if is_integer and max(-int(low), int(high)) >= (_HALF if low < 0 else _NEAR) * largest:
         raise DataError(
             f"the numbers are stored as {values.dtype.name} and reach its limits, so that larger ones may have wrapped",
             file=path,

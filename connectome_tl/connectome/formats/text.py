@@ -55,7 +55,7 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
         raise DataError(
             "every line begins with #, as comments do", file=path, remedy="Remove it from names or numbers."
         )
-    cells = split_cells([line for line in lines if not COMMENT.match(line)], path)
+    cells = split_cells(_unbracketed([line for line in lines if not COMMENT.match(line)]), path)
     while len(cells) > 1 and not any(cells[0]):
         cells = cells[1:]
     grid = _grid(cells, len(comments) + 1)
@@ -70,6 +70,13 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
     _check_hidden_numbers(values, path)
     matrix = replace(_named(grid, values, path), order=order)
     return matrix if matrix.is_named else replace(matrix, lists=_in_comments(comments, len(values)))
+
+
+def _unbracketed(lines: list[str]) -> list[str]:
+    """Lines without the brackets and the ends of rows that MATLAB, NumPy and JSON print: `[1 2;` and `[[1, 2],`."""
+    bracketed = bool(lines) and lines[0].lstrip().startswith("[") and lines[-1].rstrip(" ;,").endswith("]")
+    ended = len(lines) > 1 and all(line.count(";") == 1 and line.rstrip().endswith(";") for line in lines[:-1])
+    return [line.strip(" \t[];,") for line in lines] if bracketed or ended else lines
 
 
 def _in_comments(comments: Sequence[str], n_rows: int) -> tuple[RowList, ...]:

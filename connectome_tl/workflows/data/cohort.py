@@ -164,7 +164,7 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
             console.print(Text(f"{one.level}: {f'{one.subject}: ' if one.subject else ''}{one.message}"))
     outliers = sum(one.level == "note" and one.check == "outlier" for one in found)
     if outliers:
-        console.print(Text(f"note: {outliers} outlying values; --report shows them"))
+        console.print(Text(f"note: {counted(outliers, 'outlying value')}; --report shows them"))
 
 
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:

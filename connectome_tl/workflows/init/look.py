@@ -26,7 +26,7 @@ from connectome_tl.cohort.columns.guesses import (
 )
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.tables.cells import texts, whole
-from connectome_tl.cohort.tables.saved import read_table
+from connectome_tl.cohort.tables.saved import NAME_COLUMNS, read_table, row_for_header
 from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.rows import atlases_that_know
@@ -93,6 +93,8 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
             names, or no file is a matrix.
     """
     cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
+    if (line := row_for_header(cells)) is not None:
+        raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
     if matrices.is_file():
         return _stack(table, cells, matrices, folder, choose)
     files = _files(matrices, table)

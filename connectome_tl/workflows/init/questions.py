@@ -13,7 +13,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
 from connectome_tl.workflows.init.look import Seen, all_of, first_of, span_of
 
-_UNITS: tuple[AgeUnit, ...] = ("weeks", "months", "years", "days")
+_UNITS: tuple[AgeUnit, ...] = ("weeks", "months", "years", "days", "hours")
 _NONE = "none"
 _REFERENCES = ("birth", "postmenstrual", "corrected")
 
@@ -82,7 +82,7 @@ def _refuse_dates(seen: Seen, column: str | None) -> None:
     if date:
         raise UsageError(
             f"age: column {column!r} holds dates",
-            expected="ages in one unit (weeks, months, years or days)",
+            expected="ages in one unit (weeks, months, years, days or hours)",
             got=date,
             file=seen.table,
             remedy="Add a column with the date of the scan minus the date of birth.",
