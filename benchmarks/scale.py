@@ -6,7 +6,8 @@
 
 `steps` trains the default network on random connectomes, full batches, and prints the CPU time of preparing the rows
 and of the steps, the time of the fastest step times their number (an estimate for an idle machine), and the peak
-memory of the process. The bars for 60 steps of 400 subjects x 400 regions are 12 CPU seconds and 1 GB.
+memory of the process. A second line gives a lower bound: the floating-point operations of the products alone, at the
+rate of a large square product. The bars for 60 steps of 400 subjects x 400 regions are 12 CPU seconds and 1 GB.
 
 `fits` makes 10 fits of 225 subjects x 200 regions, 80 steps each in batches of 57, and with `--before` the same
 steps by the code of revision 6065cb7 in FOLDER (`git archive 6065cb7 | tar -x -C FOLDER`), one fit of each in turn. The
@@ -32,6 +33,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from connectome_tl.nn.batch import Batch, ConnectomeRows
 from connectome_tl.nn.losses import Outcomes
@@ -105,7 +107,8 @@ def steps(n: int, n_regions: int, n_steps: int, precision: str) -> None:
     start = time.process_time()
     batch = batch_of(rows_of(n, n_regions), precision)
     prepared = time.process_time() - start
-    _, times = fitted(batch, torch.randn(n, 1), Training(steps=n_steps, batch_size=n))
+    goal = torch.randn(n, 1)
+    _, times = fitted(batch, goal, Training(steps=n_steps, batch_size=n))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
     best = float(np.diff(times).min()) * n_steps
     print(f"{n} subjects x {n_regions} regions, {n_steps} full-batch steps, {precision}")
@@ -113,6 +116,23 @@ def steps(n: int, n_regions: int, n_steps: int, precision: str) -> None:
         f"CPU time: rows {prepared:.1f} s, steps {times[-1] - times[0]:.1f} s ({best:.1f} s at the fastest step's "
         f"pace); peak memory {peak:.2f} GB"
     )
+    with FlopCounterMode(display=False) as counted:
+        fitted(batch, goal, Training(steps=1, batch_size=n))
+    flops, rate = counted.get_total_flops(), rate_of_products(batch.connectome.edges.dtype)
+    print(
+        f"products: {flops / 1e9:.1f} GFLOP a step, at least {flops * n_steps / rate:.1f} s for all steps at the "
+        f"{rate / 1e9:.0f} GFLOP/s of a large square product"
+    )
+
+
+def rate_of_products(dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP per CPU second of the fastest of ten square products in the cache."""
+    square, seconds = torch.randn(size, size).to(dtype), []
+    for _ in range(10):
+        start = time.process_time()
+        square @ square
+        seconds.append(time.process_time() - start)
+    return 2 * size**3 / min(seconds)
 
 
 def fits(n_fits: int, n: int, n_regions: int, before: Path | None, precision: str) -> None:

@@ -109,7 +109,7 @@ class ConnectomeRows(Modality):
     @property
     def unscaled(self) -> Tensor:
         """Edges before scaling, (batch, n_measures, n_regions, n_regions), 0 where an objective masks them."""
-        weights = self.edges * self.scale + self.mean
+        weights = torch.addcmul(self.mean, self.edges, self.scale)
         return weights if self.kept is None else weights * self.kept
 
     @property
@@ -127,7 +127,7 @@ class ConnectomeRows(Modality):
             return self.flat
         n_regions = self.edges.shape[2]
         rows, columns = torch.triu_indices(n_regions, n_regions, offset=1, device=self.edges.device)
-        return self.edges[:, :, rows, columns].flatten(1)
+        return self.edges.flatten(2).index_select(2, rows * n_regions + columns).flatten(1)
 
     def parts(self, size: int) -> list[ConnectomeRows]:
         """Split into parts of at most `size` consecutive rows."""
@@ -341,8 +341,8 @@ def normalise_adjacency(weights: Tensor, node_mask: Tensor) -> Tensor:
     Shapes: weights (batch, n_measures, n_regions, n_regions), node_mask (batch, n_regions).
     Missing regions and regions without edges exchange no messages.
     """
-    mask = node_mask[:, None, :, None] * node_mask[:, None, None, :]
-    weights = weights * mask
+    if node_mask.amin() == 0:  # skip the product with 1
+        weights = weights * node_mask[:, None, :, None] * node_mask[:, None, None, :]
     degree = weights.abs().sum(dim=-1)
     root = torch.where(degree > 0, degree.clamp_min(1e-12).rsqrt(), torch.zeros_like(degree))
     return root[..., :, None] * weights * root[..., None, :]

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from connectome_tl.nn.adjacency import Graph
-from connectome_tl.nn.products import plus_messages
+from connectome_tl.nn.products import plus_messages, thin_linear
 
 
 class GatheringLayer(nn.Module):
@@ -52,14 +51,14 @@ class GraphConv(GatheringLayer):
 
     def mix(self, gathered: Tensor) -> Tensor:
         weights = torch.cat([self.own.weight, *(part for one in self.messages for part in one.parameters())], dim=1)
-        return functional.linear(gathered, weights, self.own.bias)
+        return thin_linear(gathered, weights, self.own.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         # One product for self-connections and messages reads the features once. Tensors of the size of the edges keep
         # their precision; all others have that of the weights.
         weights = torch.cat([self.own.weight, *(part for message in self.messages for part in message.parameters())])
         bias = torch.cat([self.own.bias, self.own.bias.new_zeros(len(weights) - len(self.own.bias))])
-        mixed = functional.linear(h, weights.to(h.dtype), bias.to(h.dtype))
+        mixed = thin_linear(h, weights.to(h.dtype), bias.to(h.dtype))
         if not self.messages:
             return mixed.to(weights.dtype)
         adjacency = graph.adjacency
@@ -102,7 +101,7 @@ class GCNLayer(GatheringLayer):
 
     def mix(self, gathered: Tensor) -> Tensor:
         weights = torch.cat([part for one in self.maps for part in one.parameters()], dim=1)
-        return functional.linear(gathered, weights, self.bias)
+        return thin_linear(gathered, weights, self.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         if not self.messages:
@@ -155,7 +154,7 @@ class SAGELayer(GatheringLayer):
 
     def mix(self, gathered: Tensor) -> Tensor:
         weights = torch.cat([self.own.weight, *(part for one in self.maps for part in one.parameters())], dim=1)
-        return functional.linear(gathered, weights, self.own.bias)
+        return thin_linear(gathered, weights, self.own.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
         out = self.own(h)

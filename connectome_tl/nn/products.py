@@ -1,7 +1,7 @@
-"""Products of constant rows, such as edges, with learned weights.
+"""Products of large constant rows, such as edges, with learned weights that have few columns.
 
-Products have the precision of the rows, also within `torch.autocast`, which would otherwise change the precision of
-the forward pass only. If no gradient of the rows is needed, a form with minimal memory traffic is
+Products of edges have the precision of the edges, also within `torch.autocast`, which would otherwise change the
+precision of the forward pass only. If no gradient of the rows is needed, a form with minimal memory traffic is
 used, otherwise plain torch.
 """
 
@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 _ROWS_AT_ONCE = 32  # rows of a wide product that fit into the cache
+_CACHED_AT_MOST = 2**22  # bytes
 
 
 def plus_messages(own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
@@ -24,6 +25,18 @@ def plus_messages(own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
     if adjacency.requires_grad:
         return torch.baddbmm(own, adjacency, sent)
     return cast(Tensor, _PlusMessages.apply(own, adjacency, sent))
+
+
+def thin_linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`functional.linear` of features (batch, n_regions, n_in) and few outputs.
+
+    In float32, large ones are multiplied as a convolution of single pixels: for few outputs oneDNN is faster than BLAS.
+    """
+    full = features.dtype == weight.dtype == torch.float32
+    if not (full and _is_streamed(features) and torch.backends.mkldnn.is_available()):
+        return functional.linear(features, weight, bias)
+    pixels = features.transpose(1, 2).unsqueeze(2)  # channels last, so that nothing is copied
+    return functional.conv2d(pixels, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
 
 
 def wide_linear(rows: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -38,18 +51,30 @@ def wide_linear(rows: Tensor, weight: Tensor, mask: Tensor | None = None) -> Ten
     return cast(Tensor, _WideLinear.apply(rows, weight, mask))
 
 
+def _is_streamed(tensor: Tensor) -> bool:
+    """Whether a processor reads this tensor from memory."""
+    return tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() > _CACHED_AT_MOST
+
+
 class _PlusMessages(torch.autograd.Function):
-    """A symmetric matrix is its own transpose, which is slower to multiply by."""
+    """A symmetric matrix is its own transpose: (A h)' = h'A.
+
+    The second form reads the matrices in the order of memory. It is faster unless they are in the cache.
+    """
 
     @staticmethod
     def forward(ctx: Any, own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
         ctx.save_for_backward(adjacency)
+        if _is_streamed(adjacency):
+            return torch.baddbmm(own.transpose(1, 2), sent.transpose(1, 2), adjacency).transpose(1, 2).contiguous()
         # Parts of a wider product are not contiguous, and adding them directly would go row by row.
         return (adjacency @ sent.contiguous()).add_(own.contiguous())
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
         (adjacency,), (gradient,) = ctx.saved_tensors, gradients
+        if _is_streamed(adjacency):
+            return gradient, None, (gradient.transpose(1, 2) @ adjacency).transpose(1, 2)
         return gradient, None, adjacency @ gradient
 
 

@@ -11,10 +11,11 @@ from network_cases import ENCODERS, N, make_batch, make_model
 from network_cases import name as name_of
 from torch import Tensor
 
+from connectome_tl.nn import products
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.encoders import graph
 from connectome_tl.nn.losses import Outcomes
-from connectome_tl.nn.products import plus_messages, wide_linear
+from connectome_tl.nn.products import plus_messages, thin_linear, wide_linear
 from connectome_tl.settings.encoders import AttentionSettings, GATv2Encoder, GraphEncoder, MessageSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.training.networks.loop import Pool, batches, train
@@ -37,7 +38,9 @@ def gradients(model: torch.nn.Module, batch: Batch) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
-def test_messages_have_the_value_and_gradients_of_plain_torch() -> None:
+@pytest.mark.parametrize("cached", [0, 2**22])
+def test_messages_have_the_value_and_gradients_of_plain_torch(cached: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(products, "_CACHED_AT_MOST", cached)
     torch.manual_seed(0)
     adjacency = symmetric(3, 5)
     own, sent = (torch.randn(3, 5, 2, dtype=torch.float64, requires_grad=True) for _ in range(2))
@@ -45,6 +48,20 @@ def test_messages_have_the_value_and_gradients_of_plain_torch() -> None:
     assert torch.autograd.gradcheck(lambda a, b: plus_messages(a, adjacency, b), (own, sent))
     moving = adjacency.clone().requires_grad_()
     assert torch.autograd.gradcheck(plus_messages, (own, moving, sent))  # explanations need it
+
+
+def test_thin_map_has_the_value_and_gradients_of_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    features, pull = torch.randn(3, 5, 7), torch.randn(3, 5, 2)
+    found = []
+    for cached in (0, 2**22):
+        monkeypatch.setattr(products, "_CACHED_AT_MOST", cached)
+        given = [x.requires_grad_() for x in (features.clone(), torch.ones(2, 7), torch.ones(2))]
+        made = thin_linear(given[0], given[1], given[2])
+        assert made.is_contiguous()
+        (made * pull).sum().backward()
+        found.append([made.detach(), *(x.grad for x in given)])
+    torch.testing.assert_close(found[0], found[1])
 
 
 def test_wide_map_has_the_value_and_gradients_of_plain_torch() -> None:

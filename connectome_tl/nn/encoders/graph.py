@@ -32,6 +32,7 @@ from connectome_tl.settings.encoders import (
 
 _NODES_AT_ONCE = 32_768
 _GATHERED_AT_MOST = 2**27  # bytes
+_PREPARED_AT_ONCE = 16  # subjects
 LayerFactory = Callable[[Any, int, int, int], nn.Module]
 """Settings, features in and out, number of measures that carry messages (0: none) to a layer."""
 
@@ -80,11 +81,14 @@ class MessageEncoder(Branch):
         if not isinstance(first, GatheringLayer) or rows.edges.dtype != self.project.weight.dtype:
             return rows
         n_rows, _, n_regions, _ = rows.edges.shape
-        if n_rows * n_regions * self.nodes.width * first.n_copies * rows.edges.element_size() > _GATHERED_AT_MOST:
+        width = self.nodes.width * first.n_copies
+        if n_rows * n_regions * width * rows.edges.element_size() > _GATHERED_AT_MOST:
             return rows
+        gathered = rows.edges.new_empty((n_rows, n_regions, width))
         with torch.no_grad():
-            parts = [Graph(part) for part in rows.parts(max(1, _NODES_AT_ONCE // n_regions))]
-            gathered = torch.cat([first.gather(self.nodes(graph.rows, graph), graph) for graph in parts])
+            for place, part in zip(gathered.split(_PREPARED_AT_ONCE), rows.parts(_PREPARED_AT_ONCE), strict=True):
+                graph = Graph(part)
+                place.copy_(first.gather(self.nodes(part, graph), graph))
         # What no part of this encoder reads is left out of the batches.
         unread = isinstance(first, GraphConv) and rows.normalised is not None and rows.flat is not None
         return replace(
