@@ -54,7 +54,7 @@ def test_no_honest_look_alike_is(maker):
 
 def test_the_infants_in_the_source_are_named():
     (text,) = pointed_out(infants_in_the_source_under_new_ids, 88003)
-    assert text.startswith("6 pairs of the target are also in the source cohort")
+    assert text.startswith("6 pairs of a target subject and a row of the source cohort")
 
 
 def test_levels_tell_together_what_no_level_tells_alone():

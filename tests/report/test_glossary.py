@@ -22,18 +22,18 @@ TERMS: list[str] = re.findall(r"^(.+)\n: ", GLOSSARY, re.M)
 ORDINARY = """
     about above absolute against age all and answer answered any are as asked association at available bayley before
     beforehand best better beyond both brain by chance change characteristics check checklists checks classified
-    clinical closed cognitive compared comparisons connect continue corrected correlation cost could count covariates
-    cpu criteria data delay details differences differently does each errors evidence expected failed figures file
-    finding findings fine fixed flow folder for form from full further glance group hashes here how iii infants injury
-    inputs inspect is it its language largest layers level limit limits lines lobe map maps matrices mattered mean
-    measure measures median memory method methods metric metrics mib millions minus missing ml mm mm² model models more
-    motor mri ms much negatives neonates network notes numbers of older one open or order ordered other outcome outcomes
-    outside over paper participants parts per performance plot positive positives predict predicted prediction present
-    provenance quality question random range references refitted reporting required results rule run save scan scans
-    score scores sd section sets setting settings shares show signal simulated single site smallest some stages
-    strongest study subject subjects tables task tasks test tests than that the their there this those time to topic
-    topics training transfer tried true tsv two uses value values versions volume warnings weeks weights well were what
-    when which why width with within without words
+    clinical closed cognitive compared comparisons connect continue corrected correlation cost could count
+    covariates cpu criteria data delay details differences differently does each end errors evidence expected failed
+    figures file finding findings fine fixed flow folder for form from full further glance group hashes here how iii
+    infants injury inputs inspect is it its language largest layers level limit limits lines lobe map maps matrices
+    mattered mean measure measures median memory method methods metric metrics mib millions minus missing ml mm mm²
+    model models more motor mri ms much negatives neonates network notes numbers of older one open or order ordered
+    other outcome outcomes outside over paper participants parts per performance plot positive positives predict
+    predicted prediction present provenance quality question random range references refitted reporting required
+    results rule run save scan scans score scores sd section sets setting settings share show signal simulated
+    single site smallest some stages strongest study subject subjects tables task tasks test tests than that the
+    their there this those time to topic topics training transfer tried true tsv two uses value values versions
+    volume warnings weeks weights well were what when which why width with within without words
 """
 TAUGHT = " ".join([*TERMS, *re.findall(r"\*([^*]+)\*", GLOSSARY)]).casefold()
 
