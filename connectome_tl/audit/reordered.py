@@ -57,7 +57,8 @@ def in_order(ranks: np.ndarray) -> np.ndarray | None:
 
 def _order_of(row: np.ndarray, others: np.ndarray) -> np.ndarray | None:
     """(n_regions,) order in which a row (n_edges,) fits one of the others (n_others, n_edges) exceptionally well."""
-    between = np.corrcoef(others)
+    with np.errstate(invalid="ignore"):  # rows without any of the strongest edges are constant
+        between = np.corrcoef(others)
     np.fill_diagonal(between, -1.0)
     best, order = float(np.quantile(np.nan_to_num(between).max(axis=1), _BAR)), None
     square = from_upper(np.vstack([others, row]))

@@ -10,6 +10,7 @@ from small_study import small_cohorts
 
 from connectome_tl.audit.copies import alike_by_edges
 from connectome_tl.audit.duplicates import _mirror, _pairs, duplicate_findings, edges_of
+from connectome_tl.audit.reordered import in_order
 from connectome_tl.cohort.splits import Fold, SplitPlan
 from connectome_tl.connectome.connectome import from_upper, upper_indices
 from connectome_tl.simulation.cohorts import simulate_study
@@ -250,3 +251,13 @@ def test_connections_that_most_subjects_have_make_no_copies(seed, effect):
         other = cohorts.roles[role]
         kept = other.take([i for i in other.ids if i not in cohorts.target.ids])
         assert _pairs([cohorts.target, kept], None) == []
+
+
+def test_rows_without_a_strongest_edge_are_compared_with_a_sparse_one_without_a_warning() -> None:
+    """Ties at the top leave a row constant after it was thresholded to the density of another one."""
+    rng = np.random.default_rng(0)
+    base = rng.random(66) + 0.5
+    rows = base + 0.05 * rng.normal(size=(9, 66))
+    rows[1] = np.where(base > np.quantile(base, 0.3), 1.0, 0.5)
+    rows[0] = np.where(np.arange(66) % 3 == 0, rng.permutation(base), 0.0)
+    assert in_order(rows[:, None]) is None
