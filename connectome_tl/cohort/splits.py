@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -286,29 +286,40 @@ def _check_labelled(n_groups: int, settings: SplitSettings) -> None:
 def _kfold(
     strata: np.ndarray, groups: np.ndarray, n_folds: int, seed: int, key: str = "splits.outer"
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
-
     levels, counts = np.unique(strata, return_counts=True)
     # Strata with fewer members than folds are merged.
     rare = np.isin(strata, levels[counts < n_folds])
     strata = np.where(rare, -1, strata)
     if 0 < rare.sum() < n_folds:
         strata = np.where(rare, levels[counts.argmax()], strata)
-    n_groups = len(np.unique(groups))
-    if n_groups < n_folds:
-        enough = n_groups > 2  # two families train beside those that are tested
+    families, of = np.unique(groups, return_inverse=True)
+    if len(families) < n_folds:
+        enough = len(families) > 2  # two families train beside those that are tested
         none = "Set splits.inner: 0." if key == "splits.inner" else "Add subjects: folds need three families or more."
         raise UsageError(
             f"{key}: too few subjects (families count once) for the folds",
             expected=f"at least {n_folds}",
-            got=str(n_groups),
-            remedy=f"Set {key} to {n_groups} or fewer." if enough else none,
+            got=str(len(families)),
+            remedy=f"Set {key} to {len(families)} or fewer." if enough else none,
         )
-    rows = np.zeros(len(strata))
-    if len(np.unique(groups)) == len(groups):
-        alone = StratifiedKFold(n_splits=n_folds, shuffle=True, random_state=seed)
-        return list(alone.split(rows, strata))
-    return list(StratifiedGroupKFold(n_splits=n_folds, shuffle=True, random_state=seed).split(rows, strata, groups))
+    levels, strata = np.unique(strata, return_inverse=True)
+    fold = _assigned(strata.astype(np.int64).tobytes(), of.astype(np.int64).tobytes(), n_folds, seed)
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_folds)]
+
+
+@lru_cache(maxsize=1024)
+def _assigned(strata: bytes, groups: bytes, n_folds: int, seed: int) -> np.ndarray:
+    """Fold of each row. Remembered, since scikit-learn needs a loop over families, and all models share their folds."""
+    from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+    labels, families = np.frombuffer(strata, np.int64), np.frombuffer(groups, np.int64)
+    unrelated = len(np.unique(families)) == len(families)
+    made = (StratifiedKFold if unrelated else StratifiedGroupKFold)(n_folds, shuffle=True, random_state=seed)
+    parts = made.split(np.zeros(len(labels)), labels, None if unrelated else families)
+    fold = np.empty(len(labels), dtype=np.int16)
+    for number, (_, test) in enumerate(parts):
+        fold[test] = number
+    return fold
 
 
 def parts_of(

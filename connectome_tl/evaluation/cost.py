@@ -30,7 +30,8 @@ from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.timing import FitCost, Kind, cost_of, measure
 
 _FEW, _MORE = 4, 24  # permutations, twice timed
-_MOST_REFITS = 50  # linear refits that are timed
+_REFITS, _SHORT_REFITS = (2, 12), (5, 50)  # linear refits, twice timed; of studies in which few take under a second
+_LONG = 10.0  # CPU s; a step of one fold that takes longer is not timed on two further folds
 _JUDGED, _PER_SCORE = 2.0, 0.02  # CPU s: of any study; of each model, outcome and repeat
 
 
@@ -86,8 +87,8 @@ def measured(
     def moves(n: int):  # type: ignore[no-untyped-def]
         return exchangeable_permutations(cohorts.target.ids, n, study.seed, {}, None)
 
-    def line(run: Callable[[int], object], few: int, more: int) -> Line:
-        first = _seconds(lambda: run(few))
+    def line(run: Callable[[int], object], few: int, more: int, first: float | None = None) -> Line:
+        first = _seconds(lambda: run(few)) if first is None else first
         if brief:  # assume that half of it is a fixed cost
             return Line(first / 2, first / (2 * few))
         second = _seconds(lambda: run(more))
@@ -97,13 +98,19 @@ def measured(
     single = study.model_copy(update={"n_jobs": 1})
     baselines, refits, core, permuted, beyond = Line(), Line(), Line(), Line(), Line()
     if study.baselines:
-        if not brief:
-            baseline_predictions(single, cohorts, one, tasks)  # import modules first, which is not a cost of a fold
-        baselines = line(lambda n: baseline_predictions(single, cohorts, (one, two)[n - 1], tasks), 1, 2)
+        started = 0.0 if brief else _seconds(lambda: baseline_predictions(single, cohorts, one, tasks))
+        if started > _LONG:
+            baselines = Line(started / 2, started / 2)
+        else:  # the first fold also imports modules, which is not a cost of a fold
+            baselines = line(lambda n: baseline_predictions(single, cohorts, (one, two)[n - 1], tasks), 1, 2)
     if study.refits.linear:
-        n = min(study.refits.linear, _MOST_REFITS // 5 if brief else _MOST_REFITS)
-        some = single.model_copy(update={"refits": study.refits.model_copy(update={"linear": n, "network": 0})})
-        refits = Line(0.0, _seconds(lambda: study_instability(some, cohorts, one, tasks)) / n)
+
+        def resample(n: int) -> None:
+            some = study.refits.model_copy(update={"linear": n, "network": 0})
+            study_instability(single.model_copy(update={"refits": some}), cohorts, one, tasks)
+
+        least = _seconds(lambda: resample(_REFITS[0]))
+        refits = line(resample, *_REFITS, least) if least > 1.0 else line(resample, *_SHORT_REFITS)
     if study.permutations:
         store = FitStore(scratch)
         core_statistics(single, cohorts, one, tasks, moves(1), store=store)  # fits the source's core once

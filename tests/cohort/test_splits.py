@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups, make_split_plan, stratum_of
+from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups, make_split_plan, parts_of, stratum_of
 from connectome_tl.errors import DataError, LeakageError, OutputError, UsageError
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
@@ -261,3 +262,28 @@ def test_without_a_declared_stratum_folds_are_stratified_by_the_first_binary_out
     assert stratum_of(cohort, none) is None
     assert make_split_plan(cohort, none).hash != make_split_plan(cohort, default).hash
     assert stratum_of(people(33), default) is None
+
+
+@pytest.mark.parametrize("unrelated", [False, True])
+def test_parts_are_those_of_scikit_learn_and_drawn_once_for_equal_rows(
+    monkeypatch: pytest.MonkeyPatch, unrelated: bool
+) -> None:
+    """Models of a study share their folds; with families, scikit-learn takes as long for them as a small fit."""
+    rng = np.random.default_rng(8)
+    labels, groups = rng.integers(0, 3, 60).astype(float), np.arange(60) if unrelated else rng.integers(0, 25, 60)
+    kind = StratifiedKFold if unrelated else StratifiedGroupKFold
+    made = kind(4, shuffle=True, random_state=17).split(labels, labels, None if unrelated else groups)
+    expected = [list(test) for _, test in made]
+    ids, calls, split = [f"sub-{i:02d}" for i in range(60)], [], kind.split
+
+    def counted(self: object, *given: object) -> object:
+        calls.append(given)
+        return split(self, *given)
+
+    monkeypatch.setattr(kind, "split", counted)
+    for _ in range(3):
+        parts = parts_of(ids, groups, labels, 4, 17)
+        assert [[ids.index(one) for one in part] for part in parts] == expected
+    assert len(calls) == 1
+    assert parts_of(ids, groups, labels[::-1], 4, 17) != parts
+    assert len(calls) == 2
