@@ -76,10 +76,10 @@ def rows_of(cohort: Cohort, train: np.ndarray, test: np.ndarray) -> Rows:
         blocks["regional"] = _scaled(cohort.regional[train], cohort.regional[test])
     if cohort.correlations is not None:
         mask = np.ones(cohort.correlations.shape[:2], dtype=bool)
-        ids = [str(k) for k in range(len(mask))]
+        ids = np.arange(len(mask)).astype(str)
         matrices = cohort.correlations[:, None]
-        step = TangentEdges.fit(matrices[train], mask[train], ids, CORRELATIONS)
-        found = [step.rows(matrices[part], mask[part], ids) for part in (train, test)]
+        step = TangentEdges.fit(matrices[train], mask[train], list(ids[train]), CORRELATIONS)
+        found = [step.rows(matrices[part], mask[part], list(ids[part])) for part in (train, test)]
         mean = found[0].mean(axis=0)
         blocks["tangent"] = (found[0] - mean, found[1] - mean)
     return Rows(blocks, cohort.families[train])

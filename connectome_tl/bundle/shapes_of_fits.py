@@ -68,7 +68,11 @@ def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
     n_scores = sum(_n_scores(task) for task in model.tasks)
     widths = _block_widths(model, sizes)
     fit = model.fit
-    if len(fit.kinds) != n_scores or set(fit.linear) - set(widths) or {c.name for c in fit.columns} != set(widths):
+    if (
+        len(fit.kinds) != n_scores
+        or {*fit.linear, *fit.quadratic} - set(widths)
+        or {c.name for c in fit.columns} != set(widths)
+    ):
         raise DataError("a core does not match its blocks or outcomes")
     if fit.radial:
         raise DataError("a core has a radial kernel, which contains rows of training subjects")
@@ -79,6 +83,10 @@ def _check_core(model: CoreModel, inputs: Inputs, sizes: Sizes) -> None:
         check_shape("limit of a block", columns.upper, shape, infinite=True)
     for name, weights in fit.linear.items():
         check_shape(f"weights of {name}", weights, (widths[name], n_scores))
+    for name, part in fit.quadratic.items():
+        n_components = part.products.shape[0]
+        check_shape(f"components of {name}", part.basis, (widths[name], n_components))
+        check_shape(f"products of {name}", part.products, (n_components, n_components, n_scores))
     _check_outputs(fit, n_scores)
     ordinal = {task.name: task.n_outputs for task in model.tasks if task.form == "levels"}
     if set(model.thresholds) != set(ordinal):

@@ -28,6 +28,10 @@ class CoreSettings(Settings):
     average_range: tuple[float, float] = Field(default=(-7.0, 3.0), description="log scale of a block, lowest, highest")
     average_slope: Positive = Field(default=3.0, ge=1, description="largest slope of the average, where relaxed")
     rbf_from: int = Field(default=100, ge=0, description="radial kernels are used from this size on")
+    quadratic_from: int = Field(default=100, ge=0, description="quadratic kernels are used from this size on")
+    quadratic_components: int = Field(
+        default=16, ge=0, description="leading components of a block whose products a quadratic kernel uses; 0 for none"
+    )
     risks_from: int = Field(default=100, ge=2, description="below this size risks are shrunk to the base rate")
     least_slope: Positive = Field(default=0.05, description="smallest slope of the risks on the standardised score")
     exact_up_to: int = Field(default=3000, ge=8, description="rows up to which nothing is approximated")

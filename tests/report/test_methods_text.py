@@ -13,6 +13,7 @@ from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.nested_cv import CrossValidation, PlannedFold
 from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.training import training_text
+from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.encoders import GraphEncoder
 from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.records.results import People
@@ -72,6 +73,15 @@ def test_two_earlier_stages_and_none_say_nothing_of_the_kind() -> None:
 def test_the_batches_of_stage_2_are_those_of_the_rows_that_are_not_tested() -> None:
     stages = Stages(adapt=Adapt(), finetune=FineTune())
     assert "batches of 45 to 50, learning rate 0.0003" in text(stages=stages)
+
+
+def test_curved_kernels_are_named_where_a_cohort_is_large_enough_for_them() -> None:
+    assert "kernels" not in text()
+    both = "With at least 60 training families, the combination also had radial kernels and quadratic kernels of 16"
+    assert both in text(core=CoreSettings(rbf_from=60, quadratic_from=60))
+    said = text(core=CoreSettings(rbf_from=50, quadratic_components=0))
+    assert "With at least 50 training families, the combination also had radial kernels of each block" in said
+    assert "quadratic" not in said
 
 
 def test_every_block_of_the_core_is_named() -> None:

@@ -15,8 +15,8 @@ from scipy.sparse import csr_array
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import InternalError
+from connectome_tl.evaluation.explain.curved import CurvedPath, curved_gradients, curved_occluded, path_of
 from connectome_tl.evaluation.explain.items import Items, Places
-from connectome_tl.evaluation.explain.radial import RadialPath, radial_gradients, radial_occluded
 from connectome_tl.features.steps import Features
 from connectome_tl.features.volumes import VOXELS
 from connectome_tl.training.closed_form.blocks import Block
@@ -121,7 +121,7 @@ class CoreView:
         return self.places.onto(self.items)
 
     def weights(self, fit: CoreFit, outcomes: np.ndarray) -> np.ndarray:
-        """(n_columns, n_outcomes) of a core fitted on the same training rows, radial parts apart.
+        """(n_columns, n_outcomes) of a core fitted on the same training rows, curved parts apart.
 
         Args:
             outcomes: columns of the fit.
@@ -134,25 +134,22 @@ class CoreView:
         return np.concatenate(found)
 
     def attributions(self, fit: CoreFit, column: int) -> np.ndarray:
-        """(n_rows, n_columns) integrated gradients of one score: exact for linear parts, captum's for radial ones."""
+        """(n_rows, n_columns) integrated gradients of one score: captum's for radial parts, exact for the others."""
         found = self.delta * self.weights(fit, np.array([column]))[:, 0]
         start = 0
         for part in self.parts:
-            if part.name in fit.radial:
-                found[:, start : start + part.rows.shape[1]] += radial_gradients(
-                    fit.radial[part.name], part.rows, part.mean, column
-                )
+            for curved in fit.curved(part.name):
+                found[:, start : start + part.rows.shape[1]] += curved_gradients(curved, part.rows, part.mean, column)
             start += part.rows.shape[1]
         return found
 
-    def radial_paths(self, fit: CoreFit) -> list[tuple[slice, RadialPath]]:
-        """Columns of each part with a radial kernel, and its integrals."""
+    def curved_paths(self, fit: CoreFit) -> list[tuple[slice, CurvedPath]]:
+        """Columns of each radial and quadratic part, and its integrals."""
         found, start = [], 0
         for part in self.parts:
-            if part.name in fit.radial:
-                path = RadialPath.of(fit.radial[part.name], part.rows, part.mean)
-                found.append((slice(start, start + part.rows.shape[1]), path))
-            start += part.rows.shape[1]
+            columns = slice(start, start + part.rows.shape[1])
+            found += [(columns, path_of(curved, part.rows, part.mean)) for curved in fit.curved(part.name)]
+            start = columns.stop
         return found
 
     def score(self, fit: CoreFit) -> np.ndarray:
@@ -174,8 +171,8 @@ class CoreView:
         found = np.zeros((len(columns), len(fit.kinds)))
         if SCORES in fit.linear:
             found += columns @ fit.linear[SCORES]
-        if SCORES in fit.radial:
-            raise InternalError("source scores have a radial part")
+        if fit.curved(SCORES):
+            raise InternalError("source scores have a part that is not linear")
         return found
 
 
@@ -187,8 +184,8 @@ def _unclipped(fit: CoreFit, parts: Sequence[Part]) -> np.ndarray:
     total = np.broadcast_to(fit.intercept, (len(parts[0].rows), len(fit.kinds))).copy()
     for part in parts:
         total += part.rows @ _linear(fit, part)
-        if part.name in fit.radial:
-            total += radial_occluded(fit.radial[part.name], part.rows, part.mean, ())[0]
+        for curved in fit.curved(part.name):
+            total += curved.of(part.rows)
     return total
 
 
@@ -199,9 +196,8 @@ def _occlusions(fit: CoreFit, parts: Sequence[Part], items: Items) -> np.ndarray
         sets = part.places.sets(items)
         weights, delta = _linear(fit, part), part.rows - part.mean
         lost = np.stack([delta[:, columns] @ weights[columns] for columns in sets])
-        if part.name in fit.radial:
-            whole, occluded = radial_occluded(fit.radial[part.name], part.rows, part.mean, sets)
-            lost += whole - occluded
+        for curved in fit.curved(part.name):
+            lost += curved.of(part.rows) - curved_occluded(curved, part.rows, part.mean, sets)
         total = lost if total is None else total + lost
     if total is None:
         raise InternalError("a core without blocks")
@@ -216,8 +212,8 @@ def _source_change(fit: CoreFit, parts: Sequence[Part]) -> np.ndarray:
     n_scores = len(fit.kinds)
     found = [(part.rows - part.mean)[:, None, :] * _linear(fit, part).T for part in parts]
     for p, part in enumerate(parts):
-        if part.name in fit.radial:
-            gradients = [radial_gradients(fit.radial[part.name], part.rows, part.mean, s) for s in range(n_scores)]
+        for curved in fit.curved(part.name):
+            gradients = [curved_gradients(curved, part.rows, part.mean, s) for s in range(n_scores)]
             found[p] = found[p] + np.stack(gradients, axis=1)
     change = np.concatenate(found, axis=2)
     whole = _unclipped(fit, parts)

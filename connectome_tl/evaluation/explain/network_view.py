@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.evaluation.explain.curved import ROWS_AT_ONCE, integrated_gradients
 from connectome_tl.evaluation.explain.items import Items
-from connectome_tl.evaluation.explain.radial import ROWS_AT_ONCE, integrated_gradients
 from connectome_tl.evaluation.explain.targets import Target
 from connectome_tl.nn.batch import Batch, ImageRows, Modality, VolumeSource
 from connectome_tl.nn.model import OutcomeModel

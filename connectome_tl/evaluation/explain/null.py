@@ -60,7 +60,7 @@ def _gradients(
     items, edges = view.items, view.items.n_edges
     alone = np.flatnonzero(view.places.region >= 0)
     onto_regions = view.onto[edges : edges + items.n_regions][:, alone]
-    curved = view.radial_paths(fit)
+    curved = view.curved_paths(fit)
     factors = [np.asarray(view.onto.T @ one.T).T for one in (plain.signs / view.n_rows, *plain.levers)]
     straight = [(view.delta * one).sum(axis=0)[:, None] for one in factors]
     parts, found = [], []

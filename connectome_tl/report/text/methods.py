@@ -119,7 +119,7 @@ def _model(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) ->
         )
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}{free}: the mean of {average}. Penalties and the weights of the combination "
+        f"block each for {listed(blocks)}{free}: the mean of {average}.{_curved(settings, facts)} Penalties and the weights of the combination "
         "were chosen on leave-one-family-out predictions of the training rows.",
         f"The network had {listed(encoders)}, fused by {settings.model.fusion.describe()} of width "
         f"{settings.model.fused_width}{hiding}; "
@@ -136,6 +136,21 @@ def _model(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) ->
         "improves on the core by more than one standard error.",
         *_heads_and_embeddings(settings, facts),
     ]
+
+
+def _curved(settings: StudySettings, facts: StudyFacts) -> str:
+    """The kernels of the core that are not linear, if a cohort is large enough for them."""
+    core, largest = settings.core, max(one.n_scans for one in facts.people.values())
+    quadratic = f"quadratic kernels of {core.quadratic_components} leading components" * (core.quadratic_components > 0)
+    found: dict[int, list[str]] = {}
+    for least, kernels in ((core.rbf_from, "radial kernels"), (core.quadratic_from, quadratic)):
+        if kernels and least <= largest:
+            found.setdefault(least, []).append(kernels)
+    return "".join(
+        f" With at least {counted(least, 'training family')}, the combination also had {listed(kernels)} of each block "
+        "but covariates."
+        for least, kernels in found.items()
+    )
 
 
 def _linear_heads(settings: StudySettings, tasks: Sequence[Task]) -> list[str]:

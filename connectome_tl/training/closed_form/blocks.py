@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from connectome_tl.errors import DataError, InternalError
+from connectome_tl.settings.core import CoreSettings
 
 KernelKind = Literal["linear", "rbf", "both"]
 
@@ -20,8 +21,8 @@ class Block:
     Attributes:
         name: unique in a fit: "tangent", "edges", "regional", "clinical", "image" ...
         values: (n_rows, n_columns), finite.
-        kernel: "linear", "rbf" (a radial kernel, used from `CoreSettings.rbf_from` families on), or both
-            of the same rows.
+        kernel: "linear", "rbf" (a radial kernel, used from `CoreSettings.rbf_from` families on), or "both" of the
+            same rows and a quadratic kernel of their leading components (from `CoreSettings.quadratic_from` on).
         relax: a slope beside the penalty in regressions (for tangent blocks).
         summed: False for a block that only enters the stack, on its own: raw edges beside their tangent form,
             which the sum and the average would count twice.
@@ -98,12 +99,13 @@ class Kernel:
 
     Attributes:
         block: its block's name.
-        rows: (n_rows, n_columns) training rows, clipped and centred.
+        rows: (n_rows, n_columns) training rows, clipped and centred; of a quadratic kernel their leading components.
         scale: divisor of the raw kernel.
-        gamma: of the radial kernel exp(-gamma * squared distance); None for the linear one.
+        gamma: of the radial kernel exp(-gamma * squared distance); None for the others.
         relax: whether a slope is fitted beside the penalty in regressions.
         summed: whether it is part of the sum and the average.
         full: (n_rows, n_rows) between all training rows, where it was computed.
+        basis: of a quadratic kernel (c x)^2, (n_columns, n_components) from columns to the components c; or None.
     """
 
     block: str
@@ -113,23 +115,33 @@ class Kernel:
     relax: bool
     summed: bool
     full: np.ndarray | None
+    basis: np.ndarray | None = None
+
+    def least(self, settings: CoreSettings) -> int:
+        """Number of families from which it is used."""
+        if self.basis is not None:
+            return settings.quadratic_from
+        return 0 if self.gamma is None else settings.rbf_from
 
     def between(self, at: np.ndarray, landmarks: np.ndarray) -> np.ndarray:
         """(len(at), len(landmarks)) of these training rows."""
         if self.full is not None:
             return self.full[np.ix_(at, landmarks)]
         rows, spanning = self.rows[at], self.rows[landmarks]
-        if self.gamma is None:
-            return rows @ spanning.T / self.scale
-        return radial(rows, spanning, self.gamma) / self.scale
+        if self.gamma is not None:
+            return radial(rows, spanning, self.gamma) / self.scale
+        products = rows @ spanning.T
+        return (products if self.basis is None else products**2) / self.scale
 
 
-def kernels(block: Block, rows: np.ndarray, landmarks: np.ndarray) -> list[Kernel]:
+def kernels(block: Block, rows: np.ndarray, landmarks: np.ndarray, n_components: int = 0) -> list[Kernel]:
     """The kernels of a block; none where no column varies, since nothing can be learned from it.
 
     Args:
         rows: (n_rows, n_columns) clipped and centred training rows.
-        landmarks: rows between which the width of the radial kernel is measured; all, and all pairs are kept.
+        landmarks: rows between which the width of the radial kernel and the components of the quadratic one are
+            measured; all, and all pairs are kept.
+        n_components: of the quadratic kernel; 0 for none.
     """
     norms = np.einsum("ij,ij->i", rows, rows)
     scale = float(norms.mean())
@@ -148,7 +160,22 @@ def kernels(block: Block, rows: np.ndarray, landmarks: np.ndarray) -> list[Kerne
         values = np.exp(-distances / middle)
         scale = float(1.0 - values.mean())
         found.append(Kernel(block.name, rows, scale, 1.0 / middle, False, False, values / scale if whole else None))
+    if block.kernel == "both" and n_components:
+        found.append(_quadratic(block, rows, spanning, gram, n_components))
     return found
+
+
+def _quadratic(block: Block, rows: np.ndarray, spanning: np.ndarray, gram: np.ndarray, n_components: int) -> Kernel:
+    """Squared products of the leading components, each with variance 1, so that products of two of them count alike."""
+    values, vectors = np.linalg.eigh(gram)
+    kept = np.flatnonzero(values > 1e-10 * values[-1])[-n_components:]
+    basis = spanning.T @ (vectors[:, kept] * (np.sqrt(len(gram)) / values[kept]))
+    components = rows @ basis
+    among = components if len(spanning) == len(rows) else spanning @ basis
+    products = (among @ among.T) ** 2
+    scale = float(np.trace(products) / len(products) - products.mean())
+    full = products / scale if len(spanning) == len(rows) else None
+    return Kernel(block.name, components, scale, None, False, False, full, basis)
 
 
 def radial(rows: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:

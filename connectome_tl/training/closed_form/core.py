@@ -3,7 +3,8 @@
 One Gram matrix per block, and its ridge at every penalty with predictions that leave out whole families.
 The fit is the mean of (S) ridge on the sum of the linear kernels, (G) a non-negative stack of all kernels'
 fits, and, for few families, (A) a likelihood-weighted mean over the scales of the blocks. All parts are linear
-in the blocks (and in radial kernels from `rbf_from` families on), so each block has one weight vector.
+in the blocks (and in radial and quadratic kernels from `rbf_from` and `quadratic_from` families on), so each block
+has one weight vector.
 
 Transfer: `source` has a source model's predictions of these rows, one column per source outcome. The fit is then a
 weighted mean of the fit without them and of fits in which they replace the blocks that they were computed from
@@ -87,7 +88,7 @@ def fit_core(
             total[:, columns] = part * spread
     lower = np.where(shrunk, np.nanmin(y, axis=0), -np.inf)
     upper = np.where(shrunk, np.nanmax(y, axis=0), np.inf)
-    linear, radial = rows.primal(dual, coefficients)
+    linear, radial, quadratic = rows.primal(dual, coefficients)
     labels = np.where(shrunk, np.nan, y)
     return CoreFit(
         form=", ".join(sorted(forms)),
@@ -96,6 +97,7 @@ def fit_core(
         intercept=coefficients[0].copy(),
         linear=linear,
         radial=radial,
+        quadratic=quadratic,
         lower=lower,
         upper=upper,
         left_out=np.clip(left_out, lower, upper),

@@ -24,10 +24,33 @@ class RadialPart:
     dual: np.ndarray
     gamma: float
 
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """(n_rows, n_outcomes) for clipped and centred rows."""
+        return radial(rows, self.rows.astype(float), self.gamma) @ self.dual
+
+
+@dataclass(frozen=True, eq=False)
+class QuadraticPart:
+    """Attributes:
+    basis: (n_columns, n_components), from clipped and centred rows to the leading components c.
+    products: (n_components, n_components, n_outcomes), the symmetric weights of c c'.
+    """
+
+    basis: np.ndarray
+    products: np.ndarray
+
+    def of(self, rows: np.ndarray) -> np.ndarray:
+        """(n_rows, n_outcomes) for clipped and centred rows."""
+        components = rows @ self.basis
+        return np.einsum("ra,abo,rb->ro", components, self.products, components, optimize=True)
+
+
+CurvedPart = RadialPart | QuadraticPart
+
 
 @dataclass(frozen=True, eq=False)
 class CoreFit:
-    """Prediction = intercept + sum over blocks of (row @ weights) + radial parts.
+    """Prediction = intercept + sum over blocks of (row @ weights) + radial and quadratic parts.
 
     Attributes:
         form: "exact", or how it was approximated ("nystrom 1500").
@@ -35,7 +58,7 @@ class CoreFit:
         columns: clipping and centring per block.
         intercept: (n_outcomes,).
         linear: block to (n_block_columns, n_outcomes) weights on clipped, centred values.
-        radial: block to its radial part.
+        radial, quadratic: block to its radial and its quadratic part.
         lower, upper: (n_outcomes,) range of the training outcomes; infinite for labels.
         left_out: (n_rows, n_outcomes) predictions of the training rows without their family, NaN where the
             outcome is missing.
@@ -53,6 +76,7 @@ class CoreFit:
     intercept: np.ndarray
     linear: dict[str, np.ndarray]
     radial: dict[str, RadialPart]
+    quadratic: dict[str, QuadraticPart]
     lower: np.ndarray
     upper: np.ndarray
     left_out: np.ndarray
@@ -76,10 +100,13 @@ class CoreFit:
             rows = columns.apply(given[columns.name])
             if columns.name in self.linear:
                 total += rows @ self.linear[columns.name]
-            if columns.name in self.radial:
-                part = self.radial[columns.name]
-                total += radial(rows, part.rows.astype(float), part.gamma) @ part.dual
+            for part in self.curved(columns.name):
+                total += part.of(rows)
         return np.clip(total, self.lower, self.upper)
+
+    def curved(self, block: str) -> list[CurvedPart]:
+        """The radial and the quadratic part of a block, where it has them."""
+        return [part[block] for part in (self.radial, self.quadratic) if block in part]
 
     def probabilities(self, blocks: Sequence[Block]) -> np.ndarray:
         """(n_rows, n_outcomes) risks of binary outcomes inside (0, 1), NaN for the others."""
@@ -102,7 +129,7 @@ class CoreFit:
         """Block to (n_block_columns, n_outcomes): change of the prediction per unit of a column, on clipped
         values.
 
-        Radial parts have no weights; `radial` lists the blocks that have one.
+        Radial and quadratic parts have no weights; `curved` returns them.
         """
         return {name: values.copy() for name, values in self.linear.items()}
 
@@ -115,12 +142,15 @@ class CoreFit:
         arrays |= {f"linear.{name}": values for name, values in self.linear.items()}
         for name, part in self.radial.items():
             arrays |= {f"radial.{name}.rows": part.rows, f"radial.{name}.dual": part.dual}
+        for name, products in self.quadratic.items():
+            arrays |= {f"quadratic.{name}.basis": products.basis, f"quadratic.{name}.products": products.products}
         arrays |= {f"risks.{field.name}": getattr(self.risks, field.name) for field in fields(RiskModel)}
         plain = {
             "form": self.form,
             "kinds": list(self.kinds),
             "blocks": [columns.name for columns in self.columns],
             "gamma": {name: part.gamma for name, part in self.radial.items()},
+            "quadratic": list(self.quadratic),
         }
         return arrays, plain
 
@@ -143,6 +173,10 @@ class CoreFit:
                 radial={
                     name: RadialPart(arrays[f"radial.{name}.rows"], arrays[f"radial.{name}.dual"], float(gamma))
                     for name, gamma in plain["gamma"].items()
+                },
+                quadratic={
+                    name: QuadraticPart(arrays[f"quadratic.{name}.basis"], arrays[f"quadratic.{name}.products"])
+                    for name in plain["quadratic"]
                 },
                 risks=RiskModel(*(arrays[f"risks.{field.name}"] for field in fields(RiskModel))),
                 **{name: arrays[name] for name in _ARRAYS},

@@ -17,7 +17,7 @@ from connectome_tl.training.closed_form.blocks import (
     choose_landmarks,
     kernels,
 )
-from connectome_tl.training.closed_form.fitted_core import RadialPart
+from connectome_tl.training.closed_form.fitted_core import QuadraticPart, RadialPart
 from connectome_tl.training.closed_form.solve import Problem, Solution, mean_of
 from connectome_tl.training.closed_form.spectrum import Design, Families
 
@@ -49,7 +49,7 @@ class TrainingRows:
     Attributes:
         columns: clipping and centring per block. values: block to clipped, centred (and scaled) rows.
         scale: block to (n_columns,) by which its columns were divided; 1 except for scores.
-        kernels: linear and radial, of the penalised blocks that vary.
+        kernels: linear, radial and quadratic, of the penalised blocks that vary.
         z: (n_rows, 1 + n_unpenalised), the intercept, unpenalised blocks, then the scores.
         families: (n_rows,) names.
         scores: name of the block of source scores, if there is one.
@@ -97,7 +97,10 @@ class TrainingRows:
         n_rows = len(families)
         landmarks = choose_landmarks(list(values.values()), np.arange(n_rows), settings.exact_up_to, settings.landmarks)
         found = [
-            kernel for block in blocks if block.penalised for kernel in kernels(block, values[block.name], landmarks)
+            kernel
+            for block in blocks
+            if block.penalised
+            for kernel in kernels(block, values[block.name], landmarks, settings.quadratic_components)
         ]
         unpenalised = tuple(block.name for block in blocks if not block.penalised)
         names = (*unpenalised, *(() if scores is None else (scores,)))
@@ -136,7 +139,7 @@ class TrainingRows:
         chosen = [
             k
             for k, kernel in enumerate(self.kernels)
-            if kernel.block != self.scores and (kernel.gamma is None or families.n_families >= self.settings.rbf_from)
+            if kernel.block != self.scores and families.n_families >= kernel.least(self.settings)
         ]
         part = _Part(observed, y, shrunk, families, fixed)
         without = self._solve(part, chosen)
@@ -204,14 +207,19 @@ class TrainingRows:
 
     def primal(
         self, dual: Sequence[np.ndarray], coefficients: np.ndarray
-    ) -> tuple[dict[str, np.ndarray], dict[str, RadialPart]]:
-        """Weights per linear block (n_columns, n_outcomes) on clipped, centred values, and the radial parts."""
+    ) -> tuple[dict[str, np.ndarray], dict[str, RadialPart], dict[str, QuadraticPart]]:
+        """Weights per linear block (n_columns, n_outcomes) on clipped, centred values, and the curved parts."""
         linear: dict[str, np.ndarray] = {}
         radial: dict[str, RadialPart] = {}
+        quadratic: dict[str, QuadraticPart] = {}
         for kernel, weights in zip(self.kernels, dual, strict=True):
             rows = kernel.rows
             used = weights.any(axis=1)
-            if kernel.gamma is None:
+            if kernel.basis is not None:
+                if used.any():
+                    products = np.einsum("ra,rb,ro->abo", rows, rows, weights / kernel.scale, optimize=True)
+                    quadratic[kernel.block] = QuadraticPart(kernel.basis, products)
+            elif kernel.gamma is None:
                 linear[kernel.block] = rows.T @ weights / (kernel.scale * self.scale[kernel.block][:, None])
             elif used.any():
                 kept = rows[used].astype(np.float32)
@@ -222,7 +230,7 @@ class TrainingRows:
             added = coefficients[start:stop] / self.scale[name][:, None]
             linear[name] = linear[name] + added if name in linear else added
             start = stop
-        return linear, radial
+        return linear, radial, quadratic
 
 
 def _shares(losses: np.ndarray, priors: np.ndarray, n_families: int) -> np.ndarray:

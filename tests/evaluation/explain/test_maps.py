@@ -33,7 +33,7 @@ from connectome_tl.settings.records.scores import Score
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
-from connectome_tl.training.closed_form.fitted_core import RadialPart
+from connectome_tl.training.closed_form.fitted_core import QuadraticPart, RadialPart
 from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import stored_model
@@ -129,7 +129,7 @@ def test_a_pattern_is_the_covariance_of_held_out_rows_times_the_weights_of_each_
         np.testing.assert_allclose(unit_.values["covariate"], own[-len(items.covariates) :], rtol=1e-9, atol=1e-12)
 
 
-def test_maps_of_a_radial_kernel_for_many_labellings_are_those_of_captum(
+def test_maps_of_curved_kernels_for_many_labellings_are_those_of_single_ones(
     core: tuple[tuple[PlannedFold, ...], FitStore],
 ) -> None:
     planned, store = core
@@ -143,7 +143,12 @@ def test_maps_of_a_radial_kernel_for_many_labellings_are_those_of_captum(
         part.name: RadialPart(part.rows[:4].astype(np.float32), rng.normal(size=(4, 2)), 1.0 / part.rows.shape[1])
         for part in view.parts
     }
-    model = replace(model, fit=replace(model.fit, radial=radial))
+    quadratic = {}
+    for part in view.parts:
+        products = rng.normal(size=(3, 3, 2))
+        basis = rng.normal(size=(part.rows.shape[1], 3)) / part.rows.shape[1]
+        quadratic[part.name] = QuadraticPart(basis, products + products.swapaxes(0, 1))
+    model = replace(model, fit=replace(model.fit, radial=radial, quadratic=quadratic))
     looked = explained(model, TARGET, item.fold.test, items)
     for target in targets_of(item.tasks):
         _, weights, maps = core_values(view, plain, model.fit, target, np.array([target.column]))

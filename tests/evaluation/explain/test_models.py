@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "training"))
 from kinds_of_study import KINDS_OF_STUDY, Case
@@ -14,15 +15,14 @@ from small_study import plan_of, small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.evaluation.explain.core_view import CoreView
+from connectome_tl.evaluation.explain.curved import curved_gradients, curved_occluded, integrated_gradients, path_of
 from connectome_tl.evaluation.explain.models import ExplainedCore, ExplainedMixture, explained, features_of
 from connectome_tl.evaluation.explain.network_view import NetworkView
-from connectome_tl.evaluation.explain.radial import RadialPath, radial_gradients, radial_occluded
 from connectome_tl.evaluation.explain.study import items_of
 from connectome_tl.evaluation.explain.targets import explained_of_predictions, targets_of
 from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.training.closed_form.blocks import radial
-from connectome_tl.training.closed_form.fitted_core import RadialPart
+from connectome_tl.training.closed_form.fitted_core import CurvedPart, QuadraticPart, RadialPart
 from connectome_tl.training.core_stage import CONNECTOME_PRESENCE, CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import MixtureModel, fitted_model
@@ -138,26 +138,42 @@ def test_the_presence_of_a_connectome_belongs_to_its_edges_and_to_no_single_one(
     np.testing.assert_allclose(lost, want, atol=1e-9)
 
 
-def test_radial_parts_under_integrated_gradients_and_occlusion_are_those_of_the_kernel() -> None:
-    rng = np.random.default_rng(0)
-    part = RadialPart(rng.normal(size=(12, 6)).astype(np.float32), rng.normal(size=(12, 2)), 0.1)
+RANDOM = np.random.default_rng(0)
+_PRODUCTS = RANDOM.normal(size=(4, 4, 2))
+CURVED: dict[str, CurvedPart] = {
+    "radial": RadialPart(RANDOM.normal(size=(12, 6)).astype(np.float32), RANDOM.normal(size=(12, 2)), 0.1),
+    "quadratic": QuadraticPart(RANDOM.normal(size=(6, 4)), _PRODUCTS + _PRODUCTS.swapaxes(0, 1)),
+}
+
+
+def torch_value(part: CurvedPart, rows: torch.Tensor) -> torch.Tensor:
+    if isinstance(part, QuadraticPart):
+        components = rows @ torch.from_numpy(part.basis)
+        return torch.einsum("ra,abo,rb->ro", components, torch.from_numpy(part.products), components)
+    distances = torch.cdist(rows, torch.from_numpy(part.rows.astype(float)))
+    return torch.exp(-part.gamma * distances**2) @ torch.from_numpy(part.dual)
+
+
+@pytest.mark.parametrize("kind", CURVED)
+def test_curved_parts_under_integrated_gradients_and_occlusion_are_those_of_captum_and_of_the_kernel(kind: str) -> None:
+    rng, part = np.random.default_rng(1), CURVED[kind]
     rows, mean = rng.normal(size=(5, 6)), rng.normal(size=6) * 0.1
-    value = radial(rows, part.rows.astype(float), part.gamma) @ part.dual
-    start = radial(mean[None], part.rows.astype(float), part.gamma) @ part.dual
+    value, start = part.of(rows), part.of(mean[None])
+    np.testing.assert_allclose(value, torch_value(part, torch.from_numpy(rows)).numpy())
+    own = np.stack([curved_gradients(part, rows, mean, column) for column in range(2)], axis=2)
     for column in range(2):
-        attributed = radial_gradients(part, rows, mean, column)
-        np.testing.assert_allclose(attributed.sum(axis=1), value[:, column] - start[0, column], atol=1e-10)
-    path, signs = RadialPath.of(part, rows, mean), np.sign(rng.normal(size=rows.shape))
-    captum = np.stack([radial_gradients(part, rows, mean, column) for column in range(2)], axis=2)
-    np.testing.assert_allclose(path.summed_gradients(signs, np.arange(2)), (signs[:, :, None] * captum).sum(axis=0))
-    np.testing.assert_allclose(path.gradients_of_row(3, np.arange(2)), captum[3])
+        np.testing.assert_allclose(own[:, :, column].sum(axis=1), value[:, column] - start[0, column], atol=1e-10)
+        given = torch.from_numpy(rows), torch.from_numpy(np.broadcast_to(mean, rows.shape).copy())
+        captum = integrated_gradients(lambda at, column=column: torch_value(part, at)[:, column], given[:1], given[1:])
+        np.testing.assert_allclose(own[:, :, column], captum[0].numpy(), atol=1e-10)
+    path, signs = path_of(part, rows, mean), np.sign(rng.normal(size=rows.shape))
+    np.testing.assert_allclose(path.summed_gradients(signs, np.arange(2)), (signs[:, :, None] * own).sum(axis=0))
+    np.testing.assert_allclose(path.gradients_of_row(3, np.arange(2)), own[3])
     sets = [np.array([0, 3]), np.array([], dtype=int), np.arange(6)]
-    whole, occluded = radial_occluded(part, rows, mean, sets)
-    np.testing.assert_allclose(whole, value)
-    for columns, found in zip(sets, occluded, strict=True):
+    for columns, found in zip(sets, curved_occluded(part, rows, mean, sets), strict=True):
         changed = rows.copy()
         changed[:, columns] = mean[columns]
-        np.testing.assert_allclose(found, radial(changed, part.rows.astype(float), part.gamma) @ part.dual)
+        np.testing.assert_allclose(found, part.of(changed))
 
 
 def test_an_unpenalised_covariate_has_the_attribution_of_its_own_weight() -> None:

@@ -13,7 +13,7 @@ from sklearn.model_selection import LeaveOneOut, cross_val_predict
 
 from connectome_tl.errors import DataError, InternalError
 from connectome_tl.settings.core import CoreSettings
-from connectome_tl.training.closed_form.blocks import Block, SourceScores
+from connectome_tl.training.closed_form.blocks import Block, SourceScores, kernels
 from connectome_tl.training.closed_form.core import fit_core
 from connectome_tl.training.closed_form.fitted_core import CoreFit
 from connectome_tl.training.closed_form.targets import class_probabilities, one_vs_rest
@@ -157,6 +157,49 @@ def test_a_radial_kernel_finds_what_no_line_does_and_only_from_its_size_on() -> 
     assert min(scores["both"], scores["rbf"]) > 0.3
     small = fit_core([Block("clinical", rows[:99], "both")], y[:99], ["regression"], names[:99])
     assert not small.radial
+    assert not small.quadratic
+
+
+def test_a_product_of_leading_components_is_found_among_hundreds_of_edges() -> None:
+    """The radial kernel sees mostly the noise of the edges; a model of two components would need to know them."""
+    rng = np.random.default_rng(9)
+    effects = rng.normal(size=(6, 300))
+    traits = rng.normal(size=(700, 6))
+    edges = traits @ effects * 0.2 + rng.normal(size=(700, 300))
+    y = (traits[:, 0] * traits[:, 1] + 0.5 * rng.normal(size=700))[:, None]
+    names = [str(k) for k in range(700)]
+    found = {}
+    for n_components in (0, 16):
+        settings = CoreSettings(quadratic_components=n_components)
+        fit = fit_core([Block("edges", edges[:400], "both")], y[:400], ["regression"], names[:400], settings)
+        found[n_components] = r2_score(y[400:, 0], fit.predict([Block("edges", edges[400:])])[:, 0])
+        assert bool(fit.quadratic) == (n_components > 0)
+    assert found[0] < 0.2
+    assert found[16] > found[0] + 0.2
+
+
+@pytest.mark.parametrize("exact_up_to", [3000, 60])
+def test_the_quadratic_kernel_is_that_of_products_of_whitened_components(exact_up_to: int) -> None:
+    """Its Gram matrix, against explicit products of scikit-learn's components; the dual form, against the primal."""
+    rng = np.random.default_rng(3)
+    rows = rng.normal(size=(80, 30)) * np.linspace(3, 0.5, 30)
+    rows -= rows.mean(axis=0)
+    landmarks = np.arange(80) if exact_up_to > 80 else np.arange(0, 80, 2)
+    (kernel,) = [one for one in kernels(Block("edges", rows, "both"), rows, landmarks, 5) if one.basis is not None]
+    spanning = rows[landmarks]
+    decomposed = np.linalg.svd(spanning, full_matrices=False)
+    whitened = rows @ decomposed[2][:5].T / (decomposed[1][:5] / np.sqrt(len(landmarks)))
+    explicit = np.einsum("ra,rb->rab", whitened, whitened).reshape(80, -1)
+    wanted = explicit @ explicit[landmarks].T
+    np.testing.assert_allclose(kernel.between(np.arange(80), landmarks) * kernel.scale, wanted, rtol=1e-8, atol=1e-8)
+    settings = CoreSettings(exact_up_to=exact_up_to, landmarks=40, quadratic_from=0, rbf_from=10**9)
+    y = (whitened[:, :1] * whitened[:, 1:2]) + 0.1 * rng.normal(size=(80, 1))
+    fit = fit_core([Block("edges", rows, "both")], y, ["regression"], [str(k) for k in range(80)], settings)
+    part = fit.quadratic["edges"]
+    np.testing.assert_allclose(part.products, part.products.swapaxes(0, 1), atol=1e-12)
+    again = CoreFit.of(*fit.state())
+    np.testing.assert_array_equal(again.predict([Block("edges", rows)]), fit.predict([Block("edges", rows)]))
+    assert np.corrcoef(fit.predict([Block("edges", rows)])[:, 0], y[:, 0])[0, 1] > 0.8
 
 
 def test_a_binary_score_is_never_constant() -> None:

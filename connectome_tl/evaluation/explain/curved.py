@@ -1,4 +1,4 @@
-"""Integrated gradients (captum) and occlusion for radial kernels.
+"""Integrated gradients and occlusion of the radial and quadratic parts of a closed-form core.
 
 Integrated gradients: Sundararajan, Taly & Yan 2017, arXiv:1703.01365.
 """
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from connectome_tl.training.closed_form.blocks import radial
-from connectome_tl.training.closed_form.fitted_core import RadialPart
+from connectome_tl.training.closed_form.fitted_core import CurvedPart, QuadraticPart, RadialPart
 
 STEPS = 24
 ROWS_AT_ONCE = 128
@@ -45,8 +45,13 @@ def integrated_gradients(
     return tuple(part.detach() for part in found)
 
 
-def radial_gradients(part: RadialPart, rows: np.ndarray, mean: np.ndarray, column: int) -> np.ndarray:
-    """(n_rows, n_columns) integrated gradients of one outcome's radial part from the mean row to each row."""
+def curved_gradients(part: CurvedPart, rows: np.ndarray, mean: np.ndarray, column: int) -> np.ndarray:
+    """(n_rows, n_columns) integrated gradients of one outcome's part from the mean row to each row.
+
+    Those of a quadratic part are exact, those of a radial one are captum's.
+    """
+    if isinstance(part, QuadraticPart):
+        return (rows - mean) * ((rows + mean) @ part.basis @ part.products[:, :, column] @ part.basis.T)
     landmarks = torch.from_numpy(part.rows.astype(float))
     dual = torch.from_numpy(np.ascontiguousarray(part.dual[:, column]))
 
@@ -101,11 +106,55 @@ class RadialPath:
         return np.asarray(-2 * self.part.gamma * found @ self.part.dual[:, outcomes])
 
 
-def radial_occluded(
-    part: RadialPart, rows: np.ndarray, mean: np.ndarray, sets: Sequence[np.ndarray]
-) -> tuple[np.ndarray, np.ndarray]:
-    """The radial part of rows, (n_rows, n_outcomes), and with each set of columns at the mean row,
-    (n_sets, n_rows, n_outcomes)."""
+@dataclass(frozen=True, eq=False)
+class QuadraticPath:
+    """Integrated gradients of a quadratic part for many outcomes.
+
+    Attributes:
+        delta: (n_rows, n_columns) rows minus the mean row.
+        components: (n_rows, n_components) of the sum of row and mean row.
+    """
+
+    part: QuadraticPart
+    delta: np.ndarray
+    components: np.ndarray
+
+    @staticmethod
+    def of(part: QuadraticPart, rows: np.ndarray, mean: np.ndarray) -> QuadraticPath:
+        """The path of rows (n_rows, n_columns) from the mean (n_columns,) of the training rows."""
+        return QuadraticPath(part, rows - mean, (rows + mean) @ part.basis)
+
+    def summed_gradients(self, factors: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+        """(n_columns, n_outcomes) sum over rows of the attributions times factors (n_rows, n_columns)."""
+        return self._gradients((self.delta * factors).T @ self.components, outcomes)
+
+    def gradients_of_row(self, row: int, outcomes: np.ndarray) -> np.ndarray:
+        """(n_columns, n_outcomes) attributions of one row."""
+        return self._gradients(self.delta[row][:, None] * self.components[row], outcomes)
+
+    def _gradients(self, moments: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+        turned = np.tensordot(self.part.basis, self.part.products[:, :, outcomes], axes=1)
+        return np.asarray(np.einsum("cb,cbo->co", moments, turned))
+
+
+CurvedPath = RadialPath | QuadraticPath
+
+
+def path_of(part: CurvedPart, rows: np.ndarray, mean: np.ndarray) -> CurvedPath:
+    """Integrated gradients of rows (n_rows, n_columns) from the mean (n_columns,) of the training rows."""
+    return (QuadraticPath if isinstance(part, QuadraticPart) else RadialPath).of(part, rows, mean)  # type: ignore[arg-type]
+
+
+def curved_occluded(part: CurvedPart, rows: np.ndarray, mean: np.ndarray, sets: Sequence[np.ndarray]) -> np.ndarray:
+    """The part of rows with each set of columns at the mean row, (n_sets, n_rows, n_outcomes)."""
+    if isinstance(part, RadialPart):
+        return _radial_occluded(part, rows, mean, sets)
+    components, delta = rows @ part.basis, rows - mean
+    left = np.stack([components - delta[:, columns] @ part.basis[columns] for columns in sets])
+    return np.asarray(np.einsum("sra,abo,srb->sro", left, part.products, left, optimize=True))
+
+
+def _radial_occluded(part: RadialPart, rows: np.ndarray, mean: np.ndarray, sets: Sequence[np.ndarray]) -> np.ndarray:
     landmarks = part.rows.astype(float)
     kernel = radial(rows, landmarks, part.gamma)
     found = np.empty((len(sets), len(rows), part.dual.shape[1]))
@@ -117,4 +166,4 @@ def radial_occluded(
         before = (far**2).sum(axis=1)[:, None] - 2 * far @ near.T
         after = (mean[columns] ** 2).sum() - 2 * near @ mean[columns]
         found[s] = (kernel * np.exp(-part.gamma * (after - before))) @ part.dual
-    return kernel @ part.dual, found
+    return found
