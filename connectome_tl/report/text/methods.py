@@ -119,8 +119,9 @@ def _model(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) ->
         )
     return [
         "The full model is a weighted mean of two models. The closed-form core is kernel ridge regression with one "
-        f"block each for {listed(blocks)}{free}: the mean of {average}.{_curved(settings, facts)} Penalties and the weights of the combination "
-        "were chosen on leave-one-family-out predictions of the training rows.",
+        f"block each for {listed(blocks)}{free}: the mean of {average}.{_curved(settings, facts)} "
+        "Penalties and the weights of the combination were chosen on leave-one-family-out predictions of the training "
+        "rows.",
         f"The network had {listed(encoders)}, fused by {settings.model.fusion.describe()} of width "
         f"{settings.model.fused_width}{hiding}; "
         f"the predictions of {networks} networks were averaged; {settings.stages.finetune.ensemble.describe()}.",
