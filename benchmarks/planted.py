@@ -259,7 +259,7 @@ def report_map(rows: pd.DataFrame) -> None:
 
 
 def draw_map(rows: pd.DataFrame, path: Path) -> None:
-    """One panel per stage and signal; colour is the mean gain, a dot marks an interval without 0."""
+    """One panel per stage and signal; colour is the mean gain, an asterisk marks an interval without 0."""
     import matplotlib.pyplot as plt
 
     found, limit = gains(rows), 0.15
@@ -274,8 +274,11 @@ def draw_map(rows: pd.DataFrame, path: Path) -> None:
                 continue
             means[i, j] = values.mean()
             half = stats.t.ppf(0.975, len(values) - 1) * values.std(ddof=1) / np.sqrt(len(values))
-            mark = "\n*" if abs(values.mean()) > half else "\n"
-            axis.text(j, i, f"{values.mean():+.2f}{mark}", ha="center", va="center", fontsize=8)
+            mark = " *" if abs(values.mean()) > half else ""
+            ink = "white" if abs(values.mean()) > 0.6 * limit else "black"
+            # Adding 0 turns a rounded -0 into 0.
+            shown = f"{round(values.mean(), 2) + 0.0:+.2f}{mark}"
+            axis.text(j, i, shown, ha="center", va="center", fontsize=9, color=ink)
         image = axis.imshow(means, cmap="RdBu_r", vmin=-limit, vmax=limit, origin="lower", aspect="auto")
         axis.set_xticks(range(len(N_LABELLED)), N_LABELLED)
         axis.set_yticks(range(len(SIMILARITY)), [f"{s:g}" for s in SIMILARITY])
