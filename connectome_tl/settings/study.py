@@ -249,7 +249,9 @@ class StudySettings(Settings):
         for name, stage in stages.items():
             if stage is None:
                 continue
-            named = {*stage.training.part_learning_rates, *stage.training.freeze}
+            rates = stage.training.part_learning_rates
+            usual = type(stage)().training.part_learning_rates  # may name a part that this model lacks
+            named = {*(rates if rates != usual else ()), *stage.training.freeze}
             wrong = sorted(named - set(self.model.parts))
             if wrong:
                 raise ValueError(
