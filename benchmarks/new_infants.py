@@ -8,8 +8,9 @@ first training fold) and tested on 400 others, so that the error of an AUC is sm
   zero-shot core, zero-shot network  the score of the source's core, or of the network after stage 1, without any label
   best head     the head after stage 1 that correlates most with the outcome of the 48 infants, with its sign
   start         the network with its new head (a combination of all heads), before stage 3 (0 steps)
-  network       the package's network; `full rate`: weights from the source are trained at the full rate in stage 3;
-                `frozen`: only the head is trained in stage 3
+  network       the package's network
+  slow          the same without the comparison with random starts; `full rate`: transferred weights are also trained at
+                the full rate in stage 3; `frozen`: only the head is trained in stage 3
   with scratch  mean of the logits of `network` and of `network_scratch`, weighted 2 to 1
 
 Prints the mean AUC over cohorts, the mean differences to `network_scratch` and `network` with 95 % t intervals, and the
@@ -55,9 +56,10 @@ Row = tuple[int, str, float, float, float]
 
 
 def trained(plan: FitPlan, **changed: object) -> FitPlan:
-    """The plan with other settings of its last stage."""
+    """The plan with other settings of its last stage, without a comparison with random starts."""
     assert plan.training is not None
-    return replace(plan, training=plan.training.model_copy(update=changed))
+    transfer = replace(plan.transfer, unpredictable=True)
+    return replace(plan, training=plan.training.model_copy(update=changed), transfer=transfer)
 
 
 def run(seed: int) -> list[Row]:
@@ -72,6 +74,7 @@ def run(seed: int) -> list[Row]:
     }
     network = plans["network"]
     plans["start"] = trained(network, steps=0)
+    plans["slow"] = trained(network)
     plans["full rate"] = trained(network, part_learning_rates={})
     plans["frozen"] = trained(network, freeze=("connectome", "fusion"))
     plans["zero-shot network"] = dict(network.parents)["stage"]
