@@ -156,8 +156,8 @@ class Pretrain(Settings):
 
     `use_if: predictable` uses weights and scores of the source only if the closed-form core predicts at least one
     outcome of held-out source rows (t >= 3; single scores likewise), since weights trained on noise are a worse start
-    than random ones. With fewer than 150 families in stage 3, networks (not of volumes) also start from random weights
-    if these predict held-out training rows better. `always` uses the source in any case.
+    than random ones. With up to 400 families in stage 3, networks (not of volumes) also start from random weights if
+    these predict held-out training rows better. `always` uses the source in any case.
     """
 
     training: Training = Training(weight_decay=10.0)

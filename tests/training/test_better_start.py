@@ -66,7 +66,7 @@ def test_the_start_that_predicts_held_out_rows_better_is_kept(case: Case) -> Non
 
 
 def test_with_many_families_stage_1_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervised, "_RECOVERED", 1)
+    monkeypatch.setattr(supervised, "_MOST", 1)
     chosen, always = fitted(UNTAUGHT), fitted(UNTAUGHT, use_if="always")
     for subject, values in always.predictions.items():
         np.testing.assert_array_equal(chosen.predictions[subject], values)

@@ -229,8 +229,8 @@ def _use_if(settings: StudySettings, facts: StudyFacts) -> str:
     if pretrain is None or pretrain.use_if == "always":
         return ""
     chosen = (
-        " With fewer than 150 training families, networks also start from random weights, as in the control without "
-        "earlier stages, if these predict held-out training rows better."
+        " With up to 400 training families, networks also start from random weights, as in the control without earlier "
+        "stages, if these predict held-out training rows better."
         if "image" not in facts.modalities
         else ""
     )

@@ -28,7 +28,7 @@ RANDOM_START = (
     "its networks started from random weights: these predicted held-out training rows better than those of stage 1 "
     "(stages.pretrain.use_if)"
 )
-_RECOVERED = 150  # families with which networks are trained enough to leave a start that is of no use
+_MOST = 400  # families; with more, a second ensemble takes too long
 
 
 def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
@@ -64,10 +64,10 @@ def _better_start(setting: Setting, context: Context) -> FitResult:
     first = fit_ensemble(setting, context)
     if parent is None or not parent.facts.get(PREDICTABLE, 0.0) or plan.transfer.unpredictable:
         return first
-    if plan.chosen_by is not None or "image" in plan.modalities or len(np.unique(setting.families)) >= _RECOVERED:
+    if plan.chosen_by is not None or "image" in plan.modalities or len(np.unique(setting.families)) > _MOST:
         return first
     second = fit_ensemble(replace(setting, parent=None), replace(context, check=None))
-    if _held_out_loss(setting, first) <= _held_out_loss(setting, second):
+    if not _predicts_better(second, first, setting):
         return first
     rest = {name: value for name, value in second.facts.items() if name not in _checks(second)}
     return replace(second, notes=(*second.notes, RANDOM_START), facts=rest | _checks(first))
@@ -78,17 +78,16 @@ def _checks(result: FitResult) -> dict[str, float]:
     return {check_name(at, task): loss for at, known in checks_of(result).items() for task, loss in known.items()}
 
 
-def _held_out_loss(setting: Setting, result: FitResult) -> float:
-    """Mean over outcomes of the mean loss of held-out rows; values in standard deviations of the training rows."""
-    places, ids = columns_of(setting.tasks), setting.plan.train.ids
-    labels = setting.plan.train.labels or ids
-    predicted = np.array([result.held_out[i] for i in ids])
-    raw = setting.cohort.targets[[task.name for task in setting.tasks]]
-    truth = raw.to_numpy(float)[setting.cohort.positions(labels)]
-    found = []
-    for t, task in enumerate(setting.tasks):
-        scale = float(np.nanstd(truth[:, t])) or 1.0 if task.form == "value" else 1.0
-        loss = losses(predicted[:, places[task.name]], truth[:, t], task) / scale**2
-        if np.isfinite(loss).any():
-            found.append(float(np.nanmean(loss)))
-    return float(np.mean(found)) if found else 0.0
+def _predicts_better(one: FitResult, other: FitResult, setting: Setting) -> bool:
+    """Whether `one` has the smaller loss of held-out rows, summed over outcomes."""
+    ids, places = setting.plan.train.ids, columns_of(setting.tasks)
+    at = setting.cohort.positions(setting.plan.train.labels or ids)
+    first, second = (np.array([result.held_out[i] for i in ids]) for result in (one, other))
+    gain = 0.0
+    for task in setting.tasks:
+        truth = setting.cohort.targets[task.name].to_numpy(float)[at]
+        known, place = np.isfinite(truth), places[task.name]
+        of_one, of_other = (losses(side[known][:, place], truth[known], task) for side in (first, second))
+        scale = float(truth[known].std()) or 1.0 if task.form == "value" else 1.0
+        gain += float((of_other - of_one).mean()) / scale**2 if known.any() else 0.0
+    return gain > 0
