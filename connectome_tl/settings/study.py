@@ -249,9 +249,7 @@ class StudySettings(Settings):
         for name, stage in stages.items():
             if stage is None:
                 continue
-            rates = stage.training.part_learning_rates
-            usual = type(stage)().training.part_learning_rates  # may name a part that this model lacks
-            named = {*(rates if rates != usual else ()), *stage.training.freeze}
+            named = {*stage.training.part_learning_rates, *stage.training.freeze}
             wrong = sorted(named - set(self.model.parts))
             if wrong:
                 raise ValueError(

@@ -156,8 +156,7 @@ class Pretrain(Settings):
 
     `use_if: predictable` uses weights and scores of the source only if the closed-form core predicts at least one
     outcome of held-out source rows (t >= 3; single scores likewise), since weights trained on noise are a worse start
-    than random ones. With up to 400 families in stage 3, networks (not of volumes) also start from random weights if
-    these predict held-out training rows better. `always` uses the source in any case.
+    than random ones. `always` uses them in any case.
     """
 
     training: Training = Training(weight_decay=10.0)
@@ -185,15 +184,12 @@ class Adapt(Settings):
 class FineTune(Settings):
     """Stage 3: supervised training on all outcomes of the target cohort.
 
-    Transferred weights of the connectome are trained at a tenth of the learning rate, since a few dozen infants overfit
-    them (docs/decisions/0025); `part_learning_rates: {}` trains them at the full rate.
-
     `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
     training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head
     is transferred only if the previous stage had the same task; otherwise it starts as a combination of its heads.
     """
 
-    training: Training = Training(part_learning_rates={"connectome": 0.1})
+    training: Training = Training()
     ensemble: Ensemble = Ensemble()
     carry: tuple[Literal["encoder", "fusion", "heads"], ...] = ("encoder", "fusion", "heads")
     scaling: Literal["own", "parent"] = "own"
@@ -201,9 +197,7 @@ class FineTune(Settings):
     @property
     def of_transfer(self) -> list[str]:
         """Settings that need an earlier stage and differ from their defaults."""
-        usual = type(self)().training
-        changed = [name for name in _OF_TRANSFER if getattr(self.training, name) != getattr(usual, name)]
-        return [*given_of(self, ("carry", "scaling")), *given_of(self.training, changed)]
+        return [*given_of(self, ("carry", "scaling")), *given_of(self.training, _OF_TRANSFER)]
 
 
 class Stages(Settings):

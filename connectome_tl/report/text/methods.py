@@ -197,10 +197,7 @@ def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -
             f"({training_text(stages.adapt.training, *facts.n_adapt, images=images, transfer=pretrained)})."
         )
         found += probes_text(facts.probes)
-    present = (*facts.modalities, "fusion", "heads")
-    rates = {part: rate for part, rate in stages.finetune.training.part_learning_rates.items() if part in present}
-    training = stages.finetune.training.model_copy(update={"part_learning_rates": rates})
-    last = training_text(training, *facts.n_train, images=images, transfer=pretrained or adapted)
+    last = training_text(stages.finetune.training, *facts.n_train, images=images, transfer=pretrained or adapted)
     own = [f"{task.spec.loss} for {task.name}" for task in tasks if task.spec.loss]
     losses = f", by {listed(own)}" if own else ""
     found.append(f"Last stage: joint training on all outcomes, missing ones masked{losses} ({last}).")
@@ -228,17 +225,10 @@ def _use_if(settings: StudySettings, facts: StudyFacts) -> str:
     pretrain = settings.stages.pretrain
     if pretrain is None or pretrain.use_if == "always":
         return ""
-    chosen = (
-        " With up to 400 training families, networks also start from random weights, as in the control without earlier "
-        "stages, if these predict held-out training rows better."
-        if "image" not in facts.modalities
-        else ""
-    )
     what, single = ("Weights and scores", ", and single scores likewise") if facts.source_scores else ("Weights", "")
     return (
         f" {what} of stage 1 are used only if the closed-form core predicts at least one of the source's "
         f"outcomes in held-out subjects of the source (t >= 3){single}; otherwise models start as without stage 1."
-        f"{chosen}"
     )
 
 
