@@ -5,16 +5,21 @@ Stages that do not use outcomes of the target are shared with the study by their
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import pandas as pd
 
+from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.labelled import labelled_plan
+from connectome_tl.cohort.learnable import is_constant
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.settings.model_table import UNINFORMED
 from connectome_tl.settings.records.results import LearningPoint, Score
+from connectome_tl.settings.records.scores import NOT_ESTIMABLE
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
@@ -41,8 +46,25 @@ def learning_curve(
         validation = cross_validate(study, cohorts, plan, store=store, progress=progress)
         tables = [validation.predictions, baseline_predictions(study, cohorts, plan, tasks)]
         table = pd.concat([one for one in tables if len(one)], ignore_index=True)
-        found += points(scores(table, tasks, cohorts.target.families, n_labelled=size), tasks, size)
+        made = points(scores(table, tasks, cohorts.target.families, n_labelled=size), tasks, size)
+        found += [taught_point(point, cohorts.target, plan) for point in made]
     return found
+
+
+def taught_point(point: LearningPoint, target: Cohort, plan: SplitPlan) -> LearningPoint:
+    """The point with the reason if the labelled subjects of a fold have the same outcome, so that nothing is learned.
+
+    Not estimable if this is so in every fold; the uninformed model needs no training.
+    """
+    values = target.targets[point.task].to_numpy(dtype=float)
+    same = [is_constant(values[target.positions(fold.train)]) for _, _, fold in plan.folds()]
+    if not any(same) or point.model == UNINFORMED:
+        return point
+    if all(same):
+        why = f"{NOT_ESTIMABLE}: the labelled subjects of each fold have the same outcome"
+        return point.model_copy(update={"value": math.nan, "low": math.nan, "high": math.nan, "reason": why})
+    why = f"the labelled subjects of {sum(same)} of {len(same)} folds have the same outcome"
+    return point.model_copy(update={"reason": "; ".join(part for part in (point.reason, why) if part)})
 
 
 def points(scored: Sequence[Score], tasks: Sequence[Task], n_labelled: int) -> list[LearningPoint]:

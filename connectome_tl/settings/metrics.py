@@ -192,14 +192,14 @@ METRICS: dict[str, Metric] = {
         ),
         Metric(
             "sensitivity", "Sensitivity", "sensitivity", 1, 0.0, 1.0, ("risk",),
-            interval="Wilson interval over positives (Jeffreys' for a value near 1 if negatives are rare), widened for "
-            "varying calls",
+            interval="Wilson interval over positives (Jeffreys' for a value near 1 if negatives are rare, and for rare "
+            "positives of a weak model), widened for varying calls",
             widening=_RECALL,
         ),
         Metric(
             "specificity", "Specificity", "specificity", 1, 0.0, 1.0, ("risk",),
-            interval="Wilson interval over negatives (Jeffreys' for a value near 1 if positives are rare), widened for "
-            "varying calls",
+            interval="Wilson interval over negatives (Jeffreys' for a value near 1 if positives are rare, and for rare "
+            "negatives of a weak model), widened for varying calls",
             widening=_RECALL,
         ),
         Metric(

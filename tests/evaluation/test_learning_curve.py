@@ -10,12 +10,15 @@ import pytest
 from small_study import TASKS, small_cohorts, small_settings
 
 from connectome_tl.cohort.labelled import check_sizes, labelled_plan
-from connectome_tl.cohort.splits import SplitPlan, kinship_groups, make_split_plan
+from connectome_tl.cohort.splits import Fold, SplitPlan, kinship_groups, make_split_plan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation import learning_curve as module
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
-from connectome_tl.evaluation.learning_curve import learning_curve
+from connectome_tl.evaluation.learning_curve import learning_curve, taught_point
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.report.figures.learning_curve import curve_figure
+from connectome_tl.report.tables.scores import with_interval
+from connectome_tl.settings.records.results import LearningPoint
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.training.checkpoint import FitStore
 
@@ -101,3 +104,29 @@ def test_points_are_the_scores_of_a_study_of_that_size_and_stages_are_shared(
             (point,) = [p for p in found if (p.task, p.model, p.n_labelled) == (score.task, score.model, 12)]
             assert point.value == pytest.approx(score.value)
             assert point.low <= point.value <= point.high
+
+
+@pytest.mark.parametrize("n_without", [0, 1, 3])
+def test_a_point_whose_labelled_subjects_have_the_same_outcome_is_not_estimable(n_without: int) -> None:
+    """Also if the model predicts different values, as a network does that saw one class."""
+    plan = SplitPlan(make_split_plan(TARGET, SPLITS).repeats[:1])
+    values = TARGET.targets["cognitive"].copy()
+    folds = []
+    for number, fold in enumerate(plan.repeats[0]):
+        one = [i for i in fold.train if values[i] == 0]
+        folds.append(Fold(tuple(one[:4]) if number < n_without else fold.train, fold.test))
+    point = LearningPoint(
+        task="cognitive", model="network", metric="auc", n_labelled=4, value=0.33, low=0.1, high=0.7, n=24
+    )
+    made = taught_point(point, TARGET, SplitPlan((tuple(folds),)))
+    if n_without == 0:
+        assert made == point
+    elif n_without == 1:
+        assert (made.value, made.reason) == (0.33, "the labelled subjects of 1 of 3 folds have the same outcome")
+    else:
+        assert not np.isfinite([made.value, made.low, made.high]).any()
+        assert made.reason == "not estimable: the labelled subjects of each fold have the same outcome"
+        assert made.reason in with_interval(made)
+        assert curve_figure([made], "curve") is None
+    uninformed = point.model_copy(update={"model": "prevalence", "value": 0.5})
+    assert taught_point(uninformed, TARGET, SplitPlan((tuple(folds),))) == uninformed

@@ -216,6 +216,18 @@ def test_calls_of_a_rare_class_hang_less_on_the_cohort():
     assert nothing.balanced_accuracy == pytest.approx((np.mean([p[0] for p in parts]), *mean_interval(*parts)))
 
 
+@pytest.mark.parametrize("n_positive", [6, 12, 24])
+def test_after_no_detection_a_model_that_may_be_worse_than_chance_has_a_shorter_interval(n_positive):
+    positive = np.arange(5 * n_positive) < n_positive
+    called, alone = np.zeros(positive.size), np.arange(positive.size)
+    tops = [call_intervals(called, positive, alone, (low, 0.8)).sensitivity[2] for low in (0.2, 0.3, 0.35, 0.4, 0.6)]
+    other = proportion_interval(called[positive], alone[positive], TEST_ONLY._replace(factor=RARE_SELDOM[1]))[1]
+    assert tops[0] == tops[1] < tops[2] < tops[3] == tops[4] == pytest.approx(other)
+    assert (1 - tops[0]) ** n_positive < 0.073  # it contains the sensitivity of a fixed model in 0.927 of cohorts
+    unknown = call_intervals(called, positive, alone, (float("nan"), float("nan")))
+    assert unknown.sensitivity[2] == pytest.approx(other)
+
+
 def test_where_half_are_called_an_auc_that_may_be_chance_opens_no_end():
     called, positive, alone = np.tile([0.0, 1.0, 1.0, 0.0], 30), np.arange(120) % 2 == 0, np.arange(120)
     nothing, telling = (call_intervals(called, positive, alone, auc) for auc in ((0.42, 0.6), (0.7, 0.9)))

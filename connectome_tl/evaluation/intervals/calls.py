@@ -5,7 +5,8 @@ the prevalence for all subjects. If the prevalence is near the threshold, but no
 subjects are called positive, models trained on most cohorts call nobody positive and models of some cohorts half of
 the subjects; this variation cannot be estimated from a single cohort of any size. If about half of the subjects, or
 hardly any, are called positive, other cohorts give similar calls, and the interval is not much wider than that of the
-tested subjects, except for the rarer class of a model that may be uninformative.
+tested subjects, except for the rarer class of a model that may be uninformative. If hardly any are called and the AUC's
+interval begins far below 0.5, the interval is shorter.
 Factors, shares and sizes were tuned on simulated studies (`benchmarks/coverage.py`).
 """
 
@@ -37,6 +38,9 @@ EVEN_SELDOM, EVEN_OFTEN = 1.8, 1.5
 # called for nearly all subjects, then of a class called for hardly any.
 HALF_SELDOM, HALF_OFTEN = 1.4, 1.3
 RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)  # the first has one factor for both ends
+# Factor of the upper end of a rare class where the AUC's interval begins below the first value; up to the second one it
+# increases to that of other models.
+RARE_WEAK, WEAK_AUC, OTHER_AUC = 1.1, 0.3, 0.4
 # Recalls between which a factor decreases to this; a recall near 1 hardly varies between cohorts.
 STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
 
@@ -58,6 +62,7 @@ class _Situation(NamedTuple):
     steady: bool  # a recall near 1 is assumed to be near 1 in other cohorts
     even: bool  # the classes are as balanced as possible
     by_luck: bool  # about half are called by a model that may be uninformative, and models of other cohorts call fewer
+    weak: float  # 1 if the AUC's interval begins at `WEAK_AUC` or below, 0 from `OTHER_AUC` on
 
 
 def call_intervals(
@@ -95,7 +100,7 @@ def call_intervals(
         if estimand == "fitted" or situation.near:
             parts.append((mean, *_edged(value, families, (usual.factor * _share_of_single(value, draws),) * 2)))
         else:
-            parts.append((mean, *_rare_interval(value, families, often, _rare(often))))
+            parts.append((mean, *_rare_interval(value, families, often, _rare(often), situation.weak)))
         if estimand == "fitted":
             low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
         else:
@@ -115,6 +120,7 @@ def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float
     knows_little, knows_nothing = (not (auc[0] > telling or auc[1] < 1.0 - telling) for telling in (TELLING_AUC, 0.5))
     even = abs(2 * int(positive.sum()) - positive.size) <= 1
     by_luck = half and knows_nothing and 2 * int(positive.sum()) != positive.size
+    weak = float(np.clip((OTHER_AUC - auc[0]) / (OTHER_AUC - WEAK_AUC), 0.0, 1.0)) if np.isfinite(auc[0]) else 0.0
     return _Situation(
         near,
         near and knows_little and not half,
@@ -122,6 +128,7 @@ def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float
         not by_luck and (half or not knows_nothing),
         even,
         by_luck,
+        weak,
     )
 
 
@@ -154,7 +161,7 @@ def _recall_interval(
     elif situation.near:
         low, high = _edged(value, families, ends)
     else:
-        low, high = _rare_interval(value, families, often, ends)
+        low, high = _rare_interval(value, families, often, ends, situation.weak)
     if situation.open_ended:
         return (low, high if situation.even else 1.0) if often > 0.5 else (0.0, high)
     return low, high
@@ -165,14 +172,25 @@ def _rare(often: float) -> Ends:
     return RARE_OFTEN if often > 0.5 else RARE_SELDOM
 
 
-def _rare_interval(value: np.ndarray, families: np.ndarray, often: float, ends: Ends) -> tuple[float, float]:
+def _rare_interval(
+    value: np.ndarray, families: np.ndarray, often: float, ends: Ends, weak: float
+) -> tuple[float, float]:
     """Interval of the recall of a class that a fraction `often` of the subjects is called, if one class is rare.
 
-    A recall near 1 of the class called more often hardly varies between cohorts; another one may.
+    A recall near 1 of the class called more often hardly varies between cohorts; another one may. A model that ranks no
+    better than chance also calls hardly anyone in other cohorts: the upper end of the class called less often is that
+    of Jeffreys' interval, which is shorter than Wilson's.
+
+    Args:
+        weak: see `_Situation`.
     """
     if often > 0.5 and value.size and value.mean() >= TO_RECALL:
         return averaged_interval(value, families, ends[0])
-    return _edged(value, families, ends)
+    low, high = _edged(value, families, ends)
+    if often <= 0.5 and weak > 0:
+        shorter = averaged_interval(value, families, RARE_WEAK, least=1.0)[1]
+        high += weak * (min(shorter, high) - high)
+    return low, high
 
 
 def _between(value: np.ndarray, families: np.ndarray, ends: Ends, most: float = float("inf")) -> tuple[float, float]:

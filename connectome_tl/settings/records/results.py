@@ -212,7 +212,7 @@ class LearningPoint(Record):
     high: Number
     n: int
     method: str = ""
-    reason: str = ""  # reason why it, or its interval, is undefined, or equal predictions
+    reason: str = ""  # reason why it, or its interval, is undefined; equal predictions; labelled subjects of one class
 
 
 class ResultTable(Record):
