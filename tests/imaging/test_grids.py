@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
@@ -420,6 +421,16 @@ def test_a_damaged_record_of_a_grid_is_named(tmp_path: Path, record: str) -> Non
     remedied = Path(str(caught.value.problems[0].file))
     remedied.unlink()
     np.testing.assert_array_equal(stored_grid(path, "s1", GRID, folder).read(), gridded(path, "s1", GRID).values)
+
+
+def test_an_image_that_changes_within_the_resolution_of_time_stamps_has_a_new_grid(tmp_path: Path) -> None:
+    path, cache = written(tmp_path), tmp_path / "cache"
+    before, stamp = stored_grid(path, "s1", GRID, cache), Path(path).stat().st_mtime_ns
+    written(tmp_path, VOLUME[::-1].copy())
+    os.utime(path, ns=(stamp, stamp))
+    after = stored_grid(path, "s1", GRID, cache)
+    assert after.file != before.file
+    np.testing.assert_array_equal(after.read(), gridded(path, "s1", GRID).values)
 
 
 def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:
