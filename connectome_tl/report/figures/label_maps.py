@@ -28,16 +28,21 @@ def labelled_slices(volume: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], 
 
     figure = figure_of(7.2, 2.5 * len(maps) + 0.25)
     figure.set_facecolor("black")
-    colours = matplotlib.colormaps["tab20"](np.arange(max(len(values), 1)) % _MOST_NAMED)
+    order = np.concatenate(
+        [np.arange(0, _MOST_NAMED, 2), np.arange(1, _MOST_NAMED, 2)]
+    )  # dark colours, then light ones
+    colours = matplotlib.colormaps["tab20"](order[np.arange(max(len(values), 1)) % _MOST_NAMED])
     shares = np.vstack([[0, 0, 0, 0], np.column_stack([colours[:, :3], np.full(len(colours), 0.55)])])
     at = np.argwhere(maps[0][1] > 0)
     middle = at.mean(axis=0).round().astype(int) if len(at) else np.array(volume.shape) // 2
-    low, high = np.quantile(volume, (0.01, 0.995))
+    inside = volume != 0  # of a normalised volume, whose background is 0
+    low, high = np.quantile(volume[inside], (0.01, 0.995)) if inside.any() else (0.0, 1.0)
+    grey = np.where(inside, 0.1 + 0.9 * np.clip((volume - low) / max(float(high - low), 1e-6), 0, 1), 0.0)
     height = 2.5 / (2.5 * len(maps) + 0.25)
     for row, (title, classes) in enumerate(maps):
         for axis, plane in enumerate(_PLANES):
             box = figure.add_axes((axis / 3, 1 - (row + 1) * height, 1 / 3, height * 0.92))
-            box.imshow(_cut(volume, axis, middle), cmap="gray", origin="lower", vmin=low, vmax=max(high, low + 1e-6))
+            box.imshow(_cut(grey, axis, middle), cmap="gray", origin="lower", vmin=0, vmax=1)
             box.imshow(shares[_cut(classes, axis, middle)], origin="lower", interpolation="nearest")
             box.axis("off")
             box.set_title(f"{title}, {plane}", color="white", fontsize=7, pad=2)
