@@ -143,4 +143,4 @@ def test_a_segmentation_is_shown_with_its_overlap_and_both_label_maps() -> None:
 def test_a_segmentation_without_label_maps_has_slices_only() -> None:
     text = visible(segmentation_page(scores=(), differences=(), folds=0))
     assert "Overlap" not in text
-    assert "Slices" in text
+    assert "Labels are drawn over the volume" in text
