@@ -1,7 +1,7 @@
 """Importance maps against planted regions: learned noise, occlusion, smoothed integrated gradients.
 
     python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--device cpu] [--quick]
-        [--places deep cortex ...]
+        [--places deep cortex ...] [--blur 0]
 
 Simulated volumes at 32^3 where age shows in one region only: deep grey matter, cortex, ventricle rim, one hemisphere,
 or a ball on a random side of each subject. 200 training subjects; the cohort's number seeds volumes, predictor and map.
@@ -53,7 +53,7 @@ KINDS = ("noise", "occlusion", "gradients")
 class Scene:
     """A cohort whose age shows in one place, its predictor, and the truth of the subjects that are mapped."""
 
-    def __init__(self, place: Place, seed: int, quick: bool, device: str) -> None:
+    def __init__(self, place: Place, seed: int, quick: bool, device: str, blur: float) -> None:
         size, n = (16, 24) if quick else (32, 200)
         sim = simulate_volumes(n + 100, VolumeSettings(size=size, place=place, site_effect=0.3), seed=seed)
         rows = rows_of(sim, device)
@@ -63,7 +63,7 @@ class Scene:
         self.inside = sim.labels[n : n + N_SUBJECTS] > 0
         self.volumes = self.test.volumes[:N_SUBJECTS]
         self.descent = Descent(steps=20 if quick else 300, learning_rate=2e-3, cosine=True)
-        self.noise = NoiseMap(descent=Descent(steps=20 if quick else 200, learning_rate=3e-3))
+        self.noise = NoiseMap(blur=blur, descent=Descent(steps=20 if quick else 200, learning_rate=3e-3))
         self.seed = seed
         self.net = train_age(self.train, self.descent, seed)
         self.controls = controls_of(sim, rows)
@@ -108,6 +108,7 @@ def shuffled(scene: Scene, seed: int) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument("--places", nargs="+", choices=PLACES, default=PLACES)
+    parser.add_argument("--blur", type=float, default=NoiseMap().blur, help="voxels, of the noise of `noise`")
     own, rest = parser.parse_known_args()
     sys.argv = [sys.argv[0], *rest]
     given = arguments(__doc__, "voxel_maps", 3)
@@ -117,7 +118,9 @@ def main() -> None:
         given.cohorts = 1
     for seed in range(given.first, given.first + given.cohorts):
         for place in places:
-            scene = cache(partial(Scene, place, seed, given.quick, given.device))  # made only if something is missing
+            scene = cache(
+                partial(Scene, place, seed, given.quick, given.device, own.blur)
+            )  # made only if something is missing
             table.fill(
                 seed, f"{place} predictor", lambda s=scene: {"mae": mae(s().net.ages(s().test.volumes), s().test.ages)}
             )

@@ -219,8 +219,9 @@ def _texts(name: str, data: bytes) -> Iterator[tuple[str, str | float]]:
     if suffix == ".safetensors":
         size = int.from_bytes(data[:8], "little")
         header = json.loads(data[8 : 8 + size])
-        # Offsets follow from the shapes of the tensors; among many of them some look like dates.
-        described = {key: {k: v for k, v in one.items() if k != "data_offsets"} for key, one in header.items()}
+        # Types and offsets are the format's; among many offsets some look like dates.
+        written = {key: () if key == "__metadata__" else ("data_offsets", "dtype") for key in header}
+        described = {key: {k: v for k, v in one.items() if k not in written[key]} for key, one in header.items()}
         yield from _walk(described, "header")
         yield from _whole_numbers(data)
     elif suffix == ".json":

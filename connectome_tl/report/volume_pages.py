@@ -1,4 +1,4 @@
-"""Pages of `connectome-tl maps` and `connectome-tl prune`."""
+"""Pages of `connectome-tl maps`, `connectome-tl prune` and `connectome-tl segment`."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import numpy as np
 
 from connectome_tl.report.figures.drawing import to_url
 from connectome_tl.report.figures.voxels import KINDS, MapImages
-from connectome_tl.report.labels import model_label, number, plain
+from connectome_tl.report.labels import model_label, number, plain, signed
 from connectome_tl.report.pages import render, stamps_of
+from connectome_tl.settings.records.segmentation import Arm, SegmentationRecord
 from connectome_tl.settings.records.volume_maps import VolumeMap
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
 
 
 class Study(Protocol):
-    """Information on the run for both pages."""
+    """Information on the run or cohort for all pages."""
 
     @property
     def title(self) -> str:
@@ -85,6 +86,45 @@ def render_pruning(record: VolumePruningRecord, study: Study, task_label: str) -
         rows=[_network(one) for one in record.networks],
         left=list(left),
     )
+
+
+def render_segmentation(record: SegmentationRecord, study: Study, pictures: Sequence[tuple[str, str]]) -> str:
+    """Render the page of `connectome-tl segment`. The same arguments give the same bytes.
+
+    Args:
+        pictures: caption and data URL of each picture.
+
+    Returns:
+        One HTML document with inline styles and pictures, without scripts or external resources.
+    """
+    first = record.scores[0].arm if record.scores else None
+    return render(
+        "segmentation.html",
+        study=study,
+        stamps=_stamps(study),
+        record=record,
+        rows=[
+            (
+                _ARMS[one.arm],
+                "mean of the labels" if one.label is None else str(one.label),
+                f"{number(one.dice)} [{number(one.low)}, {number(one.high)}]",
+                str(one.n),
+            )
+            for one in record.scores
+            if one.label is None or one.arm == first
+        ],
+        differences=[
+            (
+                f"{_ARMS[one.arm]} − {_ARMS[one.control]}",
+                f"{signed(one.difference, 3)} [{signed(one.low, 3)}, {signed(one.high, 3)}]",
+            )
+            for one in record.differences
+        ],
+        pictures=pictures,
+    )
+
+
+_ARMS: Mapping[Arm, str] = {"across": "across volumes", "within": "within each volume", "none": "none"}
 
 
 def _stamps(study: Study) -> list[tuple[str, str]]:

@@ -14,7 +14,7 @@ from connectome_tl.features.confounds import confound_column
 from connectome_tl.features.harmonise import protection_problems
 from connectome_tl.features.modalities import clinical_specs
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.training.schemes import StudyCohorts, learnt_early, modalities_of
+from connectome_tl.training.schemes import StudyCohorts, learnt_early, modalities_of, schemes_of
 from connectome_tl.training.stages import unseen_fit
 
 _NOUNS = {"connectome": "connectomes", "image": "volumes"}
@@ -112,6 +112,24 @@ def check_names(study: StudySettings, cohorts: StudyCohorts) -> None:
         if name not in clinical
     ]
     raise_all("the study requires data that its cohorts do not have", problems, UsageError)
+
+
+def check_inputs(study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan) -> None:
+    """Check that models of volumes alone have a training row with a volume in every fold, before anything is fitted.
+
+    Raises:
+        UsageError: names a fold and a model without.
+    """
+    target, known = cohorts.target, modalities_of(study, cohorts)
+    alone = [scheme.name for scheme in schemes_of(study, cohorts) if {*known} - scheme.without == {"image"}]
+    for repeat, number, fold in splits.folds() if alone else ():
+        if not any(target.volumes[i] for i in target.positions(fold.train)):
+            others = ", or leave the model out of controls" if alone[0] in study.controls else ""
+            raise UsageError(
+                f"no training subject has a volume, the only input of {alone[0]}",
+                got=f"repeat {repeat + 1}, fold {number + 1}",
+                remedy=f"Set other splits{others}.",
+            )
 
 
 def check_embedded(target: Cohort, splits: SplitPlan) -> None:

@@ -136,6 +136,16 @@ def test_ids_that_are_numbers_are_found_in_numbers_and_in_texts(home: Path) -> N
     assert len(scan({"x.json": b'{"a": "7", "b": "7 sites", "c": 7, "d": "8"}'}, secrets)) == 1
 
 
+def test_a_type_of_numbers_is_not_a_family(home: Path) -> None:
+    """Families f1, f2, ... of a cohort with 32 or more."""
+    cohort = read_cohort(home / "target" / "cohort.yaml")
+    family = np.array([f"f{i}" for i in range(30, 30 + cohort.n_subjects)], dtype=object)
+    secrets = Secrets.of([replace(cohort, family=family)], site_names=True)
+    assert scan({"x.safetensors": save({"weights": np.ones(2, np.float32)})}, secrets) == []
+    assert scan({"x.safetensors": save({"weights": np.ones(2, np.float32)}, {"dtype": "f32"})}, secrets)
+    assert scan({"x.json": b'{"row": "f32"}'}, secrets)
+
+
 @pytest.mark.parametrize(
     "text",
     ["12.03.2021", "2021/3/12", "20210312", "March 12, 2021", "12 Mar 2021", "12th March 2021", "2021_03_12",

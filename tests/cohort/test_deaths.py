@@ -105,3 +105,23 @@ def test_codes_that_stand_exactly_where_the_outcome_is_missing_are_asked_about(
 @pytest.mark.parametrize("cells", ["1 2 3 1 3 1", "1 1 1 1 3 1", "1 1 n/a 1 3 1"])
 def test_codes_that_do_not_follow_the_outcome_are_left_alone(on_disk: OnDisk, cells: str) -> None:
     assert with_column(on_disk, "smoking_status", cells).read().status["score"].tolist()[4] == "unknown"
+
+
+def test_an_age_of_infants_who_died_later_is_an_outcome_with_values(on_disk: OnDisk) -> None:
+    with_column(on_disk, "status", "alive alive died alive lost alive", died="positive", untestable="missing")
+    on_disk.table["pma"] = ["40", "41", "42", "43", "44", "39"]
+    injured = on_disk.settings["outcomes"][0] | {"kind": "binary", "operator": "<", "cutoff": 85, "edition": "x"}
+    on_disk.settings["outcomes"] = [injured, {"name": "pma", "column": "pma", "kind": "regression", "unit": "weeks"}]
+    status = on_disk.read().status
+    assert set(status["pma"]) == {"observed"}
+    assert status["score"].tolist()[2] == "died"
+
+
+def test_a_status_of_other_outcomes_is_set_aside_as_the_message_says(on_disk: OnDisk) -> None:
+    with_column(on_disk, "status", "alive alive died alive lost alive", died="positive")
+    on_disk.table["sarnat"] = ["1", "2", "3", "1", "2", "1"]
+    on_disk.settings["outcomes"] = [{"name": "sarnat", "column": "sarnat", "kind": "regression"}]
+    (said,) = on_disk.problems()
+    assert "contradict each other" in said
+    on_disk.settings["outcomes"][0]["status"] = yaml.safe_load(said.split("set status: ")[1].split(" for this")[0])
+    assert set(on_disk.read().status["sarnat"]) == {"observed"}

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Literal
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 from scipy import ndimage
+from torch.nn import functional
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.read.images import Volume
@@ -420,6 +423,16 @@ def test_a_damaged_record_of_a_grid_is_named(tmp_path: Path, record: str) -> Non
     np.testing.assert_array_equal(stored_grid(path, "s1", GRID, folder).read(), gridded(path, "s1", GRID).values)
 
 
+def test_an_image_that_changes_within_the_resolution_of_time_stamps_has_a_new_grid(tmp_path: Path) -> None:
+    path, cache = written(tmp_path), tmp_path / "cache"
+    before, stamp = stored_grid(path, "s1", GRID, cache), Path(path).stat().st_mtime_ns
+    written(tmp_path, VOLUME[::-1].copy())
+    os.utime(path, ns=(stamp, stamp))
+    after = stored_grid(path, "s1", GRID, cache)
+    assert after.file != before.file
+    np.testing.assert_array_equal(after.read(), gridded(path, "s1", GRID).values)
+
+
 def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:
     path = written(tmp_path)
     file = stored_grid(path, "s1", GRID, tmp_path / "cache").file
@@ -427,6 +440,33 @@ def test_an_edited_grid_is_not_used(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="not those that were stored") as caught:
         stored_grid(path, "s1", GRID, tmp_path / "cache")
     assert str(caught.value.problems[0].file) == str(file)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int16, np.uint16])
+def test_real_numbers_that_nibabel_scaled_to_the_range_of_integers_did_not_overflow(tmp_path: Path, kind: type) -> None:
+    scaled = nib.Nifti1Image(VOLUME.astype(float), AFFINE)
+    scaled.set_data_dtype(kind)
+    nib.save(scaled, tmp_path / "a.nii.gz")
+    stored = np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj.get_unscaled())  # type: ignore[attr-defined]
+    assert (stored.min(), stored.max()) == (np.iinfo(kind).min, np.iinfo(kind).max)
+    found, clean = gridded(str(tmp_path / "a.nii.gz"), "s1", GRID), gridded(written(tmp_path), "s1", GRID)
+    assert not found.notes
+    assert np.corrcoef(found.values.ravel(), clean.values.ravel())[0, 1] > 0.99
+
+
+def test_a_volume_reaches_half_a_voxel_beyond_the_centres_of_its_outermost_voxels(tmp_path: Path) -> None:
+    """A brain that fills its field of view, resized by torch as an independent implementation."""
+    head = find_foreground(VOLUME, np.full(3, 5.0)).mask
+    bounds = tuple(slice(b[0], b[-1] + 1) for b in (np.flatnonzero(head.any(axis=a)) for a in ((1, 2), (0, 2), (0, 1))))
+    tight = np.where(head, VOLUME + 1, 0)[bounds].astype(np.float32)
+    path = written(tmp_path, tight)
+    kept = {"normalise": "none", "outside": "keep", "shape": "note"}
+    for settings in (
+        ImageSettings(size=40, grid="zoom", **kept),
+        ImageSettings(size=tuple(2 * n for n in tight.shape), voxel=2.5, centre="image", **kept),
+    ):
+        resized = functional.interpolate(torch.tensor(tight)[None, None], size=settings.shape3, mode="trilinear")[0, 0]
+        np.testing.assert_allclose(grid(path, settings), resized, atol=2e-3 * float(resized.max()))
 
 
 STORED = {

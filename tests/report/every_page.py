@@ -5,7 +5,7 @@ from __future__ import annotations
 from report_example import domain_tasks, example_record
 from report_parts import example_cohorts, example_quality
 from test_explanation_figures import example
-from test_volume_pages import maps_page, mean_map, network, pruning_page
+from test_volume_pages import maps_page, mean_map, network, pruning_page, segmentation_page
 
 from connectome_tl.report.cohort_report import render_cohort_report
 from connectome_tl.report.explanations import render_explanations
@@ -37,6 +37,7 @@ def every_page() -> dict[str, str]:
         "tune": render_search(search()),
         "prune": pruning_page(network(), network(fold=1, loss=0.8)),
         "maps": maps_page(mean_map("noise"), mean_map("occlusion"), withheld={"other": "AUC 0.38: not above chance"}),
+        "segment": segmentation_page(),
         "explanation": render_explanations(
             example("unc_aal90"), example_record(n_tasks=1, n_repeats=1, n_permutations=0)
         ),

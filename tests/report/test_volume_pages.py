@@ -10,8 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from connectome_tl.report.figures.drawing import to_url
+from connectome_tl.report.figures.label_maps import labelled_slices
 from connectome_tl.report.figures.voxels import MapImages
-from connectome_tl.report.volume_pages import render_maps, render_pruning
+from connectome_tl.report.volume_pages import render_maps, render_pruning, render_segmentation
+from connectome_tl.settings.records.segmentation import SegmentationRecord
 from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
 
@@ -100,3 +103,44 @@ def test_one_fold_has_no_interval() -> None:
     text = visible(pruning_page(network(), low=float("nan"), high=float("nan")))
     assert "+5 %" in text
     assert "t interval" not in text
+
+
+def segmentation_page(**changed: object) -> str:
+    values = {"image": {"size": 16}, "settings": {}, "seed": 0, "labels": (10, 20), "contrast": "T1w", "fit": "a"}
+    more = {"training": ("a", "b"), "images": ("x", "y"), "segmented": ("a", "b", "c"), "folds": 2}
+    scores = [
+        {"arm": arm, "label": label, "dice": 0.81, "low": 0.7, "high": 0.92, "n": 2}
+        for arm in ("across", "none")
+        for label in (None, 10, 20)
+    ]
+    differences = [{"arm": "across", "control": "none", "difference": -0.013, "low": -0.03, "high": 0.004}]
+    record = {**values, **more, "scores": scores, "differences": differences, **changed}
+    volume = np.random.default_rng(0).random((12, 14, 10))
+    classes = np.zeros(volume.shape, dtype=int)
+    classes[3:6, 3:9, 2:8], classes[6:9, 3:9, 2:8] = 1, 2
+    figure = labelled_slices(volume, [("segmentation", classes), ("label map", classes)], (10, 20))
+    return render_segmentation(
+        SegmentationRecord.model_validate(record), Study(), [("a <b>: lowest Dice", to_url(figure))]
+    )
+
+
+def test_a_segmentation_is_shown_with_its_overlap_and_both_label_maps() -> None:
+    page = segmentation_page()
+    (picture,) = re.findall(r'<img class="cuts" src="data:image/png;base64,([^"]+)"', page)
+    drawn = np.asarray(Image.open(io.BytesIO(base64.b64decode(picture))).convert("RGB")).astype(int)
+    coloured = np.ptp(drawn, axis=2) > 40
+    assert len(np.unique(drawn[coloured], axis=0)) > 20
+    left, right = np.array_split(coloured, 2, axis=0)
+    assert left.any()
+    assert right.any()
+    text = visible(page)
+    assert "across volumes mean of the labels 0.81 [0.70, 0.92] 2" in text
+    assert "across volumes − none −0.013 [−0.030, +0.004]" in text
+    assert "a &lt;b&gt;: lowest Dice" in page
+    assert page == segmentation_page()
+
+
+def test_a_segmentation_without_label_maps_has_slices_only() -> None:
+    text = visible(segmentation_page(scores=(), differences=(), folds=0))
+    assert "Overlap" not in text
+    assert "Labels are drawn over the volume" in text

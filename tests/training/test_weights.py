@@ -83,6 +83,28 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
         read_weights(tmp_path / "model.pth")
 
 
+def test_a_deeper_network_is_refused_in_a_shallower_one() -> None:
+    deeper, shallower = (VoxelResNet(depth, width=1 / 16, norm="batch") for depth in (34, 18))
+    with pytest.raises(DataError, match=r"the encoder has not: layer1.2.conv1.weight.*kind and depth"):
+        load_into(shallower, deeper.state_dict())
+
+
+def test_a_refused_file_is_not_answered_with_how_to_load_it_unsafely(tmp_path: Path, medicalnet: Path) -> None:
+    torch.save(net(), tmp_path / "model.pth")
+    with pytest.raises(DataError, match=r"contains objects of connectome_tl.nn.voxel.resnet.VoxelResNet") as refused:
+        read_weights(tmp_path / "model.pth")
+    assert "weights_only" not in str(refused.value)
+    medicalnet.write_bytes(medicalnet.read_bytes()[:5000])
+    with pytest.raises(DataError, match="damaged, cut off or of another format"):
+        read_weights(medicalnet)
+
+
+def test_a_checkpoint_of_lightning_is_read(medicalnet: Path) -> None:
+    state = {f"model.net.{name}": value for name, value in net(1).state_dict().items()}
+    torch.save({"epoch": 3, "state_dict": state, "hyper_parameters": {}}, medicalnet)
+    assert load_into(net(0), read_weights(medicalnet)).share == 1.0
+
+
 LOOP: dict[str, object] = {}
 LOOP["model"] = LOOP
 HOSTILE: dict[str, tuple[Callable[[], object], str]] = {
@@ -136,5 +158,6 @@ def test_one_convolution_that_would_stay_random_is_refused(
 def test_weights_that_are_not_finite_in_the_encoder_are_refused(medicalnet: Path, value: float) -> None:
     weights = {name: tensor.double() for name, tensor in read_weights(medicalnet).items() if tensor.ndim}
     weights["bn1.weight"][0] = value
+    torch.save(weights, medicalnet)
     with pytest.raises(DataError, match="not finite"):
-        load_into(net(), weights)
+        load_into(net(), read_weights(medicalnet))

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.plausible import DAYS
 from connectome_tl.cohort.columns.spellings import answers
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import fold, is_missing, whole
@@ -67,6 +68,7 @@ def read_status(
         _ask_who_died(table, spec, absent, ids, file, findings)
     if column in (None, spec.column):  # words among the scores were read with them
         return status
+    is_age = spec.status is None and spec.unit in DAYS  # at the scan, which those who died later had, too
     unknown: list[tuple[str, str]] = []
     against: list[tuple[str, str]] = []
     for i, cell in enumerate(table[column]):
@@ -77,7 +79,7 @@ def read_status(
             continue
         if word is None:
             unknown.append((ids[i], repr(cell[:60])))
-        elif unread[i] and word == "observed":
+        elif (unread[i] and word == "observed") or (is_age and not absent[i]):
             continue
         elif (word == "observed") == bool(absent[i]):
             against.append((ids[i], f"status {cell!r} {'without' if absent[i] else 'with'} a value"))
@@ -90,7 +92,15 @@ def read_status(
         "Known are observed, lost, died, alive, untestable, and n/a for unknown. Others are named by codes: status: "
         f"{{column: {column}, codes: {{{', '.join(f'{cell}: ...' for cell in _cells(unknown))}}}}}.",
     )
-    findings.several(against, f"outcome {spec.name!r} and its status contradict each other", file)
+    findings.several(
+        against,
+        f"outcome {spec.name!r} and its status in column {column!r} contradict each other",
+        file,
+        "Correct one of them."
+        if spec.status is not None
+        else f"Correct one of them. If {column!r} is about other outcomes, set status: {{column: {spec.column}}} for "
+        "this one.",
+    )
     return status
 
 

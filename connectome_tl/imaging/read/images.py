@@ -81,14 +81,14 @@ def read_volume(
     return _read(path, subject, n_dimensions, dtype, max_bytes)[0]
 
 
-def read_with_stored(path: str | Path, *, subject: str | None = None) -> tuple[Volume, np.ndarray]:
-    """A three-dimensional volume, and its voxels as they are stored, before a scale is applied.
+def read_with_stored(path: str | Path, *, subject: str | None = None) -> tuple[Volume, np.ndarray, bool]:
+    """A three-dimensional volume, its voxels as they are stored, and whether these are integers with a scale.
 
     Raises:
         MissingInputError, DataError: as `read_volume`.
     """
     volume, opened = _read(path, subject)
-    return volume, np.asarray(opened.voxels.get_unscaled()).reshape(volume.shape)
+    return volume, np.asarray(opened.voxels.get_unscaled()).reshape(volume.shape), opened.step > 0
 
 
 def _read(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,6 +19,7 @@ from connectome_tl.provenance import content_hash, file_hash, read_own_json_obje
 from connectome_tl.settings.images.volumes import ImageSettings
 
 GRID_CODE = (foreground, grids, headers, images, checks)  # modules that determine the voxels of a grid
+_RESOLUTION_NS = 2_000_000_000  # of time stamps, at the coarsest (FAT)
 _TUPLES = ("tissue_ml", "quantiles", "affine", "native", "extent", "head_mm", "notes")
 
 
@@ -65,8 +67,7 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         # The record is written last, to mark the grid as complete.
         write_json(record_file, {"voxels": file_hash(voxels), "settings": settings.gridding, **_numbers(made)})
     record = read_own_json_object(record_file)
-    state = voxels.stat()
-    if _hash(str(voxels), state.st_size, state.st_mtime_ns) != record.get("voxels"):
+    if image_hash(str(voxels)) != record.get("voxels"):
         raise _damaged(voxels, "its voxels are not those that were stored")
     try:
         numbers = {name: tuple(record[name]) for name in _TUPLES}
@@ -87,17 +88,22 @@ def grid_key(path: str, settings: ImageSettings) -> str:
 
 
 def image_hash(path: str) -> str:
-    """SHA-256 of an image, cached while its size and time stamp do not change."""
+    """SHA-256 of an image, cached while its size and time stamp do not change.
+
+    A file that was just written may change once more within the resolution of time stamps, and is read again.
+    """
     try:
         state = Path(path).stat()
     except OSError:
         return file_hash(path)  # raises the error
+    if abs(time.time_ns() - state.st_mtime_ns) < _RESOLUTION_NS:
+        return file_hash(path)
     return _hash(path, state.st_size, state.st_mtime_ns)
 
 
 @lru_cache(maxsize=65536)
-def _hash(path: str, size: int, time: int) -> str:
-    del size, time
+def _hash(path: str, size: int, changed: int) -> str:
+    del size, changed
     return file_hash(path)
 
 

@@ -37,11 +37,11 @@ def checked_volume(path: str, subject: str, settings: ImageSettings) -> tuple[Vo
         DataError: not three-dimensional, a single slice, NaN, constant, overflowed integers, intensities beyond single
             precision, or a sheared affine if the grid keeps the native axes.
     """
-    raw, stored = read_with_stored(path, subject=subject)
+    raw, stored, is_scaled = read_with_stored(path, subject=subject)
     if min(raw.shape) < 4:
         raise _wrong(raw, "the image is a slice, not a volume", got=" x ".join(map(str, raw.shape)))
     notes = []
-    if overflow := _overflow(stored):
+    if overflow := _overflow(stored, is_scaled=is_scaled):
         if settings.overflow == "refuse":
             raise _wrong(
                 raw,
@@ -225,11 +225,12 @@ def _is_hounsfield(data: np.ndarray) -> bool:
     return all(share > least for share, least in zip(shares, (0.1, 0.03, 0.001), strict=True))
 
 
-def _overflow(data: np.ndarray) -> str:
+def _overflow(data: np.ndarray, *, is_scaled: bool) -> str:
     """What shows that stored integers overflowed, or an empty text.
 
     Values that wrapped around lie beside values near the other limit. Voxels at the limits do not count, since
-    saturated fat may lie beside black bone.
+    saturated fat may lie beside black bone. Real numbers that were stored as integers with a scale may have the whole
+    range, as nibabel writes them; values below half of it are then no sign.
     """
     if data.dtype.kind == "f" and not (np.isfinite(data).all() and np.array_equal(data, np.rint(data))):
         return ""
@@ -241,7 +242,8 @@ def _overflow(data: np.ndarray) -> str:
     if limits is None:
         return ""
     low, high = limits
-    if low < 0 and bool((data < low // 2).any() and (data > high // 2).any()):
+    is_stretched = is_scaled and data.min() == low and data.max() == high
+    if low < 0 and not is_stretched and bool((data < low // 2).any() and (data > high // 2).any()):
         return f"values from {low // 2} up and from {high // 2} up"
     within, jumps = (data > low) & (data < high), 0
     for axis in range(3):

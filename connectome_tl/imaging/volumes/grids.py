@@ -268,10 +268,12 @@ def _placed(
         offset = middle - matrix @ ((np.array(shape) - 1) / 2)
         ratio = settings.voxel / volume.zooms
         kept = _share_on(inside, matrix, offset, shape)
-    data = _smoothed(volume.data, ratio)
-    values = affine_transform(data, matrix, offset, shape, order=1, cval=float(data.min()))
-    mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1) > 0.5
-    return values, mask, volume.affine @ _affine(matrix, offset), kept
+    # The outermost voxels reach half a voxel beyond their centres, as those of a label map.
+    data, shown = _smoothed(volume.data, ratio), np.ones(volume.shape, dtype=np.uint8)
+    imaged = affine_transform(shown, matrix, offset, shape, order=0, mode="grid-constant") > 0
+    values = affine_transform(data, matrix, offset, shape, order=1, mode="nearest")
+    mask = affine_transform(_smoothed(inside.astype(np.float32), ratio), matrix, offset, shape, order=1, mode="nearest")
+    return np.where(imaged, values, data.min()), (mask > 0.5) & imaged, volume.affine @ _affine(matrix, offset), kept
 
 
 def _affine(matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:

@@ -21,6 +21,8 @@ class NoiseMap(Settings):
     Args:
         weight: weight of the noise term, which is the negative mean logarithm of the noise relative to its maximum.
         tolerance: target of `auto` for the squared change of the prediction.
+        blur: standard deviation, in voxels, of the Gaussian filter of the noise; 0 for independent voxels. Networks
+            average independent noise out within a region, and react to it in a pattern of their strides.
         lowest, highest: noise at the most and the least important voxels, as a standard deviation in units of the
             standard deviation of the voxels.
         width: filters of the first level of the U-Net. depth: its levels.
@@ -28,6 +30,7 @@ class NoiseMap(Settings):
 
     weight: Annotated[float, Field(gt=0)] | Literal["auto"] = "auto"
     tolerance: Positive = 0.1
+    blur: Annotated[float, Field(ge=0, le=8)] = 0.0
     lowest: NonNegative = 0.0
     highest: Positive = 3.0
     width: Count = 8

@@ -91,7 +91,7 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
         nonlocal weight
         volumes = rows.batch(index)
         logit = network(volumes)
-        noisy = volumes + torch.randn_like(volumes) * _deviation(logit, settings, scale)
+        noisy = volumes + standard_noise(volumes, settings.blur) * _deviation(logit, settings, scale)
         error = ((_columns(predictor(noisy)) - plain[index]).square() / spread).mean()
         errors.append(float(error.detach()))
         loss = error - weight * nn.functional.logsigmoid(logit).mean()
@@ -103,6 +103,20 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
     descend(network.parameters(), loss_of, len(rows), settings.descent, rng)
     last = errors[-max(1, len(errors) // 10) :]
     return NoiseMapper(rows.ids, network.eval().cpu(), settings, scale, weight, float(np.mean(last)))
+
+
+def standard_noise(volumes: Tensor, blur: float) -> Tensor:
+    """Noise of mean 0 and variance 1 with the shape of `volumes`, filtered by a Gaussian of `blur` voxels."""
+    reach = round(3 * blur)
+    if reach == 0:
+        return torch.randn_like(volumes)
+    n, n_channels, *sizes = volumes.shape
+    noise = torch.randn(n * n_channels, 1, *(size + 2 * reach for size in sizes), device=volumes.device)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=volumes.device) / blur).square())
+    weights = weights / weights.norm()
+    for axis in range(3):
+        noise = nn.functional.conv3d(noise, weights.reshape([-1 if other == axis else 1 for other in range(-2, 3)]))
+    return noise.reshape(volumes.shape)
 
 
 def _deviation(logit: Tensor, settings: NoiseMap, scale: float) -> Tensor:

@@ -6,6 +6,7 @@ afterwards.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,8 @@ _KINDS = (
     torch.bool,
 )
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
-_PREFIXES = ("module.", "backbone.", "encoder.", "net.", "branches.image.net.")
+_PREFIXES = ("module.", "model.", "backbone.", "encoder.", "net.", "branches.image.net.")
+_OBJECT = re.compile(r"(?:GLOBAL|class) ([\w.]+)")  # what torch's reader refuses to build
 _HEADS = ("fc.", "conv_seg.", "classifier.", "head.")
 
 
@@ -80,7 +82,7 @@ def read_weights(file: str | Path) -> dict[str, Tensor]:
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # the reader raises many kinds of errors for other files
         raise DataError(
-            f"not a file of weights only: {(str(error) or repr(error)).splitlines()[0][:200]}",
+            f"not a file of weights only: {_reason(error)}",
             expected=".safetensors, or what torch.save writes of a state_dict",
             file=path,
             remedy="Only tensors are read: a file of a whole model or other objects can run code when it is loaded.",
@@ -114,17 +116,27 @@ def _plain(tensors: Mapping[str, Tensor], file: Path) -> dict[str, Tensor]:
         raise DataError("the weights are too large", expected=f"at most {LARGEST >> 20} MiB", file=file)
     found: dict[str, Tensor] = {}
     for name, value in tensors.items():
-        if not torch.equal(found.setdefault(_bare(name), value), value):
-            raise DataError(f"different weights are named {_bare(name)} without prefixes", got=name, file=file)
+        bare = _bare(name)
+        if bare in found and not torch.equal(found[bare], value):
+            raise DataError(f"different weights are named {bare} without prefixes", got=name, file=file)
+        found[bare] = value
     return found
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong with a file, without torch's advice on loading it in spite of that."""
+    if named := _OBJECT.search(str(error)):
+        return f"it contains objects of {named[1]}"
+    return "it is damaged, cut off or of another format"
 
 
 def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = "") -> Loaded:
     """Load every entry with the same name and shape.
 
     Raises:
-        DataError: less than 95 % of the network's entries were found, a convolution is missing, an entry has another
-            shape or no floating-point numbers, or a value is not finite; the network is then not changed.
+        DataError: less than 95 % of the network's entries were found, a convolution is missing, the file has further
+            ones, an entry has another shape or no floating-point numbers, or a value is not finite; the network is
+            then not changed.
     """
     own = net.state_dict()
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
@@ -133,8 +145,16 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = 
     refused = tuple(sorted(set(weights) - set(taken)))
     found = Loaded(tuple(sorted(set(taken) & wanted)), missing, refused)
     body = [name for name in missing if not name.startswith(_HEADS)]
-    # A single convolution that remains random makes those behind it useless.
+    # A single convolution that remains random, or one of the file that is left out, makes those behind it useless.
     needed = [name for name in body if name in weights or own[name].ndim > 2]
+    parts = {name.split(".")[0] for name in own}
+    further = [n for n in refused if n not in own and weights[n].ndim > 2 and n.split(".")[0] in parts]
+    if further and found.share >= LEAST_SHARE:
+        raise DataError(
+            f"the file has convolutions that the encoder has not: {_some(further)}",
+            file=file or None,
+            remedy="Give the encoder the kind and depth that the file was made with.",
+        )
     if found.share < LEAST_SHARE or needed:
         differ = [f"{n} is {_kind(weights[n])}, not {_kind(own[n])}" for n in missing if n in weights]
         strange = [n for n in refused if not n.startswith(_HEADS) and n not in own]

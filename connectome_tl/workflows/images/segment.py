@@ -29,6 +29,7 @@ from connectome_tl.provenance import (
     write_json,
     write_sidecar,
     write_table,
+    write_text,
 )
 from connectome_tl.settings.images.contrast import Segmentation
 from connectome_tl.settings.images.volumes import ImageSettings
@@ -43,9 +44,11 @@ from connectome_tl.training.plans import code_version
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.grids import CACHE, made_grids, made_labels
+from connectome_tl.workflows.images.segment_page import segmentation_page
 from connectome_tl.workflows.progress import Steps
 
-SUMMARY, TABLE, MODELS, FOLDER = "segmentation.json", "dice.tsv", "models", "segmentations"
+SUMMARY, TABLE, PAGE = "segmentation.json", "dice.tsv", "segmentation.html"
+MODELS, FOLDER = "models", "segmentations"
 
 
 @dataclass(frozen=True, eq=False)
@@ -301,7 +304,7 @@ def _overlap(data: _Data, ids: Sequence[str], classes: np.ndarray, arm: str) -> 
 
 
 def _write(folder: Path, data: _Data, record: SegmentationRecord, found: _Found) -> None:
-    """Write label maps in the voxels of each image, the table of overlaps, and the record."""
+    """Write label maps in the voxels of each image, the table of overlaps, the record and the page."""
     kept = set()
     numbers = np.array([0, *record.labels], dtype=np.int32)
     for subject, (classes, fit, training) in found.classes.items():
@@ -332,6 +335,8 @@ def _write(folder: Path, data: _Data, record: SegmentationRecord, found: _Found)
         table = write_table(folder / TABLE, pd.DataFrame(found.table))
         write_sidecar(table, settings=record.settings, seed=record.seed, Rows="subjects not used for training")
     write_json(folder / SUMMARY, record)
+    shown = {subject: own for subject, (own, _, _) in found.classes.items()}
+    write_text(folder / PAGE, segmentation_page(record, data.cohort, data.rows, shown, found.table))
 
 
 def _read(folder: Path) -> SegmentationRecord:

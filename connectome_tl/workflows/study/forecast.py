@@ -115,7 +115,7 @@ def forecast_study(
     settings = with_connectomes(settings, home, from_scans)
     from connectome_tl.evaluation.images.age_gaps import check_brain_age
     from connectome_tl.evaluation.nested_cv import tasks_of
-    from connectome_tl.training.checks import check_bins, check_embedded, check_names
+    from connectome_tl.training.checks import check_bins, check_embedded, check_inputs, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
     from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohorts
 
@@ -128,6 +128,7 @@ def forecast_study(
         check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         splits = make_learnable_plan(settings, home, cohorts)
         check_embedded(cohorts.target, splits)
+        check_inputs(settings, cohorts, splits)
         check_bins(settings, cohorts.target, splits)
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
         return forecast(settings, cohorts, splits, tasks, folder)

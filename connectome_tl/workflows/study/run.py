@@ -100,7 +100,7 @@ def run_study(
             cohorts = read_cohorts(settings, home)
         from connectome_tl.evaluation.images.age_gaps import check_brain_age
         from connectome_tl.evaluation.nested_cv import tasks_of
-        from connectome_tl.training.checks import check_bins, check_embedded, check_names
+        from connectome_tl.training.checks import check_bins, check_embedded, check_inputs, check_names
         from connectome_tl.training.cluster import on_scheduler
         from connectome_tl.workflows.study.fitting import fit_study, permutation_notes
         from connectome_tl.workflows.study.judge import judge, measure
@@ -111,6 +111,7 @@ def run_study(
         asked = make_learnable_plan(settings, home, cohorts)
         check_tuned(settings, cohorts, asked, any_code=False)
         check_embedded(cohorts.target, asked)
+        check_inputs(settings, cohorts, asked)
         check_bins(settings, cohorts.target, asked)
         if needs_grids(settings, cohorts):
             with steps.counted("volumes") as progress:

@@ -85,9 +85,10 @@ def tune_study(
         with steps.step("reading cohorts"):
             cohorts = read_cohorts(settings, home)
         splits = make_learnable_plan(settings, home, cohorts)
-        from connectome_tl.training.checks import check_embedded
+        from connectome_tl.training.checks import check_embedded, check_inputs
 
         check_embedded(cohorts.target, splits)
+        check_inputs(settings, cohorts, splits)
         cohorts = with_grids(settings, cohorts, folder / CACHE)  # trials add grids of other settings
         identity = _identity(settings, cohorts, splits)
         _refuse_other(folder, identity)

@@ -13,6 +13,7 @@ from monai.networks.nets.resnet import ResNet, ResNetBlock
 from connectome_tl.errors import DataError
 from connectome_tl.nn.voxel.channels import ChannelGroup, Costs, channel_groups
 from connectome_tl.nn.voxel.gates import Gates
+from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.shrinking import cost, removable, shrink
 
 EXAMPLE = torch.randn(1, 1, 16, 16, 16, generator=torch.Generator().manual_seed(5))
@@ -35,7 +36,19 @@ def resnet(norm: str = "group", shortcut: str = "B", layers: tuple[int, ...] = (
             for name, child in list(module.named_children()):
                 if isinstance(child, nn.BatchNorm3d):
                     setattr(module, name, nn.GroupNorm(4, child.num_features))
-    for module in net.modules():  # as after training: no normalisation layer is the identity
+    return as_trained(net)
+
+
+def resnet18() -> nn.Module:
+    """The package's own, with shortcut A and one channel per unit."""
+    torch.manual_seed(0)
+    body = VoxelResNet(18, width=1 / 16, norm="batch")
+    return as_trained(nn.Sequential(body, nn.Linear(body.width, 1)))
+
+
+def as_trained(net: nn.Module) -> nn.Module:
+    """No normalisation layer is the identity."""
+    for module in net.modules():
         if isinstance(module, (nn.BatchNorm3d, nn.GroupNorm)):
             nn.init.normal_(module.weight, 1.0, 0.3)
             nn.init.normal_(module.bias, 0.0, 0.3)
@@ -70,6 +83,7 @@ NETS = {
     "group norm": lambda: resnet("group"),
     "two blocks a stage": lambda: resnet("group", layers=(2, 2, 1, 1)),
     "shortcut A": lambda: resnet("group", shortcut="A"),
+    "ResNet-18": resnet18,
     "concatenation": lambda: Concatenated().eval(),
 }
 

@@ -18,7 +18,7 @@ from connectome_tl.evaluation.images.map_checks import (
 from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
-from connectome_tl.training.images.importance import NoiseMapper, fit_noise_map
+from connectome_tl.training.images.importance import NoiseMapper, fit_noise_map, standard_noise
 from connectome_tl.training.images.rows import VolumeRows
 
 SIZE = 16
@@ -86,6 +86,19 @@ def test_a_region_on_a_random_side_is_in_the_subjects_maps_and_not_in_the_mean()
 
 def test_the_error_is_kept_near_the_tolerance(fitted: NoiseMapper) -> None:
     assert fitted.error == pytest.approx(SETTINGS.tolerance, rel=0.6)
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0, 1.5])
+def test_smooth_noise_has_variance_1_everywhere_and_the_correlation_of_its_filter(blur: float) -> None:
+    torch.manual_seed(0)
+    noise = standard_noise(torch.zeros(200, 2, 9, 7, 8), blur)
+    assert noise.shape == (200, 2, 9, 7, 8)
+    corner, middle = noise[:, :, 0, 0, 0], noise[:, :, 4, 3, 4]
+    for values in (corner, middle):
+        assert float(values.mean()) == pytest.approx(0, abs=0.2)
+        assert float(values.var()) == pytest.approx(1, abs=0.2)
+    expected = np.exp(-1 / (4 * blur**2)) if blur else 0.0
+    assert float((noise[:, :, 1:] * noise[:, :, :-1]).mean()) == pytest.approx(expected, abs=0.05)
 
 
 def test_the_predictor_is_left_as_it_was() -> None:
