@@ -1,4 +1,7 @@
-"""Find subjects whose edges do not resemble those of the others, as in files with rows in another order."""
+"""Find subjects whose edges have another pattern or scale than those of the others.
+
+The causes are rows in another order, and another unit or measure.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,7 @@ from connectome_tl.plurals import counted
 _FEWEST = 5  # subjects
 _USUAL = 0.4  # correlation with the mean of the others from which on edges of a cohort resemble each other
 _FAR = 0.25  # share of the usual correlation; rows in another order are below it
+_TIMES, _WIDE = float(np.log(8)), 6.0  # distance in logarithms, and in half widths of the densest half
 _HALF, _MANY = 0.5, 10.0  # share below which subjects are odd, too, if it is that many deviations away
 
 
@@ -38,6 +42,43 @@ def unlike_others(weights: np.ndarray, ids: Sequence[str], seen: np.ndarray) -> 
         f"edges of {counted(len(odd), 'subject')} do not resemble those of the others (correlation with their mean; "
         f"the median of all subjects is {usual:.2f}): check the order of the rows, and the measure, in {listed(odd, 6)}"
     ]
+
+
+def of_another_scale(weights: np.ndarray, measures: Sequence[str], ids: Sequence[str], seen: np.ndarray) -> list[str]:
+    """A note for each measure on subjects whose edges are many times larger or smaller than those of the others.
+
+    Sums of |edge| are compared with the densest half of them, so that a group in another unit is found, too.
+
+    Args:
+        weights: (n_subjects, n_measures, n_regions, n_regions), before a transform.
+        seen: (n_subjects,) bool: subjects with a connectome.
+    """
+    notes = []
+    for k, measure in enumerate(measures):
+        sums = np.array([float(np.nansum(np.abs(one[k]), dtype=float)) if is_seen else 0.0
+                         for one, is_seen in zip(weights, seen, strict=True)])  # fmt: skip
+        at = np.flatnonzero((sums > 0) & np.isfinite(sums))
+        if len(at) < _FEWEST:
+            continue
+        size = np.log(sums[at])
+        low, high = _densest_half(size)
+        middle, limit = (low + high) / 2, max(_TIMES, _WIDE * (high - low) / 2)
+        odd = [
+            f"{ids[i]} ({np.exp(one):.3g} times)" for i, one in zip(at, size - middle, strict=True) if abs(one) > limit
+        ]
+        if odd:
+            notes.append(
+                f"edges of {counted(len(odd), 'subject')} have another scale than those of the others (sum of "
+                f"{measure}, relative to that of most): check the unit, and the measure, in {listed(odd, 6)}"
+            )
+    return notes
+
+
+def _densest_half(values: np.ndarray) -> tuple[float, float]:
+    """The narrowest range that holds half of the values."""
+    known, n = np.sort(values), max(2, len(values) // 2)
+    start = int(np.argmin(known[n - 1 :] - known[: len(known) - n + 1]))
+    return float(known[start]), float(known[start + n - 1])
 
 
 def _with_mean(
