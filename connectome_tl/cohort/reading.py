@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.arrays.agreement import of_another_scale, unlike_others
+from connectome_tl.cohort.arrays.agreement import (
+    features_of_another_scale,
+    of_another_kind,
+    of_another_scale,
+    unlike_others,
+)
 from connectome_tl.cohort.arrays.degenerate import nothing_to_learn
 from connectome_tl.cohort.arrays.files import Search
 from connectome_tl.cohort.arrays.matrices import Matrices, Track, known_rows, read_files
@@ -194,6 +199,7 @@ def _matrices(
     found = replace(found, sources=sources)
     seen = np.array([subject not in found.without for subject in found.ids], dtype=bool)
     findings.notes += of_another_scale(found.weights, spec.measures, found.ids, seen)
+    findings.notes += of_another_kind(found.weights, found.ids, seen, found.node_mask)
     transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     findings.notes += [*_masked(found), *unlike_others(found.weights, found.ids, seen)]
     told = [f"{subject} ({reason})" for subject, reason in found.without.items() if subject in search.reasons]
@@ -254,6 +260,8 @@ def _joined(
     volumes = volume_files(settings.volumes, search, columns.images)
     labels = label_files(settings.volumes, search, columns.label_maps, volumes)
     features, feature_names = _region_features(settings, matrices, search)
+    if features is not None:
+        search.findings.notes += features_of_another_scale(features, feature_names, ids)
     if search.findings.problems:
         return None
     spec, atlas = settings.connectomes, ""

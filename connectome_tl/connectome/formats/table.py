@@ -108,7 +108,7 @@ FORMATS: list[Format] = [
     ),
     Format("scilpy", "NPY with labels in its folder", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
-    Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
+    Format("text", "CSV, TSV or blanks, with or without names", (*_TEXT, ".edge"), read_text_matrix, plain=True),
 ]
 
 
