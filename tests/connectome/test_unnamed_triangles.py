@@ -15,7 +15,7 @@ from connectome_tl.connectome.names.rows import Rows
 
 N = 12
 NUMBERED = RowNames(count_only=True)
-CORRELATIONS = np.corrcoef(np.random.default_rng(0).normal(size=(N, 40)))
+CORRELATIONS = np.corrcoef(np.random.default_rng(0).normal(size=(N, 40))).round(6)
 
 
 def read(folder: Path, values: np.ndarray, layout: Layout) -> tuple[Connectome, Rows]:
