@@ -52,6 +52,7 @@ def parse_settings(
     text: str, kind: type[SettingsT], *, file: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> SettingsT:
     """`load_settings` from text."""
+    overrides = (overrides,) if isinstance(overrides, str) else overrides
     document = read_yaml(text, file)
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
