@@ -44,7 +44,8 @@ def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequenc
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UsageError("not UTF-8 text", file=file, line=line, remedy="Save the file as UTF-8.") from error
+        remedy = _of_a_table(file) or "Save the file as UTF-8."
+        raise UsageError("not UTF-8 text", file=file, line=line, remedy=remedy) from error
     return parse_settings(text, kind, file=file, overrides=overrides)
 
 
@@ -57,7 +58,7 @@ def parse_settings(
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
         got = "a list" if isinstance(value, list) else repr(value)[:60]
-        raise UsageError("settings are a mapping of keys to values", file=file, got=got)
+        raise UsageError("settings are a mapping of keys to values", file=file, got=got, remedy=_of_a_table(file))
     given: dict[Path_, str] = {}
     for override in overrides:
         given[_override(value, override)] = override
@@ -83,6 +84,13 @@ def parse_settings(
                 found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
         raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
+
+
+def _of_a_table(file: str | Path | None) -> str | None:
+    """What to do with a table that is given instead of settings."""
+    if file is None or Path(file).suffix.lower() not in (".csv", ".tsv", ".xlsx", ".xls", ".txt"):
+        return None
+    return "Make settings of a table: connectome-tl init FOLDER --from TABLE --matrices MATRICES."
 
 
 def checked(kind: type[SettingsT], **values: object) -> SettingsT:

@@ -11,6 +11,18 @@ from pydantic_core import ErrorDetails
 
 from connectome_tl.settings.base import models_in
 
+_RAW = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Value error, ", ""),
+        (r"Input should be greater than or equal to", "must be at least"),
+        (r"Input should be less than or equal to", "must be at most"),
+        (r"Input should be a valid integer[^;\n]*", "a whole number is needed"),
+        (r"Input should be a valid number[^;\n]*", "a number is needed"),
+        (r"Input should be ", "must be "),
+    )
+)
+
 
 def first_fault(error: ValidationError) -> str:
     """Place and nature of the first fault of a record or of settings, in one line."""
@@ -19,13 +31,20 @@ def first_fault(error: ValidationError) -> str:
     return f"{where}: {plain_words(item)}" if where else plain_words(item)
 
 
+def in_plain_text(message: str) -> str:
+    """A message of pydantic, alone or inside another one, without its names of Python types."""
+    for pattern, words in _RAW:
+        message = pattern.sub(words, message)
+    return message
+
+
 def plain_words(item: ErrorDetails) -> str:
     """What is wrong, without names of Python types."""
     if item["type"] in _NEEDED:
         return _NEEDED[item["type"]].format(**item.get("ctx", {}))
     if item["type"] in _KEYS:
         return _KEYS[item["type"]]
-    return re.sub("^Input should be ", "must be ", item["msg"].removeprefix("Value error, "))
+    return in_plain_text(item["msg"])
 
 
 def in_words(
