@@ -90,4 +90,4 @@ def test_a_cohort_has_the_edges_of_its_regions() -> None:
     cohort = simulate_study(n_source=4, n_pool=4, n_target=4).pool
     for wrong in ({"regions": cohort.regions[:5]}, {"node_mask": cohort.node_mask[:, :5]}):
         with pytest.raises(InternalError, match="wrong shape"):
-            replace(cohort, **wrong)  # type: ignore[arg-type]
+            replace(cohort, **wrong)

@@ -9,7 +9,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, in_unit, reckoned
+from connectome_tl.cohort.columns.ages import (
+    BORN,
+    ages,
+    born_before_scanned,
+    check_gestation,
+    gestation,
+    in_unit,
+    reckoned,
+)
 from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
 from connectome_tl.cohort.columns.guesses import names_gestation
 from connectome_tl.cohort.columns.ids import bare, first_scan, joined
@@ -118,6 +126,7 @@ class SubjectColumns:
             if spec.type == "numeric" and spec.column != declared and unit and names_gestation(spec.column):
                 born = in_unit(self.covariates[spec.column].to_numpy(dtype=float), unit, "weeks")
                 assert settings.age is not None
+                born = np.where((born < BORN[0]) | (born > BORN[1]), np.nan, born)  # these are reported already
                 born_before_scanned(scanned, settings.age, born, self.ids, file, findings)
 
     def rows(self, at: np.ndarray) -> SubjectRows:

@@ -214,7 +214,7 @@ def not_arrays(error: Exception, path: str | Path) -> DataError:
     """The error for a file that NumPy cannot read."""
     if "object" in str(error).lower():
         return DataError(
-            "an array of Python objects, which are pickled and never read",
+            "cannot be read: an array of Python objects is pickled",
             file=path,
             remedy="Save texts by np.array(names, dtype=str), and each matrix as an array of numbers.",
         )

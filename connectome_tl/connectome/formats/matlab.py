@@ -53,7 +53,9 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
             return parse_mat73(path)
         data = read_bytes(path)
         if path.suffix.lower() in HDF5:
-            raise DataError("not an HDF5 file", file=path, got=f"first bytes {data[:8]!r}" if data else "no bytes")
+            got = f"first bytes {data[:8]!r}" if data else "no bytes"
+            remedy = "Save the matrix as a .csv file with the names of its regions."
+            raise DataError("not an HDF5 file", file=path, got=got, remedy=remedy)
         return parse_mat4(data) if is_mat4(data[:20]) else parse_mat(data)
     except NotImplementedError as error:
         raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
