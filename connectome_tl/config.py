@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import difflib
 import re
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,8 +14,9 @@ from pydantic_core import ErrorDetails
 
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.files import read_bytes, regular_file
-from connectome_tl.settings.base import Settings, models_in
+from connectome_tl.settings.base import Settings
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.settings.wording import fields_at, in_words, nearest_key
 from connectome_tl.yaml_values import NOTHING, Document, Path_, dotted, read_yaml
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
@@ -44,7 +44,8 @@ def load_settings(path: str | Path, kind: type[SettingsT], *, overrides: Sequenc
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = raw.count(b"\n", 0, error.start) + 1
-        raise UsageError("not UTF-8 text", file=file, line=line, remedy="Save the file as UTF-8.") from error
+        remedy = _of_a_table(file) or "Save the file as UTF-8."
+        raise UsageError("not UTF-8 text", file=file, line=line, remedy=remedy) from error
     return parse_settings(text, kind, file=file, overrides=overrides)
 
 
@@ -52,11 +53,12 @@ def parse_settings(
     text: str, kind: type[SettingsT], *, file: str | Path | None = None, overrides: Sequence[str] = ()
 ) -> SettingsT:
     """`load_settings` from text."""
+    overrides = (overrides,) if isinstance(overrides, str) else overrides
     document = read_yaml(text, file)
     value = {} if document.value is None else document.value
     if not isinstance(value, dict):
         got = "a list" if isinstance(value, list) else repr(value)[:60]
-        raise UsageError("settings are a mapping of keys to values", file=file, got=got)
+        raise UsageError("settings are a mapping of keys to values", file=file, got=got, remedy=_of_a_table(file))
     given: dict[Path_, str] = {}
     for override in overrides:
         given[_override(value, override)] = override
@@ -82,6 +84,13 @@ def parse_settings(
                 found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
         raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
+
+
+def _of_a_table(file: str | Path | None) -> str | None:
+    """What to do with a table that is given instead of settings."""
+    if file is None or Path(file).suffix.lower() not in (".csv", ".tsv", ".xlsx", ".xls", ".txt"):
+        return None
+    return "Make settings of a table: connectome-tl init FOLDER --from TABLE --matrices MATRICES."
 
 
 def checked(kind: type[SettingsT], **values: object) -> SettingsT:
@@ -184,8 +193,8 @@ def _problem(
         known = known[:-1]
     where, line = dotted(path), lines.get(known)
     if item["type"] == "extra_forbidden":
-        fields = _fields_at(kind, item["loc"][:-1])
-        near = _near(str(path[-1]), fields, kind)
+        fields = fields_at(kind, item["loc"][:-1])
+        near = nearest_key(str(path[-1]), fields, kind)
         return Problem(
             f"{where}: unknown key",
             file=file,
@@ -200,109 +209,7 @@ def _problem(
     shown = {"None": "null", "True": "true", "False": "false"}.get(str(got), shown)
     if isinstance(got, (int, float)):
         shown = document.texts.get(path, shown)  # 1.10, not 1.1
-    message, expected, remedy = _in_words(item, kind, path)
+    message, expected, remedy = in_words(item, kind, path)
     if item["type"] == "string_type" and isinstance(got, (int, float)):
         remedy = f"Quote it: {path[-1]}: '{shown}'."
     return Problem(f"{where}: {message}", expected, shown, file=file, line=line, remedy=remedy)
-
-
-def _in_words(item: ErrorDetails, kind: type[BaseModel], path: Path_) -> tuple[str, str | None, str | None]:
-    """What is wrong, expected values, and a remedy, for the errors that pydantic names by Python types."""
-    error, got, context = item["type"], item.get("input"), item.get("ctx", {})
-    name = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
-    if error in ("model_type", "model_attributes_type", "dict_type", "union_tag_not_found"):
-        kinds = [str(m.model_fields["kind"].default) for m in _models_at(kind, path) if "kind" in m.model_fields]
-        if len(kinds) > 1:
-            near = f"Did you mean {name}: {{kind: {got}}}?" if got in kinds else None
-            return "set `kind`", f"kind: one of {', '.join(kinds)}", near
-        fields = [] if error == "dict_type" else _fields_at(kind, item["loc"])
-        needed = [key for m in _models_at(kind, path) for key, one in m.model_fields.items() if one.is_required()]
-        if error != "dict_type" and len(needed) == 1 and isinstance(got, str):
-            return "a block of keys and values is needed", None, f"Did you mean {{{needed[0]}: {got}}}?"
-        return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
-    if error in ("tuple_type", "list_type"):
-        text = str(got).lower()
-        if text in ("all", "default", "true"):
-            return "a list is needed", None, f"Name each one, or leave {name} out for the default."
-        taken = [m.model_fields[name].annotation for m in _models_at(kind, path[:-1]) if name in m.model_fields]
-        fields = sorted({key for one in taken for model in models_in(one) for key in model.model_fields})
-        own = "" if text in ("none", "no", "false", "") else got
-        if isinstance(got, dict) and all(str(key).isdigit() for key in got):
-            own = ", ".join(map(str, got.values()))
-        takes_it = not own or (not fields and any("..." in str(one) for one in taken))
-        return (
-            f"a list of blocks with the keys {', '.join(fields)} is needed" if fields else "a list is needed",
-            None,
-            f"Write {name}: [{own}]." if isinstance(own, (str, int, float)) and takes_it else None,
-        )
-    if error in ("literal_error", "union_tag_invalid"):
-        tagged = error == "union_tag_invalid"
-        known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
-        given = str(context["tag"] if tagged else got)
-        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.5)), None)
-        near = near if len(given) > 3 or near == given.lower() else None  # gpu is not cpu
-        what = f"no {name} is called {given}" if tagged else "unknown value"
-        return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None
-    if error in _NEEDED:
-        return _NEEDED[error].format(**context), None, _number(name, got, _NEEDED[error])
-    return re.sub("^Input should be ", "must be ", item["msg"].removeprefix("Value error, ")), None, None
-
-
-def _number(name: str, got: object, needed: str) -> str | None:
-    """The number to write where one is needed and the text is one in another spelling, as 1e3 or 0,001."""
-    text = str(got).strip().replace(",", ".")
-    if "number is needed" not in needed or not re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text, re.IGNORECASE):
-        return None
-    value = float(text)
-    return None if "whole" in needed and value % 1 != 0 else f"Write {name}: {value:g}."
-
-
-def _near(name: str, fields: list[str], kind: type[BaseModel]) -> str | None:
-    """The key of this place, or else of any other block, that an unknown key probably stands for."""
-    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.75)
-    initials = [field for field in fields if "".join(word[:1] for word in field.split("_")) == name]
-    elsewhere = sorted(path for path in _paths(kind, 3) if path.rpartition(".")[2] == name)[:1]
-    loose = difflib.get_close_matches(name, fields, n=1, cutoff=0.51)
-    return next(iter((*close, *initials, *elsewhere, *loose)), None)
-
-
-def _paths(kind: type[BaseModel], depth: int, above: str = "") -> Iterator[str]:
-    """Dotted keys of all settings below a kind, to some depth."""
-    for name, field in kind.model_fields.items():
-        yield above + name
-        for below in models_in(field.annotation) if depth else ():
-            yield from _paths(below, depth - 1, f"{above}{name}.")
-
-
-_NEEDED = {
-    "string_type": "a text is needed",
-    "string_too_short": "must not be empty",
-    **dict.fromkeys(("float_type", "float_parsing"), "a number is needed"),
-    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is needed"),
-    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is needed"),
-    "finite_number": "a finite number is needed",
-    "greater_than": "must be greater than {gt}",
-    "greater_than_equal": "must be at least {ge}",
-    "less_than": "must be less than {lt}",
-    "less_than_equal": "must be at most {le}",
-    "too_short": "must have {min_length} entries or more",
-    "too_long": "must have at most {max_length} entries",
-}
-
-
-def _fields_at(kind: type[BaseModel], path: Path_) -> list[str]:
-    return sorted({name for model in _models_at(kind, path) for name in model.model_fields})
-
-
-def _models_at(kind: type[BaseModel], path: Path_) -> list[type[BaseModel]]:
-    """The settings models that are possible at a path below `kind`."""
-    models: list[type[BaseModel]] = [kind]
-    for part in path:
-        if isinstance(part, int):
-            continue
-        below = [
-            model for m in models if part in m.model_fields for model in models_in(m.model_fields[str(part)].annotation)
-        ]
-        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
-        models = below or tagged or models
-    return models

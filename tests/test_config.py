@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from connectome_tl.config import dump_settings, load_settings, parse_settings
-from connectome_tl.errors import MissingInputError, UsageError
+from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.cohort import CohortSettings
 from connectome_tl.settings.encoders import FlatEncoder
@@ -20,6 +20,7 @@ from connectome_tl.settings.objectives import DenoisingAutoencoder
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Stages, Training
 from connectome_tl.settings_lines import with_lines
+from connectome_tl.workflows.study.results import read_record
 
 RATE = "stages.finetune.training.learning_rate"
 COHORTS = "source: {cohort: a.yaml}\npool: {cohort: b.yaml}\ntarget: {cohort: c.yaml}\n"
@@ -527,3 +528,26 @@ def test_wrong_values_are_one_problem_in_words_of_yaml(given: str, said: str) ->
     (problem,) = caught.value.problems
     assert said in str(problem)
     assert str(problem).endswith(said) or not said.endswith((".", "'"))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        ("splits.repeats", "abc", "a whole number is needed; got 'abc'"),
+        ("splits.repeats", 0, "must be at least 1; got 0"),
+        ("stages.finetune.training.learning_rate", float("nan"), "a finite number is needed; got nan"),
+        ("model.fusion", 3, "a block of keys and values is needed; expected keys kind; got 3"),
+    ],
+)
+def test_values_given_in_python_are_refused_in_the_words_of_files(key: str, value: object, said: str) -> None:
+    study = parse_settings("target: {cohort: t}", StudySettings)
+    with pytest.raises(UsageError, match=f"^{key}: {said}"):
+        study.with_settings({key: value})
+
+
+def test_results_of_another_version_are_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('{"run": 3, "splits": "a"}')
+    with pytest.raises(DataError) as caught:
+        read_record(tmp_path)
+    assert "Input should" not in str(caught.value)
+    assert "Field required" not in str(caught.value)

@@ -49,6 +49,9 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
     except _WrongUsage as error:
+        from connectome_tl.settings.wording import in_plain_text  # typer's words are those of pydantic
+
+        error.message = in_plain_text(error.message)  # type: ignore[attr-defined]
         error.show()  # type: ignore[attr-defined]
         terminal.end(64, (Problem(error.format_message()),))  # type: ignore[attr-defined]
         sys.exit(64)

@@ -113,8 +113,6 @@ class Cohort:
         if len(set(self.ids)) != n_subjects:
             raise InternalError("subject ids occur twice", subject=_first_double(self.ids))
         for what, size in (
-            ("weights", len(self.weights)),
-            ("node_mask", len(self.node_mask)),
             ("covariates", len(self.covariates)),
             ("targets", len(self.targets)),
             ("age", len(self.age)),
@@ -123,6 +121,12 @@ class Cohort:
         ):
             if size != n_subjects:
                 raise InternalError(f"{what} has the wrong number of rows", expected=str(n_subjects), got=str(size))
+        for what, shape, wanted in (
+            ("weights", np.shape(self.weights), (n_subjects, self.n_measures, self.n_regions, self.n_regions)),
+            ("node_mask", np.shape(self.node_mask), (n_subjects, self.n_regions)),
+        ):
+            if shape != wanted:
+                raise InternalError(f"{what} has the wrong shape", expected=str(wanted), got=str(shape))
 
     @property
     def plot(self) -> CohortPlots:
@@ -194,7 +198,7 @@ class Cohort:
         rows = []
         for subject in ids:
             if subject not in where:
-                near = difflib.get_close_matches(subject, self.ids, n=1, cutoff=0.6)
+                near = difflib.get_close_matches(str(subject), self.ids, n=1, cutoff=0.6)
                 remedy = f"Did you mean {near[0]}?" if near else None
                 raise DataError(f"not in cohort {self.name!r}", subject=subject, remedy=remedy)
             rows.append(where[subject])

@@ -12,6 +12,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.embedding import ImageEmbeddings
+from connectome_tl.settings.wording import first_fault
 
 
 def read_embeddings(file: str | Path) -> ImageEmbeddings:
@@ -28,7 +29,7 @@ def read_embeddings(file: str | Path) -> ImageEmbeddings:
             "embeddings not found", file=path, remedy="Make them with `connectome-tl embed RUN COHORT.yaml --out FILE`."
         ) from error
     except (ValidationError, UnicodeDecodeError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else "it is not text"
+        what = first_fault(error) if isinstance(error, ValidationError) else "it is not text"
         raise DataError(
             f"not a file of embeddings: {what}", file=path, remedy="Make it again with `connectome-tl embed`."
         ) from error

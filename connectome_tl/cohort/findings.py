@@ -17,7 +17,7 @@ _QUOTED = re.compile(r"'[^']*'")
 _DETAILS = re.compile(r"(?<=\w)\)?: .*")
 # Ends of notes on how something was read that ask nothing of anybody. Every other note is shown as a warning.
 _BENIGN = re.compile(
-    r"decimal commas were read as points"
+    r"decimal comma(?:s were read as points| was read as a point)"
     r"|was read as Windows-1252 \(Western European\): .*"
     r"|the rows have no names and were taken in the order of .*"
     r"|rows have no names and were numbered; their order is taken to be the same in all files"

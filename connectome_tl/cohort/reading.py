@@ -9,7 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.arrays.agreement import unlike_others
+from connectome_tl.cohort.arrays.agreement import (
+    features_of_another_scale,
+    of_another_kind,
+    of_another_scale,
+    unlike_others,
+)
 from connectome_tl.cohort.arrays.degenerate import nothing_to_learn
 from connectome_tl.cohort.arrays.files import Search
 from connectome_tl.cohort.arrays.matrices import Matrices, Track, known_rows, read_files
@@ -192,8 +197,10 @@ def _matrices(
     if spec.label_table is not None:
         sources[Path(spec.label_table).name] = file_hash(folder / spec.label_table)
     found = replace(found, sources=sources)
-    transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     seen = np.array([subject not in found.without for subject in found.ids], dtype=bool)
+    findings.notes += of_another_scale(found.weights, spec.measures, found.ids, seen)
+    findings.notes += of_another_kind(found.weights, found.ids, seen, found.node_mask)
+    transformed(found.weights, spec, found.ids, found.regions, _where(settings, folder), findings)
     findings.notes += [*_masked(found), *unlike_others(found.weights, found.ids, seen)]
     told = [f"{subject} ({reason})" for subject, reason in found.without.items() if subject in search.reasons]
     if told:
@@ -253,6 +260,8 @@ def _joined(
     volumes = volume_files(settings.volumes, search, columns.images)
     labels = label_files(settings.volumes, search, columns.label_maps, volumes)
     features, feature_names = _region_features(settings, matrices, search)
+    if features is not None:
+        search.findings.notes += features_of_another_scale(features, feature_names, ids)
     if search.findings.problems:
         return None
     spec, atlas = settings.connectomes, ""

@@ -36,6 +36,13 @@ class Connectome:
     file: str | None = None
 
     def __post_init__(self) -> None:
+        for name, value in (
+            ("weights", real_array(self.weights, "weights", subject=self.subject, file=self.file)),
+            ("node_mask", np.asarray(self.node_mask)),
+            ("regions", (self.regions,) if isinstance(self.regions, str) else tuple(map(str, self.regions))),
+            ("measures", (self.measures,) if isinstance(self.measures, str) else tuple(map(str, self.measures))),
+        ):
+            object.__setattr__(self, name, value)
         raise_all("the connectome is not usable", matrix_problems(self))
 
     @property
@@ -63,6 +70,30 @@ class Connectome:
         return replace(self, weights=weights, regions=tuple(names), node_mask=node_mask)
 
 
+def real_array(values: object, what: str, *, subject: str | None = None, file: str | None = None) -> np.ndarray:
+    """Values as an array of real numbers: of a list, a data frame, a tensor, or an array.
+
+    Raises:
+        DataError: complex numbers, texts, or objects that are no numbers.
+    """
+    try:
+        array = np.asarray(values)
+        array = array.astype(float) if array.dtype.kind in "bO" else array
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise DataError(
+            f"{what} cannot be read as an array of numbers: {error}",
+            got=type(values).__name__,
+            subject=subject,
+            file=file,
+        ) from error
+    if array.dtype.kind not in "iuf":
+        remedy = "Give the real part." if array.dtype.kind == "c" else "Convert it by numpy.asarray(..., dtype=float)."
+        raise DataError(
+            f"{what} does not hold real numbers", got=str(array.dtype), remedy=remedy, subject=subject, file=file
+        )
+    return array
+
+
 def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6) -> list[Problem]:
     """Find all reasons that make a matrix unusable, with subject and regions."""
     subject, file = connectome.subject, connectome.file
@@ -80,13 +111,18 @@ def matrix_problems(connectome: Connectome, *, symmetry_tolerance: float = 1e-6)
                 "the matrix has the wrong size",
                 expected=f"{expected} (measures, regions, regions)",
                 got=f"{weights.shape}",
-                remedy="Check the atlas: tools that drop the last region write a smaller matrix.",
+                remedy="Write weights[None] for the only measure."
+                if weights.ndim == 2
+                else "Check the atlas: tools that drop the last region write a smaller matrix.",
             )
         ]
-    if connectome.node_mask.shape != (n_regions,):
-        return [
-            problem("the node mask has the wrong size", expected=f"({n_regions},)", got=f"{connectome.node_mask.shape}")
-        ]
+    mask = connectome.node_mask
+    if mask.shape != (n_regions,) or mask.dtype != bool:
+        got = f"{mask.dtype} {mask.shape}"
+        return [problem("the node mask has the wrong size or type", expected=f"bool ({n_regions},)", got=got)]
+    twice = sorted({name for name in connectome.regions if connectome.regions.count(name) > 1})
+    if twice:
+        return [problem("region names occur twice", got=", ".join(twice[:6]), remedy="Each row needs its own name.")]
     found: list[Problem] = []
     bad = ~np.isfinite(weights)
     if bad.any():

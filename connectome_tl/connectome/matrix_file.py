@@ -11,6 +11,7 @@ from connectome_tl.atlas import Atlas
 from connectome_tl.connectome.names.labels import LabelTable
 
 RowOrder = Literal["table", "label"]
+_LEAST = 5  # equal values on a diagonal that are not due to chance
 Layout = Literal["full", "upper", "lower"]
 
 
@@ -74,7 +75,8 @@ class MatrixFile:
         n = int(self.values.shape[-1])
         if self.values.ndim == 3:
             return (n,)
-        return triangle_sizes(n)
+        sizes = triangle_sizes(n)
+        return sizes[::-1] if len(sizes) == 2 and _has_diagonal(self.values, sizes[1]) else sizes
 
     @property
     def n_rows(self) -> int:
@@ -85,6 +87,20 @@ class MatrixFile:
     def is_named(self) -> bool:
         """Return whether the file, or a list that belongs to it, names its rows."""
         return self.names is not None or self.labels is not None
+
+
+def _has_diagonal(values: np.ndarray, n_rows: int) -> bool:
+    """Whether triangles (n_measures, n_values), if they include the diagonal, have one of equal values other than 0.
+
+    So it is for correlations: 1, or infinite as Fisher's z, or NaN.
+    """
+    rows = np.arange(n_rows)
+    for at in (rows * (rows + 3) // 2, rows * n_rows - rows * (rows - 1) // 2):  # of the lower and the upper triangle
+        own, rest = values[:, at], np.delete(values, at, axis=1)
+        same = np.isclose(own, own[:, :1], equal_nan=True).all() and not (own == 0).any()
+        if same and n_rows >= _LEAST and not np.isclose(rest, own[:, :1], equal_nan=True).all():
+            return True
+    return False
 
 
 def triangle_sizes(n_values: int) -> tuple[int, ...]:

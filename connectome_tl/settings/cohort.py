@@ -43,7 +43,7 @@ class ConnectomeFiles(Settings):
     stack: str | None = None
     network: Literal["similarity"] | None = None
     key: str | tuple[str, ...] | None = Field(
-        default=None, description="name of the array inside an .npz or .mat; several: one per measure"
+        default=None, description="name of the array inside an .npz, .mat or .h5; several: one per measure"
     )
     rows: str | None = Field(default=None, description="table whose id column assigns the rows to subjects")
     layout: Literal["full", "upper", "lower"] = "full"

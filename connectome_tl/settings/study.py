@@ -28,6 +28,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.model_table import MODELS, Role, listed_models
 from connectome_tl.settings.training import Stages, refuse_idle
 from connectome_tl.settings.tuning import Tuned, TuneSettings
+from connectome_tl.settings.wording import in_words
 
 ROLES = ("target", "source", "pool")
 
@@ -369,6 +370,9 @@ class StudySettings(Settings):
                     remedy="Give the block that contains it, or a setting of the block's kind.",
                 ) from error
             except ValidationError as error:
-                reasons = "; ".join(item["msg"].removeprefix("Value error, ") for item in error.errors()[:3])
-                raise UsageError(f"{key}: {reasons}", got=repr(value)) from error
+                at = tuple(key.split("."))
+                said = [in_words({**item, "loc": at}, StudySettings, at) for item in error.errors()[:3]]
+                reasons = "; ".join(dict.fromkeys(what for what, _, _ in said))
+                expected = next((values for _, values, _ in said if values), None)
+                raise UsageError(f"{key}: {reasons}", expected=expected, got=repr(value)) from error
         return study

@@ -8,6 +8,7 @@ the same pattern of vulnerability, so that transfer is possible.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from numbers import Integral
 
 import numpy as np
 import pandas as pd
@@ -62,8 +63,13 @@ def simulate_study(
             regions. Atlases with different regions need smooth patterns.
 
     Raises:
-        UsageError: atlases have different regions and patterns are not smooth.
+        UsageError: atlases have different regions and patterns are not smooth; numbers that are impossible.
     """
+    for name, n in (("n_source", n_source), ("n_pool", n_pool), ("n_target", n_target)):
+        if not isinstance(n, Integral) or n < 2:
+            raise UsageError(f"{name} is a number of subjects", expected="a whole number of at least 2", got=repr(n))
+    if not np.isfinite(effect) or not 0 <= shared <= 1:
+        raise UsageError("effect is a finite number, and shared is 0 to 1", got=f"{effect!r} and {shared!r}")
     of_adults, of_infants = load_atlas(adult), load_atlas(infant)
     alike = of_adults.node_set == of_infants.node_set
     if not alike and not smooth:

@@ -17,6 +17,8 @@ from connectome_tl.cli.app import app
 from connectome_tl.workflows.init.examples import configs_folder
 from connectome_tl.workflows.init.schema import schema_of
 
+from .study_on_disk import Command
+
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_a_completion_script_names_the_command(shell: str) -> None:
@@ -62,3 +64,24 @@ def test_a_schema_is_written_where_it_is_asked_for(tmp_path: Path) -> None:
     found = CliRunner().invoke(app, ["schema", "study", "--out", str(out)])
     assert found.exit_code == 0, found.output
     assert json.loads(out.read_text())["type"] == "object"
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("tune", "s.yaml", "--out", "t", "--trials", "0"), "'--trials': must be at least 1"),
+        (("tune", "s.yaml", "--out", "t", "--trials", "x"), "'--trials': a whole number is needed"),
+        (("completion", "foo"), "'shell': 'foo' is not one of"),
+    ],
+)
+def test_wrong_values_of_options_are_refused_in_words(command: Command, words: tuple[str, ...], said: str) -> None:
+    answer = command(*words)
+    assert answer.code == 64
+    assert said in answer.err
+
+
+def test_a_table_given_as_settings_is_answered_with_the_command(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text("id,age\na,1\n")
+    answer = command("cohort", tmp_path / "sheet.csv")
+    assert answer.code == 64
+    assert "connectome-tl init FOLDER --from TABLE" in answer.err

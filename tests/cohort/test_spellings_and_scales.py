@@ -144,6 +144,8 @@ def test_spellings_of_one_category_are_one(name: str, cells: list[str]) -> None:
         ("sexo", ["H", "M", "H"], "both H and M"),
         ("smoker", ["1", "0", "Yes", "No"], "codes without an explanation"),
         ("sex", ["1", "male", "female"], "codes without an explanation"),
+        ("kind", ["1", "2", "M", "F"], "codes without an explanation"),
+        ("merkmal", ["1", "m", "w"], "codes without an explanation"),
         ("site", ["King's", "Kings", "UCL"], "one category or two"),
         ("site", ["U.C.L.", "UCL", "King"], "one category or two"),
     ],
@@ -162,7 +164,10 @@ def test_more_than_two_sexes_are_noted_and_words_for_an_unknown_one_are_missing(
 
 def test_letters_of_other_columns_and_words_beside_others_stay_categories() -> None:
     assert categories(["M", "F", "W"], "ward")[0] == ["M", "F", "W"]
-    assert categories(["1", "2", "high"], "grade")[0] == ["1", "2", "high"]
+    found, findings = categories(["1", "2", "high"], "grade")
+    assert found == ["1", "2", "high"]
+    assert "grade: numbers (1, 2) and words (high) in one column" in findings.notes[0]
+    assert not categories(["1a", "2b", "3"], "grade")[1].notes
 
 
 @pytest.mark.parametrize("word", ["unknown", "not done", "declined"])

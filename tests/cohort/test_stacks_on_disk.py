@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import h5py
 import hdf5storage
 import numpy as np
 import pytest
@@ -29,18 +30,21 @@ def same(one: Cohort, other: Cohort) -> None:
     np.testing.assert_array_equal(one.weights, other.weights)
 
 
-@pytest.mark.parametrize("kind", ["npy", "npz", "packed", "columns", "mat73"])
+@pytest.mark.parametrize("kind", ["npy", "npz", "packed", "columns", "mat73", "h5"])
 def test_every_kind_of_stack_gives_the_same_cohort_in_small_blocks(
     on_disk: OnDisk, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     monkeypatch.setattr("connectome_tl.connectome.formats.stacks._MOST_ROWS", 2)
     monkeypatch.setattr("connectome_tl.cohort.arrays.matrices.IN_MEMORY", 1000)
     matrices = np.stack(list(on_disk.matrices.values()))
-    path = on_disk.folder / f"all.{'mat' if kind == 'mat73' else 'npz' if kind in ('npz', 'packed') else 'npy'}"
+    path = on_disk.folder / f"all.{ {'mat73': 'mat', 'packed': 'npz', 'columns': 'npy'}.get(kind, kind) }"
     if kind == "mat73":
         names = np.array(on_disk.names, dtype=object)
         variables = {"Z": np.moveaxis(matrices, 0, 2), "names": names, "names2": names}
         hdf5storage.savemat(str(path), variables, format="7.3", store_python_metadata=False, matlab_compatible=True)
+    elif kind == "h5":
+        with h5py.File(path, "w") as file:
+            file["w"], file["regions"] = matrices, list(on_disk.names)
     elif kind in ("npz", "packed"):
         (np.savez_compressed if kind == "packed" else np.savez)(path, w=matrices, regions=np.array(on_disk.names))
     else:

@@ -16,6 +16,7 @@ from scipy import sparse
 from scipy.io import loadmat, savemat
 
 from connectome_tl.connectome.formats.matlab import read_mat
+from connectome_tl.connectome.formats.stacks import open_arrays
 from connectome_tl.connectome.formats.table import read_matrix
 from connectome_tl.connectome.names.naming import RowNames, connectome_from
 from connectome_tl.errors import DataError
@@ -155,3 +156,35 @@ def test_several_matrices_in_a_structure_are_named_with_a_remedy_that_works(tmp_
     savemat(tmp_path / "m.mat", {"data": {"SC": MATRIX, "FC": 2 * MATRIX}})
     with pytest.raises(DataError, match=r"format: mat:data\.SC"):
         read_matrix(tmp_path / "m.mat")
+
+
+def test_names_that_dsi_studio_writes_as_numbers_are_text(tmp_path: Path) -> None:
+    matrix = np.ones((3, 3)) - np.eye(3)
+    letters = np.frombuffer(b"left_a\nright_a\nb\n", dtype=np.uint8)[None]
+    savemat(tmp_path / "x.connectivity.mat", {"connectivity": matrix, "name": letters}, format="4")
+    assert [one.names for one in read_matrix(tmp_path / "x.connectivity.mat").lists] == [("left_a", "right_a", "b")]
+    savemat(
+        tmp_path / "y.mat", {"connectivity": matrix, "labels": np.array([[10, 40, 50]], dtype=np.uint8)}, format="4"
+    )
+    assert [one.numbers for one in read_matrix(tmp_path / "y.mat").lists] == [(10, 40, 50)]
+
+
+def test_a_connectogram_of_dsi_studio_is_read_with_its_names(tmp_path: Path) -> None:
+    matrix = np.array([[0, 3, 5], [3, 0, 7], [5, 7, 0]])
+    head = ["data\tdata\t8\t10\t12", "data\tdata\ta\tb\tc"]
+    rows = ["\t".join(map(str, [row.sum(), name, *row])) for name, row in zip("abc", matrix, strict=True)]
+    (tmp_path / "x.connectogram.txt").write_text("\n".join([*head, *rows]) + "\n")
+    found = read_matrix(tmp_path / "x.connectogram.txt")
+    assert found.names == ("a", "b", "c")
+    np.testing.assert_array_equal(found.values, [matrix])
+
+
+def test_names_kept_as_python_objects_are_refused_with_what_to_write(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    matrix, names = np.ones((3, 3)), np.array(["a", "b", "c"], dtype=object)
+    np.savez(path, weights=matrix, labels=names)
+    for reader in (read_matrix, open_arrays):
+        with pytest.raises(DataError, match=r"Python objects.*dtype=str"):
+            reader(path)
+    np.savez(path, weights=matrix, labels=np.array(names, dtype=str))
+    assert read_matrix(path).lists[0].names == ("a", "b", "c")

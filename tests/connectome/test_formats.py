@@ -12,6 +12,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import networkx as nx
 import numpy as np
 import pytest
@@ -94,6 +95,12 @@ def mat(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
     return path
 
 
+def hdf5(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
+    with h5py.File(folder / "subject.h5", "w") as file:
+        file["SC"], file["names"] = matrix, names
+    return folder / "subject.h5"
+
+
 def graphml(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
     graph = nx.Graph()
     for i, name in enumerate(names):
@@ -146,7 +153,23 @@ def dipy(folder: Path, matrix: np.ndarray, names: list[str]) -> Path:
 Maker = Callable[[Path, np.ndarray, list[str]], Path]
 MAKERS: dict[str, Maker] = {
     maker.__name__: maker
-    for maker in (relmat, text, qsiparc, qsirecon, cmp3, conn, mat, graphml, npz, edges, scilpy, npy, mrtrix, dipy)
+    for maker in (
+        relmat,
+        text,
+        qsiparc,
+        qsirecon,
+        cmp3,
+        conn,
+        mat,
+        hdf5,
+        graphml,
+        npz,
+        edges,
+        scilpy,
+        npy,
+        mrtrix,
+        dipy,
+    )
 }
 NAMED = [name for name in MAKERS if name not in ("npy", "mrtrix", "dipy", "scilpy")]
 ALL_NAMES = list(NAMES)

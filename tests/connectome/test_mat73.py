@@ -150,3 +150,45 @@ def test_flipped_and_cut_files_end_in_a_value_or_a_typed_error(tmp_path: Path) -
         except DamagedMat:
             damaged += 1
     assert damaged > 80
+
+
+def test_the_axes_of_a_file_of_another_program_stay_as_they_are(tmp_path: Path) -> None:
+    matrix = RNG.normal(size=(2, 4, 5))
+    with h5py.File(tmp_path / "x.h5", "w") as file:
+        file.create_dataset("group/three", data=matrix, compression="lzf")
+        file["group/names"] = ["a", "β"]
+        file["fixed"], file["one"] = np.array([b"a", b"b"]), "text"
+        file["mask"], file["phase"] = np.array([True, False]), np.ones(3, dtype=complex)
+    found = parse_mat73(tmp_path / "x.h5")
+    assert list(found) == ["fixed", "group/names", "group/three", "mask", "one", "phase"]
+    np.testing.assert_array_equal(found["group/three"], matrix)
+    texts = {name: found[name] for name in ("group/names", "fixed", "one")}
+    assert texts == {"group/names": ["a", "β"], "fixed": ["a", "b"], "one": "text"}
+    assert found["mask"].tolist() == [True, False]
+    assert found["phase"] is None
+
+
+@pytest.mark.parametrize("ending", [".h5", ".hdf5"])
+def test_an_hdf5_file_is_read_with_its_names_or_refused_with_its_datasets(tmp_path: Path, ending: str) -> None:
+    matrix = RNG.normal(size=(4, 4))
+    matrix = matrix + matrix.T
+    path = tmp_path / f"x{ending}"
+    with h5py.File(path, "w") as file:
+        file["connectivity/sc"], file["labels"] = matrix, ["a", "b", "c", "d"]
+    found = read_matrix(path)
+    np.testing.assert_array_equal(found.values, [matrix])
+    assert found.names == ("a", "b", "c", "d")
+    with h5py.File(path, "r+") as file:
+        file["fc"] = matrix / 2
+    with pytest.raises(DataError, match=r"connectivity/sc, fc.* Choose it: format: hdf5:connectivity/sc"):
+        read_matrix(path)
+    np.testing.assert_array_equal(read_matrix(path, format="hdf5:fc").values, [matrix / 2])
+    path.write_bytes(b"no HDF5")
+    with pytest.raises(DataError, match="not an HDF5 file"):
+        read_matrix(path)
+
+
+def test_a_matlab_file_with_the_ending_of_hdf5_is_read_as_matlab_wrote_it(tmp_path: Path) -> None:
+    variables = {"three": VARIABLES["three"], "cells": VARIABLES["cells"]}
+    found = parse_mat73(write73(tmp_path / "x.mat", variables))
+    alike(found, parse_mat73((tmp_path / "x.mat").rename(tmp_path / "x.h5")))

@@ -64,8 +64,8 @@ def test_a_space_survives_the_settings_file() -> None:
 @pytest.mark.parametrize(
     ("space", "said"),
     [
-        ({"edges.n_edges": {"low": 10, "high": 1e2}}, "edges.n_edges = 38.6.*valid integer.*high: 100"),
-        ({"edges.consensus": {"low": 0.5, "high": 2.0}}, "edges.consensus = 2.0: .*less than or equal to 1"),
+        ({"edges.n_edges": {"low": 10, "high": 1e2}}, "edges.n_edges = 38.6.*a whole number is needed.*high: 100"),
+        ({"edges.consensus": {"low": 0.5, "high": 2.0}}, "edges.consensus = 2.0: .*must be at most 1"),
         ({"model.encoder.widths": {"choices": [[4], [8]]}}, "this study has no setting model.encoder.widths"),
         ({"confounds": {"choices": [None, {"columns": ["hat"]}]}}, "no column 'hat' in cohort"),
         ({"confounds.columns": {"choices": [["age"], ["motion"]]}}, "no setting confounds.columns"),

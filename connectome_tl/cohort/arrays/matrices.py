@@ -261,7 +261,7 @@ def _format(spec: ConnectomeFiles, path: Path, part: int | None) -> str:
     known = recognised(path) if spec.format == "auto" else format_named(spec.format.partition(":")[0])
     if known.chooses not in ("array", "variable"):
         raise UsageError(
-            f"key selects an array of .npz or .mat files, but these have the format {known.name}", file=path
+            f"key selects an array of .npz, .mat or .h5 files, but these have the format {known.name}", file=path
         )
     return f"{known.name}:{keys[part] if part is not None and len(keys) > 1 else ','.join(keys)}"
 

@@ -11,6 +11,7 @@ from connectome_tl.cohort.arrays.files import Search
 from connectome_tl.cohort.arrays.matrices import Matrices, kept_regions, room_for, seen_as_read
 from connectome_tl.cohort.arrays.stack_rows import row_owners, stack_layout, stacked_values
 from connectome_tl.connectome.connectome import symmetry_remedy
+from connectome_tl.connectome.formats.matlab import HDF5
 from connectome_tl.connectome.formats.matlab_stacks import open_mat_stack
 from connectome_tl.connectome.formats.narrow import refuse_narrow
 from connectome_tl.connectome.formats.stacks import StackedArray, open_arrays, released
@@ -32,7 +33,7 @@ def read_stack(
     *,
     id_columns: Sequence[str],
 ) -> Matrices:
-    """Read a stacked `.npz`, `.npy` or `.mat` (CONN's, or a plain one); problems of subjects are added to `findings`.
+    """Read a stacked `.npz`, `.npy`, `.h5` or `.mat` (CONN's, or plain); problems of subjects are added to `findings`.
 
     The array is (n_subjects, n_regions, n_regions) or (n_subjects, n_edges), with an axis of measures
     after the subjects where there are several. An `.npz` may also hold `ids`, `regions`, `node_mask`
@@ -119,7 +120,7 @@ def open_stack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArra
     Raises:
         MissingInputError: no such file. DataError: damaged, or without arrays.
     """
-    return open_mat_stack(path) if path.suffix.lower() == ".mat" else open_arrays(path)
+    return open_mat_stack(path) if path.suffix.lower() in (".mat", *HDF5) else open_arrays(path)
 
 
 def _mask(arrays: dict[str, np.ndarray], key: str, taken: np.ndarray, rows: np.ndarray, path: Path) -> np.ndarray:

@@ -258,7 +258,8 @@ def stack_layout(
     if values.shape[0] == 0 or math.prod(values.shape) == 0:
         raise DataError("the stack has no subjects", file=path)
     n_values, is_triangle = values.shape[-1], spec.layout != "full"
-    one = np.ones((1, n_values)) if is_triangle else np.ones((1, n_values, n_values))
+    first = np.asarray(next(values.blocks())[0], dtype=float) if is_triangle else np.ones((n_values, n_values))
+    one = first.reshape(-1, *first.shape[-1:]) if is_triangle else first[None]
     counts = MatrixFile(one).row_counts
     if not counts:
         expected = "n (n - 1) / 2 or n (n + 1) / 2 values"

@@ -15,6 +15,7 @@ from connectome_tl.cohort.tables.cells import PLAIN, Marks
 from connectome_tl.settings.columns import AgeColumn, AgeUnit
 
 _TERM_WEEKS = 40.0
+_FEWEST = 4  # rows
 BORN = (20.0, 45.0)  # possible gestational ages at birth, weeks
 
 
@@ -96,4 +97,10 @@ def born_before_scanned(
         [(ids[i], f"scan at {scanned[i]:.1f}, birth at {born[i]:.1f} weeks") for i in early],
         "postmenstrual age at scan is below gestational age at birth",
         file,
+        "Are the two columns exchanged, or is one of them in another unit?",
     )
+    both = np.isfinite(scanned) & np.isfinite(born)
+    if both.sum() >= _FEWEST and np.allclose(scanned[both], born[both]):
+        findings.notes.append(
+            "the postmenstrual age at scan is the gestational age at birth in every row: is one of them the other's?"
+        )

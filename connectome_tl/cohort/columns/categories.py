@@ -364,3 +364,8 @@ def _check_codes(cells: Sequence[str], name: str, file: str | Path, findings: Fi
                 "a code for a missing value belongs to missing: [...].",
             )
         )
+    elif codes and (words_only := sorted(cell for cell in known.values() if not any(map(str.isdigit, cell)))):
+        findings.notes.append(
+            f"{name}: numbers ({', '.join(codes)}) and words ({', '.join(words_only)}) in one column; if a number "
+            "stands for one of the words, name it in levels"
+        )

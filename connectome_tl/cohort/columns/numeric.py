@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import PLAIN, Marks, fold, texts
+from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts
 from connectome_tl.connectome.formats.cells import points_of_thousands
 from connectome_tl.plurals import counted
 
@@ -182,6 +182,7 @@ def read_numbers(
 
 
 _SAID: dict[str, tuple[str, str | None]] = {
+    "error": ("holds errors of a spreadsheet", "Fix the formulas, or write n/a."),
     "date": (
         "holds dates where a number belongs",
         "Compute the age, the difference of two dates, and name the column with it.",
@@ -277,6 +278,8 @@ class _Reader:
         """Reason why a cell was not read."""
         if bound:
             return "censored"
+        if fold(cell) in SPREADSHEET_ERRORS:
+            return "error"
         if len(cell) <= _LONGEST:
             cell = _plain(cell)
             if _DATE.fullmatch(cell):

@@ -15,6 +15,7 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.categories import outcome_levels
 from connectome_tl.cohort.columns.numeric import CODES, read_numbers
+from connectome_tl.cohort.columns.scales import note_scales
 from connectome_tl.cohort.columns.status import (
     NO_CODES,
     read_status,
@@ -118,6 +119,7 @@ def _scores(
         )
         return np.where(np.isin(values, [0, 1]), values, np.nan), ("",) * len(cells)
     found = read_numbers(cells, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
+    note_scales(found.values, spec.column, findings)
     if kind.valid is not None and spec.operator is None:
         wrong = np.flatnonzero(~(np.isnan(found.values) | kind.valid(found.values))).tolist()
         findings.several(

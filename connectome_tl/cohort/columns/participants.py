@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,13 +9,22 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.ages import ages, born_before_scanned, check_gestation, gestation, reckoned
+from connectome_tl.cohort.columns.ages import (
+    BORN,
+    ages,
+    born_before_scanned,
+    check_gestation,
+    gestation,
+    in_unit,
+    reckoned,
+)
 from connectome_tl.cohort.columns.categories import covariate_categories, families, labels, largest_family
 from connectome_tl.cohort.columns.guesses import names_gestation
 from connectome_tl.cohort.columns.ids import bare, first_scan, joined
 from connectome_tl.cohort.columns.numeric import numbers, unit_word
 from connectome_tl.cohort.columns.outcomes import OutcomeColumn, missing_columns, read_outcome
 from connectome_tl.cohort.columns.plausible import check_beside_gestation, check_name
+from connectome_tl.cohort.columns.scales import check_weight, note_scales
 from connectome_tl.cohort.columns.unit_columns import check_unit_columns
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import Marks, fold, is_missing, nearest, texts
@@ -25,10 +33,9 @@ from connectome_tl.cohort.tables.saved import NAME_COLUMNS, row_for_header
 from connectome_tl.errors import Problem
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import CohortSettings
-from connectome_tl.settings.columns import AgeUnit, Covariate
+from connectome_tl.settings.columns import AgeUnit
 
 _AGE_UNITS: dict[str, AgeUnit] = {"day": "days", "week": "weeks", "month": "months"}
-_KG_AND_G = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +75,7 @@ class SubjectColumns:
             column = table[settings.age.column]
             check_name(settings.age, file, findings)
             self.age = ages(column, settings.age, ids, file, findings, marks=marks, repeated=repeated)
+        scanned = self.age
         if settings.gestational_age is not None:
             column = table[settings.gestational_age.column]
             born = gestation(column, settings.gestational_age, ids, file, findings, marks=marks)
@@ -90,6 +98,7 @@ class SubjectColumns:
             _ask_about_further_scans(self.children, file, findings)
         self.family = np.array(joined(shared) if shared else [""] * len(ids), dtype=object)
         self.covariates = _covariates(settings, table, ids, file, findings, dictionary)
+        self._check_births(settings, scanned, file, findings)
         codes = dictionary.levels | {spec.column: spec.levels for spec in settings.covariates if spec.levels}
         self.outcomes: dict[str, OutcomeColumn] = {
             spec.name: read_outcome(table, spec, ids, file, findings, marks=marks, codes=codes)
@@ -108,6 +117,17 @@ class SubjectColumns:
                 findings.notes.append(
                     f"{counted(multiple, 'row is', 'rows are')} of multiple births and no family column is named"
                 )
+
+    def _check_births(self, settings: CohortSettings, scanned: np.ndarray, file: Path, findings: Findings) -> None:
+        """Compare gestational ages among the covariates with the ages at scan, as those of `gestational_age`."""
+        declared = settings.gestational_age.column if settings.gestational_age else None
+        for spec in settings.covariates if settings.age else ():
+            unit = _AGE_UNITS.get(unit_word(spec.unit))
+            if spec.type == "numeric" and spec.column != declared and unit and names_gestation(spec.column):
+                born = in_unit(self.covariates[spec.column].to_numpy(dtype=float), unit, "weeks")
+                assert settings.age is not None
+                born = np.where((born < BORN[0]) | (born > BORN[1]), np.nan, born)  # these are reported already
+                born_before_scanned(scanned, settings.age, born, self.ids, file, findings)
 
     def rows(self, at: np.ndarray) -> SubjectRows:
         """The data of these rows, in their order."""
@@ -161,7 +181,8 @@ def _covariates(
         if spec.type == "numeric":
             unit = dictionary.unit(spec.column, spec.unit, findings)
             values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)
-            _check_weight(spec, unit, values, ids, file, findings)
+            if not check_weight(spec, unit, values, ids, file, findings):
+                note_scales(values, spec.column, findings)
             if names_gestation(spec.column) and unit_word(unit) in _AGE_UNITS:
                 check_gestation(values, spec.column, _AGE_UNITS[unit_word(unit)], ids, file, findings)
             made[spec.column] = pd.Series(values, index=list(ids), dtype=float)
@@ -170,38 +191,6 @@ def _covariates(
             cells = covariate_categories(table[spec.column], levels, ids, file, findings, marks=marks)
             made[spec.column] = pd.Series([cell or None for cell in cells], index=list(ids), dtype="str")
     return pd.DataFrame(made, index=pd.Index(list(ids), dtype="str"))
-
-
-def _check_weight(
-    spec: Covariate, unit: str, values: np.ndarray, ids: Sequence[str], file: Path, findings: Findings
-) -> None:
-    """Check the unit of birth weights, which are in kg (dHCP) or g (most hospitals)."""
-    column = spec.column
-    name = fold(column).replace("_", "").replace(" ", "").replace("-", "")
-    named = "birthweight" in name or name in ("bw", "bwt")
-    if not named and not ("weight" in name and spec.available_at == "birth" and unit in _KG_AND_G):
-        return
-    said = {unit_word(word) for word in re.split(r"[\W_]+", fold(column))} & set(_KG_AND_G)
-    if unit not in _KG_AND_G and len(said) == 1:  # birthweight_g
-        (unit,) = said
-    if unit not in _KG_AND_G:  # the two ranges hardly overlap, so that values usually identify the unit
-        known = values[~np.isnan(values)]
-        fits = [one for one, (low, high) in _KG_AND_G.items() if ((known >= low) & (known <= high)).all()]
-        if len(fits) != 1:
-            findings.problems.append(
-                Problem(f"column {column!r}: is it kg or g?", file=file, remedy="Give the covariate's unit: kg or g.")
-            )
-        else:
-            findings.notes.append(f"{column}: read as {fits[0]}")
-        return
-    low, high = _KG_AND_G[unit]
-    outside = np.flatnonzero((values < low) | (values > high)).tolist()
-    findings.several(
-        [(ids[i], f"{values[i]:g} {unit}") for i in outside],
-        f"birth weight {column!r} is not possible",
-        file,
-        "Is it in the other unit, kg or g?",
-    )
 
 
 def with_columns_of(settings: CohortSettings, table: pd.DataFrame) -> CohortSettings:

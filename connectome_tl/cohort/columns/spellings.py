@@ -47,9 +47,15 @@ def is_sex(column: str) -> bool:
 
 
 def are_sexes(cells: Sequence[str]) -> bool:
-    """Whether cells are words for sexes, for any name of the column; single letters do not count."""
+    """Whether cells are words for sexes, some of them perhaps codes, for any name of the column.
+
+    Single letters count only for both sexes and beside codes, as 1, 2, M and F.
+    """
     words = {fold(cell).rstrip(".") for cell in cells if cell}
-    return words <= set(_SEXES) and any(len(word) > 2 for word in words)
+    codes = {word for word in words if word.isdigit()}
+    named = words - codes
+    both = {_SEXES.get(word) for word in named} == {"male", "female"}
+    return bool(named) and named <= set(_SEXES) and (any(len(word) > 2 for word in named) or bool(codes and both))
 
 
 def replies_of(cells: Iterable[str]) -> Mapping[str, str]:

@@ -52,7 +52,10 @@ NO_VALUE = MISSING_WORDS | {
     *("refused", "declined", "not tested", "no answer", "don't know", "do not know", "prefer not to say"),
 }
 NOBODY = frozenset({"none", "no", "single", "singleton", "singletons", "sporadic", "unrelated", "n", "false"})
-SPREADSHEET_ERRORS = frozenset({"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#spill!", "#calc!"})
+SPREADSHEET_ERRORS = frozenset(
+    {"#value!", "#ref!", "#div/0!", "#num!", "#name?", "#spill!", "#calc!"}
+    | {"#wert!", "#bezug!", "#zahl!", "#valeur!", "#nombre!", "#nom?", "#¡valor!", "#¡ref!", "#¡div/0!", "#¡num!"}
+)
 # Invisible characters: zero-width characters, direction marks, soft hyphens, byte order marks.
 _BRACKETS = re.compile(r"\((.+)\)|\[(.+)\]|<(.+)>|'(.+)'|\"(.+)\"")
 _INVISIBLE = re.compile("[\u00ad\u061c\u180e\u200b-\u200f\u202a-\u202e\u2060-\u2069\ufe00-\ufe0f\ufeff\ufff9-\ufffb]")

@@ -207,11 +207,20 @@ def load_arrays(path: str | Path, *, limit: int = _MAX_BYTES) -> dict[str, np.nd
             "is larger than memory according to its header", file=path, remedy="It is probably damaged."
         ) from error
     except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
-        raise DataError(
-            f"cannot be read as NumPy arrays: {error}",
+        raise not_arrays(error, path) from error
+
+
+def not_arrays(error: Exception, path: str | Path) -> DataError:
+    """The error for a file that NumPy cannot read."""
+    if "object" in str(error).lower():
+        return DataError(
+            "cannot be read: an array of Python objects is pickled",
             file=path,
-            remedy="It is damaged, or pickled, which is never read.",
-        ) from error
+            remedy="Save texts by np.array(names, dtype=str), and each matrix as an array of numbers.",
+        )
+    return DataError(
+        f"cannot be read as NumPy arrays: {error}", file=path, remedy="It is damaged, or pickled, which is never read."
+    )
 
 
 def no_array(start: bytes, path: str | Path) -> DataError:

@@ -22,7 +22,7 @@ _WORDS = frozenset(
     | {"atlas", "order", "roi_order", "region_order", "columns", "rows", "index", "ids"}
 )
 _ENDINGS = (".txt", ".tsv", ".csv", ".json", ".lut", ".xml", ".npy")
-_BINARY = (".npy", ".npz", ".mat")  # a text file of the same stem is not a second matrix
+_BINARY = (".npy", ".npz", ".mat", ".h5", ".hdf5")  # a text file of the same stem is not a second matrix
 _MAX_BYTES = 5_000_000
 
 

@@ -47,7 +47,12 @@ def read_graphml(path: Path) -> MatrixFile:
     except Exception as error:  # networkx and the XML parser raise many types for a damaged file
         raise DataError(f"cannot be read as GraphML: {' '.join(str(error).split())[:200]}", file=path) from error
     if graph.is_directed() or graph.is_multigraph():
-        raise DataError("a directed graph, or one with parallel edges", file=path, expected="an undirected graph")
+        raise DataError(
+            "a directed graph, or one with parallel edges",
+            file=path,
+            expected="an undirected graph",
+            remedy="If both directions of each edge have one weight, save networkx.Graph(graph).",
+        )
     return graph_matrix(graph, path)
 
 

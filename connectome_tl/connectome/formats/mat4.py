@@ -60,7 +60,16 @@ def parse_mat4(data: bytes) -> dict[str, Any]:
     return found
 
 
+def _is_text(values: np.ndarray) -> bool:
+    """Whether a row of bytes is text in lines, as DSI Studio writes names of regions as numbers."""
+    codes = values.ravel()
+    letters = (codes >= 32) & (codes < 256)
+    return len(values) == 1 < (codes == 10).sum() and bool((letters | np.isin(codes, (9, 10, 13))).all())
+
+
 def _value(values: np.ndarray, kind: int) -> Any:
+    if kind == _NUMBERS and values.dtype.kind == "u" and _is_text(values):
+        return bytes(values.astype(np.uint8)).decode("utf-8", "replace")
     if kind == _NUMBERS:
         return values.astype(float)  # numbers of any class are stored in a type that holds them
     if kind != _TEXT:

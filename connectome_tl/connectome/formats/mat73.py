@@ -1,4 +1,4 @@
-"""Read MATLAB files of version 7.3 (HDF5); returns what `mat5.parse_mat` returns.
+"""Read HDF5 files: MATLAB files of version 7.3 as `mat5.parse_mat` returns them, and those of other programs.
 
 For safety, links to other files, external or virtual storage, filters that load a plug-in, endless chains of
 references and arrays larger than the file can hold are refused. The layout is that of MATLAB's `save -v7.3`.
@@ -23,7 +23,8 @@ _MOST_BYTES = 20_000_000_000
 _MOST_TOGETHER = 250_000_000  # bytes of all variables read, or
 _RATIO = 20  # times the size of the file: real matrices do not compress better
 _BEST_COMPRESSION = 1_100  # limit of deflate; a higher ratio indicates damage or a decompression bomb
-_FILTERS = frozenset({"gzip", "shuffle", "fletcher32"})
+_MOST_TEXTS = 100_000
+_FILTERS = frozenset({"gzip", "lzf", "shuffle", "fletcher32"})
 SIGNATURE = b"\x89HDF\r\n\x1a\n"
 
 
@@ -35,6 +36,9 @@ def is_mat73(head: bytes) -> bool:
 def parse_mat73(path: str | Path, *, skip: Collection[str] = ()) -> dict[str, Any]:
     """Variables by name, with the shapes and types of `mat5.parse_mat`; complex numbers are None.
 
+    MATLAB stores arrays with their axes reversed; in files of other programs the axes stay as they are, and a dataset
+    in a group is named `group/dataset`.
+
     Args:
         skip: variables to leave out.
 
@@ -45,9 +49,12 @@ def parse_mat73(path: str | Path, *, skip: Collection[str] = ()) -> dict[str, An
 
     try:
         with h5py.File(path, "r") as file:
-            reader = _Reader(Path(path).stat().st_size)
-            wanted = [(name, member) for name, member in _members(file) if name[0] != "#" and name not in skip]
-            return {name: reader.of(member, 0) for name, member in wanted}
+            members = _members(file)
+            is_matlab = file.userblock_size > 0 or any("MATLAB_class" in member.attrs for _, member in members)
+            reader = _Reader(Path(path).stat().st_size, is_matlab=is_matlab)
+            wanted = [(name, member) for name, member in members if name[0] != "#" and name not in skip]
+            found = {name: reader.of(member, 0) for name, member in wanted}
+            return found if is_matlab else dict(_flat(found, ""))
     except DamagedMat:
         raise
     except MemoryError:
@@ -86,6 +93,15 @@ def open_stack(path: Path, name: str) -> StackedArray | None:
     return StackedArray(shape, dtype, source)
 
 
+def _flat(variables: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
+    """Datasets of all groups, named by their paths."""
+    for name, value in variables.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{name}/")
+        else:
+            yield f"{prefix}{name}", value
+
+
 def _members(group: Any) -> list[tuple[str, Any]]:
     """Names and objects of a group; soft and external links are refused."""
     import h5py
@@ -101,7 +117,8 @@ def _members(group: Any) -> list[tuple[str, Any]]:
 class _Reader:
     """Reads the objects of one file and counts them, so that circular references end in an error."""
 
-    def __init__(self, file_size: int) -> None:
+    def __init__(self, file_size: int, *, is_matlab: bool = True) -> None:
+        self.is_matlab = is_matlab
         self.most_bytes = min(_MOST_BYTES, _BEST_COMPRESSION * file_size)
         self.left = max(_MOST_TOGETHER, _RATIO * file_size)
         self.seen = 0
@@ -126,17 +143,27 @@ class _Reader:
         kind = _class_of(member)
         if member.attrs.get("MATLAB_empty"):
             return {"char": "", "cell": [], "struct": {}}.get(kind, np.zeros((0, 0)))
+        if h5py.check_string_dtype(member.dtype) is not None:
+            return self.texts(member)
         stored = self.stored(member)
         if member.dtype == h5py.ref_dtype:
             references = np.asarray(stored).T.ravel(order="F")
             if not all(references):
                 raise DamagedMat("an empty reference in a cell")
             return [self.of(member.file[reference], depth + 1) for reference in references]
-        if stored.dtype.kind not in "iuf":
+        if stored.dtype.kind not in "iufb":
             return None  # complex numbers and records are not supported
         if kind == "char":
             return _text(stored)
-        return stored.T
+        return stored.T if self.is_matlab else stored
+
+    def texts(self, member: Any) -> str | list[str]:
+        """One text, or a list of texts, as other programs than MATLAB store them."""
+        self.check(member)
+        if math.prod(member.shape) > _MOST_TEXTS:
+            raise DamagedMat("an array of too many texts")
+        said = np.asarray(member.asstr("utf-8", "surrogateescape")[()], dtype=object)
+        return str(said) if said.ndim == 0 else [str(one) for one in said.ravel()]
 
     def stored(self, member: Any) -> np.ndarray:
         """Return the values of a dataset as stored in the file, in C order."""
@@ -151,7 +178,7 @@ class _Reader:
         filters = set(getattr(member, "_filters", {}) or {})
         if member.is_virtual or member.external or not filters <= _FILTERS:
             raise DamagedMat("an array that is outside the file, or needs a plug-in")
-        if member.shape is None or member.dtype.kind not in "iufOV":
+        if member.shape is None or member.dtype.kind not in "iufbcOSV":
             raise DamagedMat(f"an array of kind {member.dtype}")
         if math.prod(member.shape) * member.dtype.itemsize > self.most_bytes:
             raise DamagedMat(f"an array of shape {member.shape} in a file this small")

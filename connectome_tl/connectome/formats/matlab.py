@@ -1,4 +1,4 @@
-"""Read matrices in MATLAB files: QSIRecon, Connectome Mapper, CONN, or one plain matrix."""
+"""Read matrices in MATLAB and HDF5 files: QSIRecon, Connectome Mapper, CONN, or one plain matrix."""
 
 from __future__ import annotations
 
@@ -26,11 +26,12 @@ from connectome_tl.plurals import counted
 _MAX_BYTES = 4_000_000_000
 _MOST_INSIDE = 100_000  # values in structures and cells
 _SHOWN = 10
+HDF5 = (".h5", ".hdf5", ".hdf")
 _NAME_KEYS = ("regions", "names", "labels", "region_labels", "region_names", "label", "roi_names")
 
 
 def read_mat(path: Path) -> dict[str, Any]:
-    """All variables of a MATLAB file of version 4 to 7.3.
+    """All variables of a MATLAB file of version 4 to 7.3, or of an HDF5 file.
 
     Raises:
         MissingInputError: no such file. DataError: damaged, or of another version.
@@ -51,11 +52,16 @@ def _parsed(path: Path, changed: int, size: int) -> dict[str, Any]:
         if is_mat73_file(path):
             return parse_mat73(path)
         data = read_bytes(path)
+        if path.suffix.lower() in HDF5:
+            got = f"first bytes {data[:8]!r}" if data else "no bytes"
+            remedy = "Save the matrix as a .csv file with the names of its regions."
+            raise DataError("not an HDF5 file", file=path, got=got, remedy=remedy)
         return parse_mat4(data) if is_mat4(data[:20]) else parse_mat(data)
     except NotImplementedError as error:
         raise DataError(str(error), file=path, remedy="Save it again with -v7, or as CSV with names.") from error
     except DamagedMat as error:
-        raise DataError(f"cannot be read as a MATLAB file: {error}", file=path, remedy="It may be cut off.") from error
+        kind = "an HDF5 file" if path.suffix.lower() in HDF5 else "a MATLAB file"
+        raise DataError(f"cannot be read as {kind}: {error}", file=path, remedy="It may be cut off.") from error
     except MemoryError as error:
         raise DataError(
             "is larger than memory according to its header", file=path, remedy="It is probably damaged."
@@ -210,8 +216,8 @@ def _inside(name: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def read_plain_mat(path: Path, choice: str = "") -> MatrixFile:
-    """Read a MATLAB file with one square matrix, also in a structure or cell; a text variable of matching length names
-    its rows.
+    """Read a MATLAB or HDF5 file with one square matrix, also in a structure, cell or group; a text variable of
+    matching length names its rows.
 
     Args:
         choice: names of the matrices, separated by commas; several are measures of these names.
@@ -246,7 +252,7 @@ def _chosen(square: dict[str, np.ndarray], choice: str, path: Path) -> tuple[tup
             "not exactly one square matrix in the file",
             file=path,
             got=listed(list(square), _SHOWN) or "none",
-            remedy=f"Choose it: format: mat:{next(iter(square))}." if square else "Complex matrices are not read.",
+            remedy=_choose_one(path, square) if square else "Complex matrices are not read.",
         )
     keys = tuple(choice.split(",") if choice else square)
     for key in keys:
@@ -255,6 +261,12 @@ def _chosen(square: dict[str, np.ndarray], choice: str, path: Path) -> tuple[tup
     if len(parts) > 1 and any(part.ndim != 2 or part.shape != parts[0].shape for part in parts):
         raise DataError("the matrices differ in shape", file=path, got=", ".join(str(part.shape) for part in parts))
     return keys, parts
+
+
+def _choose_one(path: Path, square: dict[str, np.ndarray]) -> str:
+    kind = "hdf5" if path.suffix.lower() in HDF5 else "mat"
+    many = " If each is one subject's: save them as one array (n_subjects, n, n), which `stack` reads."
+    return f"Choose it: format: {kind}:{next(iter(square))}.{many if kind == 'hdf5' else ''}"
 
 
 def plain_names(variables: dict[str, Any], n_regions: int) -> tuple[str, ...] | None:

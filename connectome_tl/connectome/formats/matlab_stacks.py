@@ -1,4 +1,4 @@
-"""Open a MATLAB file with the matrices of all subjects: CONN's, or one plain array."""
+"""Open a MATLAB or HDF5 file with the matrices of all subjects: CONN's, or one plain array."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from connectome_tl.errors import DataError
 
 
 def open_mat_stack(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArray]]:
-    """The lists of text of a MATLAB file and its arrays with subjects on the first axis, as `open_arrays` returns them.
+    """The lists of text of a MATLAB or HDF5 file and its arrays with subjects on the first axis, as of `open_arrays`.
 
     MATLAB users store (n_regions, n_regions, n_subjects); which axis counts the subjects follows from the shape, and
     from the symmetry of the matrices if there are as many subjects as regions.

@@ -15,7 +15,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.lib import format as npy
 
-from connectome_tl.connectome.formats.arrays import no_array
+from connectome_tl.connectome.formats.arrays import no_array, not_arrays
 from connectome_tl.errors import DataError
 from connectome_tl.files import regular_file
 
@@ -103,7 +103,7 @@ def open_arrays(path: Path) -> tuple[dict[str, np.ndarray], dict[str, StackedArr
             "is larger than memory according to its header", file=path, remedy="It is probably damaged."
         ) from error
     except Exception as error:  # numpy and zipfile raise many types for a damaged file; all mean the same here
-        raise _damaged(error, path) from error
+        raise not_arrays(error, path) from error
 
 
 def _may_be_matrices(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bool:
@@ -149,7 +149,7 @@ def _unpacked(
                 if stream.read(1):  # reading to the end also compares the checksum
                     raise ValueError(f"{name} is longer than its shape")
         except (zipfile.BadZipFile, zlib.error, ValueError, OSError, EOFError, NotImplementedError) as error:
-            raise _damaged(error, path) from error
+            raise not_arrays(error, path) from error
 
     return source
 
@@ -161,9 +161,3 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     if dtype.hasobject:
         raise ValueError("pickled objects, which are not read")
     return tuple(shape), bool(by_column), dtype
-
-
-def _damaged(error: Exception, path: Path) -> DataError:
-    return DataError(
-        f"cannot be read as NumPy arrays: {error}", file=path, remedy="It is damaged, or pickled, which is never read."
-    )

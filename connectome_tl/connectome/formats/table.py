@@ -16,6 +16,7 @@ from connectome_tl.connectome.formats.beside import lists_beside
 from connectome_tl.connectome.formats.edges import is_edge_list, read_edges
 from connectome_tl.connectome.formats.graphs import read_graphml
 from connectome_tl.connectome.formats.matlab import (
+    HDF5,
     is_conn,
     is_mapper,
     read_conn,
@@ -81,7 +82,7 @@ _OTHER_FILES = (
     ((".edgelist", ".edges"), "Set format: edges for lines of two nodes and a weight; name the columns in a header."),
     ((".rds", ".rdata", ".rda", ".parquet", ".feather", ".sav", ".dta"), "Save the matrix as a .csv file with names."),
     ((".mtx", ".json"), "Save the matrix, or a list of edges, as a .csv file with the names of its regions."),
-    ((".h5", ".hdf5", ".nii", ".gii", ".nii.gz"), "Save the matrix as a .csv file with the names of its regions."),
+    ((".nii", ".gii", ".nii.gz"), "Save the matrix as a .csv file with the names of its regions."),
 )
 FORMATS: list[Format] = [
     Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),
@@ -94,6 +95,7 @@ FORMATS: list[Format] = [
     Format(
         "mat", "MATLAB file with one matrix", (".mat",), read_plain_mat, chooses="variable", choices=square_variables
     ),
+    Format("hdf5", "HDF5 file with one matrix", HDF5, read_plain_mat, chooses="variable", choices=square_variables),
     Format("graphml", "GraphML (Connectome Mapper 3, networkx)", (".graphml",), read_graphml, names_rows=True),
     Format(
         "npz", "NumPy archive with weights and regions", (".npz",), read_npz, chooses="array", choices=matrix_arrays
@@ -106,7 +108,7 @@ FORMATS: list[Format] = [
     ),
     Format("scilpy", "NPY with labels in its folder", (".npy",), read_scilpy, has_label_list, names_rows=True),
     Format("npy", "NumPy array", (".npy",), read_npy, plain=True),
-    Format("text", "CSV, TSV or blanks, with or without names", _TEXT, read_text_matrix, plain=True),
+    Format("text", "CSV, TSV or blanks, with or without names", (*_TEXT, ".edge"), read_text_matrix, plain=True),
 ]
 
 

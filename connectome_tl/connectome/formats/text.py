@@ -56,6 +56,9 @@ def read_text_matrix(path: str | Path) -> MatrixFile:
             "every line begins with #, as comments do", file=path, remedy="Remove it from names or numbers."
         )
     cells = split_cells(_unbracketed([line for line in lines if not COMMENT.match(line)]), path)
+    if len(cells) > 2 and cells[0][:2] == cells[1][:2] == ["data", "data"]:
+        cells = [row[1:] for row in cells[1:]]  # DSI Studio's connectogram: sums of rows and columns, and names
+        cells[0][0] = ""
     while len(cells) > 1 and not any(cells[0]):
         cells = cells[1:]
     grid = _grid(cells, len(comments) + 1)

@@ -232,7 +232,8 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
     if declared is None and known.count_only:
         names = tuple(str(i) for i in range(1, counts[0] + 1))
         note = f"the {counts[0]} rows have no names and were numbered; their order is taken to be the same in all files"
-        return Rows(names, np.arange(counts[0]), counts[0], True, (note,))
+        notes = (note, *([] if matrix.values.ndim == 3 else [_triangle_note(matrix)]))
+        return Rows(names, np.arange(counts[0]), counts[0], True, notes)
     if declared is None:
         raise place.error(
             "the rows have no names",
@@ -256,6 +257,17 @@ def _unnamed(matrix: MatrixFile, known: RowNames, place: Place) -> Rows:
     order = "the label numbers" if (matrix.order or known.order) == "label" else "the rows"
     note = f"the rows have no names and were taken in the order of {order} of {known.where}"
     return Rows(declared, np.arange(len(declared)), len(declared), True, (note,))
+
+
+def _triangle_note(matrix: MatrixFile) -> str:
+    """The size that was taken for a triangle, which without names may have another one."""
+    n_values, counts = matrix.values.shape[-1], matrix.row_counts
+    without = counts[0] * (counts[0] - 1) // 2 == n_values
+    kind, other = ("without", "with") if without else ("with", "without")
+    return (
+        f"{n_values} values were read as a triangle {kind} diagonal, of {counts[0]} regions; {other} it, they are "
+        f"those of {counts[0] + (-1 if without else 1)}"
+    )
 
 
 def _way_to_names(matrix: MatrixFile) -> str:

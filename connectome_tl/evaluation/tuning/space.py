@@ -54,7 +54,7 @@ def check_space(study: StudySettings, cohorts: StudyCohorts, tune: TuneSettings,
                 changed = study.with_settings({key: value})
                 check_names(changed, cohorts)
             except UsageError as error:
-                whole = isinstance(value, float) and "valid integer" in str(error)
+                whole = isinstance(value, float) and "a whole number is needed" in str(error)
                 remedy = "Write both ends without decimal point or exponent: low: 10, high: 100." if whole else None
                 problems += [
                     Problem(f"tune.space.{key} = {value!r}: {problem}", remedy=remedy) for problem in error.problems

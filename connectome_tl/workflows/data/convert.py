@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import get_args
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
@@ -231,6 +232,9 @@ def _job(
     layout: Layout | None,
     order: RowOrder | None,
 ) -> _Job:
+    for name, value, known in (("layout", layout, get_args(Layout)), ("order", order, get_args(RowOrder))):
+        if value is not None and value not in known:
+            raise UsageError(f"unknown {name}", expected=f"one of {', '.join(known)}", got=repr(value))
     numbered = str(labels) == NUMBERED
     if numbered and atlas is not None:
         raise UsageError("--labels numbered means no names, and --atlas defines names", expected="one of them")
@@ -238,8 +242,8 @@ def _job(
     table = None if labels is None or numbered else read_labels(labels)
     if of_atlas is not None and table is not None:
         table = in_atlas(table, of_atlas)
-    known = RowNames(of_atlas, table, order, count_only=numbered)
-    return _Job(known, format, None if numbered else labels, atlas or "", measure, layout)
+    names = RowNames(of_atlas, table, order, count_only=numbered)
+    return _Job(names, format, None if numbered else labels, atlas or "", measure, layout)
 
 
 def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:

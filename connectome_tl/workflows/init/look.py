@@ -29,13 +29,14 @@ from connectome_tl.cohort.tables.cells import texts, whole
 from connectome_tl.cohort.tables.saved import NAME_COLUMNS, read_table, row_for_header
 from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
+from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.rows import atlases_that_know
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
 
 _MOST_FILES = 200_000
-_STACKS = (".npy", ".npz", ".mat")
+_STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
 _TRIED = 5  # files of a pattern, until one can be read
 
 Choose = Callable[[str, tuple[str, ...]], str]  # chooses a `pattern`, `format` or `measure`
@@ -151,8 +152,10 @@ def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choos
             "no array of square matrices in the file",
             file=matrices,
             expected="(n_subjects, n_regions, n_regions)",
-            got=", ".join(f"{key} {one.shape}" for key, one in large.items()) or "no numeric array",
-            remedy="Triangles and several measures need settings: write cohort.yaml by hand, with connectomes: "
+            got=listed([f"{key} {one.shape}" for key, one in large.items()]) or "no numeric array",
+            remedy="If each array is one subject, write them as one (n_subjects, n_regions, n_regions) with `ids`."
+            if len({one.shape for one in large.values()}) == 1 < len(large)
+            else "Triangles and several measures need settings: write cohort.yaml by hand, with connectomes: "
             "{stack: FILE, rows: TABLE}; `connectome-tl init FOLDER` writes a commented example.",
         )
     key = choose("key", tuple(arrays)) if len(arrays) > 1 else next(iter(arrays))

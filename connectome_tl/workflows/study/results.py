@@ -15,6 +15,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import MISSING
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.results import RunRecord
+from connectome_tl.settings.wording import first_fault
 
 _NUMBERS = ("repeat", "fold", "y_true", "y_score", "y_pred")
 
@@ -29,7 +30,7 @@ def read_record(folder: Path) -> RunRecord:
             "not a finished run", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
         ) from error
     except (ValidationError, UnicodeDecodeError, RecursionError) as error:
-        what = error.errors()[0]["msg"] if isinstance(error, ValidationError) else type(error).__name__
+        what = first_fault(error) if isinstance(error, ValidationError) else type(error).__name__
         raise DataError(
             f"not the results of a run: {what}",
             file=file,

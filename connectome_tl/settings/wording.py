@@ -1,0 +1,153 @@
+"""Words for the faults that pydantic finds in settings and records."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Hashable, Iterator
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from connectome_tl.settings.base import models_in
+
+_RAW = tuple(
+    (re.compile(pattern), words)
+    for pattern, words in (
+        (r"Value error, ", ""),
+        (r"Input should be greater than or equal to", "must be at least"),
+        (r"Input should be less than or equal to", "must be at most"),
+        (r"Input should be a valid integer[^;\n]*", "a whole number is needed"),
+        (r"Input should be a valid number[^;\n]*", "a number is needed"),
+        (r"Input should be ", "must be "),
+    )
+)
+
+
+def first_fault(error: ValidationError) -> str:
+    """Place and nature of the first fault of a record or of settings, in one line."""
+    item = error.errors()[0]
+    where = ".".join(str(part) for part in item["loc"])
+    return f"{where}: {plain_words(item)}" if where else plain_words(item)
+
+
+def in_plain_text(message: str) -> str:
+    """A message of pydantic, alone or inside another one, without its names of Python types."""
+    for pattern, words in _RAW:
+        message = pattern.sub(words, message)
+    return message
+
+
+def plain_words(item: ErrorDetails) -> str:
+    """What is wrong, without names of Python types."""
+    if item["type"] in _NEEDED:
+        return _NEEDED[item["type"]].format(**item.get("ctx", {}))
+    if item["type"] in _KEYS:
+        return _KEYS[item["type"]]
+    return in_plain_text(item["msg"])
+
+
+def in_words(
+    item: ErrorDetails, kind: type[BaseModel], path: tuple[Hashable, ...]
+) -> tuple[str, str | None, str | None]:
+    """What is wrong, expected values, and a remedy, for the errors that pydantic names by Python types."""
+    error, got, context = item["type"], item.get("input"), item.get("ctx", {})
+    name = next((str(part) for part in reversed(path) if isinstance(part, str)), "")
+    if error in ("model_type", "model_attributes_type", "dict_type", "union_tag_not_found"):
+        kinds = [str(m.model_fields["kind"].default) for m in models_at(kind, path) if "kind" in m.model_fields]
+        if len(kinds) > 1:
+            near = f"Did you mean {name}: {{kind: {got}}}?" if got in kinds else None
+            return "set `kind`", f"kind: one of {', '.join(kinds)}", near
+        fields = [] if error == "dict_type" else fields_at(kind, item["loc"])
+        needed = [key for m in models_at(kind, path) for key, one in m.model_fields.items() if one.is_required()]
+        if error != "dict_type" and len(needed) == 1 and isinstance(got, str):
+            return "a block of keys and values is needed", None, f"Did you mean {{{needed[0]}: {got}}}?"
+        return "a block of keys and values is needed", f"keys {', '.join(fields)}" if fields else None, None
+    if error in ("tuple_type", "list_type"):
+        text = str(got).lower()
+        if text in ("all", "default", "true"):
+            return "a list is needed", None, f"Name each one, or leave {name} out for the default."
+        taken = [m.model_fields[name].annotation for m in models_at(kind, path[:-1]) if name in m.model_fields]
+        fields = sorted({key for one in taken for model in models_in(one) for key in model.model_fields})
+        own = "" if text in ("none", "no", "false", "") else got
+        if isinstance(got, dict) and all(str(key).isdigit() for key in got):
+            own = ", ".join(map(str, got.values()))
+        takes_it = not own or (not fields and any("..." in str(one) for one in taken))
+        return (
+            f"a list of blocks with the keys {', '.join(fields)} is needed" if fields else "a list is needed",
+            None,
+            f"Write {name}: [{own}]." if isinstance(own, (str, int, float)) and takes_it else None,
+        )
+    if error in ("literal_error", "union_tag_invalid"):
+        tagged = error == "union_tag_invalid"
+        known = re.findall(r"'([^']*)'", str(context["expected_tags" if tagged else "expected"]))
+        given = str(context["tag"] if tagged else got)
+        near = next(iter(difflib.get_close_matches(given.lower(), known, n=1, cutoff=0.5)), None)
+        near = near if len(given) > 3 or near == given.lower() else None  # gpu is not cpu
+        what = f"no {name} is called {given}" if tagged else "unknown value"
+        return what, f"one of {', '.join(known)}", f"Did you mean {near}?" if near else None
+    return plain_words(item), None, _number(name, got, _NEEDED.get(error, ""))
+
+
+def _number(name: str, got: object, needed: str) -> str | None:
+    """The number to write where one is needed and the text is one in another spelling, as 1e3 or 0,001."""
+    text = str(got).strip().replace(",", ".")
+    if "number is needed" not in needed or not re.fullmatch(r"[-+]?\d+(\.\d+)?(e[-+]?\d+)?", text, re.IGNORECASE):
+        return None
+    value = float(text)
+    return None if "whole" in needed and value % 1 != 0 else f"Write {name}: {value:g}."
+
+
+def nearest_key(name: str, fields: list[str], kind: type[BaseModel]) -> str | None:
+    """The key of this place, or else of any other block, that an unknown key probably stands for."""
+    close = difflib.get_close_matches(name, fields, n=1, cutoff=0.75)
+    initials = [field for field in fields if "".join(word[:1] for word in field.split("_")) == name]
+    elsewhere = sorted(path for path in _paths(kind, 3) if path.rpartition(".")[2] == name)[:1]
+    loose = difflib.get_close_matches(name, fields, n=1, cutoff=0.51)
+    return next(iter((*close, *initials, *elsewhere, *loose)), None)
+
+
+def _paths(kind: type[BaseModel], depth: int, above: str = "") -> Iterator[str]:
+    """Dotted keys of all settings below a kind, to some depth."""
+    for name, field in kind.model_fields.items():
+        yield above + name
+        for below in models_in(field.annotation) if depth else ():
+            yield from _paths(below, depth - 1, f"{above}{name}.")
+
+
+_NEEDED = {
+    "string_type": "a text is needed",
+    "string_too_short": "must not be empty",
+    **dict.fromkeys(("float_type", "float_parsing"), "a number is needed"),
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float"), "a whole number is needed"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false is needed"),
+    "finite_number": "a finite number is needed",
+    "greater_than": "must be greater than {gt}",
+    "greater_than_equal": "must be at least {ge}",
+    "less_than": "must be less than {lt}",
+    "less_than_equal": "must be at most {le}",
+    "too_short": "must have {min_length} entries or more",
+    "too_long": "must have at most {max_length} entries",
+}
+
+
+_KEYS = {"extra_forbidden": "unknown key", "missing": "this key is required"}
+
+
+def fields_at(kind: type[BaseModel], path: tuple[Hashable, ...]) -> list[str]:
+    """Keys that the settings at a path below `kind` may have."""
+    return sorted({name for model in models_at(kind, path) for name in model.model_fields})
+
+
+def models_at(kind: type[BaseModel], path: tuple[Hashable, ...]) -> list[type[BaseModel]]:
+    """The settings models that are possible at a path below `kind`."""
+    models: list[type[BaseModel]] = [kind]
+    for part in path:
+        if isinstance(part, int):
+            continue
+        below = [
+            model for m in models if part in m.model_fields for model in models_in(m.model_fields[str(part)].annotation)
+        ]
+        tagged = [m for m in models if "kind" in m.model_fields and m.model_fields["kind"].default == part]
+        models = below or tagged or models
+    return models
