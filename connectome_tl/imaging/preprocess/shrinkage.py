@@ -71,6 +71,22 @@ def shrunk(values: np.ndarray, noise: np.ndarray, runs: np.ndarray | None = None
     return mean + centre, spread
 
 
+def about_mean_pose(values: np.ndarray, centre: np.ndarray, runs: np.ndarray | None = None) -> np.ndarray:
+    """Poses in the frame of the mean pose of their run, (n, 6) in mm.
+
+    Rotations do not commute, so that changes of parameters depend on the common frame; that of few volumes is chance.
+
+    Args:
+        values: (n, 6) mm, as `as_mm`. runs: (n,) number of each volume's run; None for one run.
+    """
+    poses = as_poses(values, centre)
+    runs = np.zeros(len(values)) if runs is None else runs
+    for run in np.unique(runs):
+        own = runs == run
+        poses[own] = poses[own] @ np.linalg.inv(as_poses(values[own].mean(axis=0, keepdims=True), centre)[0])
+    return as_mm(poses, centre)
+
+
 def displacement(values: np.ndarray, variances: np.ndarray, runs: np.ndarray | None = None) -> np.ndarray:
     """Framewise displacement in mm, (n,): expected sum of absolute changes of the six parameters.
 
