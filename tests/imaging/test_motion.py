@@ -11,7 +11,15 @@ from scipy.ndimage import gaussian_filter
 
 from connectome_tl.imaging.preprocess.alignment import Ground, aligned, noise_of, sigmas_of, slopes_of
 from connectome_tl.imaging.preprocess.motion import estimate_motion, residual_mm, without_motion, working_bytes
-from connectome_tl.imaging.preprocess.shrinkage import about_mean_pose, as_mm, as_poses, displacement
+from connectome_tl.imaging.preprocess.shrinkage import (
+    FINE_WIDTHS,
+    about_mean_pose,
+    as_mm,
+    as_poses,
+    displacement,
+    shrunk,
+)
+from connectome_tl.imaging.preprocess.walk import WIDTHS
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
 
@@ -130,3 +138,19 @@ def test_displacement_depends_little_on_the_volumes_that_define_the_frame() -> N
     moved = np.where((runs == 1)[:, None, None], elsewhere @ poses, poses)
     one, two = (about_mean_pose(as_mm(p, centre), centre, runs)[:36] for p in (poses, moved))
     np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.25, 0.5])  # mm
+def test_displacement_is_more_accurate_with_many_widths_of_motion(spread: float) -> None:
+    n, noise = 72, np.repeat([0.02, 0.1, 0.3], 24)  # mm
+    covariance = noise[:, None, None] ** 2 * np.eye(6)
+    off = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        true = rng.normal(0, spread, (n, 6))
+        values = true + noise[:, None] * rng.normal(size=(n, 6))
+        planted = displacement(true, np.zeros((n, 6)))[1:].mean()
+        found = [shrunk(values, covariance, None, widths) for widths in (FINE_WIDTHS, WIDTHS)]
+        off.append([displacement(*pair)[1:].mean() - planted for pair in found])
+    fine, coarse = np.sqrt(np.mean(np.square(off), axis=0))
+    assert fine < 0.85 * coarse
