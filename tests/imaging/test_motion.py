@@ -11,7 +11,15 @@ from scipy.ndimage import gaussian_filter
 
 from connectome_tl.imaging.preprocess.alignment import Ground, aligned, noise_of, sigmas_of, slopes_of
 from connectome_tl.imaging.preprocess.motion import estimate_motion, residual_mm, without_motion, working_bytes
-from connectome_tl.imaging.preprocess.shrinkage import as_mm, displacement
+from connectome_tl.imaging.preprocess.shrinkage import (
+    FINE_WIDTHS,
+    about_mean_pose,
+    as_mm,
+    as_poses,
+    displacement,
+    shrunk,
+)
+from connectome_tl.imaging.preprocess.walk import WIDTHS
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head, random_poses
 
@@ -110,3 +118,39 @@ def test_poses_scatter_about_as_much_as_is_said(shift: float) -> None:
     scatter = as_mm(np.stack(found), centre).var(axis=0)
     ratio = np.sqrt(np.mean(said, axis=0) / scatter)
     assert ((ratio > 0.8) & (ratio < 1.6)).all(), ratio  # never much too small; slopes are not quite smooth
+
+
+def test_displacement_depends_little_on_the_volumes_that_define_the_frame() -> None:
+    centre = np.array([4.0, -7.0, 2.0])
+    runs = np.repeat([0, 1], 36)
+    before, after = [], []
+    for seed in range(20):
+        poses = random_poses(72, 4.0, seed=seed)
+        for first in (poses[:6], poses[30:]):
+            frame = as_poses(as_mm(first, centre).mean(axis=0, keepdims=True), centre)[0]
+            values = as_mm(poses @ np.linalg.inv(frame), centre)
+            before.append(displacement(values, np.zeros((72, 6)))[1:].mean())
+            after.append(displacement(about_mean_pose(values, centre), np.zeros((72, 6)))[1:].mean())
+    apart = [np.abs(np.diff(np.reshape(found, (20, 2)), axis=1)).mean() for found in (before, after)]
+    assert apart[1] < 0.15 * apart[0]
+    # Another run, in which the head lies elsewhere, has no influence.
+    elsewhere = as_poses(np.array([[20.0, 0, 5, 30, 10, 0]]), centre)[0]
+    moved = np.where((runs == 1)[:, None, None], elsewhere @ poses, poses)
+    one, two = (about_mean_pose(as_mm(p, centre), centre, runs)[:36] for p in (poses, moved))
+    np.testing.assert_allclose(one, two, atol=1e-12)
+
+
+@pytest.mark.parametrize("spread", [0.25, 0.5])  # mm
+def test_displacement_is_more_accurate_with_many_widths_of_motion(spread: float) -> None:
+    n, noise = 72, np.repeat([0.02, 0.1, 0.3], 24)  # mm
+    covariance = noise[:, None, None] ** 2 * np.eye(6)
+    off = []
+    for seed in range(12):
+        rng = np.random.default_rng(seed)
+        true = rng.normal(0, spread, (n, 6))
+        values = true + noise[:, None] * rng.normal(size=(n, 6))
+        planted = displacement(true, np.zeros((n, 6)))[1:].mean()
+        found = [shrunk(values, covariance, None, widths) for widths in (FINE_WIDTHS, WIDTHS)]
+        off.append([displacement(*pair)[1:].mean() - planted for pair in found])
+    fine, coarse = np.sqrt(np.mean(np.square(off), axis=0))
+    assert fine < 0.85 * coarse

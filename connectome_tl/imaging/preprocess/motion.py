@@ -39,7 +39,15 @@ from connectome_tl.imaging.preprocess.gaussian_process import (
     of_halves,
     predictions,
 )
-from connectome_tl.imaging.preprocess.shrinkage import as_mm, as_poses, displacement, shrunk
+from connectome_tl.imaging.preprocess.shrinkage import (
+    FINE_WIDTHS,
+    about_mean_pose,
+    as_mm,
+    as_poses,
+    displacement,
+    shrunk,
+)
+from connectome_tl.imaging.preprocess.walk import WIDTHS
 from connectome_tl.imaging.read.dwi import Dwi
 
 _SMOOTHING_MM = (5.0, 3.0, 3.0, 3.0, 3.0, 2.0)  # of each iteration; decreasing, since the first prediction is blurred
@@ -58,7 +66,7 @@ class Motion:
 
     Attributes:
         poses: (n_volumes, 4, 4) mm of the common frame to mm of the volume.
-        displacement: (n_volumes,) framewise displacement in mm; NaN for the first of each run.
+        displacement: (n_volumes,) framewise displacement in mm, about the mean pose of each run; NaN for its first.
         centre: (3,) mm, reference point of the translations.
     """
 
@@ -111,12 +119,13 @@ def estimate_motion(dwi: Dwi, *, n_threads: int = 1) -> Motion:
         # Not while poses are far off, nor for final poses: it would add noise, and a head at rest would seem to move.
         if turn >= _NEAR_FROM and not last:
             values = before + followed(np.where(lost, 0.0, values - before), shares)
-        values, variances = shrunk(values, noise, dwi.runs)
+        values, variances = shrunk(values, noise, dwi.runs, FINE_WIDTHS if last else WIDTHS)
         values = values if last else np.where(lost, before, values)
         poses = as_poses(values, centre)
         # A common motion is not identifiable; fix the mean pose of the unweighted volumes.
         rest = as_poses(values[dwi.is_b0].mean(axis=0, keepdims=True), centre)[0]
         poses = poses @ np.linalg.inv(rest)
+    values = about_mean_pose(values, centre, dwi.runs)
     return Motion(poses, displacement(values, variances, dwi.runs), centre)
 
 

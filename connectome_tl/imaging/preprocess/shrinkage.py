@@ -15,6 +15,7 @@ from scipy.special import erf
 from connectome_tl.imaging.preprocess.walk import WIDTHS, first_of_runs, walked
 
 _STEPS = 200
+FINE_WIDTHS = np.append(0.0, 0.02 * 2.0 ** (np.arange(38) / 4))  # mm, up to 12 mm
 _AT_REST = 2.0  # prior weight of the smallest width, in volumes
 # radius for the conversion of rotations to mm (Power et al. 2012, doi:10.1016/j.neuroimage.2011.10.018)
 RADIUS_MM = 50.0
@@ -34,22 +35,25 @@ def as_poses(values: np.ndarray, centre: np.ndarray) -> np.ndarray:
     return poses
 
 
-def shrunk(values: np.ndarray, noise: np.ndarray, runs: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+def shrunk(
+    values: np.ndarray, noise: np.ndarray, runs: np.ndarray | None = None, widths: np.ndarray = WIDTHS
+) -> tuple[np.ndarray, np.ndarray]:
     """Posterior means and variances of noisy values.
 
     Args:
         values: (n, 6) mm, as `as_mm`. noise: (n, 6, 6) covariance of their errors.
         runs: (n,) number of each volume's run; None for one run.
+        widths: standard deviations of motion in mm, the first 0; few make the variances of the results less accurate.
 
     Returns:
         Means and variances of what the true values may be, (n, 6) each.
     """
     centre = walked(values, np.einsum("vii->vi", noise), runs)
     off = values - centre
-    n, k = len(values), len(WIDTHS)
+    n, k = len(values), len(widths)
     level = np.empty((n, k))
     means, variances = np.empty((n, k, 6)), np.empty((n, k, 6))
-    for j, width in enumerate(WIDTHS):
+    for j, width in enumerate(widths):
         whole = noise + width**2 * np.eye(6)
         solved = np.linalg.solve(whole, off[..., None])[..., 0]
         level[:, j] = -0.5 * (np.einsum("vi,vi->v", off, solved) + np.linalg.slogdet(whole)[1])
@@ -69,6 +73,22 @@ def shrunk(values: np.ndarray, noise: np.ndarray, runs: np.ndarray | None = None
     mean = np.einsum("vk,vki->vi", belongs, means)
     spread = np.einsum("vk,vki->vi", belongs, variances + (means - mean[:, None]) ** 2)
     return mean + centre, spread
+
+
+def about_mean_pose(values: np.ndarray, centre: np.ndarray, runs: np.ndarray | None = None) -> np.ndarray:
+    """Poses in the frame of the mean pose of their run, (n, 6) in mm.
+
+    Rotations do not commute, so that changes of parameters depend on the common frame; that of few volumes is chance.
+
+    Args:
+        values: (n, 6) mm, as `as_mm`. runs: (n,) number of each volume's run; None for one run.
+    """
+    poses = as_poses(values, centre)
+    runs = np.zeros(len(values)) if runs is None else runs
+    for run in np.unique(runs):
+        own = runs == run
+        poses[own] = poses[own] @ np.linalg.inv(as_poses(values[own].mean(axis=0, keepdims=True), centre)[0])
+    return as_mm(poses, centre)
 
 
 def displacement(values: np.ndarray, variances: np.ndarray, runs: np.ndarray | None = None) -> np.ndarray:
