@@ -127,13 +127,13 @@ def without_distortion(dwi: Dwi, scan: Scan, plan: Plan[ConnectomesSettings], ho
             found = output_of(hook, name, "mask", made, image)[0].data > 0.5
             mask = plausible_brain(found, Volume(corrected.data[..., 0], dwi.affine, scan.name, dwi.file))
         directions = _directions(dwi, made / hook.files_of("bvec")[0], hook, scan)
-    found = replace(dwi, data=corrected.data, directions=directions, mask=mask)
+    cleared = replace(dwi, data=corrected.data, directions=directions, mask=mask)
     where = f"hooks.distortion: {hook.files_of('dwi')[0]}"
-    problems = _damage(found, refuse=plan.settings.wrong_table == "refuse")
+    problems = _damage(cleared, refuse=plan.settings.wrong_table == "refuse")
     if problems:
         told = [replace(one, subject=scan.name, file=where, remedy=_KEEP) for one in problems]
         raise DataError("the output of hooks.distortion cannot be used", problems=told)
-    return found
+    return cleared
 
 
 def _damage(dwi: Dwi, *, refuse: bool) -> list[Problem]:
