@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -28,6 +30,29 @@ from connectome_tl.settings.hooks import Hook
 _IN_CONFIG = re.compile(r"\{config\}[^\s'\",;]*")
 
 _LAST_LINES, _LAST_LETTERS = 12, 1500  # of the output of a failed command
+
+
+def run_to_end(
+    words: Sequence[str], folder: Path | None = None, environment: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command and capture its output.
+
+    If this process is interrupted, the command is killed with all processes that it has started.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with subprocess.Popen(
+        words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        text=True, errors="replace", start_new_session=True,
+    ) as process:  # fmt: skip
+        try:
+            out, err = process.communicate()
+        except BaseException:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(words, process.returncode, out, err)
 
 
 def ran_well(done: subprocess.CompletedProcess[str], what: str, *, subject: str | None, file: str | None) -> None:
@@ -103,9 +128,7 @@ def _record(
     said = "version unknown"
     if version:
         try:
-            done = subprocess.run(
-                version, capture_output=True, text=True, errors="replace", check=False, stdin=subprocess.DEVNULL
-            )
+            done = run_to_end(version)
         except OSError as error:
             raise MissingInputError(
                 f"hooks.{name}.version cannot be started: {error.strerror or error}", file=version[0]
@@ -153,10 +176,7 @@ def run_hook(
     for command in hook.command:
         words = [word.format_map(values) for word in command]
         try:
-            done = subprocess.run(
-                words, cwd=folder, env={**os.environ, **threads}, capture_output=True, text=True, errors="replace",
-                check=False, stdin=subprocess.DEVNULL,
-            )  # fmt: skip
+            done = run_to_end(words, folder, {**os.environ, **threads})
         except OSError as error:
             raise MissingInputError(
                 f"the program of hooks.{name} cannot be started: {error.strerror or error}",

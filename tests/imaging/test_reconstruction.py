@@ -17,6 +17,7 @@ from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
 from connectome_tl.imaging.track.reconstruction import (
     deconvolve,
     estimate_response,
+    few_directions,
     harmonics,
     response_from_record,
 )
@@ -192,3 +193,19 @@ def test_nothing_to_track_is_said(scanned: tuple[Anatomy, Head, Dwi]) -> None:
         track(orientations, np.zeros_like(part), TrackingSettings(), subject="sub-01")
     with pytest.raises(DataError, match="no voxels to seed"):
         track(orientations, part, TrackingSettings(fod_cutoff=1e6), subject="sub-01")
+
+
+def test_few_different_directions_are_noted_however_many_volumes_have_them() -> None:
+    affine, settings = np.eye(4), ReconstructionSettings()
+    spiral = np.random.default_rng(0).normal(size=(15, 3))
+    spiral /= np.linalg.norm(spiral, axis=1, keepdims=True)
+
+    def warned(directions: np.ndarray, bvals: np.ndarray) -> list[str]:
+        table = np.concatenate([np.zeros((1, 3)), directions])
+        data = np.ones((2, 2, 2, len(table)), dtype=np.float32)
+        return few_directions(Dwi(data, affine, np.append(0, bvals), table, data[..., 0] > 0), settings)
+
+    assert warned(spiral, np.full(15, 1000)) == []
+    assert warned(np.concatenate([spiral[:8], spiral[8:]]), np.repeat([700, 2000], [8, 7])) == []
+    (said,) = warned(np.concatenate([spiral[:6], -spiral[:6], spiral[:6]]), np.full(18, 1000))
+    assert said.startswith("orientations are estimated from 6 directions")

@@ -60,3 +60,19 @@ def test_a_turned_header_is_refused(signs: list[float]) -> None:
     trusted = SETTINGS.model_copy(update={"orientation": "header"})
     plain = likeness_to_anatomy(b0, image, register_affine(b0, image, SETTINGS, rigid=True), SETTINGS)
     assert likeness_to_anatomy(b0, turned, warp, trusted) < plain - 0.2
+
+
+@pytest.mark.parametrize(
+    ("turn", "said"),
+    [
+        ([[0, 0, 1], [1, 0, 0], [0, 1, 0]], "turned against each other.*right is front, front is top, top is right"),
+        ([[0, 1, 0], [1, 0, 0], [0, 0, 1]], "mirrored against each other.*right is front, front is right, top is top"),
+    ],
+)
+def test_any_rotation_or_reflection_between_two_images_of_a_head_is_named(turn: list[list[int]], said: str) -> None:
+    b0, image = pair()
+    moved = turned_about(np.array(turn, dtype=float), image) @ image.affine
+    turned = Volume(image.data, moved, "sub-01", "sub-01_T2w.nii.gz")
+    warp = register_affine(b0, turned, SETTINGS, rigid=True)
+    with pytest.raises(DataError, match=said):
+        likeness_to_anatomy(b0, turned, warp, SETTINGS)

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import nibabel as nib
@@ -132,6 +137,87 @@ def test_volumes_and_vectors_are_those_that_the_program_has_written(folder: Path
     refused('{command: [cp, "{config}/short.nii.gz", "{out}"]}', "number of volumes; expected 26; got 9")
     refused('{command: [[cp, "{dwi}", "{out}"], [cp, "{bval}", out.bvec]]}', "wrong shape")
     refused('{command: [sh, -c, "echo no licence >&2; exit 1"]}', r"hooks\.distortion \(sh\) failed.*no licence")
+
+
+def test_corrected_data_that_no_scanner_makes_are_refused_and_the_program_is_named(
+    folder: Path, tmp_path: Path
+) -> None:
+    stem = folder / f"{STEM}_dwi"
+    files = stem.with_suffix(".nii.gz"), stem.with_suffix(".bval"), stem.with_suffix(".bvec")
+    dwi = read_dwi(*files, mask=folder / "mask.nii.gz", subject="sub-01_ses-01")
+    without = dwi.data.copy()
+    without[..., 5] = 0
+    for data, message in (
+        (np.zeros_like(dwi.data), "the unweighted volumes contain only 0"),
+        (-dwi.data, "100% of the unweighted signal is negative"),
+        (dwi.data[..., ::-1], "the signal rises with the b-value"),
+        (without, "volumes are empty: 6"),
+    ):
+        write_volume(folder / "made.nii.gz", data, dwi.affine)
+        with pytest.raises(DataError, match=message) as caught:
+            without_distortion(dwi, *hook(folder, tmp_path, '{command: [cp, "{config}/made.nii.gz", "{out}"]}'))
+        (problem,) = caught.value.problems
+        assert "subject sub-01_ses-01, file hooks.distortion: out.nii.gz" in str(problem)
+        assert problem.remedy == "The command must keep the order and the scale of the volumes."
+
+
+def test_b_vectors_of_a_program_are_unit_vectors_and_its_file_is_named_where_they_are_none(
+    folder: Path, tmp_path: Path
+) -> None:
+    stem = folder / f"{STEM}_dwi"
+    files = stem.with_suffix(".nii.gz"), stem.with_suffix(".bval"), stem.with_suffix(".bvec")
+    dwi = read_dwi(*files, mask=folder / "mask.nii.gz", subject="sub-01_ses-01")
+    text = '{command: [[cp, "{dwi}", "{out}"], [cp, "{config}/made.bvec", out.bvec]]}'
+    np.savetxt(folder / "made.bvec", 1.04 * np.loadtxt(files[2]))
+    np.testing.assert_allclose(without_distortion(dwi, *hook(folder, tmp_path, text)).directions, dwi.directions, 1e-5)
+    (folder / "made.bvec").write_text("a b c\n")
+    with pytest.raises(DataError, match=r"file hooks\.distortion: out\.bvec: not a table of numbers"):
+        without_distortion(dwi, *hook(folder, tmp_path, text))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_cpus", ["1", "2"])
+def test_an_interrupted_run_leaves_no_external_program_and_no_copy_of_the_data(
+    folder: Path, tmp_path: Path, n_cpus: str
+) -> None:
+    root = Path(shutil.copytree(folder, tmp_path / "bids"))
+    for path in sorted((root / "sub-01").rglob("*_dwi.*")):  # a second scan, since a single one needs no worker
+        copy = root / str(path.relative_to(root)).replace("sub-01", "sub-02")
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    script = configured(root, f"echo $$ >> {tmp_path}/pids\nsleep 300 &\necho $! >> {tmp_path}/pids\nwait\n", "slow.sh")
+    parcels = "parcellation: derivatives/truth/sub-01/ses-01/sub-01_ses-01_space-dwi_atlas-Phantom_dseg.nii.gz\n"
+    config = configured(root, f"{PLAIN}{parcels}hooks: {{distortion: {{command: [sh, {script}]}}}}\n")
+    (tmp_path / "temporary").mkdir()
+    command = [sys.executable, "-m", "connectome_tl.cli", "connectomes", str(root), str(tmp_path / "out")]
+    command += ["participant", "--config", str(config), "--n-cpus", n_cpus]
+    environment = {**os.environ, "TMPDIR": str(tmp_path / "temporary")}
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+    pids = tmp_path / "pids"
+    until(lambda: pids.is_file() and len(pids.read_text().split()) == 2 * int(n_cpus))
+    assert len(list((tmp_path / "temporary").glob("connectome-tl-*"))) == int(n_cpus)
+    process.terminate()
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 75
+    assert "Traceback" not in told
+    until(lambda: not any(is_running(int(pid)) for pid in pids.read_text().split()))
+    assert not list((tmp_path / "temporary").glob("connectome-tl-*"))
+
+
+def until(said: Callable[[], bool]) -> None:
+    end = time.monotonic() + 60
+    while not said():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    status = Path(f"/proc/{process}/stat")  # a process that has ended stays in the list until its parent looks
+    return not status.is_file() or status.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
 def test_what_a_scan_lacks_for_its_hook_is_told_before_anything_is_computed(folder: Path, tmp_path: Path) -> None:

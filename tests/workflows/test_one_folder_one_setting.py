@@ -100,6 +100,25 @@ def test_another_version_of_the_method_is_another_setting(
     assert run(folder, tmp_path) == ["computed"] * 3
 
 
+def test_scans_that_left_the_folder_are_named_and_leave_the_cohort_by_the_remedy(folder: Path, tmp_path: Path) -> None:
+    root, out = tmp_path / "bids", tmp_path / "out"
+    shutil.copytree(folder, root)
+    run(root, out)
+    (root / "sub-02").rename(root / "sub-04")
+    for file in (root / "sub-04").rglob("*.nii.gz"):
+        file.rename(file.with_name(file.name.replace("sub-02", "sub-04")))
+    (root / "participants.tsv").write_text("participant_id\tpma\nsub-01\t40\nsub-04\t41\nsub-03\t42\n")
+    run(root, out)
+    said = "1 scan of earlier runs is not in the folder any more; got sub-02. They stay in the cohort; where they were"
+    assert said in (out / "inventory.txt").read_text()
+    assert said in (out / "index.html").read_text()
+    assert len(read_cohort(out / "cohort.yaml").ids) == 4
+    shutil.rmtree(out / "sub-02")
+    run(root, out, "01")
+    assert (out / "inventory.txt").read_text() == "no problems found\n"
+    assert list(read_cohort(out / "cohort.yaml").ids) == ["sub-01", "sub-03", "sub-04"]
+
+
 SEXES = "participant_id\tpma\tsex\nsub-01\t40\tweiblich\nsub-02\t41\tmännlich\nsub-03\t42\tmännlich\n"
 
 

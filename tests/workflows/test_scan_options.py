@@ -37,6 +37,11 @@ def folder(tmp_path: Path) -> Path:
         ({"acquisition": "b"}, "acq-b_run-01"),
         ({"acq": ["b", "c"], "direction": None, "suffix": "dwi"}, "acq-b_run-01"),
         ({"acquisition": "*", "run": 2}, "acq-a_run-02"),
+        (
+            {"acquisition": "Query.ANY", "direction": "Query.NONE", "session": "Query.OPTIONAL", "run": 2},
+            "acq-a_run-02",
+        ),
+        ({"acquisition": "acq-b", "subject": "sub-01", "datatype": "dwi", "extension": [".nii.gz"]}, "acq-b_run-01"),
     ],
 )
 def test_a_filter_file_says_which_image_is_meant(query: dict[str, object], taken: str, folder: Path) -> None:
@@ -51,13 +56,21 @@ def test_a_filter_file_says_which_image_is_meant(query: dict[str, object], taken
 def test_a_filter_file_of_other_programs_is_read_and_its_mistakes_are_named(folder: Path) -> None:
     file = folder / "filter.json"
     file.write_text('{"bold": {"task": "rest"}, "fmap": {"datatype": "fmap", "direction": "PA"}, "roi": {}}')
-    assert read_filters(file) == {"epi": {"dir": "PA"}}
+    assert read_filters(file) == {"epi": {"datatype": "fmap", "dir": "PA"}}
     file.write_text('{"T1W": {"run": 1}}')
     with pytest.raises(UsageError, match="dwi, fmap, t1w, t2w"):
         read_filters(file)
     file.write_text('{"dwi": {"acqusition": "a"}}')
     with pytest.raises(UsageError, match=r"acquisition, .*; got acqusition"):
         read_filters(file)
+    for never in (True, 1.5, {"a": 1}, [], [["b"], {}]):
+        file.write_text(json.dumps({"dwi": {"acquisition": never}}))
+        with pytest.raises(
+            UsageError, match=r'query of acq that no file matches; expected text, a whole number, null, "\*"'
+        ):
+            read_filters(file)
+    file.write_text('{"dwi": {"acquisition": "b", "datatype": "func"}}')
+    assert "leaves out all of 3" in "; ".join(map(str, take_inventory(folder, filters=read_filters(file)).problems))
     file.write_text('{"dwi": {"acquisition": "c"}}')
     found = take_inventory(folder, filters=read_filters(file))
     assert 'leaves out all of 3 dwi images; expected acq: "c"' in "; ".join(map(str, found.problems))

@@ -48,7 +48,7 @@ def lengths_of_tables(dwi: Dwi, maps: TensorMaps, *, seed: int = 0) -> dict[str,
 def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Problem | None:
     """Warning if streamlines are clearly longer with a transformed table, else None."""
     best = max(lengths, key=lambda name: lengths[name])
-    if lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
+    if best == AS_IT_STANDS or lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
         return None
     return Problem(
         f"{_LOOKS_WRONG}: fibres are longer with it {best}",

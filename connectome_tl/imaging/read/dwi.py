@@ -13,6 +13,7 @@ from connectome_tl.imaging.read.gradients import (
     fsl_to_world,
     gradient_problems,
     image_to_world,
+    normalised,
     read_bvals,
     read_bvecs,
     unit_directions,
@@ -27,10 +28,12 @@ __all__ = [
     "fsl_to_world",
     "gradient_problems",
     "image_to_world",
+    "normalised",
     "numbered",
     "read_bvals",
     "read_bvecs",
     "read_dwi",
+    "signal_problem",
 ]
 _AGAIN = "Convert the data again, in floating point or unsigned 16 bits, with a background of 0."
 _SHEAR = 0.02  # cosine of the angle between axes, at most
@@ -171,8 +174,7 @@ def read_dwi(
         else:
             problems.append(grid_problem("the mask", given, volume))
     raise_all("the diffusion data cannot be used", problems)
-    norms = np.linalg.norm(directions, axis=1, keepdims=True)
-    directions = np.divide(directions, norms, out=np.zeros_like(directions), where=norms > 0.5)
+    directions = normalised(directions)
     warnings = [] if note is None else [note]
     finite = np.isfinite(volume.data)
     usual = region & (finite.mean(axis=3) > 0.5)
@@ -188,7 +190,7 @@ def read_dwi(
         volume.data[bad] = 0.0
         region &= ~bad
         warnings.append(f"{int(bad.sum())} voxels contain values that are not numbers (volume {of}) and are excluded")
-    problem, warning = _signal_problem(volume.data[..., bvals <= b0_max].mean(axis=3), region)
+    problem, warning = signal_problem(volume.data[..., bvals <= b0_max].mean(axis=3), region)
     if problem is not None:
         raise DataError(
             problem,
@@ -207,7 +209,7 @@ def numbered(volumes: np.ndarray, longest: int = 10) -> str:
     return ", ".join(str(v + 1) for v in np.flatnonzero(volumes)[:longest]) + (f" and {rest} more" if rest > 0 else "")
 
 
-def _signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | None, str | None]:
+def signal_problem(unweighted: np.ndarray, region: np.ndarray) -> tuple[str | None, str | None]:
     """Error and warning from the mean unweighted volume, each or None."""
     values = unweighted[region].astype(float)
     if not values.size:

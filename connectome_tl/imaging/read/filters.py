@@ -2,7 +2,8 @@
 
 A JSON object of queries, `{"dwi": {"acquisition": "b2600", "run": 1}, "t2w": {"reconstruction": null}}`. A file is kept
 if every entity matches the query of its kind; null matches an absent entity, "*" any value, and a list any of its
-values. Queries of images that are not used here (functional MRI, for example) are ignored.
+values; pybids's names of such queries (`Query.NONE`, `Query.ANY`) are known. Queries of images that are not used here
+(functional MRI, for example) are ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ _SHORT = {
 _ENTITIES = {*_SHORT.values(), "atlas", "echo", "flip", "label", "mt", "part", "run", "space", "split", "task"}
 _KINDS = {"dwi": "dwi", "fmap": "epi", "t1w": "T1w", "t2w": "T2w"}
 _OTHERS = ("asl", "bold", "flair", "m0scan", "meg", "pet", "roi", "sbref")
-_ASIDE = ("datatype", "suffix", "extension")
+_OF_FILE = ("datatype", "suffix", "extension")
+_QUERIES = {"Query.NONE": None, "Query.ANY": "*", "Query.REQUIRED": "*"}  # as pybids calls them
+_OPTIONAL = "Query.OPTIONAL"
 Filters = Mapping[str, Mapping[str, Any]]
 
 
@@ -41,14 +44,29 @@ def read_filters(path: Path) -> Filters:
             continue
         if kind not in _KINDS or not isinstance(query, dict):
             raise UsageError("an unknown query", expected=f"{{...}} of {', '.join(_KINDS)}", got=kind, file=path)
-        short = {_SHORT.get(str(key), str(key)): value for key, value in query.items() if key not in _ASIDE}
-        unknown = sorted(short.keys() - _ENTITIES)
+        named = {_SHORT.get(str(key), str(key)): value for key, value in query.items() if value != _OPTIONAL}
+        short = {key: _value(value, key, path) for key, value in named.items()}
+        unknown = sorted(short.keys() - _ENTITIES - {*_OF_FILE})
         if unknown:
             known = ", ".join(sorted({*_SHORT, *_ENTITIES} - {*_SHORT.values()}))
             what = f"an unknown entity in the query of {kind}"
             raise UsageError(what, expected=known, got=", ".join(unknown), file=path)
         found[_KINDS[kind]] = short
     return found
+
+
+def _value(value: Any, key: str, path: Path) -> Any:
+    """A value of a query: text without the entity's key, or None, `*` or a list of these.
+
+    Raises:
+        UsageError: a value that no name of a file can have.
+    """
+    if isinstance(value, list) and value:
+        return [_value(one, key, path) for one in value]
+    if isinstance(value, bool | float | list | dict):
+        expected = 'text, a whole number, null, "*" or a list of these'
+        raise UsageError(f"a query of {key} that no file matches", expected=expected, got=json.dumps(value), file=path)
+    return None if value is None else _QUERIES.get(str(value), str(value).removeprefix(f"{key}-"))
 
 
 def select(files: Sequence[FoundFile], filters: Filters, problems: list[Problem]) -> list[FoundFile]:
@@ -68,7 +86,9 @@ def is_meant(found: FoundFile, filters: Filters) -> bool:
     query = filters.get(found.suffix)
     if query is None or found.ending not in IMAGES:
         return True
-    return all(_fits(found.entities.get(key), value) for key, value in query.items())
+    of_file = {"datatype": found.path.parent.name, "suffix": found.suffix, "extension": found.ending.lstrip(".")}
+    known = found.entities | of_file
+    return all(_fits(known.get(key), value) for key, value in query.items())
 
 
 def _fits(entity: str | None, wanted: Any) -> bool:
@@ -78,4 +98,4 @@ def _fits(entity: str | None, wanted: Any) -> bool:
         return entity is not None
     if wanted is None or entity is None:
         return wanted is None and entity is None
-    return entity == str(wanted) or (entity.isdigit() and entity.lstrip("0") == str(wanted).lstrip("0"))
+    return entity == wanted.lstrip(".") or (entity.isdigit() and entity.lstrip("0") == wanted.lstrip("0"))

@@ -99,6 +99,12 @@ def image_to_world(vectors: np.ndarray, affine: np.ndarray) -> np.ndarray:
     return vectors @ (affine[:3, :3] / np.sqrt((affine[:3, :3] ** 2).sum(axis=0))).T
 
 
+def normalised(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length 1, (n, 3); those shorter than 0.5 become 0."""
+    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
+    return np.divide(vectors, norms, out=np.zeros_like(vectors), where=norms > 0.5)
+
+
 def unit_directions(
     bvals: np.ndarray, vectors: np.ndarray, b0_max: float = B0_MAX, lengths: BvecLengths = "auto"
 ) -> tuple[np.ndarray, np.ndarray, str | None]:

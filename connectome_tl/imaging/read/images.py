@@ -261,11 +261,13 @@ def _for_subject(error: ConnectomeTLError, subject: str | None) -> ConnectomeTLE
 
 
 def grid_problem(what: str, a: Volume, b: Volume) -> Problem:
-    """Problem text for two related images with different grids."""
+    """Problem text for two related images with different grids; affines are shown if only they differ."""
+    moved = a.shape[:3] == b.shape[:3]
+    theirs, own = (f", affine {np.round(one.affine[:3], 3).tolist()}" if moved else "" for one in (b, a))
     return Problem(
         f"{what} does not have the same grid",
-        expected=f"{b.shape[:3]} voxels as in {b.file}",
-        got=f"{a.shape[:3]} voxels, affine {np.round(a.affine[:3], 3).tolist()}",
+        expected=f"{b.shape[:3]} voxels{theirs} as in {b.file}",
+        got=f"{a.shape[:3]} voxels{own}",
         subject=a.subject or b.subject,
         file=a.file,
     )

@@ -31,12 +31,7 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
             )
             for s in sorted({s for s in named if named.count(s) > 1 and not by_session})
         ]
-        problems += [
-            Problem("is in participants.tsv but has no folder", subject=s) for s in sorted(set(named) - subjects)
-        ]
-        problems += [
-            Problem("has a folder but is not in participants.tsv", subject=s) for s in sorted(subjects - set(named))
-        ]
+        problems += _unmatched(listed, set(named), subjects)
     for table in sorted(folder.glob("sub-*/sub-*_sessions.tsv")):
         _column(table, "session_id", problems)
     for table in sorted(folder.glob("sub-*/**/*_scans.tsv")):
@@ -45,6 +40,20 @@ def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
             if not any((place / name).is_file() for place in (table.parent, *table.parent.glob("*/"))):
                 problems.append(Problem("scans.tsv names a missing file", got=name, subject=subject, file=table))
     return problems
+
+
+def _unmatched(listed: list[str], named: set[str], subjects: set[str]) -> list[Problem]:
+    """Subjects of the table without a folder, and the other way round; one problem if all are."""
+    if named and subjects and not named & subjects:
+        remedy = (
+            "Write participant_id as in the names of the folders; until then the columns of the table are not used."
+        )
+        what = "participants.tsv names no subject of this folder"
+        return [Problem(what, expected=f"{min(subjects)} and the like", got=listed[0], remedy=remedy)]
+    absent = [Problem("is in participants.tsv but has no folder", subject=s) for s in sorted(named - subjects)]
+    return absent + [
+        Problem("has a folder but is not in participants.tsv", subject=s) for s in sorted(subjects - named)
+    ]
 
 
 def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | None:

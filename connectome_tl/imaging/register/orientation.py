@@ -50,11 +50,7 @@ class Orientation:
 
     def said(self) -> str:
         """True directions of the header's axes, as text."""
-        pairs = []
-        for axis, (side, _) in enumerate(_SIDES):
-            to = int(np.abs(self.turn[:, axis]).argmax())
-            pairs.append(f"{side} is {_SIDES[to][0 if self.turn[to, axis] > 0 else 1]}")
-        return "the header's " + ", ".join(pairs)
+        return f"the header's {sides_of(self.turn)}"
 
     def record(self) -> dict[str, object]:
         """For the sidecar."""
@@ -65,6 +61,25 @@ class Orientation:
             "LikenessMirrored": round(self.mirrored, 3),
             "AllTurnsTried": self.searched,
         }
+
+
+def sides_of(turn: np.ndarray) -> str:
+    """True sides of the right, front and top of a header, as text; `turn` is (3, 3), as in `Orientation`."""
+    pairs = []
+    for axis, (side, _) in enumerate(_SIDES):
+        to = int(np.abs(turn[:, axis]).argmax())
+        pairs.append(f"{side} is {_SIDES[to][0 if turn[to, axis] > 0 else 1]}")
+    return ", ".join(pairs)
+
+
+def best_turns(fixed: Volume, moving: Volume) -> tuple[np.ndarray, np.ndarray]:
+    """The rotation other than the header's, and the reflection, (3, 3) each, that match two images best.
+
+    Both map directions of `fixed` to those of `moving`, whose brains are compared on coarse grids.
+    """
+    search = _Search(fixed, moving, None)
+    turns = all_turns()
+    return search.best(turns[1:])[0], search.best([_MIRROR @ turn for turn in turns])[0]
 
 
 def all_turns() -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError, MissingInputError
-from connectome_tl.imaging.commands import ran_well
+from connectome_tl.imaging.commands import ran_well, run_to_end
 from connectome_tl.imaging.preprocess.tissues import Tissues
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import read_volume, write_volume
@@ -178,13 +178,6 @@ def _densities(folder: Path, dwi: Dwi, normalised: bool) -> Orientations:
 
 def _run(command: list[str], folder: Path, dwi: Dwi, seed: int, n_threads: int = 1) -> None:
     environment = {**os.environ, "MRTRIX_RNG_SEED": str(1 + seed)}
-    done = subprocess.run(
-        [command[0], "-quiet", "-nthreads", str(n_threads if n_threads > 1 else 0), *command[1:]],
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-    )
+    words = [command[0], "-quiet", "-nthreads", str(n_threads if n_threads > 1 else 0), *command[1:]]
+    done = run_to_end(words, folder, environment)
     ran_well(done, f"MRtrix3's {command[0]}", subject=dwi.subject, file=dwi.file)

@@ -22,6 +22,8 @@ from connectome_tl.imaging.track.tensor import TensorMaps
 from connectome_tl.settings.imaging import ReconstructionSettings
 
 _CONVERGENCE = 50
+_CROSSING = 15  # even harmonics up to degree 4, the lowest that have two maxima
+_SAME_DIRECTION = 0.999  # cosine
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +121,19 @@ def used_shells(dwi: Dwi, settings: ReconstructionSettings) -> tuple[list[tuple[
         )  # fmt: skip
     unweighted = (0.0, np.flatnonzero(dwi.is_b0))
     return ([unweighted, *weighted], 2) if n_tissues == 2 else ([weighted[-1]], 1)
+
+
+def few_directions(dwi: Dwi, settings: ReconstructionSettings) -> list[str]:
+    """Warn if the data have too few directions to distinguish crossing fibres."""
+    volumes = np.concatenate([volumes for bval, volumes in used_shells(dwi, settings)[0] if bval > 0])
+    alike = np.abs(dwi.directions[volumes] @ dwi.directions[volumes].T) > _SAME_DIRECTION
+    n_directions = int((~np.tril(alike, -1).any(axis=1)).sum())
+    if n_directions >= _CROSSING:
+        return []
+    return [
+        f"orientations are estimated from {n_directions} directions; crossing fibres are distinguished with at least "
+        f"{_CROSSING}, so that connections that cross others may be missing or wrong"
+    ]
 
 
 def estimate_response(dwi: Dwi, maps: TensorMaps, settings: ReconstructionSettings) -> Response:

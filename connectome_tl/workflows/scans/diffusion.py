@@ -34,6 +34,7 @@ from connectome_tl.imaging.track.reconstruction import (
     Response,
     deconvolve,
     estimate_response,
+    few_directions,
     response_from_record,
 )
 from connectome_tl.imaging.track.sampling import reduce_streamlines
@@ -81,6 +82,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     if flip is not None:
         warnings.append(str(flip))
     warnings += direction_warnings(dwi, np.flatnonzero(quality.volumes["left_out"] == 0))
+    warnings += few_directions(dwi, recon)
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, segmentation, warnings)
     step("orientations and streamlines")

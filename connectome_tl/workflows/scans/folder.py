@@ -34,7 +34,7 @@ from connectome_tl.workflows.scans.cohort import finish, said_of_subjects
 from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
-from connectome_tl.workflows.scans.scan import Done, scans_of_other_settings
+from connectome_tl.workflows.scans.scan import Done, finished_scans, scans_of_other_settings
 from connectome_tl.workflows.scans.template import template_notes
 
 _NOT_BIDS = (  # names that BIDS does not define
@@ -128,6 +128,7 @@ def process_folder(
     failed = [(scan.name, _in_a_line(scan.problems), 66) for scan in scans if scan.problems]
     reasons = {scan.name: _in_words(scan.problems) for scan in scans if scan.problems}
     ready = [scan for scan in scans if not scan.problems]
+    inventory = replace(inventory, problems=(*inventory.problems, *_gone(plan, inventory)))
     with alone(plan.out, "cohort"):
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
             left.unlink(missing_ok=True)
@@ -223,6 +224,24 @@ def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
         )
     if others:  # they are recomputed, and until then not part of a cohort
         (plan.out / "cohort.yaml").unlink(missing_ok=True)
+
+
+def _gone(plan: Plan[AnyScanSettings], inventory: Inventory) -> list[Problem]:
+    """A problem if scans of earlier runs, which stay in the cohort, are not in the folder any more."""
+    if inventory.kind not in ("bids", "qsiprep"):
+        return []
+    gone = []
+    for scan in (done.scan for done in finished_scans(plan)):
+        subject, *session = scan.split("_")
+        place = inventory.root.joinpath(f"sub-{subject[4 + len(plan.settings.id_prefix) :]}", *session)
+        gone += [] if place.is_dir() else [scan]
+    if not gone:
+        return []
+    remedy = "They stay in the cohort; where they were removed or renamed, delete their folders in OUT_DIR."
+    what = (
+        f"{counted(len(gone), 'scan')} of earlier runs {'is' if len(gone) == 1 else 'are'} not in the folder any more"
+    )
+    return [Problem(what, got=", ".join(gone[:_MAX_TOLD]), remedy=remedy)]
 
 
 def worst_of(run: FolderRun) -> type[ConnectomeTLError]:

@@ -15,19 +15,29 @@ from connectome_tl.imaging.commands import hook_record, output_of, require_hook,
 from connectome_tl.imaging.preprocess.phase import pairs, phase_problems
 from connectome_tl.imaging.preprocess.structural import plausible_brain
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
-from connectome_tl.imaging.read.dwi import Dwi, fsl_to_world, gradient_problems, read_bvecs
+from connectome_tl.imaging.quality.record import usable_volumes
+from connectome_tl.imaging.read.dwi import (
+    Dwi,
+    fsl_to_world,
+    gradient_problems,
+    normalised,
+    numbered,
+    read_bvecs,
+    signal_problem,
+)
 from connectome_tl.imaging.read.dwi_files import write_dwi
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.read.runs import read_sidecars
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.hooks import BrainHook, DiffusionHooks, DistortionHook, Hook
-from connectome_tl.settings.imaging import AnyScanSettings
+from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.template import contrast_of
 
 AnyPlan = Plan[AnyScanSettings]
 _PAIRED = {"b0s", "acqp", "index"}
+_KEEP = "The command must keep the order and the scale of the volumes."
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +97,7 @@ def hook_problems(scan: Scan, plan: AnyPlan) -> list[Problem]:
     return found
 
 
-def without_distortion(dwi: Dwi, scan: Scan, plan: AnyPlan, hook: DistortionHook) -> Dwi:
+def without_distortion(dwi: Dwi, scan: Scan, plan: Plan[ConnectomesSettings], hook: DistortionHook) -> Dwi:
     """The data corrected by the hook.
 
     Raises:
@@ -117,7 +127,29 @@ def without_distortion(dwi: Dwi, scan: Scan, plan: AnyPlan, hook: DistortionHook
             found = output_of(hook, name, "mask", made, image)[0].data > 0.5
             mask = plausible_brain(found, Volume(corrected.data[..., 0], dwi.affine, scan.name, dwi.file))
         directions = _directions(dwi, made / hook.files_of("bvec")[0], hook, scan)
-    return replace(dwi, data=corrected.data, directions=directions, mask=mask)
+    cleared = replace(dwi, data=corrected.data, directions=directions, mask=mask)
+    where = f"hooks.distortion: {hook.files_of('dwi')[0]}"
+    problems = _damage(cleared, refuse=plan.settings.wrong_table == "refuse")
+    if problems:
+        told = [replace(one, subject=scan.name, file=where, remedy=_KEEP) for one in problems]
+        raise DataError("the output of hooks.distortion cannot be used", problems=told)
+    return cleared
+
+
+def _damage(dwi: Dwi, *, refuse: bool) -> list[Problem]:
+    """Problems of corrected data that are empty or inverted, or that contradict the gradient table.
+
+    Args:
+        refuse: whether a contradiction of the table is a problem.
+    """
+    what, _ = signal_problem(dwi.data[..., dwi.is_b0].mean(axis=3), dwi.mask)
+    if what is not None:
+        return [Problem(what)]
+    try:
+        _, empty, _ = usable_volumes(dwi, refuse=refuse)
+    except DataError as error:
+        return list(error.problems)
+    return [Problem(f"volumes are empty: {numbered(empty)}")] if empty.any() else []
 
 
 def _paired(dwi: Dwi, scan: Scan, folder: Path) -> dict[str, str]:
@@ -141,13 +173,18 @@ def _directions(dwi: Dwi, file: Path, hook: DistortionHook, scan: Scan) -> np.nd
                 remedy="Give in `outputs: {bvec: ...}` what they are called.",
             )
         return dwi.directions
-    vectors = read_bvecs(file, subject=scan.name)
-    problems = gradient_problems(
-        dwi.bvals, vectors, dwi.n_volumes, subject=scan.name, files=(None, file.name), b0_max=dwi.b0_max
-    )
+    where = f"hooks.distortion: {file.name}"
+    try:
+        vectors = read_bvecs(file, subject=scan.name)
+    except DataError as error:  # its file is in a temporary folder
+        problems = [replace(one, file=where) for one in error.problems]
+    else:
+        problems = gradient_problems(
+            dwi.bvals, vectors, dwi.n_volumes, subject=scan.name, files=(None, where), b0_max=dwi.b0_max
+        )
     if problems:
         raise DataError("the b-vectors of hooks.distortion cannot be used", problems=problems)
-    return np.where(dwi.is_b0[:, None], dwi.directions, fsl_to_world(vectors, dwi.affine))
+    return np.where(dwi.is_b0[:, None], dwi.directions, normalised(fsl_to_world(vectors, dwi.affine)))
 
 
 def brain_finder(scan: Scan, plan: AnyPlan, of: str) -> Callable[[Volume], np.ndarray] | None:

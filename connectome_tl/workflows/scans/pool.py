@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing import active_children, get_context, parent_process
+from multiprocessing.process import BaseProcess
 
 from connectome_tl.errors import ConnectomeTLError, InternalError, InterruptedRunError, OutputError, with_subject
 from connectome_tl.imaging.read.inputs import Scan
@@ -17,6 +19,8 @@ from connectome_tl.settings.imaging import AnyScanSettings
 from connectome_tl.workflows.folder import alone
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, process_scan
+
+_GRACE = 3.0  # s that a worker has to end by itself
 
 
 def process_scans(
@@ -48,7 +52,7 @@ def _at_once(
     pool = ProcessPoolExecutor(min(n_workers, len(scans)), mp_context=get_context("spawn"), initializer=_begin)
     try:
         with _signals_held():  # a worker whose start is interrupted ends with a traceback
-            waiting = {pool.submit(_guarded, scan, plan): scan.name for scan in scans}
+            waiting = {pool.submit(_in_worker, scan, plan): scan.name for scan in scans}
         for future in as_completed(waiting):
             yield waiting[future], future.result()
     except BrokenProcessPool as error:
@@ -57,11 +61,20 @@ def _at_once(
             remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
         ) from error
     except BaseException:
-        for worker in active_children():
-            worker.terminate()
+        _stop(active_children())
         raise
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _stop(workers: Sequence[BaseProcess]) -> None:
+    """End workers with their external programs and temporary folders; those that do not end in time are killed."""
+    for worker in workers:
+        worker.terminate()
+    until = time.monotonic() + _GRACE
+    for worker in workers:
+        worker.join(max(until - time.monotonic(), 0))
+        worker.kill()
 
 
 @contextmanager
@@ -91,15 +104,30 @@ def _signals_held() -> Iterator[None]:
 
 
 def _begin() -> None:
-    """Initialise a worker: ignore interrupts, and end with the parent process."""
+    """Initialise a worker: ignore interrupts, end on SIGTERM, and end with the parent process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, _end)
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end(*_: object) -> None:
+    raise SystemExit(75)
 
 
 def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_GRACE)
+        os._exit(75)
+
+
+def _in_worker(scan: Scan, plan: Plan[AnyScanSettings]) -> Done | ConnectomeTLError:
+    """`_guarded`; a worker that is told to end does not begin another scan."""
+    try:
+        return _guarded(scan, plan)
+    except SystemExit:
         os._exit(75)
 
 
