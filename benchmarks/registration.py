@@ -95,7 +95,7 @@ def run(method: str, fixed: Head, moving: Head, contrasts: tuple[str, str]) -> t
         return fit.warp, fit.engine.name
     if method == "ants_cc":
         f, m = (cut(head.image, head_box(head.image)) for head in (fixed, moving))
-        return register_with_ants(f, m, SETTINGS.nonlinear_steps, metric="CC"), method
+        return register_with_ants(f, m, SETTINGS.nonlinear_steps, metric="local"), method
     return register(fixed.image, moving.image, SETTINGS, engine="ants" if method == "ants" else "dipy"), method
 
 

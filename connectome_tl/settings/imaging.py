@@ -116,6 +116,11 @@ class RegistrationSettings(Settings):
     engine: Literal["auto", "dipy", "ants"] = Field(
         default="auto", description="auto: ANTs where antspyx is installed and image and template have one contrast"
     )
+    ants_metric: Literal["mutual", "local"] = Field(
+        default="mutual",
+        description="SyN of ANTs: mutual information, or local correlation, which is more exact within one contrast "
+        "and takes several times as long",
+    )
     bias_field: Literal["auto", "n4", "smooth", "none"] = Field(
         default="auto",
         description="divided out first; auto: only where strong, relative to a template of the same contrast, or by "

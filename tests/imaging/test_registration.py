@@ -68,6 +68,20 @@ def test_ants_carries_the_same_labels_and_gives_the_same_map_twice() -> None:
     np.testing.assert_array_equal(carry_labels(first, Volume(labels, AFFINE), far).data, 0)  # no map, but affine
 
 
+@pytest.mark.slow
+def test_local_correlation_of_ants_carries_labels_within_one_contrast() -> None:
+    pytest.importorskip("ants")
+    image, labels = head()
+    moved, truth = head(bend(4.5))
+    fixed = Volume(np.where(moved > 0, moved, 0) + np.random.default_rng(1).normal(0, 10, moved.shape), AFFINE)
+    found = {}
+    for metric in ("mutual", "local"):
+        settings = SETTINGS.model_copy(update={"ants_metric": metric})
+        found[metric] = register(fixed, Volume(image, AFFINE), settings, engine="ants")
+        assert mean_dice(carry_labels(found[metric], Volume(labels, AFFINE), fixed).data, truth) > 0.7
+    assert not np.array_equal(found["mutual"].places, found["local"].places)
+
+
 def test_a_missing_engine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ants", None)
     image = Volume(np.ones((4, 4, 4)), AFFINE)

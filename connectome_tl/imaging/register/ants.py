@@ -51,7 +51,7 @@ def register_with_ants(
     steps: tuple[int, ...],
     *,
     lesion: np.ndarray | None = None,
-    metric: Literal["mattes", "CC"] = "mattes",
+    metric: Literal["mutual", "local"] = "mutual",
 ) -> Warp:
     """Register `moving` to `fixed`; the map is defined on the voxels of `fixed`.
 
@@ -73,8 +73,8 @@ def register_with_ants(
             m,
             type_of_transform="SyN",
             reg_iterations=steps,
-            syn_metric=metric,
-            syn_sampling=32 if metric == "mattes" else 2,
+            syn_metric="mattes" if metric == "mutual" else "CC",
+            syn_sampling=32 if metric == "mutual" else 2,  # bins of the histogram; radius of the window
             outprefix=f"{folder}/",
             mask=mask,
             mask_all_stages=mask is not None,

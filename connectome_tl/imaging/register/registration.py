@@ -109,7 +109,7 @@ def register(
         from connectome_tl.imaging.register.ants import register_with_ants
 
         f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion)
-        return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out)
+        return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out, metric=settings.ants_metric)
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
     for turn in _ROUNDS:
         f, m, left_out = _on_grid(turn.coarser * settings.nonlinear_mm, fixed, moving, lesion)

@@ -20,7 +20,8 @@ from connectome_tl.workflows.scans.template import contrast_of
 _PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
 _MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
 _PER_STREAMLINE, _START = 4.0e-4, 5.0
-_BY_ANTS, _BY_DIPY = 10.0, 45.0  # a registration; newborn heads take less, adult heads more
+_BY_ANTS = {"mutual": 10.0, "local": 45.0}  # a registration, by metric; newborn heads take less, adult heads more
+_BY_DIPY = 45.0
 _BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE, _BYTES_AT_LEAST = 24, 350, 3000, 600e6
 
 
@@ -79,9 +80,10 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
 
 def _registration(plan: Plan[AnyScanSettings], scan: Scan) -> float:
     """Seconds of the registrations of a scan."""
-    engine, template = plan.settings.registration.engine, plan.templates.get(scan.name)
+    settings, template = plan.settings.registration, plan.templates.get(scan.name)
     alike = template is not None and template.contrast == contrast_of(scan.anatomical)
-    return _BY_ANTS if engine == "ants" or (engine == "auto" and alike and ants_is_installed()) else _BY_DIPY
+    by_ants = settings.engine == "ants" or (settings.engine == "auto" and alike and ants_is_installed())
+    return _BY_ANTS[settings.ants_metric] if by_ants else _BY_DIPY
 
 
 def _shape(image: Path | None) -> tuple[int, ...]:
