@@ -82,7 +82,9 @@ def image_flags(limits: ImageLimits, cohort: Cohort, grid: ImageSettings) -> lis
     ]
     without = np.array([one is None for one in grids], dtype=bool)
     if limits.all_have_one:
-        found.append(Flag("volume", "of every subject", without, f"{int((~without).sum())} of {len(grids)} have one"))
+        here = f"{int((~without).sum())} of {len(grids)} have one"
+        said = "no volume, which every training subject had"
+        found.append(Flag("volume", "of every subject", without, here, said=said))
     return found
 
 
@@ -112,7 +114,8 @@ def _grey_levels(limits: ImageLimits, grids: Sequence[Grid | None]) -> Flag:
         for one in grids
     ]
     said = f"at most {_STRANGE:.0%} of {len(QUANTILES)} quantiles outside"
-    return Flag("grey levels", said, np.array(shares) > _STRANGE, f"up to {max(shares, default=0.0):.0%}")
+    here = f"up to {max(shares, default=0.0):.0%}"
+    return Flag("grey levels", said, np.array(shares) > _STRANGE, here, said="grey levels unlike the training images")
 
 
 def _skull_stripping(limits: ImageLimits, grids: Sequence[Grid | None]) -> list[Flag]:
@@ -125,8 +128,16 @@ def _skull_stripping(limits: ImageLimits, grids: Sequence[Grid | None]) -> list[
     outside = np.array(
         [wanted is not None and one is not None and one.is_stripped is not wanted for one in grids], dtype=bool
     )
+    said = "skull-stripped" if wanted is False else "not skull-stripped"
+    here = f"{sum(stripped)} of {n_known} images"
     return [
-        Flag("skull stripping", f"{limits.stripped} of the images", outside, f"{sum(stripped)} of {n_known} images")
+        Flag(
+            "skull stripping",
+            f"{limits.stripped} of the images",
+            outside,
+            here,
+            said=f"{said}, unlike the training images",
+        )
     ]
 
 

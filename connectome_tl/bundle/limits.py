@@ -249,10 +249,7 @@ def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
 def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
     """Names of exceeded limits of each subject, (n_subjects,), or ""."""
     found = flags(facts, cohort)
-    return [
-        "; ".join(f"{one.what} outside {one.limit}" for one in found if one.outside[i])
-        for i in range(cohort.n_subjects)
-    ]
+    return ["; ".join(one.text for one in found if one.outside[i]) for i in range(cohort.n_subjects)]
 
 
 def shifts(facts: BundleFacts, cohort: Cohort) -> tuple[ShiftRow, ...]:

@@ -16,6 +16,7 @@ class Flag(NamedTuple):
     Attributes:
         outside: (n_subjects,) whether outside. here: values of the cohort.
         decides: whether a cohort without any subject inside is refused.
+        said: what is said of a subject outside; see `text`.
     """
 
     what: str
@@ -23,6 +24,12 @@ class Flag(NamedTuple):
     outside: np.ndarray
     here: str
     decides: bool = False
+    said: str = ""
+
+    @property
+    def text(self) -> str:
+        """What is said of a subject outside."""
+        return self.said or f"{self.what} outside {self.limit}"
 
 
 def outward(values: np.ndarray) -> Span | None:

@@ -85,9 +85,15 @@ def _values(cohort: Cohort, ids: Sequence[str], fit: str, what: str) -> tuple[np
             "no age gap is in the file of embeddings",
             remedy="Use embeddings of a network that predicts age, for a cohort whose ages are known.",
         )
+    if what == "age_gap" and not np.isfinite(cohort.age).any():
+        raise DataError(
+            f"the age gap needs the ages of cohort {cohort.name!r}", remedy="Name their column in `age` of cohort.yaml."
+        )
     there = {i for i, image in zip(cohort.ids, cohort.volumes, strict=False) if image}
     table = {i: (gap,) for i, gap in made.gap.items()} if what == "age_gap" else dict(made.embedding)
     width = len(next(iter(table.values())))
     rows = [table[i] if i in there and i in table else (np.nan,) * width for i in ids]
     values = np.array(rows, dtype=float).reshape(len(ids), width)
+    if what == "age_gap":  # the line over age needs the age, which may be unknown in this cohort
+        values[~np.isfinite(cohort.age[cohort.positions(ids)])] = np.nan
     return values, np.isfinite(values).all(axis=1)

@@ -224,7 +224,9 @@ def stored_model(store: FitStore, key: str) -> FittedModel:
         found = store.load(wanted, state=True)
         if found is None:
             raise MissingInputError(
-                f"the fit {wanted} or its arrays are missing", file=store.folder, remedy="Run the study again."
+                f"the fit {wanted} or its arrays are missing",
+                file=store.folder,
+                remedy="Run the study again: fits of another version of this package or its libraries are not used.",
             )
         return found
 

@@ -29,7 +29,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.volumes.grids import gridded
 from connectome_tl.nn.voxel.resnet import VoxelResNet
 from connectome_tl.nn.voxel.sfcn import Sfcn
-from connectome_tl.settings.images.volumes import ResNetEncoder, SfcnEncoder
+from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder, SfcnEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.bundles import SelfTest
 from connectome_tl.simulation.volume_cohorts import write_volumes
@@ -134,7 +134,7 @@ def test_stripped_brains_are_flagged_where_the_model_knows_heads_and_the_reverse
     assert limits.images is not None
     assert facts.inputs.image is not None
     there = [file for file in cohort.volumes if file]
-    grids = {file: gridded(file, "x", facts.inputs.image.grid) for file in there}
+    grids = with_grids_of(cohort, facts.inputs.image.grid).grids
     assert not any(grid.is_stripped for grid in grids.values())
     half = {file: replace(grid, is_stripped=file in there[:8]) for file, grid in grids.items()}
     mixed = replace(cohort, grids=half)
@@ -142,13 +142,36 @@ def test_stripped_brains_are_flagged_where_the_model_knows_heads_and_the_reverse
         images = limits.images.model_copy(update={"stripped": known})
         told = facts.model_copy(update={"limits": limits.model_copy(update={"images": images})})
         said = said_of_each(told, mixed)
-        found = [file for file, one in zip(cohort.volumes, said, strict=True) if "skull stripping outside" in one]
+        found = [
+            file
+            for file, one in zip(cohort.volumes, said, strict=True)
+            if "skull-stripped, unlike the training images" in one
+        ]
         assert found == flagged, known
         rows = [row for row in shifts(told, mixed) if row.what == "skull stripping"]
         assert [row.here for row in rows] == ([] if known == "unknown" else [f"8 of {len(there)} images"])
     whole = replace(mixed, volumes=tuple(file if file in there[:8] else "" for file in mixed.volumes))
     assert image_limits(whole, facts.inputs.image.grid).stripped == "all"
     assert image_limits(mixed, facts.inputs.image.grid).stripped == "some"
+
+
+def test_a_subject_without_a_volume_is_told_so_if_every_training_subject_had_one(home: Home) -> None:
+    facts, cohort = open_bundle(home.bundle).facts, read_cohort(home.others)
+    assert facts.limits.images is not None
+    assert facts.inputs.image is not None
+    cohort = with_grids_of(cohort, facts.inputs.image.grid)
+    without = [not file for file in cohort.volumes]
+    assert any(without)
+    for complete in (True, False):
+        images = facts.limits.images.model_copy(update={"all_have_one": complete})
+        told = facts.model_copy(update={"limits": facts.limits.model_copy(update={"images": images})})
+        said = [("no volume, which every training subject had" in one) for one in said_of_each(told, cohort)]
+        assert said == [complete and one for one in without]
+
+
+def with_grids_of(cohort: Cohort, settings: ImageSettings) -> Cohort:
+    grids = {file: gridded(file, "x", settings) for file in cohort.volumes if file}
+    return replace(cohort, grids=grids)
 
 
 def with_images(cohort: Cohort, settings: VolumeSettings, folder: Path) -> Path:

@@ -126,3 +126,5 @@ def test_a_search_from_a_weight_file_belongs_to_its_study_and_to_its_moved_run(
     check_tuned(study, cohorts, SplitPlan.load(moved / "split_plan.json"), any_code=True)
     with pytest.raises(MissingInputError, match=r"--base FOLDER"):
         read_run_cohorts(study, moved, None)
+    with pytest.raises(MissingInputError, match="former path of the run folder itself"):
+        read_run_cohorts(study, moved, tmp_path)

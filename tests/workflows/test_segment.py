@@ -177,6 +177,30 @@ def test_training_subjects_and_their_images_are_refused(
         segment_cohort(write_cohort(again, tmp_path / "renamed"), tmp_path / "y", model=home / "out")
 
 
+def test_label_maps_of_another_scheme_are_refused_and_the_remedy_serves(
+    found: SegmentationRecord, home: Path, further: Path, tmp_path: Path
+) -> None:
+    cohort = read_cohort(further)
+    maps = []
+    for i, file in enumerate(filter(None, cohort.volume_labels)):
+        volume = read_labels(file)
+        maps.append(str(write_volume(tmp_path / f"{i}.nii.gz", volume.data.astype(np.int32) * 4, volume.affine)))
+    other = replace(cohort, volume_labels=(*maps, *[""] * (cohort.n_subjects - len(maps))))
+    with pytest.raises(DataError, match="labels that the network was not trained on") as refused:
+        segment_cohort(write_cohort(other, tmp_path / "other"), tmp_path / "x", model=home / "out")
+    assert "expected 10, 20; got 40, 80" in str(refused.value)
+    bare = write_cohort(replace(cohort, volume_labels=()), tmp_path / "bare")
+    assert segment_cohort(bare, tmp_path / "y", model=home / "out").scores == ()
+
+
+def test_label_maps_of_the_call_that_trained_the_network_are_not_replaced(
+    found: SegmentationRecord, home: Path, further: Path
+) -> None:
+    with pytest.raises(UsageError, match="would be replaced"):
+        segment_cohort(further, home / "out", model=home / "out")
+    assert all(written_to(home / "out", subject).is_file() for subject in found.segmented)
+
+
 def test_what_cannot_be_segmented_is_said_before_training(
     found: SegmentationRecord, cohort_file: Path, home: Path, tmp_path: Path
 ) -> None:

@@ -168,7 +168,8 @@ def age_gaps(
                 task=task.name, model=item.model, unit=task.unit, correction=asked.correction, n=0, note=note
             )
             continue
-        tables.append(found.assign(model=item.model, repeat=item.repeat))
+        if len(found):  # a fold may test no subject of known age
+            tables.append(found.assign(model=item.model, repeat=item.repeat))
     tables = [one for one in tables if one["model"].iloc[0] not in failed]
     if not tables:
         return AgeGaps(pd.DataFrame(columns=["subject", "model"]), tuple(failed.values()))

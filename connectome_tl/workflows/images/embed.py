@@ -12,7 +12,7 @@ import numpy as np
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import MissingInputError, UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.imaging.volumes.cache import image_hash
@@ -120,7 +120,13 @@ def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[F
         for member in plan.lineage()
         if member.stage == stage and "image" in member.modalities
     }
-    found = ((store.load(key, state=True), inner) for key, inner in parts.items())
+    found = [(store.load(key, state=True), inner) for key, inner in parts.items()]
+    if found and all(fit is None for fit, _ in found):
+        raise MissingInputError(
+            f"no fit of stage {stage} is stored",
+            file=store.folder,
+            remedy="Run the study again: fits of another version of this package or its libraries are not used.",
+        )
     return [(fit, inner) for fit, inner in found if fit is not None and fit.plain]
 
 

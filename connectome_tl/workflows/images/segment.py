@@ -99,9 +99,10 @@ def segment_cohort(
         model: folder of an earlier call, whose network is used; nothing is trained.
 
     Raises:
-        UsageError: no volumes, or no label maps of four families; `out` contains the label maps of the cohort.
+        UsageError: no volumes, or no label maps of four families; `out` contains the label maps of the cohort, or is
+            `model`.
         MissingInputError, DataError: images or label maps that cannot be used, all of them in one list; volumes of
-            another contrast than those of `model`.
+            another contrast, or label maps with other labels, than those of `model`.
         LeakageError: `model` was trained on one of the subjects or images.
     """
     folder, settings = Path(out), settings or Segmentation()
@@ -114,6 +115,10 @@ def segment_cohort(
         with steps.step("reading the cohort"):
             cohort = _with_volumes(read_cohort(cohort_file), Path(cohort_file))
             _check_place(cohort, folder / FOLDER)
+            if model is not None and Path(model).resolve() == folder.resolve():
+                raise UsageError(
+                    "the label maps of the earlier call would be replaced", file=folder, expected="another folder"
+                )
         with steps.counted("volumes") as progress:
             data = _data(cohort, image, folder, device_of(device), earlier, progress)
         fits = _Fits(folder / MODELS, data, seed)
@@ -265,7 +270,9 @@ def _data(
     maps = made_labels(cohort, made_grids([cohort], image, cache, progress=progress), image, cache)
     cohort = replace(cohort, volume_cache=str(cache))
     reader = read_volumes(cohort, cohort.ids, image)[0]
-    values = tuple(reader.label_values.tolist()) if earlier is None else earlier.labels
+    values = tuple(reader.label_values.tolist())
+    if earlier is not None:
+        values = _known(values, earlier.labels, cohort)
     labels = LazyVolumes(
         (cohort.n_subjects, *reader.shape), lambda index: torch.from_numpy(_classes(reader, index, values))
     )
@@ -277,6 +284,19 @@ def _data(
         device=torch.device(device),
     )
     return _Data(cohort, reader, rows, values, tuple(i for i in cohort.ids if i in maps), image)
+
+
+def _known(values: Sequence[int], known: tuple[int, ...], cohort: Cohort) -> tuple[int, ...]:
+    """The labels of the network; a Dice with label maps of another scheme would be meaningless."""
+    others = [str(value) for value in values if value not in known]
+    if others:
+        raise DataError(
+            f"label maps of cohort {cohort.name!r} have labels that the network was not trained on",
+            expected=", ".join(map(str, known)),
+            got=", ".join(others),
+            remedy="Give label maps of the same classes, or remove `volumes.labels` from cohort.yaml to segment only.",
+        )
+    return known
 
 
 def _classes(reader: GridReader, rows: np.ndarray, values: Sequence[int]) -> np.ndarray:

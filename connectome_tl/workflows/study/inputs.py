@@ -116,9 +116,9 @@ def read_run_cohorts(settings: StudySettings, folder: Path, base: str | Path | N
     try:
         return read_cohorts(settings, folder if base is None else Path(base))
     except MissingInputError as error:
+        remedy = "If the run folder was moved, give --base FOLDER, its former path (which need not exist)."
         if base is not None:
-            raise
-        remedy = "If the run folder was moved, give --base FOLDER, the place where it was, to which paths are relative."
+            remedy = f"--base needs the former path of the run folder itself, not of the folder above it; got {base}."
         moved = (replace(problem, remedy=problem.remedy or remedy) for problem in error.problems)
         raise MissingInputError("the cohorts of the run cannot be read", problems=moved) from error
 
