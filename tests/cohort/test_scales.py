@@ -57,6 +57,28 @@ def test_usual_columns_are_not_noted(seed: int) -> None:
     assert [noted(np.asarray(values, dtype=float)) for values in columns] == [[]] * len(columns)
 
 
+@pytest.mark.parametrize(("mean", "scale"), [(95, 12), (10, 1), (33, 3)])
+def test_less_than_two_in_a_hundred_columns_with_heavy_tails_are_noted(mean: float, scale: float) -> None:
+    draw = np.random.default_rng(2026)
+    found = [noted(draw.standard_t(3, n) * scale + mean) for n in (12, 24, 33, 60, 150) for _ in range(200)]
+    assert sum(map(bool, found)) < 0.02 * len(found)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_normal_values_around_zero_are_not_slips_of_sign(seed: int) -> None:
+    assert noted(np.random.default_rng(seed).normal(2, 1, 60)) == []
+
+
+@pytest.mark.parametrize("factor", [0.001, 0.01, 0.1, 10.0, 100.0, 1000.0])
+@pytest.mark.parametrize("n", [12, 33, 60])
+def test_a_slip_of_digits_is_noted_at_any_number_of_subjects(factor: float, n: int) -> None:
+    draw = np.random.default_rng(n)
+    for _ in range(20):
+        values = draw.normal(33, 1.5, n)
+        values[draw.integers(n)] *= factor
+        assert "another scale" in " ".join(noted(values))
+
+
 def test_an_apgar_score_above_ten_is_noted() -> None:
     assert "11 is no Apgar score" in noted(np.array([8.0, 9, 11]), "APGAR 5 min")[0]
     assert noted(np.array([8.0, 9, 10]), "apgar_5") == []

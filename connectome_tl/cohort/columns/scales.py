@@ -19,6 +19,9 @@ _TIMES = float(np.log(5))  # the least gap between two scales,
 _WIDTHS = 3.0  # and in widths of the wider of the two, in logarithms
 _FEWEST, _FEWEST_DISTINCT = 8, 6
 _RARE = 0.1
+_RANGES, _ENOUGH = 1.5, 36  # a negative value is this many ranges away, and further among fewer than 24 values
+_WIDER = 12
+_SINGLE = 2  # heavy tails give so few far values, so that they also need to be wrong by a power of 10
 _NARROW = float(np.log(4))  # width of positive values to which 0 does not belong
 _APGAR = re.compile(r"apgar")
 _GRAMS = {"g": (200.0, 8_000.0), "kg": (0.2, 8.0)}
@@ -67,8 +70,9 @@ def check_weight(
 def note_scales(values: np.ndarray, name: str, findings: Findings) -> None:
     """Note values of a numeric column (n_rows,) that are not of the scale or sign of the others.
 
-    Two groups of positive values with a gap between them that is wide in comparison to both, such as g and kg; a rare
-    negative value or 0 among positive ones; Apgar scores above 10.
+    Two groups of positive values with a gap between them that is wide in comparison to both, such as g and kg; one or
+    two values only if a factor of 10, 100 or 1000 takes them to the others; a rare 0; a rare negative value far from
+    the positive ones if such a factor takes its amount to them, or it is almost 0; Apgar scores above 10.
     """
     known = values[np.isfinite(values)]
     if _APGAR.search(fold(name)) and known.size and known.max() > 10:
@@ -79,8 +83,9 @@ def note_scales(values: np.ndarray, name: str, findings: Findings) -> None:
     others = known[known <= 0]
     if others.size and others.size <= _RARE * known.size:
         width = float(np.log(positive[-1] / positive[0]))
-        odd = others[(others < 0) | (width <= _NARROW)]
-        odd = odd if positive[0] > 1 or (odd < 0).all() else odd[:0]
+        far = positive[0] - others > max(_RANGES, _ENOUGH / known.size) * (positive[-1] - positive[0])
+        slips = np.array([-one < positive[0] / 100 or _of_other_digits(np.array([-one]), positive) for one in others])
+        odd = others[np.where(others < 0, far & slips, (width <= _NARROW) & (positive[0] > 1))]
         if odd.size and not any(note.startswith(f"{name}: ") and "below values" in note for note in findings.notes):
             findings.notes.append(
                 f"{name}: {listed([f'{one:g}' for one in np.unique(odd)], 4)} among values of {positive[0]:g} to "
@@ -98,9 +103,19 @@ def _note_gap(positive: np.ndarray, name: str, findings: Findings) -> None:
     widths = size[cut - 1] - size[0], size[-1] - size[cut]
     if gaps[cut - 1] > _TIMES and gaps[cut - 1] > _WIDTHS * max(widths):
         groups = [positive[:cut], positive[cut:]]
-        few = min(groups, key=len)
+        few, rest = min(groups, key=len), max(groups, key=len)
+        if len(few) <= _SINGLE and not _of_other_digits(few, rest):
+            return
         shown = listed([f"{one:g}" for one in np.unique(few)], 4)
         findings.notes.append(
             f"{name}: {counted(len(few), 'value')} ({shown}) of another scale than the others, which are "
-            f"{(rest := max(groups, key=len))[0]:g} to {rest[-1]:g}; are they in another unit, or is a digit wrong?"
+            f"{rest[0]:g} to {rest[-1]:g}; are they in another unit, or is a digit wrong?"
         )
+
+
+def _of_other_digits(few: np.ndarray, rest: np.ndarray) -> bool:
+    """Whether a power of 10 takes few values to the rest: into its range, widened for values that it may lack."""
+    low, high = float(np.log10(rest[0])), float(np.log10(rest[-1]))
+    moved = np.log10(few)[:, None] + np.arange(-3, 4)
+    more = (high - low) * _WIDER / len(rest)
+    return bool(((moved >= low - more) & (moved <= high + more)).all(axis=0).any())
