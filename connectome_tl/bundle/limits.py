@@ -181,7 +181,8 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
         known = values[np.isfinite(values)]
         here = f"{known.min():.4g} to {known.max():.4g}{tail}" if known.size else "unknown"
         outside = ~((values >= span.low) & (values <= span.high))  # unknown values are outside, too
-        found.append(Flag(what, f"{span.low:g} to {span.high:g}{tail}", outside, here, decides))
+        limit, missing = f"{span.low:g} to {span.high:g}{tail}", np.isnan(values)
+        found.append(Flag(what, limit, outside, here, decides, missing=missing))
 
     age = np.full(cohort.n_subjects, np.nan)
     if limits.age is not None and cohort.age_unit:
@@ -215,7 +216,8 @@ def flags(facts: BundleFacts, cohort: Cohort) -> list[Flag]:
             outside = ~column.astype("string").isin(wanted.levels).to_numpy(dtype=bool, na_value=False)
             others = sorted({str(value) for value in column.dropna()} - set(wanted.levels))
             said = ", ".join(others[:4]) or "the same"
-            found.append(Flag(wanted.column, f"one of {', '.join(wanted.levels[:6])}", outside, said, decides))
+            limit, missing = f"one of {', '.join(wanted.levels[:6])}", column.isna().to_numpy(dtype=bool)
+            found.append(Flag(wanted.column, limit, outside, said, decides, missing=missing))
     found.append(_sites(limits, cohort))
     return found
 
@@ -247,9 +249,9 @@ def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
 
 
 def said_of_each(facts: BundleFacts, cohort: Cohort) -> list[str]:
-    """Names of exceeded limits of each subject, (n_subjects,), or ""."""
+    """Names of exceeded limits and missing values of each subject, (n_subjects,), or ""."""
     found = flags(facts, cohort)
-    return ["; ".join(one.text for one in found if one.outside[i]) for i in range(cohort.n_subjects)]
+    return ["; ".join(filter(None, (one.said_of(i) for one in found))) for i in range(cohort.n_subjects)]
 
 
 def shifts(facts: BundleFacts, cohort: Cohort) -> tuple[ShiftRow, ...]:

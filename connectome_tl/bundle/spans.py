@@ -16,7 +16,8 @@ class Flag(NamedTuple):
     Attributes:
         outside: (n_subjects,) whether outside. here: values of the cohort.
         decides: whether a cohort without any subject inside is refused.
-        said: what is said of a subject outside; see `text`.
+        said: what is said of a subject outside, if not the limit.
+        missing: (n_subjects,) which of those outside have no value; None if a missing value is not outside.
     """
 
     what: str
@@ -25,10 +26,14 @@ class Flag(NamedTuple):
     here: str
     decides: bool = False
     said: str = ""
+    missing: np.ndarray | None = None
 
-    @property
-    def text(self) -> str:
-        """What is said of a subject outside."""
+    def said_of(self, row: int) -> str:
+        """What is said of a subject: nothing if it is within the limit."""
+        if not self.outside[row]:
+            return ""
+        if self.missing is not None and self.missing[row]:
+            return f"{self.what} missing"
         return self.said or f"{self.what} outside {self.limit}"
 
 

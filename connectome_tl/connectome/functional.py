@@ -98,8 +98,11 @@ def _checked(
         )
     values = values.astype(float)
     with np.errstate(invalid="ignore"):
-        scale = np.abs(np.nan_to_num(values)).max(axis=0)
-        present = ~np.isnan(values).all(axis=0) & ~(np.nan_to_num(values).std(axis=0) <= 1e-12 * scale)
+        known = np.nan_to_num(values)
+        scale = np.abs(known).max(axis=0)
+        # Relative to the largest value, since squares of large ones are infinite.
+        spread = (known / np.where(scale > 0, scale, 1.0)).std(axis=0)
+        present = ~np.isnan(values).all(axis=0) & ~(spread <= 1e-12)
     if not np.isfinite(values[:, present]).all():
         frame, column = np.argwhere(~np.isfinite(values[:, present]))[0]
         name = np.array(list(regions))[present][column]

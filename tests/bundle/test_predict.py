@@ -213,7 +213,7 @@ def test_spellings_of_categories_and_missing_covariates_decide_no_risk(home: Pat
     path = cohort_file(tmp_path, unknown)
     rows = predict_cohort(home / "bundle", path, tmp_path / "q.tsv", research_individual=True).rows
     assert len(rows) == len(plain.rows)
-    assert rows["limits"].str.contains("gestational_age outside").all()
+    assert rows["limits"].str.contains("gestational_age missing").all()
 
 
 def test_the_training_cohort_is_not_predicted(home: Path, tmp_path: Path) -> None:

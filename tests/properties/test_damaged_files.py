@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import h5py
 import hdf5storage
 import networkx as nx
 import numpy as np
@@ -69,6 +70,7 @@ def corpus(folder: Path) -> dict[str, Path]:
         "scilpy": folder / "h.npy",
         "mat": folder / "i.mat",
         "mat of version 7.3": folder / "j.mat",
+        "hdf5": folder / "p.h5",
         "npy": folder / "k.npy",
         "mrtrix": folder / "l.csv",
         "dipy": folder / "m.txt",
@@ -87,6 +89,8 @@ def corpus(folder: Path) -> dict[str, Path]:
     hdf5storage.savemat(
         str(files["mat of version 7.3"]), variables, format="7.3", store_python_metadata=False, matlab_compatible=True
     )
+    with h5py.File(files["hdf5"], "w") as hdf5:
+        hdf5["sc"], hdf5["names"] = m, [name.encode() for name in NAMES]
     np.save(files["npy"], m)
     files["mrtrix"].write_text("\n".join(",".join(map(str, row)) for row in np.triu(m)) + "\n")
     files["dipy"].write_text("\n".join(" ".join(map(str, row)) for row in np.pad(m, (1, 0))) + "\n")

@@ -10,7 +10,7 @@ from browser import AXE, CHROMIUM, Browser, browser
 from every_page import every_page
 
 WIDTHS = (390, 1280)
-KINDS = ("run", "cohort", "scan", "index", "validation", "tune", "prune", "maps", "explanation")
+KINDS = ("run", "cohort", "scan", "index", "validation", "tune", "prune", "maps", "segment", "explanation")
 pytestmark = pytest.mark.skipif(not CHROMIUM, reason="needs Chromium: `make services` installs Debian's")
 _HIDDEN = "[...document.querySelectorAll('details :not(.tsv)')].filter(one => !one.checkVisibility()).length"
 _UNUSABLE = "[...document.querySelectorAll('nav, .skip, .tsv')].filter(one => one.checkVisibility()).length"

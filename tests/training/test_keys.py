@@ -201,6 +201,7 @@ _NOT_COMPUTING = {
     "lightning_fabric",
     "pandas",
     "pydantic",
+    "pydantic_core",
     "safetensors",
     "threadpoolctl",
     "torch_pruning",

@@ -57,13 +57,13 @@ def test_programs_of_mrtrix_get_the_threads_of_their_scan(
 ) -> None:
     commands: list[list[str]] = []
 
-    def noted(command: list[str], cwd: Path, **_: object) -> subprocess.CompletedProcess[str]:
+    def noted(command: list[str], cwd: Path, *_: object) -> subprocess.CompletedProcess[str]:
         commands.append(command)
         write_volume(cwd / "out.nii", np.ones((4, 4, 4, 2), dtype=np.float32), np.eye(4))
         return subprocess.CompletedProcess(command, 0, "", "")
 
     monkeypatch.setattr(mrtrix.shutil, "which", lambda name: name)
-    monkeypatch.setattr(mrtrix.subprocess, "run", noted)
+    monkeypatch.setattr(mrtrix, "run_to_end", noted)
     data = np.ones((4, 4, 4, 2), dtype=np.float32)
     dwi = Dwi(data, np.eye(4), np.array([0.0, 1000.0]), np.eye(3)[:2], np.ones((4, 4, 4), dtype=bool))
     mrtrix.changed_by_mrtrix("dwidenoise", dwi, n_threads)

@@ -161,21 +161,29 @@ def kernels(block: Block, rows: np.ndarray, landmarks: np.ndarray, n_components:
         scale = float(1.0 - values.mean())
         found.append(Kernel(block.name, rows, scale, 1.0 / middle, False, False, values / scale if whole else None))
     if block.kernel == "both" and n_components:
-        found.append(_quadratic(block, rows, spanning, gram, n_components))
+        found += _quadratic(block, rows, spanning, gram, n_components)
     return found
 
 
-def _quadratic(block: Block, rows: np.ndarray, spanning: np.ndarray, gram: np.ndarray, n_components: int) -> Kernel:
-    """Squared products of the leading components, each with variance 1, so that products of two of them count alike."""
+def _quadratic(
+    block: Block, rows: np.ndarray, spanning: np.ndarray, gram: np.ndarray, n_components: int
+) -> list[Kernel]:
+    """Squared products of the leading components, each with variance 1, so that products of two of them count alike.
+
+    None if all rows have the same squares, such as those of two rows.
+    """
     values, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(values > 1e-10 * values[-1])[-n_components:]
     basis = spanning.T @ (vectors[:, kept] * (np.sqrt(len(gram)) / values[kept]))
     components = rows @ basis
     among = components if len(spanning) == len(rows) else spanning @ basis
     products = (among @ among.T) ** 2
-    scale = float(np.trace(products) / len(products) - products.mean())
+    whole = float(np.trace(products) / len(products))
+    scale = whole - float(products.mean())
+    if scale <= 1e-9 * whole:
+        return []
     full = products / scale if len(spanning) == len(rows) else None
-    return Kernel(block.name, components, scale, None, False, False, full, basis)
+    return [Kernel(block.name, components, scale, None, False, False, full, basis)]
 
 
 def radial(rows: np.ndarray, landmarks: np.ndarray, gamma: float) -> np.ndarray:

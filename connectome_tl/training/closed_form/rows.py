@@ -96,11 +96,12 @@ class TrainingRows:
             values[scores] = values[scores] / scale[scores]
         n_rows = len(families)
         landmarks = choose_landmarks(list(values.values()), np.arange(n_rows), settings.exact_up_to, settings.landmarks)
+        n_components = settings.quadratic_components if n_rows >= settings.quadratic_from else 0
         found = [
             kernel
             for block in blocks
             if block.penalised
-            for kernel in kernels(block, values[block.name], landmarks, settings.quadratic_components)
+            for kernel in kernels(block, values[block.name], landmarks, n_components)
         ]
         unpenalised = tuple(block.name for block in blocks if not block.penalised)
         names = (*unpenalised, *(() if scores is None else (scores,)))

@@ -396,3 +396,15 @@ def test_what_cannot_be_fitted_is_refused() -> None:
         fit.predict(given.blocks()[:1])
     with pytest.raises(DataError, match="other columns"):
         fit.predict([Block("tangent", given.narrow), Block("clinical", given.narrow)])
+
+
+def test_rows_with_equal_squares_have_no_quadratic_kernel() -> None:
+    """Two rows, and labels of 1 and -1: the products of components are constant, and a divisor would be 0."""
+    signs = np.where(np.random.default_rng(1).random(40) < 0.5, -1.0, 1.0)[:, None]
+    for rows in (np.array([[1.0, 2.0], [3.0, -1.0]]), np.vstack([np.ones((20, 1)), -np.ones((20, 1))])):
+        centred = rows - rows.mean(axis=0)
+        found = kernels(Block("edges", centred, "both"), centred, np.arange(len(rows)), 16)
+        assert [kernel.basis is None for kernel in found] == [True, True]
+    settings = CoreSettings(quadratic_from=0)
+    fit = fit_core([Block("edges", signs, "both")], signs, ["regression"], [str(k) for k in range(40)], settings)
+    assert np.isfinite(fit.predict([Block("edges", signs)])).all()

@@ -69,16 +69,16 @@ def test_the_map_finds_the_planted_region_in_new_subjects(fitted: NoiseMapper) -
 
 
 def test_a_region_on_a_random_side_is_in_the_subjects_maps_and_not_in_the_mean() -> None:
-    side = np.arange(24) % 2
-    volumes = volumes_of(24)
+    side = np.arange(96) % 2
+    volumes = volumes_of(96)
     volumes[:, 0, *CORNER] = torch.tensor(2.0 * side - 1, dtype=torch.float32)[:, None, None, None]
     rows = rows_of(volumes)
     settings = SETTINGS.model_copy(update={"descent": Descent(steps=130, batch_size=6, learning_rate=1e-2)})
-    mapper = fit_noise_map(Brightness(SIDES), rows, rows.ids[:16], settings, seed=0)
+    mapper = fit_noise_map(Brightness(SIDES), rows, rows.ids[:48], settings, seed=0)
     both = SIDES[0] | SIDES[1]
-    maps = mapper.maps(volumes[16:])
-    own = [planted_auc(one, SIDES[s], both) for one, s in zip(maps, side[16:], strict=True)]
-    mean = [planted_auc(maps.mean(axis=0), SIDES[s], both) for s in side[16:]]
+    maps = mapper.maps(volumes[48:])
+    own = [planted_auc(one, SIDES[s], both) for one, s in zip(maps, side[48:], strict=True)]
+    mean = [planted_auc(maps.mean(axis=0), SIDES[s], both) for s in side[48:]]
     print(f"own side against the other: subject {np.mean(own):.3f}, mean map {np.mean(mean):.3f}")
     assert np.mean(own) > 0.75
     assert np.mean(mean) == pytest.approx(0.5, abs=0.1)
