@@ -69,7 +69,9 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
         Problem(
             f"column {name[:_SHOWN]!r} occurs twice",
             file=path,
-            remedy=None if any(map(str.isalpha, name)) else "Is the first line a header?",
+            remedy="Rename or delete one of them; if the table has two header lines, keep one line of names."
+            if any(map(str.isalpha, name))
+            else "Is the first line a header?",
         )
         for name in doubled(header)
         if name
