@@ -19,6 +19,7 @@ from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import HarmoniseSettings
 from connectome_tl.settings.records.bundles import Inputs
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
+from connectome_tl.training.closed_form.blocks import Block
 from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import MixtureModel, fitted_model
@@ -203,6 +204,21 @@ def test_a_radial_kernel_is_refused_with_the_remedy() -> None:
     assert model.fit.radial
     with pytest.raises(DataError, match=r"core\.rbf_from=1000000000"):
         Release(case.cohorts.by_name()).model(model)
+
+
+def test_quadratic_kernels_leave_with_the_bundle_and_hold_no_training_row() -> None:
+    case = mostly_of_one_site(KINDS_OF_STUDY["target alone"])
+    core = CoreSettings(quadratic_from=2, quadratic_components=4, rbf_from=10**9)
+    model = _core_of(replace(case, study=case.study.model_copy(update={"core": core})))
+    assert model.fit.quadratic
+    released, everybody = Release(case.cohorts.by_name()).model(model), case.cohorts.target
+    members = through_a_file(released, everybody)
+    wanted = model.predict(everybody, everybody.ids)
+    np.testing.assert_allclose(members.predict(everybody, everybody.ids), wanted, rtol=1e-9, atol=1e-9)
+    blocks = {block.name: block.values for block in model.blocks(everybody, case.fold.train)}
+    centred = [columns.apply(Block(columns.name, blocks[columns.name])) for columns in model.fit.columns]
+    arrays, _ = packed([released])
+    assert not _holds(arrays, [*blocks.values(), *centred])
 
 
 def test_an_unknown_step_is_refused() -> None:
