@@ -103,6 +103,12 @@ def _cases() -> dict[str, Case]:
         "everything": Case(small_settings(**everything), every, EVERY_KIND),
         "gamma and flat": Case(small_settings(**gamma, model=FLAT), every, EVERY_KIND),
         "correlations": Case(small_settings(target=target), correlated, EVERY_KIND),
+        # Studies of usual size have these kernels; the few rows here have them by this setting only.
+        "quadratic kernels": Case(
+            small_settings(target=target, core=CoreSettings(quadratic_from=2, quadratic_components=3)),
+            correlated,
+            EVERY_KIND,
+        ),
         "tangent as edges": Case(small_settings(**in_tangent), correlated, EVERY_KIND),
         "target alone": Case(
             small_settings(**plain, target=target, stages=stages), alone, EVERY_KIND, ("full", "no_connectome"), few

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kinds_of_study import KINDS_OF_STUDY, Case
-from small_study import plan_of, small_cohorts, small_settings
+from small_study import plan_of, small_cohorts, small_settings, with_rows
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import DataError, InternalError, MissingInputError
@@ -50,6 +50,21 @@ def test_every_stored_fit_predicts_what_it_predicted(case: Case, tmp_path: Path)
             again, plain_again = Features.of(arrays, plain).state()
             assert content_hash(plain_again, *again.values()) == content_hash(plain, *arrays.values())
             assert again.keys() == arrays.keys()
+
+
+def test_tested_rows_change_no_number_of_quadratic_kernels() -> None:
+    case = KINDS_OF_STUDY["quadratic kernels"]
+    target, test = case.cohorts.target, case.fold.test
+    other = with_rows(target, test, weights=target.weights[0], region_features=1e3)
+    poisoned = replace(case, cohorts=case.cohorts.with_role("target", other))
+    plan, again = case.plan("core"), poisoned.plan("core")
+    assert again.key == plan.key
+    first, second = (fit([plan], one.cohorts.by_name())[plan.key] for one in (case, poisoned))
+    assert any(name.startswith("core/quadratic.") for name in first.arrays)
+    assert first.arrays.keys() == second.arrays.keys()
+    for name, values in first.arrays.items():
+        assert values.tobytes() == second.arrays[name].tobytes(), name
+    assert any((first.predictions[subject] != second.predictions[subject]).any() for subject in test)
 
 
 def parts_of(model: object) -> list[Features]:
