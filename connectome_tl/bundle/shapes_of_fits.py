@@ -17,6 +17,7 @@ from connectome_tl.training.fitted_models import MixtureModel, NetworkModel
 from connectome_tl.training.interface import FittedModel
 
 _OTHER_BLOCKS = ("tangent", SCORES)
+_ROUNDING = 1e-9
 
 
 def check_members(members: Members, inputs: Inputs, bundle_bytes: int = 0) -> None:
@@ -164,8 +165,8 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
     n_tasks = len(model.tasks)
     check_shape("outcome mean", model.targets.mean, (n_tasks,))
     check_shape("outcome scale", model.targets.scale, (n_tasks,))
-    if set(model.step) != {task.name for task in model.tasks}:
-        raise DataError("a network does not name the state that predicts an outcome")
+    if set(model.shares) != {task.name for task in model.tasks}:
+        raise DataError("a network does not name the states that predict an outcome")
     with torch.device("meta"):
         network = build_model(model.settings, model.sizes, model.heads, values_of(model.tasks))
     wanted = network.state_dict()
@@ -174,9 +175,12 @@ def _check_network(model: NetworkModel, sizes: Sizes) -> None:
             raise DataError("the weights of a network do not match its settings", got=name[:40])
         for parameter, tensor in wanted.items():
             check_shape(parameter, state[parameter], tuple(tensor.shape), None)
-    for step in model.step.values():
-        if type(step) is not int or not any(name.endswith(f"/{step}") for name in model.states):
-            raise DataError("a network lacks the state that predicts an outcome")
+    for shares in model.shares.values():
+        if not set(shares) <= set(model.states):
+            raise DataError("a network lacks a state that predicts an outcome")
+        valid = [share for share in shares.values() if type(share) is float and 0 <= share <= 1]
+        if len(valid) < len(shares) or abs(sum(valid) - 1) > _ROUNDING:
+            raise DataError("the weights of the networks of an ensemble do not sum to 1")
     for branch in network.branches.values():
         if isinstance(branch, VolumeBranch) and sizes.grid is not None:
             check_activations(branch.net, sizes.grid.shape3, sizes.bundle_bytes)

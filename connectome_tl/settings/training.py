@@ -132,11 +132,15 @@ class Ensemble(Settings):
             included.
         choose_on: rows used to choose the step. `tested` LEAKS: it chooses the best step on the tested rows, as some
             published code does. It exists to show the effect of this error; the report states it throughout.
+        random_start: whether the networks from transferred weights are averaged with as many from random weights
+            (those of the control `network_scratch`), with weights per outcome from the likelihood of the held-out
+            rows, so that an unrelated earlier stage does little harm. Not with images, nor with `scaling: parent`.
     """
 
     networks: Annotated[int, Field(ge=2)] = 4
     checkpoints: tuple[Annotated[float, Field(ge=0, le=1)], ...] = (0.0, 1 / 32, 1 / 16, 1 / 8, 1 / 4, 1 / 2)
     choose_on: Literal["held_out", "tested"] = "held_out"
+    random_start: bool = True
 
     def describe(self) -> str:
         """A clause for the methods section."""
@@ -187,9 +191,11 @@ class FineTune(Settings):
     `scaling: parent` uses all feature steps of the previous stage (fitted on more subjects); `own` fits them on the
     training rows of this stage. `carry` lists the parts whose weights are transferred from the previous stage; a head
     is transferred only if the previous stage had the same task; otherwise it starts as a combination of its heads.
+    Transferred weights of the connectome branch are trained at a tenth of the rate, which is better than the full rate
+    with a related source (planted cohorts, docs/decisions/0025).
     """
 
-    training: Training = Training()
+    training: Training = Training(part_learning_rates={"connectome": 0.1})
     ensemble: Ensemble = Ensemble()
     carry: tuple[Literal["encoder", "fusion", "heads"], ...] = ("encoder", "fusion", "heads")
     scaling: Literal["own", "parent"] = "own"
@@ -197,7 +203,14 @@ class FineTune(Settings):
     @property
     def of_transfer(self) -> list[str]:
         """Settings that need an earlier stage and differ from their defaults."""
-        return [*given_of(self, ("carry", "scaling")), *given_of(self.training, _OF_TRANSFER)]
+        usual = type(self)().training
+        acting = given_of(self.training, _OF_TRANSFER)
+        changed = [name for name in acting if getattr(self.training, name) != getattr(usual, name)]
+        return [*given_of(self, ("carry", "scaling")), *changed]
+
+    def averages_random(self, modalities: Sequence[str]) -> bool:
+        """Whether networks from transferred weights are averaged with networks from random weights."""
+        return self.ensemble.random_start and self.scaling == "own" and "image" not in modalities
 
 
 class Stages(Settings):

@@ -30,7 +30,7 @@ from connectome_tl.training.networks.loop import StepHook
 from connectome_tl.training.networks.parallel import fit_in_processes
 from connectome_tl.training.networks.setting import diverged
 from connectome_tl.training.networks.supervised import fit_supervised
-from connectome_tl.training.plans import FitPlan, code_version
+from connectome_tl.training.plans import RANDOM, FitPlan, code_version
 from connectome_tl.training.threads import one_thread
 
 Progress = Callable[[int, int], None]
@@ -123,7 +123,8 @@ def _run(
     groups: dict[tuple[tuple[str, ...], tuple[str, ...]], list[FitPlan]] = {}
     for plan in plans:
         roles = tuple(sorted({plan.train.cohort, *(rows.cohort for _, rows in plan.others)}))
-        shared = tuple(parent.key for _, parent in plan.parents) if plan.stage != "mixture" else ()
+        # Not by random start or parts of a mixture, which are fits of the same training rows.
+        shared = tuple(one.key for name, one in plan.parents if name != RANDOM) if plan.stage != "mixture" else ()
         groups.setdefault((roles, shared), []).append(plan)
     jobs: list[Job] = []
     cluster = current_cluster() if check is None else None

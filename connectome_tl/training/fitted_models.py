@@ -29,12 +29,12 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class NetworkModel:
-    """One network or the mean of several, at the step chosen on held-out rows for each outcome.
+    """One network or the weighted mean of several, at the step chosen on held-out rows for each outcome.
 
     Attributes:
         settings: settings of the network. sizes: sizes by modality. regions: names of the regions in order.
         states: parameters, by "network/step".
-        step: chosen step by outcome.
+        shares: by outcome, the states whose predictions are averaged, and their weights (sum 1).
         flip_test: average the predictions of each volume and its mirror image.
     """
 
@@ -45,7 +45,7 @@ class NetworkModel:
     features: Features
     targets: TargetScaler
     states: Mapping[str, Arrays]
-    step: Mapping[str, int]
+    shares: Mapping[str, Mapping[str, float]]
     flip_test: bool = False
 
     @property
@@ -66,11 +66,12 @@ class NetworkModel:
             raise damaged(None, "its parameters are not those of its settings") from error
         return model.eval()
 
-    def networks(self, step: int | None = None) -> list[OutcomeModel]:
-        """The networks after this many steps (the first kept step if None)."""
-        chosen = [name for name in self.states if step is None or name.endswith(f"/{step}")]
-        if step is None:
-            chosen = list({name.split("/")[0]: name for name in reversed(chosen)}.values())[::-1]
+    def networks(self, task: str | None = None) -> list[OutcomeModel]:
+        """The networks that predict this outcome, in the order of its shares (all, at their first step, if None)."""
+        if task is None:
+            chosen = [*{name.split("/")[0]: name for name in reversed([*self.states])}.values()][::-1]
+        else:
+            chosen = [*self.shares[task]]
         return [self.model(self.states[name]) for name in chosen]
 
     def predict(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
@@ -83,13 +84,14 @@ class NetworkModel:
         views = [batch, mirrored(batch)] if self.flip_test and "image" in batch.modalities else [batch]
         places = columns_of(self.tasks)
         found = np.zeros((len(rows.ids), sum(task.n_columns for task in self.tasks)))
-        for step in sorted(set(self.step.values())):
-            outputs = [outputs_of(one, view) for one in self.networks(step) for view in views]
-            made = [predictions_of(one, self.tasks, self.targets) for one in outputs]
-            for task in self.tasks:
-                if self.step[task.name] == step:
-                    place = places[task.name]
-                    found[:, place] = np.mean([one[:, place] for one in made], axis=0)
+        for name, state in self.states.items():
+            mine = {task: own[name] / len(views) for task, own in self.shares.items() if name in own}
+            if not mine:
+                continue
+            network = self.model(state)
+            for made in (predictions_of(outputs_of(network, view), self.tasks, self.targets) for view in views):
+                for task, share in mine.items():
+                    found[:, places[task]] += share * made[:, places[task]]
         return found
 
     def embed(self, cohort: Cohort, ids: Sequence[str]) -> np.ndarray:
@@ -113,7 +115,7 @@ class NetworkModel:
             "tasks": [task.model_dump(mode="json") for task in self.tasks],
             "regions": list(self.regions),
             "target_ids": list(self.targets.ids),
-            "step": dict(self.step),
+            "shares": {task: dict(own) for task, own in self.shares.items()},
             "states": list(self.states),
             "flip_test": self.flip_test,
         }
@@ -139,7 +141,7 @@ class NetworkModel:
             features=Features.of(fitted, plain["features"]),
             targets=TargetScaler(arrays["targets/mean"], arrays["targets/scale"], tuple(plain["target_ids"])),
             states=states,
-            step=plain["step"],
+            shares=plain["shares"],
             flip_test=plain["flip_test"],
         )
 

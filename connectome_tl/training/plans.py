@@ -23,6 +23,7 @@ from connectome_tl.settings.objectives import ObjectiveSettings
 from connectome_tl.settings.training import Training
 
 StageName = Literal["pretrain", "adapt", "finetune", "source", "core", "mixture"]
+RANDOM = "random start"  # parent of a network: the same network from random weights, with which it is averaged
 
 
 @dataclass(frozen=True)
@@ -160,13 +161,14 @@ class FitPlan:
         parents = tuple((name, one.predicting(ids) if one.predict else one) for name, one in self.parents)
         return replace(self, predict=ids, parents=parents)
 
-    def lineage(self) -> tuple[FitPlan, ...]:
-        """This plan and all its ancestors, parents before children, each once."""
-        return tuple({plan.key: plan for plan in self._lineage()}.values())
+    def lineage(self, *, without: str | None = None) -> tuple[FitPlan, ...]:
+        """This plan and its ancestors, without those through parents of one name; parents first, each once."""
+        return tuple({plan.key: plan for plan in self._lineage(without)}.values())
 
-    def _lineage(self) -> Iterator[FitPlan]:
-        for _, parent in self.parents:
-            yield from parent._lineage()
+    def _lineage(self, without: str | None) -> Iterator[FitPlan]:
+        for name, parent in self.parents:
+            if name != without:
+                yield from parent._lineage(without)
         yield self
 
 

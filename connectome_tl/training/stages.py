@@ -19,7 +19,7 @@ from connectome_tl.settings.features import FeatureSettings
 from connectome_tl.settings.images.embedding import EmbeddedFit
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.objectives.objective import PROBE, SOURCE
-from connectome_tl.training.plans import FitPlan, RowSet, Transfer
+from connectome_tl.training.plans import RANDOM, FitPlan, RowSet, Transfer
 from connectome_tl.training.schemes import Scheme, StudyCohorts, learnt_early, modalities_of, scored_by_source
 
 
@@ -113,7 +113,7 @@ class _Chain:
         """The last stage of the network, an ensemble over inner parts of the training rows."""
         study, parent = self.study, self._stage_before()
         finetune = study.stages.finetune
-        return FitPlan(
+        plan = FitPlan(
             stage="finetune",
             train=self.rows,
             tasks=self.tasks,
@@ -127,17 +127,18 @@ class _Chain:
             checkpoints=finetune.ensemble.checkpoints,
             inner=self._parts(finetune.ensemble.networks),
             chosen_by=self._tested() if finetune.ensemble.choose_on == "tested" else None,
-            parents=() if parent is None else (("stage", parent),),
-            transfer=replace(
-                self._transfer,
-                carry=finetune.carry,
-                scaling=finetune.scaling,
-                fresh_heads=_other_outcomes(self.cohorts, self.tasks, parent),
-            ),
+            transfer=replace(self._transfer, carry=finetune.carry, scaling=finetune.scaling),
             label=self.scheme.name,
             predict=self.fold.test,
             keep=self.keep,
         )
+        if parent is None:
+            return plan
+        # The plan without parents is that of the control from random weights.
+        others = ((RANDOM, plan),) if finetune.averages_random(self.modalities) else ()
+        fresh_heads = _other_outcomes(self.cohorts, self.tasks, parent)
+        transfer = replace(plan.transfer, fresh_heads=fresh_heads)
+        return replace(plan, parents=(("stage", parent), *others), transfer=transfer)
 
     def _tested(self) -> RowSet:
         return RowSet.of("target", self.cohorts.target, self.fold.test)

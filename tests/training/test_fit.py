@@ -22,6 +22,7 @@ from connectome_tl.training.plans import FitPlan
 COHORTS = small_cohorts()
 FOLDS = make_split_plan(COHORTS.target, SplitSettings(repeats=1, outer=3, stratum="cognitive")).repeats[0]
 STAGES = ("source", "pretrain", "adapt", "core", "finetune", "mixture")
+N_FITS = len(STAGES) + 1  # the last stage also from random weights
 
 
 def one(plan: FitPlan, **options: object) -> FitResult:
@@ -81,7 +82,7 @@ def test_a_stored_fit_is_not_made_again_and_is_the_same(tmp_path: Path, fitted_k
     store = FitStore(tmp_path)
     plans = [plan_of(fold) for fold in FOLDS]
     fresh = fit(plans[:1], COHORTS.by_name(), store=store)
-    assert len(fitted_keys) == len(STAGES)
+    assert len(fitted_keys) == N_FITS
     assert {result.stage for result in fresh.values()} == set(STAGES)
     for result in fresh.values():
         again = store.load(result.key, state=True)
@@ -102,7 +103,7 @@ def test_resuming_after_any_fit_ends_in_the_same_files(tmp_path: Path) -> None:
     whole, cut = FitStore(tmp_path / "whole"), FitStore(tmp_path / "cut")
     one(plan, store=whole)
     want = {file.name: file.read_bytes() for file in whole.folder.iterdir()}
-    assert len(want) == 2 * len(STAGES)
+    assert len(want) == 2 * N_FITS
     for member in plan.lineage():
         one(member, store=cut)
         (cut.folder / f"{member.key}.json").unlink()  # killed between the tensors and the mark of completion
@@ -143,8 +144,8 @@ def test_progress_counts_fits_to_the_end() -> None:
     plans = [plan_of(FOLDS[0]), plan_of(FOLDS[0], scheme="network_scratch")]
     fit(plans, COHORTS.by_name(), progress=lambda done, n: counted.append((done, n)))
     assert [done for done, _ in counted] == sorted({done for done, _ in counted})
-    assert counted[-1] == (len(STAGES) + 1, len(STAGES) + 1)
-    assert {n for _, n in counted} == {len(STAGES) + 1}
+    assert counted[-1] == (N_FITS, N_FITS)
+    assert {n for _, n in counted} == {N_FITS}
 
 
 def test_held_out_predictions_are_of_every_training_row() -> None:

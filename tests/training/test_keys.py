@@ -26,7 +26,7 @@ from connectome_tl.training.plans import FitPlan, RowSet, Transfer, code_version
 COHORTS = small_cohorts()
 FOLD = make_split_plan(COHORTS.target, SplitSettings(repeats=1, outer=3, stratum="cognitive")).repeats[0][0]
 LINEAGE = plan_of(FOLD).lineage()
-(NETWORK,) = (plan for plan in LINEAGE if plan.stage == "finetune")
+RANDOM_START, NETWORK = (plan for plan in LINEAGE if plan.stage == "finetune")
 (ADAPT,) = (plan for plan in LINEAGE if plan.stage == "adapt")
 
 OF_PLAN: dict[str, Callable[[FitPlan], FitPlan]] = {

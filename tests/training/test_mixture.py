@@ -178,7 +178,7 @@ def test_held_out_predictions_are_those_of_the_network_without_the_part() -> Non
     assert isinstance(model, NetworkModel)
     for number, part in enumerate(plan.inner):
         own = {name: state for name, state in model.states.items() if name.startswith(f"{number}/")}
-        alone = replace(model, states=own)
+        alone = replace(model, states=own, shares={task: dict.fromkeys(own, 1.0) for task in TASKS})
         found = alone.predict(COHORTS.target, part)
         want = np.array([result.held_out[subject] for subject in part])
         # Risks; the line by which values are shrunk is that of the other parts (test_shrinkage.py).

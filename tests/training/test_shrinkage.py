@@ -21,7 +21,8 @@ AT = 1  # column of the motor score, after the risk
 
 
 def plan(cohorts: StudyCohorts = COHORTS) -> FitPlan:
-    return plan_of(FOLD, small_settings(steps=40), cohorts=cohorts, scheme="network")
+    alone = small_settings(steps=40).with_settings({"stages.finetune.ensemble.random_start": False})
+    return plan_of(FOLD, alone, cohorts=cohorts, scheme="network")
 
 
 def fitted(cohorts: StudyCohorts = COHORTS) -> FitResult:

@@ -16,7 +16,7 @@ from connectome_tl.settings.study import ALL_CONTROLS, StudySettings
 from connectome_tl.settings.training import Adapt, Training
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.fit import fit
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import RANDOM, FitPlan
 from connectome_tl.training.schemes import ALWAYS, BY_NAME, SCHEMES, StudyCohorts, omitted_controls, schemes_of
 from connectome_tl.training.stages import adaptation_rows, chain
 
@@ -40,7 +40,7 @@ def planned(name: str, study: StudySettings | None = None, cohorts: StudyCohorts
 
 
 def stage_of(plan: FitPlan, stage: str) -> FitPlan:
-    (found,) = (member for member in plan.lineage() if member.stage == stage)
+    (found,) = (member for member in plan.lineage(without=RANDOM) if member.stage == stage)
     return found
 
 
@@ -64,7 +64,7 @@ def stage_of(plan: FitPlan, stage: str) -> FitPlan:
     ],
 )
 def test_the_lineage_of_each_scheme_is_what_its_name_says(scheme: str, stages: list[str], clinical: bool) -> None:
-    lineage = planned(scheme).lineage()
+    lineage = planned(scheme).lineage(without=RANDOM)
     assert [plan.stage for plan in lineage] == stages
     roles = {"source": "source", "pretrain": "source", "adapt": "pool"}
     for plan in lineage:
@@ -76,6 +76,10 @@ def test_the_lineage_of_each_scheme_is_what_its_name_says(scheme: str, stages: l
         if role == "target":
             assert plan.train.ids == FOLD.train
     assert BY_NAME[scheme].single_task == (scheme == "single_task")
+    transferred = {"pretrain", "adapt"} & {*stages}
+    assert sum(plan.stage == "finetune" for plan in planned(scheme).lineage()) == ("finetune" in stages) + bool(
+        transferred
+    )
 
 
 def test_every_scheme_is_tried_here_or_needs_images() -> None:

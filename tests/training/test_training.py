@@ -23,6 +23,7 @@ from connectome_tl.training.schemes import StudyCohorts
 COHORTS = small_cohorts()
 FOLD = make_split_plan(COHORTS.target, SplitSettings(repeats=1, outer=3, stratum="cognitive")).repeats[0][0]
 PARTS = {"connectome", "clinical", "fusion", "heads"}
+ALONE = {"stages.finetune.ensemble.random_start": False}
 BATCH_NORM = ModelSettings(encoder=FlatEncoder(widths=(6, 4), norm="batch"), norm="batch")
 
 
@@ -124,7 +125,7 @@ def test_a_network_from_scratch_is_not_handicapped(settings: dict[str, object]) 
 def test_a_network_from_scratch_trains_every_part_for_as_many_steps() -> None:
     heard: dict[str, int] = {"network": 0, "network_scratch": 0}
     for scheme in heard:
-        plan = plan_of(FOLD, scheme=scheme)
+        plan = plan_of(FOLD, small_settings().with_settings(ALONE), scheme=scheme)
         parents = fit([p for _, p in plan.parents], COHORTS.by_name())
         n_before = sum(int(p.training.steps) for p in plan.lineage()[:-1] if p.training is not None)
         counted: list[int] = []
@@ -250,13 +251,14 @@ def test_an_ensemble_stops_early_where_held_out_rows_got_worse_and_takes_their_b
     heard: list[int] = []
     result = one(rough, hook=lambda *step: heard.append(step[0]))
     assert len(heard) == len(plan.inner) * 10  # the first check after the start is after a quarter
-    assert result.plain["step"] == dict.fromkeys(TASKS, 0)
+    assert {result.facts[f"steps {task}"] for task in TASKS} == {0}
     gentle = retrained(plan, steps=40, learning_rate=1e-3)
     heard.clear()
     result = one(gentle, hook=lambda *step: heard.append(step[0]))
     assert len(heard) > len(plan.inner) * 10
-    assert set(result.plain["step"].values()) <= {0, 10, 20, 40}
-    late = [name for name, step in result.plain["step"].items() if step == 40]
+    chosen = {task: result.facts[f"steps {task}"] for task in TASKS}
+    assert set(chosen.values()) <= {0, 10, 20, 40}
+    late = [name for name, step in chosen.items() if step == 40]
     assert bool(late) == any("still improving" in note for note in result.notes)
 
 

@@ -101,7 +101,7 @@ def test_a_plain_network_says_what_the_whole_one_says(run_dir: Path) -> None:
     key = next(one.key for one in fits if one is not None and one.stage == "finetune")
     model = network_of(stored_model(store, key))
     volumes = torch.randn(2, 1, 12, 12, 12)
-    whole = model.networks(model.step["age"])[0]
+    whole = model.networks("age")[0]
     batch = Batch({"image": ImageRows(volume=volumes)}, {"image": torch.ones(2, dtype=torch.bool)})
     with torch.no_grad():
         torch.testing.assert_close(PlainNetwork(whole, "age").eval()(volumes), whole(batch))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -60,26 +60,31 @@ class NetworkView:
         return NetworkView(model, items, batch, means, train.rows(spread))
 
     @cached_property
-    def _networks(self) -> dict[int, list[OutcomeModel]]:
-        return {step: self.model.networks(step) for step in sorted(set(self.model.step.values()))}
+    def _networks(self) -> dict[str, list[OutcomeModel]]:
+        return {task.name: self.model.networks(task.name) for task in self.model.tasks}
 
     def explained(self, target: Target, batch: Batch | None = None) -> Tensor:
         """(n_rows,) the explained number, as `NetworkModel.predict` makes it."""
         given = self.batch if batch is None else batch
         views = [given, mirrored(given)] if self.model.flip_test and "image" in given.modalities else [given]
-        made = [one(view) for one in self._networks[self.model.step[target.task.name]] for view in views]
         task = target.task
+        made = [one(view) for one in self._networks[task.name] for view in views]
         own = [outputs[:, target.output : target.output + task.n_outputs].double() for outputs in made]
+        shares = [share / len(views) for share in self.model.shares[task.name].values() for _ in views]
+
+        def averaged(parts: Iterable[Tensor]) -> Tensor:
+            return torch.stack([share * part for share, part in zip(shares, parts, strict=True)]).sum(dim=0)
+
         if task.form == "value":
             place = [t.name for t in self.model.tasks].index(task.name)
             scale, mean = float(self.model.targets.scale[place]), float(self.model.targets.mean[place])
-            return torch.stack([outputs[:, 0] for outputs in own]).mean(dim=0) * scale + mean
+            return averaged(outputs[:, 0] for outputs in own) * scale + mean
         if task.form == "levels":
-            return torch.stack([torch.sigmoid(o).cummin(dim=1).values.sum(dim=1) for o in own]).mean(dim=0)
+            return averaged(torch.sigmoid(o).cummin(dim=1).values.sum(dim=1) for o in own)
         if task.form == "risk":
-            risk = torch.stack([torch.sigmoid(outputs[:, 0]) for outputs in own]).mean(dim=0)
+            risk = averaged(torch.sigmoid(outputs[:, 0]) for outputs in own)
         else:
-            risk = torch.stack([torch.softmax(outputs, dim=1)[:, target.which] for outputs in own]).mean(dim=0)
+            risk = averaged(torch.softmax(outputs, dim=1)[:, target.which] for outputs in own)
         return torch.logit(risk.clamp(_EDGE, 1 - _EDGE))
 
     def value(self, target: Target) -> np.ndarray:

@@ -28,7 +28,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.context import checks_of
 from connectome_tl.training.fit import fit
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import RANDOM, FitPlan
 from connectome_tl.training.schemes import StudyCohorts, scheme_named
 
 
@@ -68,7 +68,7 @@ class _Checked:
 
     def __init__(self, item: PlannedFold, task: Task, heard: Heard) -> None:
         self._number, self._task, self._heard = item.fold_number, task.name, heard
-        self._keys = [plan.key for plan in item.plans[0].lineage() if plan.stage == "finetune"]
+        self._keys = [one.key for one in item.plans[0].lineage(without=RANDOM) if one.stage == "finetune"]
         self._told: set[int] = set()
 
     def __call__(self, plan: FitPlan, at: int, losses: Mapping[str, float]) -> None:

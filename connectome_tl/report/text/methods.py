@@ -183,7 +183,7 @@ def _tuning(settings: StudySettings) -> list[str]:
 
 def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -> list[str]:
     stages, found = settings.stages, []
-    images, noun = "image" in facts.modalities, facts.people["target"].noun
+    noun, inputs = facts.people["target"].noun, facts.modalities
     pretrained = stages.pretrain is not None and "source" in facts.people
     adapted = stages.adapt is not None and "pool" in facts.people
     if stages.pretrain is not None and "source" in facts.people:
@@ -199,7 +199,7 @@ def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -
         found.append(
             f"Stage 1: supervised pretraining of the network on {facts.people['source'].text} "
             f"({listed(list(facts.source_tasks))}; "
-            f"{training_text(stages.pretrain.training, n, n, images=images)}).{scores}{_use_if(settings, facts)}"
+            f"{training_text(stages.pretrain.training, n, n, modalities=inputs)}).{scores}{_use_if(settings, facts)}"
         )
     if stages.adapt is not None and "pool" in facts.people:
         included = (
@@ -210,13 +210,21 @@ def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -
         found.append(
             f"Stage 2: {'' if stages.adapt.objective.needs_age else 'unsupervised '}adaptation of the network by "
             f"{stages.adapt.objective.describe()} on up to {facts.people['pool'].text} without outcomes, {included} "
-            f"({training_text(stages.adapt.training, *facts.n_adapt, images=images, transfer=pretrained)})."
+            f"({training_text(stages.adapt.training, *facts.n_adapt, modalities=inputs, transfer=pretrained)})."
         )
         found += probes_text(facts.probes)
-    last = training_text(stages.finetune.training, *facts.n_train, images=images, transfer=pretrained or adapted)
+    last = training_text(
+        stages.finetune.training, *facts.n_train, modalities=facts.modalities, transfer=pretrained or adapted
+    )
     own = [f"{task.spec.loss} for {task.name}" for task in tasks if task.spec.loss]
     losses = f", by {listed(own)}" if own else ""
     found.append(f"Last stage: joint training on all outcomes, missing ones masked{losses} ({last}).")
+    if (pretrained or adapted) and stages.finetune.averages_random(facts.modalities):
+        found.append(
+            "The networks from transferred weights were averaged with as many from random weights, those of the "
+            "control without earlier stages; per outcome, the ratio of both weights is the square root of the "
+            "likelihood ratio of held-out training rows."
+        )
     started = _linear_heads(settings, tasks)
     if pretrained and started and "heads" in stages.finetune.carry:
         found.append(

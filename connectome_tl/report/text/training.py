@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from connectome_tl.report.labels import listed
 from connectome_tl.settings.training import Training
 
 
-def training_text(training: Training, fewest: int, most: int, *, images: bool = False, transfer: bool = True) -> str:
+def training_text(
+    training: Training, fewest: int, most: int, *, modalities: Sequence[str] = (), transfer: bool = True
+) -> str:
     """Training settings of a network for `fewest` to `most` rows.
 
     Args:
-        images: whether volumes are an input. transfer: whether weights are transferred from an earlier stage.
+        modalities: inputs of the network. transfer: whether weights are transferred from an earlier stage.
     """
     steps = {training.steps_for(n) for n in (fewest, most)}
-    sizes = {training.batch_for(n, images=images) for n in (fewest, most)}
+    sizes = {training.batch_for(n, images="image" in modalities) for n in (fewest, most)}
     falling = " with cosine decay to 0" if training.schedule == "cosine" else ""
     weighted = ", classes weighted by their frequency" if training.class_weights == "balanced" else ""
     return (
         f"AdamW, at most {_range(steps)} steps with batches of {_range(sizes)}, learning rate "
         f"{training.learning_rate:g}{falling}, weight decay {training.weight_decay:g}{weighted}"
-        f"{''.join(_of_transfer(training) if transfer else [])}{''.join(_options(training))}"
+        f"{''.join(_of_transfer(training, modalities) if transfer else [])}{''.join(_options(training))}"
     )
 
 
-def _of_transfer(training: Training) -> list[str]:
-    """Settings of transferred weights that differ from their defaults, each preceded by a comma."""
-    found = []
-    if training.part_learning_rates:
-        rates = listed([f"{factor:g} for {part}" for part, factor in training.part_learning_rates.items()])
+def _of_transfer(training: Training, modalities: Sequence[str]) -> list[str]:
+    """Settings of transferred weights, each preceded by a comma."""
+    found, parts = [], (*modalities, "fusion", "heads")
+    factors = {part: factor for part, factor in training.part_learning_rates.items() if part in parts}
+    if factors:
+        rates = listed([f"{factor:g} for {part}" for part, factor in factors.items()])
         found.append(f", factors on the learning rate of transferred weights ({rates})")
     if training.rate_decay < 1:
         found.append(

@@ -31,13 +31,14 @@ def task_verdicts(
     model: str = FULL,
     noun: str = "subjects",
     weights: Sequence[NetworkWeight] = (),
+    transferred: Sequence[NetworkWeight] = (),
     probes: Sequence[AdaptationProbe] = (),
 ) -> list[TaskVerdict]:
     """One verdict per task that `model` was scored on, in the order of the tasks.
 
     Args:
         noun: name of the subjects: infants, children, adults.
-        weights: weights of the network in the full model.
+        weights: weights of the network in the full model. transferred: of networks from transferred weights.
         probes: linear probes of stage 2.
     """
     found = []
@@ -63,6 +64,7 @@ def task_verdicts(
                 better_baseline="" if best is None else best.model,
                 transfer=(
                     *(weight_line(w) for w in weights if w.task == task.name),
+                    *(transferred_line(w) for w in transferred if w.task == task.name),
                     *(_stage(c) for c in all_of_it if model_named(c.control).subject),
                     *probes_verdict(probes),
                 ),
@@ -79,11 +81,21 @@ def is_of_baseline(test: PermutationResult) -> bool:
 
 def weight_line(weight: NetworkWeight) -> str:
     """How much of the full model is the network."""
-    fits = f"{weight.n_fits} fit{'s' if weight.n_fits != 1 else ''}"
-    spread = (
-        f", {number(weight.low)} to {number(weight.high)} over {fits}" if weight.low < weight.high else f" in {fits}"
+    return f"The network has weight {_over_fits(weight)}; the closed-form core has the remaining weight."
+
+
+def transferred_line(weight: NetworkWeight) -> str:
+    """How much of the network started from transferred weights."""
+    return (
+        f"Within the network, the networks from transferred weights have weight {_over_fits(weight)}; those from "
+        "random weights have the remaining weight."
     )
-    return f"The network has weight {number(weight.mean)}{spread}; the closed-form core has the remaining weight."
+
+
+def _over_fits(weight: NetworkWeight) -> str:
+    fits = counted(weight.n_fits, "fit")
+    spread = f"{number(weight.low)} to {number(weight.high)} over {fits}"
+    return f"{number(weight.mean)}, {spread}" if weight.low < weight.high else f"{number(weight.mean)} in {fits}"
 
 
 def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:

@@ -174,7 +174,7 @@ class Prediction(Record):
 
 
 class NetworkWeight(Record):
-    """Weight of the network in the full model for one task, over its fits."""
+    """Weight of the network in the full model, or of the transferred networks, for one task, over its fits."""
 
     task: str
     mean: Number
@@ -236,6 +236,7 @@ class RunRecord(Record):
     comparisons: tuple[Comparison, ...]
     permutations: tuple[PermutationResult, ...] = ()
     network_weights: tuple[NetworkWeight, ...] = ()
+    transferred_weights: tuple[NetworkWeight, ...] = ()
     probes: tuple[AdaptationProbe, ...] = ()
     noun: str = "subjects"  # name of the target's subjects: infants, children, adults
     curves: tuple[TrainingCurve, ...] = ()

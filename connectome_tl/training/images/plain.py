@@ -64,7 +64,7 @@ def plain_networks(model: NetworkModel, task: str) -> list[PlainNetwork]:
     """
     if task not in model.heads:
         raise UsageError(f"the model has no outcome {task!r}", expected=", ".join(model.heads))
-    return [PlainNetwork(one, task).eval() for one in model.networks(model.step[task])]
+    return [PlainNetwork(one, task).eval() for one in model.networks(task)]
 
 
 def loss_between(outputs: Tensor, goal: Tensor, task: Task) -> Tensor:

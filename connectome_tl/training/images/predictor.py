@@ -39,7 +39,7 @@ class VolumePredictor(nn.Module):
         places = {one.name: i for i, one in enumerate(network.tasks)}
         start = sum(one.n_outputs for one in network.tasks[: places[task]])
         self.place = slice(start, start + network.heads[task])
-        self.networks = nn.ModuleList(network.networks(network.step[task]))
+        self.networks = nn.ModuleList(network.networks(task))
         self.features = network.features
         self.is_fused = len(network.sizes) > 1
         self.context: Batch | None = None

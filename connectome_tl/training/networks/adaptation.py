@@ -21,11 +21,9 @@ from connectome_tl.training.networks.setting import (
     Setting,
     goal_of,
     outcomes_of,
-    result_of,
+    result_of_one,
     set_up,
-    state_of,
     trained,
-    unsettled,
 )
 from connectome_tl.training.objectives.objective import PROBE, SOURCE, TRAIN, ObjectiveSizes
 from connectome_tl.training.objectives.table import build_objective
@@ -56,10 +54,7 @@ def fit_adaptation(plan: FitPlan, context: Context) -> FitResult:
     probes = Watch(probed, plan.objective.modality, step)
     watched, watch = probes.steps.values(), partial(probes.look, model)
     curve = trained(setting, model, objective, carried, pools, context, watched=watched, watch=watch)
-    states = {f"0/{step}": state_of(model)}
-    result = result_of(
-        setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve, setting.plan.stage)
-    )
+    result = result_of_one(setting, context, model, curve)
     if plan.parent("stage") is not None:
         result.facts[PREDICTABLE] = float(setting.learnt)
     result.facts.update(probes.facts)

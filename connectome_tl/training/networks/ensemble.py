@@ -19,6 +19,7 @@ from connectome_tl.training.fitted_models import outputs_of, to_batch
 from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool, train
 from connectome_tl.training.networks.outputs import columns_of, predictions_of
+from connectome_tl.training.networks.random_start import TRANSFERRED, Networks, average_with_random
 from connectome_tl.training.networks.setting import (
     Setting,
     State,
@@ -55,6 +56,7 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     chosen = sorted(set(best.values()))
     # Copies of the dictionaries: a network that stopped early has the same state at all later checkpoints.
     states = {f"{number}/{step}": dict(look.states[step]) for number, look in enumerate(looks) for step in chosen}
+    shares = {task: {f"{number}/{step}": 1 / len(looks) for number in range(len(looks))} for task, step in best.items()}
     held_out = np.full(out.shape[1:], np.nan)
     for task in tasks:
         where = columns_of(tasks)[task.name]
@@ -67,8 +69,10 @@ def fit_ensemble(setting: Setting, context: Context) -> FitResult:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # no network reached this step
         mean_curve = np.nanmean(curve, axis=0)
-    result = result_of(setting, context, states, best, mean_curve, notes)
-    result.held_out.update(dict(zip(plan.train.ids, held_out, strict=True)))
+    averaged = average_with_random(setting, context, parts, Networks(states, shares, held_out))
+    result = result_of(setting, context, averaged.states, averaged.shares, mean_curve, notes)
+    result.held_out.update(dict(zip(plan.train.ids, averaged.held_out, strict=True)))
+    result.facts.update({f"{TRANSFERRED} {name}": share for name, share in averaged.transferred.items()})
     result.facts.update({f"steps {name}": float(step) for name, step in best.items()})
     result.facts.update({f"slope {name}": slope for name, slope in slopes.items()})
     for number, losses in enumerate(looks[0].checked):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -240,8 +240,8 @@ def unsettled(curve: np.ndarray, stage: str) -> tuple[str, ...]:
 def result_of(
     setting: Setting,
     context: Context,
-    states: dict[str, State],
-    step: dict[str, int],
+    states: Mapping[str, State],
+    shares: Mapping[str, Mapping[str, float]],
     curve: np.ndarray,
     notes: tuple[str, ...],
 ) -> FitResult:
@@ -263,7 +263,7 @@ def result_of(
         setting.features,
         setting.scaler,
         states,
-        step,
+        shares,
         plan.features.image.flip_test,
     )
     arrays, plain = fitted.state()
@@ -284,6 +284,14 @@ def result_of(
         predictions=predictions,
         notes=notes,
     )
+
+
+def result_of_one(setting: Setting, context: Context, model: OutcomeModel, curve: np.ndarray) -> FitResult:
+    """`result_of` for a single network after all its steps, with a note if it has not converged."""
+    name = f"0/{setting.training.steps_for(len(setting.batch))}"
+    shares = {task: {name: 1.0} for task in setting.heads}
+    notes = unsettled(curve, setting.plan.stage)
+    return result_of(setting, context, {name: state_of(model)}, shares, curve, notes)
 
 
 def diverged(plan: FitPlan, how: str) -> DivergedError:

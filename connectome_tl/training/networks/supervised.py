@@ -10,13 +10,7 @@ from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.training.networks.ensemble import fit_ensemble
 from connectome_tl.training.networks.heads import start_heads
 from connectome_tl.training.networks.loop import Pool
-from connectome_tl.training.networks.setting import (
-    result_of,
-    set_up,
-    state_of,
-    trained,
-    unsettled,
-)
+from connectome_tl.training.networks.setting import result_of_one, set_up, trained
 from connectome_tl.training.objectives.objective import TRAIN
 from connectome_tl.training.plans import FitPlan
 
@@ -32,11 +26,7 @@ def fit_supervised(plan: FitPlan, context: Context) -> FitResult:
     start_heads(model, setting, np.arange(len(setting.batch)), carried)
     objective = setting.supervised(np.arange(len(setting.batch)))
     curve = trained(setting, model, objective, carried, {TRAIN: Pool(setting.batch, setting.goal)}, context)
-    step = setting.training.steps_for(len(setting.batch))
-    states = {f"0/{step}": state_of(model)}
-    result = result_of(
-        setting, context, states, dict.fromkeys(setting.heads, step), curve, unsettled(curve, setting.plan.stage)
-    )
+    result = result_of_one(setting, context, model, curve)
     judge = context.parent(plan, "source")
     if judge is not None:
         result.facts[PREDICTABLE] = judge.facts[PREDICTABLE]

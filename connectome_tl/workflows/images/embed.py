@@ -22,7 +22,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.core_stage import PREDICTABLE
 from connectome_tl.training.images.embedding import age_gap, image_embedding
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import RANDOM, FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.images.grids import with_grids
@@ -117,7 +117,7 @@ def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[F
     parts = {
         member.key: member.inner
         for plan in plans
-        for member in plan.lineage()
+        for member in plan.lineage(without=RANDOM)
         if member.stage == stage and "image" in member.modalities
     }
     found = [(store.load(key, state=True), inner) for key, inner in parts.items()]

@@ -33,6 +33,7 @@ from connectome_tl.settings.model_table import FULL, in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task, values_of
+from connectome_tl.training.networks.random_start import TRANSFERRED
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.study.fitting import Found, permutation_notes
 from connectome_tl.workflows.study.records import (
@@ -107,6 +108,7 @@ def measure(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, f
         learning_curve=_curve(found.curve, scored, tasks, splits),
         predictions=prediction_records(found.predictions),
         network_weights=weights,
+        transferred_weights=network_weights(found.validation, TRANSFERRED).get("network", ()),
         optimism=optimism(settings.tuned, scored),
         tuned_folds=() if settings.tuned is None else settings.tuned.folds,
         probes=probes,
@@ -143,6 +145,7 @@ def judge(
         tests,
         noun=facts.people["target"].rows,
         weights=record.network_weights,
+        transferred=record.transferred_weights,
         probes=record.probes,
     )
     sentences = {

@@ -18,7 +18,7 @@ from connectome_tl.settings.records.results import NetworkWeight, Prediction, Tr
 from connectome_tl.settings.records.statistics import AdaptationProbe
 from connectome_tl.tasks import Task
 from connectome_tl.training.core_stage import UNUSED_SOURCE
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import RANDOM, FitPlan
 
 _MAIN = (FULL, "core", "network")
 _STAGE_ORDER = ("pretrain", "adapt", "finetune")
@@ -29,7 +29,7 @@ def training_curves(validation: CrossValidation) -> tuple[TrainingCurve, ...]:
     curves: dict[tuple[str, str], dict[str, tuple[np.ndarray, np.ndarray]]] = {}
     for item in validation.planned:
         for plan in item.plans:
-            for member in plan.lineage():
+            for member in plan.lineage(without=RANDOM):
                 curve = validation.results[member.key].curve
                 if member.stage in _STAGE_ORDER and len(curve):
                     steps, curve = _steps_of(member, len(curve)), np.asarray(curve)
@@ -60,15 +60,20 @@ def _steps_of(plan: FitPlan, n_points: int) -> np.ndarray:
     return np.minimum(np.arange(1, n_points + 1) * plan.training.steps_per_point(n_steps), n_steps)
 
 
-def network_weights(validation: CrossValidation) -> dict[str, tuple[NetworkWeight, ...]]:
-    """Weight of the network in each mixture, over folds and seeds, by outcome."""
+def network_weights(validation: CrossValidation, fact: str = "weight") -> dict[str, tuple[NetworkWeight, ...]]:
+    """Weights that fits chose per outcome, over folds and seeds, by model.
+
+    Args:
+        fact: `weight` for that of the network in each mixture, `TRANSFERRED` for that of the networks from transferred
+            weights in each network.
+    """
     found: dict[str, dict[str, list[float]]] = {}
     for item in validation.planned:
         for plan in item.plans:
             for name, value in validation.results[plan.key].facts.items():
-                if name.startswith("weight "):
+                if name.startswith(f"{fact} "):
                     own = found.setdefault(item.model, {})
-                    own.setdefault(name.removeprefix("weight "), []).append(value)
+                    own.setdefault(name.removeprefix(f"{fact} "), []).append(value)
     return {
         model: tuple(
             NetworkWeight(task=task, mean=float(np.mean(own)), low=min(own), high=max(own), n_fits=len(own))
@@ -84,7 +89,7 @@ def network_rows(validation: CrossValidation, stage: str) -> tuple[int, int] | N
         len(member.train.ids) - held_out
         for item in validation.planned
         for plan in (item.plans if item.model == FULL else ())
-        for member in plan.lineage()
+        for member in plan.lineage(without=RANDOM)
         if member.stage == stage
         for held_out in (map(len, member.inner) if member.inner else (0,))
     }
@@ -96,7 +101,7 @@ def adaptation_probes(validation: CrossValidation) -> tuple[AdaptationProbe, ...
     found: dict[tuple[str, str, str], dict[float, dict[str, float]]] = {}
     for item in validation.planned:
         for plan in item.plans if item.model == FULL else ():
-            for member in plan.lineage():
+            for member in plan.lineage(without=RANDOM):
                 for name, value in validation.results[member.key].facts.items():
                     if name.startswith("probe "):
                         share, cohort, *outcome, metric = name.removeprefix("probe ").split(", ")
@@ -123,7 +128,7 @@ def unsettled(validation: CrossValidation) -> tuple[str, ...]:
     totals: dict[tuple[str, str], set[str]] = {}
     for item in validation.planned:
         for plan in item.plans:
-            for member in plan.lineage():
+            for member in plan.lineage(without=RANDOM):
                 totals.setdefault((item.model, member.stage), set()).add(member.key)
                 for note in validation.results[member.key].notes:
                     counts.setdefault((item.model, member.stage, note), set()).add(member.key)

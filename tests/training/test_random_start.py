@@ -1,0 +1,114 @@
+"""Networks from transferred weights are averaged with those of the control, by the likelihood of held-out rows."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from small_study import TASKS, plan_of, small_cohorts, small_settings
+
+from connectome_tl.cohort.splits import Fold
+from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
+from connectome_tl.training.checkpoint import FitResult
+from connectome_tl.training.fit import fit
+from connectome_tl.training.fitted_models import NetworkModel, fitted_model
+from connectome_tl.training.networks.outputs import columns_of, losses
+from connectome_tl.training.networks.random_start import share_of
+from connectome_tl.training.plans import RANDOM, FitPlan
+
+COHORTS = small_cohorts(n_target=40)
+FOLD = Fold(COHORTS.target.ids[:28], COHORTS.target.ids[28:])
+OUTCOMES = [COHORTS.target.task(name) for name in TASKS]
+BINARY = Task(name="delay", kind="binary", column="delay")
+VALUE = Task(name="score", kind="regression", column="score")
+
+
+def study(**ensemble: object) -> StudySettings:
+    made = small_settings(steps=40)
+    changed = {"networks": 2, "checkpoints": (0.0, 0.5), **ensemble}
+    return made.with_settings({f"stages.finetune.ensemble.{name}": value for name, value in changed.items()})
+
+
+def alone(plan: FitPlan) -> FitPlan:
+    """The same networks from transferred weights, not averaged."""
+    return replace(plan, parents=tuple(one for one in plan.parents if one[0] != RANDOM))
+
+
+def table(values: dict[str, np.ndarray], ids: tuple[str, ...]) -> np.ndarray:
+    return np.array([values[subject] for subject in ids])
+
+
+@pytest.fixture(scope="module")
+def fits() -> dict[str, FitResult]:
+    both = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network")
+    plans = {"both": both, "transferred": alone(both), "random": dict(both.parents)[RANDOM]}
+    found = fit(plans.values(), COHORTS.by_name())
+    return {name: found[plan.key] for name, plan in plans.items()}
+
+
+def test_the_random_start_is_the_control_without_earlier_stages() -> None:
+    plan = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network")
+    control = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network_scratch")
+    assert dict(plan.parents)[RANDOM].key == control.key
+    assert not control.parents
+
+
+def test_predictions_are_averaged_by_the_root_of_the_likelihood_ratio(fits: dict[str, FitResult]) -> None:
+    truth = COHORTS.target.targets[list(TASKS)].to_numpy(float)[COHORTS.target.positions(FOLD.train)]
+    for t, task in enumerate(OUTCOMES):
+        place, known = columns_of(OUTCOMES)[task.name], np.isfinite(truth[:, t])
+        one, two = (table(fits[name].held_out, FOLD.train)[known][:, place] for name in ("transferred", "random"))
+        sums = [losses(side, truth[known, t], task).sum() for side in (one, two)]
+        ratio = np.exp(sums[1] - sums[0]) if task.is_binary else (sums[1] / sums[0]) ** (known.sum() / 2)
+        share = fits["both"].facts[f"transferred {task.name}"]
+        assert share / (1 - share) == pytest.approx(np.sqrt(ratio), rel=1e-6)
+        tested = [table(fits[name].predictions, FOLD.test)[:, place] for name in ("transferred", "random", "both")]
+        np.testing.assert_allclose(tested[2], share * tested[0] + (1 - share) * tested[1], rtol=1e-6)
+
+
+def test_held_out_predictions_of_a_part_do_not_depend_on_its_outcomes(fits: dict[str, FitResult]) -> None:
+    truth = COHORTS.target.targets[list(TASKS)].to_numpy(float)[COHORTS.target.positions(FOLD.train)]
+    plan = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network")
+    one, two, both = (table(fits[name].held_out, FOLD.train) for name in ("transferred", "random", "both"))
+    for part in plan.inner:
+        own = np.isin(FOLD.train, part)
+        for t, task in enumerate(OUTCOMES):
+            place = columns_of(OUTCOMES)[task.name]
+            share = share_of(one[~own][:, place], two[~own][:, place], truth[~own, t], task)
+            expected = share * one[own][:, place] + (1 - share) * two[own][:, place]
+            np.testing.assert_allclose(both[own][:, place], expected, rtol=1e-9)
+
+
+def test_the_stored_model_predicts_what_the_fit_predicted(fits: dict[str, FitResult]) -> None:
+    model = fitted_model(fits["both"])
+    assert isinstance(model, NetworkModel)
+    np.testing.assert_array_equal(model.predict(COHORTS.target, FOLD.test), table(fits["both"].predictions, FOLD.test))
+    for shares in model.shares.values():
+        assert sum(shares.values()) == pytest.approx(1)
+        assert len(shares) == 4
+
+
+def test_nothing_is_averaged_where_a_study_does_not_want_it_or_nothing_was_transferred() -> None:
+    assert RANDOM not in dict(plan_of(FOLD, study(random_start=False), cohorts=COHORTS, scheme="network").parents)
+    scaled = study().with_settings({"stages.finetune.scaling": "parent"})
+    assert RANDOM not in dict(plan_of(FOLD, scaled, cohorts=COHORTS, scheme="network").parents)
+
+
+@pytest.mark.parametrize("task", [BINARY, VALUE], ids=lambda task: task.kind)
+def test_the_share_follows_the_held_out_rows(task: Task) -> None:
+    rng = np.random.default_rng(3)
+    signal = rng.normal(size=400)
+    truth = (rng.random(400) < 1 / (1 + np.exp(-2 * signal))).astype(float) if task.is_binary else signal
+    good = 1 / (1 + np.exp(-2 * signal)) if task.is_binary else 0.5 * signal
+    bad = 1 / (1 + np.exp(2 * rng.normal(size=400))) if task.is_binary else rng.normal(size=400)
+    good, bad = good[:, None], bad[:, None]
+    assert share_of(good, bad, truth, task) > 0.99
+    assert share_of(bad, good, truth, task) < 0.01
+    assert share_of(good, good, truth, task) == 0.5
+    assert share_of(good, bad, np.full(400, np.nan), task) == 0.5
+    few = share_of(good[:6], bad[:6], truth[:6], task)
+    assert 0.02 < few < 0.98
+    exact = share_of(truth[:, None], truth[:, None], truth, task)
+    assert exact == 0.5
