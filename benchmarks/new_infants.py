@@ -7,10 +7,10 @@ first training fold) and tested on 400 others, so that the error of an AUC is sm
 
   zero-shot core, zero-shot network  the score of the source's core, or of the network after stage 1, without any label
   best head     the head after stage 1 that correlates most with the outcome of the 48 infants, with its sign
-  start         the network with its new head (a combination of all heads), before stage 3 (0 steps)
-  network       the package's network; `slow`: weights from the source are trained at a tenth of the rate in stage 3;
-                `frozen`: only the head is trained in stage 3
-  with scratch  mean of the logits of `slow` and of `network_scratch`, weighted 2 to 1
+  network       the package's network: the average of `transferred` and `network_scratch`, weighted by held-out rows
+  transferred   networks from the source's weights alone, whose connectome branch is trained at a tenth of the rate
+  start         `transferred` with its new head (a combination of all heads), before stage 3 (0 steps)
+  full rate     `transferred` with all weights at the full rate; `frozen`: only the head is trained
 
 Prints the mean AUC over cohorts, the mean differences to `network_scratch` and `network` with 95 % t intervals, and the
 share of gains above 0 that a study of 60 infants would see, as counted by `controls.py`: over draws of 60 of the new
@@ -45,7 +45,7 @@ from connectome_tl.tasks import Task
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import fitted_model
 from connectome_tl.training.interface import FittedModel
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import RANDOM, FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 
 N_NEW, N_DRAWS, N_PARTS = 400, 300, 5
@@ -71,9 +71,11 @@ def run(seed: int) -> list[Row]:
         name: next(item.plans[0] for item in planned if item.model == name) for name in ("network", "core", CONTROL)
     }
     network = plans["network"]
-    plans["start"] = trained(network, steps=0)
-    plans["slow"] = trained(network, part_learning_rates={"connectome": 0.1, "fusion": 0.1})
-    plans["frozen"] = trained(network, freeze=("connectome", "fusion"))
+    alone = replace(network, parents=tuple(parent for parent in network.parents if parent[0] != RANDOM))
+    plans["transferred"] = alone
+    plans["start"] = trained(alone, steps=0)
+    plans["full rate"] = trained(alone, part_learning_rates={})
+    plans["frozen"] = trained(alone, freeze=("connectome", "fusion"))
     plans["zero-shot network"] = dict(network.parents)["stage"]
     plans["zero-shot core"] = dict(plans["core"].parents)["source"]
     results = fit(plans.values(), cohorts.by_name(), n_jobs=1)
@@ -89,7 +91,6 @@ def run(seed: int) -> list[Row]:
             scores[name] = logit(np.clip(found[:, 0], 1e-6, 1 - 1e-6))
     stage_1 = fitted_model(results[plans["zero-shot network"].key])
     scores["best head"] = best_head(stage_1, every.target, network.train.ids, ids[N_TARGET:], task)[known]
-    scores["with scratch"] = (2 * scores["slow"] + scores[CONTROL]) / 3
     cpu = (time.process_time() - start) / len(scores)
     shares = shares_above(truth[known] == 1, scores, np.random.default_rng([seed, 3]))
     return [
