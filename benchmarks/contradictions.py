@@ -154,7 +154,7 @@ def predicted(
 class _Plan:
     key: str
 
-    def lineage(self) -> tuple[_Plan, ...]:
+    def lineage(self, **_: object) -> tuple[_Plan, ...]:
         return ()
 
 

@@ -250,7 +250,11 @@ class StudySettings(Settings):
         for name, stage in stages.items():
             if stage is None:
                 continue
-            named = {*stage.training.part_learning_rates, *stage.training.freeze}
+            usual = type(stage)().training.part_learning_rates.items()  # also of models without this part
+            factors = {
+                part for part, factor in stage.training.part_learning_rates.items() if (part, factor) not in usual
+            }
+            named = {*factors, *stage.training.freeze}
             wrong = sorted(named - set(self.model.parts))
             if wrong:
                 raise ValueError(

@@ -228,7 +228,7 @@ def test_the_order_of_subjects_in_any_cohort_changes_no_fit() -> None:
         [plan.key for plan in chain(study, cohorts, BY_NAME["full"], fold, TASKS, seed=0).lineage()]
         for cohorts, fold in zip((COHORTS, turned), plans, strict=True)
     ]
-    assert len(keys[0]) == 6
+    assert len(keys[0]) == 7
     assert keys[0] == keys[1]
 
 

@@ -136,7 +136,8 @@ def test_a_study_with_it_runs_to_a_report_that_says_so(
 def test_an_ensemble_stays_on_the_logarithmic_scale(tmp_path) -> None:  # type: ignore[no-untyped-def]
     cohorts = COHORTS.with_role("target", with_seizures(COHORTS.target))
     fold = Fold(cohorts.target.ids[:20], cohorts.target.ids[20:])
-    plan = plan_of(fold, small_settings(), cohorts=cohorts, tasks=("seizures",))
+    study = small_settings().with_settings({"stages.finetune.ensemble.random_start": False})
+    plan = plan_of(fold, study, cohorts=cohorts, tasks=("seizures",))
     plan = replace(plan, parents=tuple((name, replace(one, tasks=("seizures",))) for name, one in plan.parents))
     result = fit([plan], cohorts.by_name(), store=FitStore(tmp_path))[plan.key]
     found = stored_model(FitStore(tmp_path), plan.key).predict(cohorts.target, fold.test)

@@ -226,7 +226,7 @@ def test_a_killed_null_goes_on_with_the_fits_that_were_made(
         os._exit(0)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
     left = {file: file.stat().st_mtime_ns for file in scratch.iterdir()}
-    assert len([file for file in left if file.suffix == ".json"]) == 1
+    assert len([file for file in left if file.suffix == ".json"]) == 2  # from transferred and from random weights
     resumed = refitted_null_maps(
         study, COHORTS, planned, store, scratch, items, moves, every, lambda *both: seen.append(both)
     )
