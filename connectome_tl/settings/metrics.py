@@ -24,10 +24,11 @@ class Widening(NamedTuple):
     `growth` is added to the factor per unit of log(n_subjects / 33): with a weak signal, the relative contribution of
     the training sets to the variance of the AUC increases with the size of the cohort. The floor is for models close to
     the prevalence, whose losses hardly vary over the tested subjects, so that the variance is due to the training sets.
-    `coefficient` is added for each effective coefficient beyond one (`intervals.taught`), at most `MOST_ADDED`.
+    `coefficient` is added for each effective coefficient beyond one (`intervals.taught`), at most `most_added`.
     `larger` is the factor for the end with the larger loss, if it differs.
     `unstable` is for learners whose predictions depend most on the training subjects; between it and the widening
     itself, which is for those that do not, values are interpolated (`intervals.instability`).
+    `even` replaces the widening of unstable learners if the two classes have the same size (`losses.balance`).
     `perfect` is the factor at an AUC of 0 or 1, if it differs: the excess over it is in proportion to a (1 - a), since
     models that rank nearly all pairs correctly depend little on their training subjects.
     """
@@ -40,14 +41,21 @@ class Widening(NamedTuple):
     larger: Widening | None = None
     unstable: Widening | None = None
     perfect: float | None = None
+    even: Widening | None = None
+    most_added: float = MOST_ADDED
 
-    def of_learner(self, instability: float) -> Widening:
-        """The widening for a learner of this instability, from 0 to 1."""
-        larger = None if self.larger is None else self.larger.of_learner(instability)
+    def of_learner(self, instability: float, balance: float = 0.0) -> Widening:
+        """The widening for a learner of this instability and classes of this balance, both from 0 to 1."""
+        larger = None if self.larger is None else self.larger.of_learner(instability, balance)
         other = self.unstable or self
+        other = other._toward(other.even or other, balance)
+        return self._toward(other, instability)._replace(larger=larger, unstable=None)
 
-        def at(stable: float, unstable: float) -> float:
-            return stable + instability * (unstable - stable)
+    def _toward(self, other: Widening, share: float) -> Widening:
+        """This widening, with variance terms interpolated between it and another one."""
+
+        def at(one: float, two: float) -> float:
+            return one + share * (two - one)
 
         return self._replace(
             factor=at(self.factor, other.factor),
@@ -55,13 +63,11 @@ class Widening(NamedTuple):
             growth=at(self.growth, other.growth),
             between=at(self.between, other.between),
             coefficient=at(self.coefficient, other.coefficient),
-            larger=larger,
-            unstable=None,
         )
 
     def taught(self, coefficients: float) -> Widening:
         """The widening for a learner with this effective number of coefficients."""
-        added = min(MOST_ADDED, self.coefficient * max(0.0, coefficients - 1.0))
+        added = min(self.most_added, self.coefficient * max(0.0, coefficients - 1.0))
         larger = None if self.larger is None else self.larger.taught(coefficients)
         return self._replace(factor=self.factor + added, larger=larger)
 
@@ -144,8 +150,12 @@ _RECALL: dict[Estimand, Widening] = {"procedure": Widening(1.1, larger=Widening(
 _BRIER: dict[Estimand, Widening] = {
     "procedure": Widening(
         0.95, 2.75, coefficient=1.8,
-        larger=Widening(0.7, 3.0, coefficient=1.8, unstable=Widening(0.7, 1.45, coefficient=1.8)),
-        unstable=Widening(0.75, 2.75, between=2.5, coefficient=1.8),
+        larger=Widening(
+            0.7, 3.0, coefficient=1.8, unstable=Widening(0.7, 1.45, coefficient=1.8, even=Widening(0.7, 1.1))
+        ),
+        unstable=Widening(
+            0.75, 2.75, between=2.5, coefficient=1.8, even=Widening(0.75, 2.0, between=2.0, coefficient=0.6)
+        ),
     ),
     "fitted": Widening(2.4, 0.8),
 }  # fmt: skip
@@ -153,7 +163,7 @@ _MAE: dict[Estimand, Widening] = {"procedure": Widening(1.3, 1.5), "fitted": Wid
 _R2: dict[Estimand, Widening] = {
     "procedure": Widening(
         0.75, 2.5, between=0.8, coefficient=0.1,
-        larger=Widening(1.6, 1.8, coefficient=0.35, unstable=Widening(0.7, 1.1, coefficient=0.35)),
+        larger=Widening(1.6, 1.8, coefficient=0.35, most_added=1.0, unstable=Widening(0.7, 1.1, coefficient=0.35)),
         unstable=Widening(0.9, 3.0, between=3.0, coefficient=0.1),
     ),
     "fitted": Widening(2.0, 2.0),

@@ -9,7 +9,8 @@ from prediction_tables import MOTOR, table
 from connectome_tl.evaluation.intervals.calls import call_intervals
 from connectome_tl.evaluation.intervals.out_of_fold import UNKNOWN_INSTABILITY, instability, ranking_instability
 from connectome_tl.evaluation.intervals.pairs import auc_interval, within_fold_pairs
-from connectome_tl.evaluation.scores.predictions import out_of_fold
+from connectome_tl.evaluation.scores.losses import balance, brier_interval
+from connectome_tl.evaluation.scores.predictions import OutOfFold, out_of_fold
 from connectome_tl.settings.metrics import METRICS
 
 
@@ -50,6 +51,37 @@ def test_the_widening_of_a_learner_lies_between_those_of_stable_and_unstable_one
             assert most[:5] == pytest.approx(one.unstable[:5])
             assert middle[:5] == pytest.approx(np.mean([one[:5], most[:5]], axis=0))
     assert METRICS[metric].widening["fitted"].of_learner(0.7) == METRICS[metric].widening["fitted"]
+
+
+def binary_rows(share, n_repeats=3, noise=0.1, **given):
+    """Risks of 60 subjects that change with the training subjects and hardly differ between the classes."""
+    rng = np.random.default_rng(2)
+    fold = np.array([rng.permutation(60) % 5 for _ in range(n_repeats)])
+    risk = np.clip(share + noise * rng.standard_normal((n_repeats, 60)), 0.01, 0.99)
+    y = (np.arange(60) < round(60 * share)) * 1.0
+    return OutOfFold(np.arange(60).astype(str), y, risk, (risk > 0.5) * 1.0, fold, np.arange(60), **given)
+
+
+def test_balance_is_1_for_classes_of_one_size_and_0_from_a_quarter_or_with_an_unknown_instability():
+    shares = [balance(binary_rows(share)) for share in (0.5, 0.4, 1 / 3, 0.25, 0.1)]
+    assert shares == pytest.approx([1.0, 0.84, 5 / 9, 0.0, 0.0])
+    assert balance(binary_rows(0.5, n_repeats=1)) == balance(binary_rows(0.5, n_labelled=33)) == 0.0
+
+
+def test_brier_intervals_of_unstable_learners_are_shorter_for_balanced_classes_and_known_instability():
+    wide = METRICS["brier"].widening["procedure"]
+    for one in (wide, wide.larger):
+        assert one.of_learner(1.0, 1.0)[:5] == pytest.approx(one.unstable.even[:5])
+        assert one.of_learner(0.0, 1.0) == one.of_learner(0.0)
+        assert one.of_learner(1.0, 0.5).floor == pytest.approx((one.unstable.floor + one.unstable.even.floor) / 2)
+    even, uneven = (brier_interval("brier", binary_rows(share), "procedure") for share in (0.5, 0.25))
+    assert np.log(even[2] / even[1]) < 0.85 * np.log(uneven[2] / uneven[1])
+
+
+def test_the_r2_of_many_effective_coefficients_has_a_shorter_upper_end_of_the_loss():
+    wide = METRICS["r2"].widening["procedure"]
+    assert wide.taught(50.0).larger.factor == pytest.approx(wide.larger.factor + 1.0)
+    assert METRICS["brier"].widening["procedure"].taught(50.0).larger.factor == pytest.approx(0.7 + 1.6)
 
 
 def test_rankings_that_hardly_depend_on_the_training_subjects_and_nearly_perfect_ones_have_shorter_intervals():

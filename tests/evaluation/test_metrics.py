@@ -223,9 +223,30 @@ def test_after_no_detection_a_model_that_may_be_worse_than_chance_has_a_shorter_
     tops = [call_intervals(called, positive, alone, (low, 0.8)).sensitivity[2] for low in (0.2, 0.3, 0.35, 0.4, 0.6)]
     other = proportion_interval(called[positive], alone[positive], TEST_ONLY._replace(factor=RARE_SELDOM[1]))[1]
     assert tops[0] == tops[1] < tops[2] < tops[3] == tops[4] == pytest.approx(other)
-    assert (1 - tops[0]) ** n_positive < 0.073  # it contains the sensitivity of a fixed model in 0.927 of cohorts
+    # A fixed model with this sensitivity detects none in 0.08 of the cohorts; in some of them its AUC is not that low.
+    assert (1 - tops[0]) ** n_positive < 0.081
+    often = np.where(positive, 0.0, np.arange(positive.size) % 10 == 9)
+    top = call_intervals(often, positive, alone, (0.2, 0.8)).sensitivity[2]
+    assert tops[0] < top < other
+    assert (1 - top) ** n_positive < 0.073  # where negatives are called, its AUC can be low
     unknown = call_intervals(called, positive, alone, (float("nan"), float("nan")))
     assert unknown.sensitivity[2] == pytest.approx(other)
+
+
+@pytest.mark.parametrize("auc", [0.4, 0.5, 0.6, 0.75, 0.85])
+@pytest.mark.parametrize("sensitivity", [0.195, 0.21])
+def test_fixed_models_with_a_sensitivity_above_the_end_after_no_detection_are_covered(auc, sensitivity):
+    """Normal scores of 12 positives and 48 negatives; the sensitivity is outside the interval if none is detected."""
+    rng, positive, alone = np.random.default_rng(6), np.arange(60) < 12, np.arange(60)
+    gap = np.sqrt(2) * stats.norm.ppf(auc)
+    threshold, covered = gap + stats.norm.isf(sensitivity), []
+    wide = METRICS["auc"].widening["procedure"].of_learner(0.8)
+    for _ in range(200):
+        score, fold = rng.standard_normal(60) + gap * positive, (rng.permutation(60) % 5)[None]
+        seen = auc_interval(within_fold_pairs(positive * 1.0, score[None], fold), alone, wide)
+        low, high = call_intervals((score > threshold) * 1.0, positive, alone, seen).sensitivity[1:]
+        covered.append(low <= sensitivity <= high)
+    assert np.mean(covered) > 0.93
 
 
 def test_where_half_are_called_an_auc_that_may_be_chance_opens_no_end():

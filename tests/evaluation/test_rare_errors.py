@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from connectome_tl.evaluation.intervals.calls import call_intervals
 from connectome_tl.evaluation.scores.compare import comparisons
-from connectome_tl.evaluation.scores.losses import brier_interval, unseen_errors
+from connectome_tl.evaluation.scores.losses import brier_interval, two_valued, unseen_errors
 from connectome_tl.evaluation.scores.metrics import scores, task_scores
 from connectome_tl.evaluation.scores.predictions import OutOfFold, prediction_rows
 from connectome_tl.report.text.verdict import task_verdicts
@@ -55,6 +56,35 @@ def test_more_subjects_leave_fewer_unseen_errors_and_fewer_families_more():
     assert unseen_errors(rows(sure, pairs)) > unseen_errors(rows(sure)) > 0
     assert unseen_errors(rows(np.full(N, 0.4))) == 0  # nobody is predicted positive
     assert unseen_errors(rows(0.45 + 0.1 * Y)) < 0.02  # wrong and right risks have about the same loss
+
+
+def sure_but_for(n_wrong, spread=0.0, repeats=2):
+    """Risks of 0.01 and 0.99 (less a spread) of which the last ones are wrong."""
+    wrong = np.arange(N) >= N - n_wrong
+    risk = np.abs(np.where(wrong, 1 - Y, Y) - 0.01 - spread * np.random.default_rng(1).random(N))
+    return OutOfFold(
+        np.arange(N).astype(str), Y, np.tile(risk, (repeats, 1)), np.tile((risk > 0.5) * 1.0, (repeats, 1)),
+        np.array([(np.arange(N) + k) % 5 for k in range(repeats)]), np.arange(N),
+    )  # fmt: skip
+
+
+def test_losses_of_a_stable_and_sure_learner_have_the_upper_end_of_a_proportion():
+    """The loss of a subject is 0.0001 or 0.9801: their mean is a proportion."""
+    for n_wrong in (1, 2, 3):
+        found = sure_but_for(n_wrong)
+        assert two_valued(found) == pytest.approx(1.0)
+        value, low, high = brier_interval("brier", found, "procedure")
+        assert high == pytest.approx(value + unseen_errors(found))
+        exact = stats.beta.ppf(0.95, n_wrong + 1, N - n_wrong)  # Clopper and Pearson's upper end, one-sided 5 %
+        assert low < n_wrong / N < 0.98 * exact < high
+
+
+def test_the_upper_end_is_that_of_the_loss_if_it_varies_or_the_stability_is_unknown():
+    plain, once, varied = sure_but_for(2), sure_but_for(2, repeats=1), sure_but_for(2, spread=0.6)
+    assert two_valued(once) == 0.0
+    assert two_valued(varied) == 0.0
+    ends = [brier_interval("brier", one, "procedure") for one in (plain, once)]
+    assert ends[1][2] > 1.05 * ends[0][2]
 
 
 @pytest.mark.parametrize(("task", "y"), [(IQ, 90 + np.arange(N) * 1.0), (SEVERITY, np.arange(N) % 3 * 1.0)])

@@ -38,9 +38,9 @@ EVEN_SELDOM, EVEN_OFTEN = 1.8, 1.5
 # called for nearly all subjects, then of a class called for hardly any.
 HALF_SELDOM, HALF_OFTEN = 1.4, 1.3
 RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)  # the first has one factor for both ends
-# Factor of the upper end of a rare class where the AUC's interval begins below the first value; up to the second one it
-# increases to that of other models.
-RARE_WEAK, WEAK_AUC, OTHER_AUC = 1.1, 0.3, 0.4
+# Factors of the upper end of a rare class where the AUC's interval begins below the first value, if at most `HARDLY` of
+# the subjects are called this class, and otherwise; up to the second value they increase to that of other models.
+RARE_WEAK, HARDLY, WEAK_AUC, OTHER_AUC = (1.05, 1.1), 0.05, 0.33, 0.4
 # Recalls between which a factor decreases to this; a recall near 1 hardly varies between cohorts.
 STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
 
@@ -188,7 +188,7 @@ def _rare_interval(
         return averaged_interval(value, families, ends[0])
     low, high = _edged(value, families, ends)
     if often <= 0.5 and weak > 0:
-        shorter = averaged_interval(value, families, RARE_WEAK, least=1.0)[1]
+        shorter = averaged_interval(value, families, RARE_WEAK[often > HARDLY], least=1.0)[1]
         high += weak * (min(shorter, high) - high)
     return low, high
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import product
+
 import numpy as np
 
 from connectome_tl.evaluation.intervals.out_of_fold import (
     averaged_interval,
     between_folds,
+    centred,
     one_family,
     positive_mean_interval,
     taught,
@@ -14,6 +17,8 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
 )
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
+
+MOST_OTHER = 0.1  # fraction of the variance of losses within classes that is not due to wrong predictions
 
 
 def squared_errors(rows: OutOfFold) -> np.ndarray:
@@ -63,13 +68,22 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
     else:
         share = np.eye(rows.probability.shape[2])[rows.y_true.astype(int)].mean(axis=0)
         spread = ((rows.probability - share) ** 2).sum(axis=2)
-    between, wide = between_folds(spread, rows.fold), record.widening[estimand].of_learner(rows.instability)
+    between = between_folds(spread, rows.fold)
+    wide = record.widening[estimand].of_learner(rows.instability, balance(rows))
     if estimand == "procedure" and rows.n_learning is None:
         score = rows.score if rows.probability is None else rows.probability
         wide = wide.taught(taught(score, rows.fold, float(loss.mean())))
     low, high = positive_mean_interval(loss, rows.cluster, wide, rows.y_true, between, rows.n_learning)
-    high = np.maximum(high, loss.mean() + unseen_errors(rows))
+    counted = float(loss.mean()) + unseen_errors(rows)
+    high = counted + (1.0 - two_valued(rows)) * np.maximum(high - counted, 0.0)
     return float(loss.mean()), low, float(np.minimum(high, record.high))
+
+
+def balance(rows: OutOfFold) -> float:
+    """1 for two classes of the same size, 0 if at most a quarter are in one, or if the instability is unknown."""
+    share = float(rows.y_true.mean())
+    even = rows.probability is None and rows.instability_known
+    return max(0.0, (4.0 * share * (1.0 - share) - 0.75) / 0.25) if even else 0.0
 
 
 def unseen_errors(rows: OutOfFold) -> float:
@@ -80,9 +94,8 @@ def unseen_errors(rows: OutOfFold) -> float:
     interval; an additional one has the loss that correct predictions of other classes would have in this class. Classes
     are combined as independent.
     """
-    possible = losses_of_each_outcome(rows)
+    possible, wrong = losses_of_each_outcome(rows), wrong_calls(rows)
     own, outcome, found = squared_errors_by_repeat(rows), rows.y_true.astype(int), 0.0
-    wrong = np.where(np.isnan(own), np.nan, own > possible.min(axis=2))
     for level in np.unique(outcome):
         inside = outcome == level
         here = own[:, inside][wrong[:, inside] == 0]
@@ -94,6 +107,31 @@ def unseen_errors(rows: OutOfFold) -> float:
             added = (most - share.mean()) * max(0.0, float(others.mean() - here.mean()))
             found += (float(inside.mean()) * added) ** 2
     return float(np.sqrt(found))
+
+
+def wrong_calls(rows: OutOfFold) -> np.ndarray:
+    """1 where another class than the observed one has the smallest squared error, else 0, (n_repeats, n_subjects)."""
+    own = squared_errors_by_repeat(rows)
+    return np.where(np.isnan(own), np.nan, own > losses_of_each_outcome(rows).min(axis=2))
+
+
+def two_valued(rows: OutOfFold) -> float:
+    """1 if each class has one loss of right predictions and one of wrong ones, and the learner is stable; at least 0.
+
+    The mean loss is then a proportion of wrong predictions, with the interval of a proportion: the t interval on the
+    log scale is too long for few large losses. 0 from 0.1 of the variance within classes that has another cause, and
+    if the instability is unknown.
+    """
+    own, wrong = squared_errors_by_repeat(rows), wrong_calls(rows)
+    rest = own.copy()
+    for level, call in product(np.unique(rows.y_true), (0, 1)):
+        inside = (rows.y_true == level) & (wrong == call)
+        rest[inside] -= own[inside].mean() if inside.any() else 0.0
+    whole = float((centred(np.nanmean(own, axis=0), rows.y_true) ** 2).sum())
+    if not rows.instability_known or whole == 0:
+        return 0.0
+    other = float((np.nanmean(rest, axis=0) ** 2).sum()) / whole
+    return max(0.0, 1.0 - other / MOST_OTHER) * (1.0 - rows.instability)
 
 
 def losses_of_each_outcome(rows: OutOfFold) -> np.ndarray:

@@ -155,7 +155,12 @@ class OutOfFold:
     @cached_property
     def instability(self) -> float:
         """Dependence of the predictions on the training subjects, from 0 to 1; unknown in few-label splits."""
-        return UNKNOWN_INSTABILITY if self.n_labelled is not None else instability(self.outputs, self.fold)
+        return instability(self.outputs, self.fold) if self.instability_known else UNKNOWN_INSTABILITY
+
+    @property
+    def instability_known(self) -> bool:
+        """Whether repeats with the same training subjects show it."""
+        return self.n_labelled is None and self.n_repeats > 1
 
     @cached_property
     def ranking_instability(self) -> float:
