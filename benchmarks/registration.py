@@ -7,8 +7,8 @@ Kinds of pairs: *adults*, different whole heads of IXI (145 labels, whose outlin
 bias field of 3 on the fixed head (`--biased`); *weeks*, fetal atlases one to three weeks apart (8 tissues); and heads
 deformed by known warps of new seeds (UNC-AAL's labels): within one contrast, the same under a bias field of 1 to 9, and
 a T1w template onto a T2w head. `auto` is the step as users run it: bias field, orientation, choice of the
-engine; the other methods are the engine only. ANTs' local correlation (`ants_cc`) is compared only on request, since it
-takes minutes per pair.
+engine; the other methods are the engine only. ANTs' local correlation in windows of 5 voxels (`ants_cc`) is compared
+only on request, since it takes minutes per pair.
 Rows are written to --out one by one, so that a stopped benchmark resumes; --report prints the table of the finished
 rows. Needs ixi_10, fetal_atlases, infant_templates and neonatal_atlases in CONNECTOME_TL_DATA; where they are absent,
 the phantom's heads are used.
@@ -95,7 +95,7 @@ def run(method: str, fixed: Head, moving: Head, contrasts: tuple[str, str]) -> t
         return fit.warp, fit.engine.name
     if method == "ants_cc":
         f, m = (cut(head.image, head_box(head.image)) for head in (fixed, moving))
-        return register_with_ants(f, m, SETTINGS.nonlinear_steps, metric="local"), method
+        return register_with_ants(f, m, SETTINGS.nonlinear_steps, metric="local", radius=2), method
     return register(fixed.image, moving.image, SETTINGS, engine="ants" if method == "ants" else "dipy"), method
 
 

@@ -72,14 +72,17 @@ def sides_of(turn: np.ndarray) -> str:
     return ", ".join(pairs)
 
 
-def best_turns(fixed: Volume, moving: Volume) -> tuple[np.ndarray, np.ndarray]:
+def best_turns(fixed: Volume, moving: Volume) -> tuple[np.ndarray, np.ndarray, bool]:
     """The rotation other than the header's, and the reflection, (3, 3) each, that match two images best.
 
-    Both map directions of `fixed` to those of `moving`, whose brains are compared on coarse grids.
+    Both map directions of `fixed` to those of `moving`, whose brains are compared on coarse grids. The third value says
+    whether one of them matches better there than the header's orientation.
     """
     search = _Search(fixed, moving, None)
     turns = all_turns()
-    return search.best(turns[1:])[0], search.best([_MIRROR @ turn for turn in turns])[0]
+    rotation, turned = search.best(turns[1:])
+    reflection, mirrored = search.best([_MIRROR @ turn for turn in turns])
+    return rotation, reflection, max(turned, mirrored) > search.likeness(turns[0])
 
 
 def all_turns() -> list[np.ndarray]:

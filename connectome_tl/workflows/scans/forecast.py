@@ -10,6 +10,7 @@ from connectome_tl.imaging.preprocess.motion import working_bytes
 from connectome_tl.imaging.read.headers import shape_of
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.imaging.register.ants import ants_is_installed
+from connectome_tl.imaging.register.choice import metric_of
 from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.hooks import hooks_of
@@ -81,9 +82,10 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
 def _registration(plan: Plan[AnyScanSettings], scan: Scan) -> float:
     """Seconds of the registrations of a scan."""
     settings, template = plan.settings.registration, plan.templates.get(scan.name)
-    alike = template is not None and template.contrast == contrast_of(scan.anatomical)
+    own, other = contrast_of(scan.anatomical), None if template is None else template.contrast
+    alike = own is not None and own == other
     by_ants = settings.engine == "ants" or (settings.engine == "auto" and alike and ants_is_installed())
-    return _BY_ANTS[settings.ants_metric] if by_ants else _BY_DIPY
+    return _BY_ANTS[metric_of(settings, (own, other))] if by_ants else _BY_DIPY
 
 
 def _shape(image: Path | None) -> tuple[int, ...]:
