@@ -21,7 +21,7 @@ from connectome_tl.workflows.scans.template import contrast_of
 _PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
 _MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
 _PER_STREAMLINE, _START = 4.0e-4, 5.0
-_BY_ANTS = {"mutual": 10.0, "local": 45.0}  # a registration, by metric; newborn heads take less, adult heads more
+_BY_ANTS = {"mutual": 10.0, "local": 25.0}  # a registration, by metric; newborn heads take less, adult heads more
 _BY_DIPY = 45.0
 _BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE, _BYTES_AT_LEAST = 24, 350, 3000, 600e6
 
