@@ -117,9 +117,9 @@ class RegistrationSettings(Settings):
         default="auto", description="auto: ANTs where antspyx is installed and image and template have one contrast"
     )
     ants_metric: Literal["auto", "mutual", "local"] = Field(
-        default="auto",
+        default="mutual",
         description="SyN of ANTs: mutual information, or local correlation, which is more accurate within one contrast "
-        "and takes several times as long; auto: local where image and template have one contrast",
+        "and takes twice as long; auto: local where image and template have one contrast",
     )
     bias_field: Literal["auto", "n4", "smooth", "none"] = Field(
         default="auto",

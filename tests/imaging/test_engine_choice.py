@@ -54,7 +54,7 @@ def test_auto_goes_by_contrast_and_bias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(choice, "ants_is_installed", lambda: True)
-    found = choose_engine(RegistrationSettings(), contrasts, bias, (image, IMAGE))
+    found = choose_engine(RegistrationSettings(ants_metric="auto"), contrasts, bias, (image, IMAGE))
     assert found.name == engine
     assert why in found.why
     metric = {"Metric": "local correlation"} if engine == "ants" else {}

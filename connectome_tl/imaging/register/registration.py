@@ -20,7 +20,7 @@ from connectome_tl.imaging.register.warps import Warp
 from connectome_tl.settings.imaging import RegistrationSettings
 
 _MARGIN_MM = 12.0  # margin of air around a brain, small since SyN's time is proportional to the voxels
-_MARGIN_OF_ANTS_MM = 6.0
+_MARGIN_OF_LOCAL_MM = 6.0  # the same for local correlation by ANTs, most of whose time is in the windows
 _NOISE = 1e-4  # smallest variance of a window (brain intensity about 1), below which the correlation is noise
 _REACH = 3  # voxels around a lesion that are also excluded, since windows and smoothing reach the lesion
 
@@ -110,7 +110,8 @@ def register(
     if engine == "ants":
         from connectome_tl.imaging.register.ants import register_with_ants
 
-        f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion, air_mm=_MARGIN_OF_ANTS_MM)
+        air_mm = _MARGIN_OF_LOCAL_MM if metric == "local" else _MARGIN_MM
+        f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion, air_mm=air_mm)
         return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out, metric=metric)
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
     for turn in _ROUNDS:
