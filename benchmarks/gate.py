@@ -1,13 +1,15 @@
 """The gate of a registration: rates of refused wrong and accepted correct registrations.
 
-    python benchmarks/gate.py [--bad 300] [--good 150] [--seed 1000] [--whole 80] [--state gate.jsonl] [--quick]
+    python benchmarks/gate.py [--bad 300] [--good 150] [--seed 1000] [--whole 80] [--kinds KIND ...]
+                              [--metric mutual] [--state gate.jsonl] [--quick]
 
 First part: alignments by known transforms, judged by similarity and size alone, as in the gate. Bad: rotations by 90
 and 180 degrees, mirror images, other ages, wrong shifts, crops stretched to a whole brain, noise, smooth texture, an
 organ other than the brain; the Dice of the labels is printed for each. Good: the correct transform under bias fields
 of up to 9, thick slices, crops, noise and small errors. Second part (--whole): the whole step, from image to gate, on
 heads in normal position, some with a bias field, rotated heads (one that was rotated back is judged by its Dice),
-mirrored heads, other ages, and texture in the shape of a brain.
+mirrored heads, other ages (4 to 9 weeks apart), and texture in the shape of a brain; with --kinds "left turned",
+rotated heads whose orientation is not searched. --metric is that of ANTs.
 The limits were chosen on seeds 0 to 99; the default seeds are new. With --state a stopped benchmark resumes. Real
 heads of CONNECTOME_TL_DATA are needed.
 """
@@ -166,15 +168,17 @@ def aligned(kind: str, good: bool, seed: int) -> dict[str, object]:
     }  # fmt: skip
 
 
-def whole(kind: str, seed: int) -> dict[str, object]:
+def whole(kind: str, seed: int, settings: RegistrationSettings) -> dict[str, object]:
     """From image to gate."""
     rng = np.random.default_rng([seed, 2])
     weeks = int(rng.integers(23, 34))
     template = fetus(weeks)
     subject = bent(template, seed) if rng.random() < 0.5 else fetus(weeks + 1)
-    if kind == "turned":
+    if kind in ("turned", "left turned"):
         turn = turned_about(all_turns()[int(rng.integers(1, 24))], subject.image)
         subject = _under(subject, turn @ subject.image.affine)
+        if kind == "left turned":
+            settings = settings.model_copy(update={"orientation": "header"})
     elif kind == "biased":
         image = subject.image.data * bias_field(subject.image, seed, rng.uniform(2, 9))
         subject = Head(subject.name, Volume(image.astype(np.float32), subject.image.affine), subject.labels)
@@ -182,20 +186,22 @@ def whole(kind: str, seed: int) -> dict[str, object]:
         mirror = turned_about(np.diag([-1.0, 1, 1]), subject.image)
         subject = _under(subject, mirror @ subject.image.affine)
     elif kind == "other age":
-        subject, template = (fetus(week) for week in YOUNG_OLD[seed % len(YOUNG_OLD)][:: 1 if seed % 2 else -1])
+        young = int(rng.integers(21, 29))
+        ages = (young, min(young + int(rng.integers(4, 10)), 34))
+        subject, template = (fetus(week) for week in ages[:: 1 if rng.random() < 0.5 else -1])
     elif kind == "texture":
         values = smooth_noise(subject.image.shape, rng, 1.5)
         subject = Head("texture", filled(subject, values), subject.labels)
     start, dice, said, alike, was_turned = time.process_time(), 0.0, "", 0.0, False
     try:
-        fit = fit_template(subject.image, template.image, SETTINGS, contrasts=("T2w", "T2w"))
+        fit = fit_template(subject.image, template.image, settings, contrasts=("T2w", "T2w"))
         alike, was_turned = fit.likeness, bool(fit.warnings())
         carried = carry_labels(fit.warp, template.labels, subject.image)
         dice = 0.0 if kind == "texture" else mean_dice(carried.data, subject.labels.data)
         brain = carry_labels(
             fit.warp, Volume((template.image.data > 0).astype(np.int32), template.image.affine), carried
         )
-        check(carried, template.labels, subject.image.data > 0, brain.data > 0, SETTINGS, fit)
+        check(carried, template.labels, subject.image.data > 0, brain.data > 0, settings, fit)
     except DataError as error:
         said = "; ".join(problem.what for problem in error.problems)
     return {
@@ -230,6 +236,8 @@ def main() -> None:
     parser.add_argument("--bad", type=int, default=300)
     parser.add_argument("--good", type=int, default=150)
     parser.add_argument("--whole", type=int, default=80, help="heads through the whole step; about 15 CPU seconds each")
+    parser.add_argument("--kinds", nargs="+", choices=(*WHOLE, "left turned"), default=WHOLE, help="of these heads")
+    parser.add_argument("--metric", choices=("mutual", "local"), default=SETTINGS.ants_metric)
     parser.add_argument("--seed", type=int, default=1000, help="of the first case")
     parser.add_argument("--state", type=Path, help="file of finished parts; a stopped benchmark resumes from it")
     parser.add_argument("--quick", action="store_true", help="two of each kind of alignment, no whole step")
@@ -241,7 +249,9 @@ def main() -> None:
     work: list[tuple[str, int, Callable[[int], dict[str, object]]]] = []
     work += [("bad", k, lambda s, k=k: aligned(BAD[k % len(BAD)], False, s)) for k in range(n_bad)]
     work += [("good", k, lambda s, k=k: aligned(GOOD[k % len(GOOD)], True, s)) for k in range(n_good)]
-    work += [("whole", k, lambda s, k=k: whole(WHOLE[k % len(WHOLE)], s)) for k in range(n_whole)]
+    settings = SETTINGS.model_copy(update={"ants_metric": asked.metric})
+    heads = [asked.kinds[k % len(asked.kinds)] for k in range(n_whole)]
+    work += [("whole", k, lambda s, kind=kind: whole(kind, s, settings)) for k, kind in enumerate(heads)]
     for part, k, make in work:
         if (part, asked.seed + k) in done:
             continue

@@ -116,10 +116,10 @@ class RegistrationSettings(Settings):
     engine: Literal["auto", "dipy", "ants"] = Field(
         default="auto", description="auto: ANTs where antspyx is installed and image and template have one contrast"
     )
-    ants_metric: Literal["mutual", "local"] = Field(
+    ants_metric: Literal["auto", "mutual", "local"] = Field(
         default="mutual",
-        description="SyN of ANTs: mutual information, or local correlation, which is more exact within one contrast "
-        "and takes several times as long",
+        description="SyN of ANTs: mutual information, or local correlation, which is more accurate within one contrast "
+        "and takes twice as long; auto: local where image and template have one contrast",
     )
     bias_field: Literal["auto", "n4", "smooth", "none"] = Field(
         default="auto",

@@ -1,6 +1,8 @@
-"""`engine: auto` uses ANTs only where measurements support it, and reports why; explicit settings are obeyed."""
+"""`auto` uses ANTs, and its local correlation, only where measurements support it; explicit settings are obeyed."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +16,23 @@ from connectome_tl.settings.imaging import RegistrationSettings
 EVEN, UNEVEN = BiasField("smooth", 5.0), BiasField("none", 5.0)
 IMAGE = Volume(np.ones((4, 4, 4)), np.eye(4))
 SHEARED = Volume(np.ones((4, 4, 4)), np.eye(4) + np.eye(4, k=1) * [[0.2], [0], [0], [0]])
+
+
+@pytest.mark.parametrize(
+    ("contrasts", "asked", "metric"),
+    [
+        (("T2w", "T2w"), "auto", "local"),
+        (("T1w", "T2w"), "auto", "mutual"),
+        ((None, None), "auto", "mutual"),
+        (("T2w", "T2w"), "mutual", "mutual"),
+        (("T1w", "T2w"), "local", "local"),
+    ],
+)
+def test_the_metric_goes_by_contrast_unless_it_is_set(
+    contrasts: tuple[str | None, str | None], asked: Literal["auto", "mutual", "local"], metric: str
+) -> None:
+    settings = RegistrationSettings(engine="ants", ants_metric=asked)
+    assert choose_engine(settings, contrasts, EVEN, (IMAGE, IMAGE)).metric == metric
 
 
 @pytest.mark.parametrize(
@@ -35,10 +54,12 @@ def test_auto_goes_by_contrast_and_bias(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(choice, "ants_is_installed", lambda: True)
-    found = choose_engine(RegistrationSettings(), contrasts, bias, (image, IMAGE))
+    found = choose_engine(RegistrationSettings(ants_metric="auto"), contrasts, bias, (image, IMAGE))
     assert found.name == engine
     assert why in found.why
-    assert found.record() == {"Name": engine, "Why": found.why}
+    metric = {"Metric": "local correlation"} if engine == "ants" else {}
+    assert found.record() == {"Name": engine, "Why": found.why, **metric}
+    assert found.told() == f"Registered by {'ANTs with local correlation' if metric else 'dipy'} ({found.why})."
 
 
 def test_without_antspyx_auto_takes_the_own_engine(monkeypatch: pytest.MonkeyPatch) -> None:

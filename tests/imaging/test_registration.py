@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.register.choice import Metric
 from connectome_tl.imaging.register.gate import check
 from connectome_tl.imaging.register.registration import register, register_affine
 from connectome_tl.imaging.register.template_fit import fit_template
@@ -74,12 +75,14 @@ def test_local_correlation_of_ants_carries_labels_within_one_contrast() -> None:
     image, labels = head()
     moved, truth = head(bend(4.5))
     fixed = Volume(np.where(moved > 0, moved, 0) + np.random.default_rng(1).normal(0, 10, moved.shape), AFFINE)
-    found = {}
-    for metric in ("mutual", "local"):
-        settings = SETTINGS.model_copy(update={"ants_metric": metric})
-        found[metric] = register(fixed, Volume(image, AFFINE), settings, engine="ants")
-        assert mean_dice(carry_labels(found[metric], Volume(labels, AFFINE), fixed).data, truth) > 0.7
-    assert not np.array_equal(found["mutual"].places, found["local"].places)
+    mutual, local = (
+        register(fixed, Volume(image, AFFINE), SETTINGS, engine="ants", metric=metric) for metric in get_args(Metric)
+    )
+    for warp in (mutual, local):
+        assert mean_dice(carry_labels(warp, Volume(labels, AFFINE), fixed).data, truth) > 0.7
+    assert mutual.places is not None
+    assert local.places is not None
+    assert not np.array_equal(mutual.places, local.places)
 
 
 def test_a_missing_engine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,8 +93,8 @@ def test_a_missing_engine_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["dipy", "ants"])
-def test_a_lesion_left_out_of_the_cost_does_no_harm_outside_it(engine: Literal["dipy", "ants"]) -> None:
+@pytest.mark.parametrize(("engine", "metric"), [("dipy", "mutual"), ("ants", "mutual"), ("ants", "local")])
+def test_a_lesion_left_out_of_the_cost_does_no_harm_outside_it(engine: Literal["dipy", "ants"], metric: Metric) -> None:
     """A large cyst of unique brightness that displaces the surrounding tissue."""
     if engine == "ants":
         pytest.importorskip("ants")
@@ -105,7 +108,8 @@ def test_a_lesion_left_out_of_the_cost_does_no_harm_outside_it(engine: Literal["
 
     def outside(fixed: np.ndarray, mask: np.ndarray | None) -> float:
         target = Volume(fixed, AFFINE)
-        carried = carry_labels(register(target, template, settings, engine=engine, lesion=mask), atlas, target).data
+        warp = register(target, template, settings, engine=engine, metric=metric, lesion=mask)
+        carried = carry_labels(warp, atlas, target).data
         return mean_dice(np.where(lesion, 0, carried), np.where(lesion, 0, truth))
 
     healthy, masked, blind = outside(moved, None), outside(sick, lesion), outside(sick, None)

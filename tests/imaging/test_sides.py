@@ -9,14 +9,14 @@ import pytest
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
-from connectome_tl.imaging.register.orientation import turned_about
+from connectome_tl.imaging.register import sides
+from connectome_tl.imaging.register.orientation import best_turns, turned_about
 from connectome_tl.imaging.register.registration import coarse, register_affine
 from connectome_tl.imaging.register.sides import likeness_to_anatomy
+from connectome_tl.imaging.register.warps import Warp
 from connectome_tl.settings.imaging import RegistrationSettings
 
 from .heads import brain, head
-
-pytestmark = pytest.mark.slow
 
 SETTINGS = RegistrationSettings(affine_steps=(40, 20))
 MIRROR = np.diag([-1.0, 1.0, 1.0, 1.0])
@@ -34,6 +34,7 @@ def pair() -> tuple[Volume, Volume]:
     return Volume(b0.astype(np.float32), small.affine, "sub-01", "sub-01_dwi.nii.gz"), brain(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("which", ["neither", "anatomy", "diffusion"])
 def test_unlike_sides_of_one_head_are_refused_whichever_image_is_mirrored(which: str) -> None:
     b0, image = pair()
@@ -50,6 +51,7 @@ def test_unlike_sides_of_one_head_are_refused_whichever_image_is_mirrored(which:
     likeness_to_anatomy(b0, image, warp, SETTINGS.model_copy(update={"orientation": "header"}))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("signs", [[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]])
 def test_a_turned_header_is_refused(signs: list[float]) -> None:
     b0, image = pair()
@@ -62,6 +64,7 @@ def test_a_turned_header_is_refused(signs: list[float]) -> None:
     assert likeness_to_anatomy(b0, turned, warp, trusted) < plain - 0.2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("turn", "said"),
     [
@@ -76,3 +79,27 @@ def test_any_rotation_or_reflection_between_two_images_of_a_head_is_named(turn: 
     warp = register_affine(b0, turned, SETTINGS, rigid=True)
     with pytest.raises(DataError, match=said):
         likeness_to_anatomy(b0, turned, warp, SETTINGS)
+
+
+def test_nothing_is_registered_if_poor_images_match_best_as_their_headers_state(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Noise of different seeds in the same outline."""
+    image = head()[0]
+    first, second = (
+        brain(np.where(image > 0, 500 + np.random.default_rng(seed).normal(0, 100, image.shape), 0)) for seed in (0, 1)
+    )
+    monkeypatch.setattr(sides, "best_turns", lambda *_: (np.eye(3), MIRROR[:3, :3], False))
+    monkeypatch.setattr(sides, "register_affine", lambda *_, **__: pytest.fail("registered"))
+    assert 0 < likeness_to_anatomy(first, second, Warp(np.eye(4)), SETTINGS) < 0.25
+
+
+@pytest.mark.slow
+def test_the_search_prefers_another_orientation_only_if_it_is_clearly_more_similar() -> None:
+    image = brain(head()[0])
+    right = np.array([[0.0, 0, 1], [1, 0, 0], [0, 1, 0]])
+    turned = Volume(image.data, turned_about(right, image) @ image.affine)
+    rotation, _, better = best_turns(image, turned)
+    assert better
+    np.testing.assert_array_equal(rotation, right)
+    assert not best_turns(image, image)[2]

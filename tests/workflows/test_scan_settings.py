@@ -132,12 +132,13 @@ def test_the_time_of_a_registration_is_that_of_its_engine(installed: bool, monke
     monkeypatch.setattr("connectome_tl.workflows.scans.forecast.ants_is_installed", lambda: installed)
     template = ChosenTemplate("t", Path("t_T2w.nii"), Path("t_dseg.nii"), None, "T2w", "declared for all scans")
 
-    def seconds(engine: str, image: str) -> float:
-        settings = ConnectomesSettings.model_validate({"registration": {"engine": engine}})
+    def seconds(engine: str, image: str, metric: str = "auto") -> float:
+        settings = ConnectomesSettings.model_validate({"registration": {"engine": engine, "ants_metric": metric}})
         plan = Plan(settings, None, "labels", {"sub-01": template}, ScanAges(), Path())
         return cost_of_scan(plan, Scan("sub-01", None, anatomical=Path(f"sub-01_{image}.nii")))[0]
 
     ants, own = seconds("ants", "T2w"), seconds("dipy", "T2w")
-    assert ants < own
+    assert seconds("ants", "T1w") < ants < own
+    assert (seconds("ants", "T2w", "local"), seconds("ants", "T2w", "mutual")) == (ants, seconds("ants", "T1w"))
     assert seconds("auto", "T2w") == (ants if installed else own)
     assert seconds("auto", "T1w") == own

@@ -1,7 +1,8 @@
 """Registration engine `ants`: affine and SyN by antspyx, seeded and single-threaded.
 
-Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). Both steps use mutual information, which allows an inverted
-contrast; local correlation is many times slower on one thread (`benchmarks/registration.py`).
+Avants et al. 2011 (doi:10.1016/j.neuroimage.2010.09.025). The affine step uses mutual information; SyN uses it, too, or
+local correlation (Avants et al. 2008, doi:10.1016/j.media.2007.06.004) in windows of 3 voxels, since larger ones are
+slower and not more accurate (`benchmarks/registration.py`).
 """
 
 from __future__ import annotations
@@ -52,13 +53,15 @@ def register_with_ants(
     *,
     lesion: np.ndarray | None = None,
     metric: Literal["mutual", "local"] = "mutual",
+    radius: int = 1,
 ) -> Warp:
     """Register `moving` to `fixed`; the map is defined on the voxels of `fixed`.
 
     Args:
         steps: iterations of SyN from the coarsest to the finest of its grids.
         lesion: (x, y, z) bool of the fixed image; excluded from the cost of all stages.
-        metric: metric of SyN: mutual information, or local correlation in windows of 5 voxels.
+        metric: metric of SyN: mutual information, or local correlation.
+        radius: of the windows of local correlation, in voxels.
 
     Raises:
         MissingInputError: antspyx is not installed.
@@ -74,7 +77,7 @@ def register_with_ants(
             type_of_transform="SyN",
             reg_iterations=steps,
             syn_metric="mattes" if metric == "mutual" else "CC",
-            syn_sampling=32 if metric == "mutual" else 2,  # bins of the histogram; radius of the window
+            syn_sampling=32 if metric == "mutual" else radius,  # bins of the histogram
             outprefix=f"{folder}/",
             mask=mask,
             mask_all_stages=mask is not None,

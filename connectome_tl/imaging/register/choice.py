@@ -1,4 +1,4 @@
-"""Choose the registration engine of a scan (`registration.engine: auto`).
+"""Choose the registration engine of a scan and its metric (`registration.engine` and `ants_metric`: `auto`).
 
 `benchmarks/registration.py` has the measurements, docs/decisions/0016-gate.md the reasons.
 """
@@ -13,17 +13,31 @@ from connectome_tl.imaging.register.ants import ants_is_installed, has_right_ang
 from connectome_tl.imaging.register.bias import STRONG, BiasField
 from connectome_tl.settings.imaging import RegistrationSettings
 
+Metric = Literal["mutual", "local"]
+_METRICS: dict[Metric, str] = {"mutual": "mutual information", "local": "local correlation"}
+
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, and the reason for its choice."""
+    """An engine, and the reason for its choice.
+
+    Attributes:
+        metric: of the nonlinear registration by ANTs; not used by dipy.
+    """
 
     name: Literal["dipy", "ants"]
     why: str
+    metric: Metric = "mutual"
 
     def record(self) -> dict[str, object]:
         """For the sidecar."""
-        return {"Name": self.name, "Why": self.why}
+        found: dict[str, object] = {"Name": self.name, "Why": self.why}
+        return found if self.name == "dipy" else {**found, "Metric": _METRICS[self.metric]}
+
+    def told(self) -> str:
+        """Text for the report."""
+        how = "dipy" if self.name == "dipy" else f"ANTs with {_METRICS[self.metric]}"
+        return f"Registered by {how} ({self.why})."
 
 
 def choose_engine(
@@ -36,15 +50,18 @@ def choose_engine(
 ) -> Engine:
     """The engine of the settings; for `auto`, ANTs if installed and both images have the same contrast.
 
+    The metric of ANTs, if it is `auto`, is local correlation for one contrast, otherwise mutual information.
+
     Args:
         contrasts: T1w or T2w of the scan and of its template, None if unknown.
         bias: bias field of the scan.
         images: images to register; ITK requires orthogonal axes.
         lesion: whether a lesion is excluded from the cost.
     """
-    if settings.engine != "auto":
-        return Engine(settings.engine, "as set in the configuration")
     own, other = contrasts
+    metric = metric_of(settings, contrasts)
+    if settings.engine != "auto":
+        return Engine(settings.engine, "as set in the configuration", metric)
     if not ants_is_installed():
         return Engine("dipy", "antspyx is not installed")
     if own is None or other is None:
@@ -57,4 +74,12 @@ def choose_engine(
         return Engine("dipy", f"a bias field of {bias.ratio:.1f} was left in, to which ANTs is more sensitive")
     if not all(has_right_angles(image) for image in images):
         return Engine("dipy", "axes are not at right angles, which ANTs cannot represent")
-    return Engine("ants", f"both images are {own}, where it is as exact or more so in less time")
+    return Engine("ants", f"both images are {own}, where it is as accurate or more so", metric)
+
+
+def metric_of(settings: RegistrationSettings, contrasts: tuple[str | None, str | None]) -> Metric:
+    """The metric of ANTs in the settings; for `auto`, that for these contrasts of scan and template."""
+    if settings.ants_metric != "auto":
+        return settings.ants_metric
+    own, other = contrasts
+    return "local" if own is not None and own == other else "mutual"

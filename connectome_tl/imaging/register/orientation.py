@@ -17,6 +17,8 @@ MARGIN = 0.08  # by which the similarity of another rotation, or of the mirror i
 _ACROSS = 20  # voxels across a brain, so that the grid is scaled to its size
 _STEPS = 40
 _TRIED = 8  # number of the 24 rotations that are registered
+_TRIED_OF_ONE_HEAD = 3  # the same for two images of one head, whose outlines agree
+_BETTER = 0.015  # of the similarity on coarse grids; a mirrored image of one adult is less similar by 0.03 or more
 _MIRROR = np.diag([-1.0, 1.0, 1.0])  # of the template, whose right is on the right
 _SIDES = (("right", "left"), ("front", "back"), ("top", "bottom"))
 
@@ -72,14 +74,17 @@ def sides_of(turn: np.ndarray) -> str:
     return ", ".join(pairs)
 
 
-def best_turns(fixed: Volume, moving: Volume) -> tuple[np.ndarray, np.ndarray]:
-    """The rotation other than the header's, and the reflection, (3, 3) each, that match two images best.
+def best_turns(fixed: Volume, moving: Volume) -> tuple[np.ndarray, np.ndarray, bool]:
+    """The rotation other than the header's, and the reflection, (3, 3) each, that match two images of a head best.
 
-    Both map directions of `fixed` to those of `moving`, whose brains are compared on coarse grids.
+    Both map directions of `fixed` to those of `moving`, whose brains are compared on coarse grids. The third value says
+    whether one of them matches better there than the header's orientation.
     """
     search = _Search(fixed, moving, None)
     turns = all_turns()
-    return search.best(turns[1:])[0], search.best([_MIRROR @ turn for turn in turns])[0]
+    rotation, turned = search.best(turns[1:], _TRIED_OF_ONE_HEAD)
+    reflection, mirrored = search.best([_MIRROR @ turn for turn in turns], _TRIED_OF_ONE_HEAD)
+    return rotation, reflection, max(turned, mirrored) > search.likeness(turns[0]) + _BETTER
 
 
 def all_turns() -> list[np.ndarray]:
@@ -134,10 +139,10 @@ class _Search:
         self.fixed = _small(fixed if left_out is None else Volume(np.where(left_out, 0, fixed.data), fixed.affine))
         self.moving = _small(moving)
 
-    def best(self, turns: list[np.ndarray]) -> tuple[np.ndarray, float]:
+    def best(self, turns: list[np.ndarray], n_tried: int = _TRIED) -> tuple[np.ndarray, float]:
         """The rotation with the largest similarity after registration, among those with the best start."""
         before = [self._likeness(by_centre_and_size(self.fixed, self.moving, turn)) for turn in turns]
-        few = [turns[k] for k in np.argsort(before, kind="stable")[::-1][:_TRIED]]
+        few = [turns[k] for k in np.argsort(before, kind="stable")[::-1][:n_tried]]
         after = [self.likeness(turn) for turn in few]
         return few[int(np.argmax(after))], max(after)
 

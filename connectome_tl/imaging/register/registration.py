@@ -20,6 +20,7 @@ from connectome_tl.imaging.register.warps import Warp
 from connectome_tl.settings.imaging import RegistrationSettings
 
 _MARGIN_MM = 12.0  # margin of air around a brain, small since SyN's time is proportional to the voxels
+_MARGIN_OF_LOCAL_MM = 6.0  # the same for local correlation by ANTs, most of whose time is in the windows
 _NOISE = 1e-4  # smallest variance of a window (brain intensity about 1), below which the correlation is noise
 _REACH = 3  # voxels around a lesion that are also excluded, since windows and smoothing reach the lesion
 
@@ -93,12 +94,13 @@ def register(
     settings: RegistrationSettings,
     *,
     engine: Literal["dipy", "ants"],
+    metric: Literal["mutual", "local"] = "mutual",
     lesion: np.ndarray | None = None,
 ) -> Warp:
     """Affine, then SyN registration of `moving` (a template) to `fixed`.
 
     Args:
-        engine: `settings.engine`, or the choice of `choice.choose_engine` for `auto`.
+        engine, metric: the choice of `choice.choose_engine`; the metric is that of ANTs.
         lesion: (x, y, z) bool of the fixed image, excluded from the cost of both steps.
 
     Raises:
@@ -108,8 +110,9 @@ def register(
     if engine == "ants":
         from connectome_tl.imaging.register.ants import register_with_ants
 
-        f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion)
-        return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out, metric=settings.ants_metric)
+        air_mm = _MARGIN_OF_LOCAL_MM if metric == "local" else _MARGIN_MM
+        f, m, left_out = _on_grid(settings.nonlinear_mm, fixed, moving, lesion, air_mm=air_mm)
+        return register_with_ants(f, m, settings.nonlinear_steps, lesion=left_out, metric=metric)
     affine = warp = register_affine(fixed, moving, settings, lesion=lesion)
     for turn in _ROUNDS:
         f, m, left_out = _on_grid(turn.coarser * settings.nonlinear_mm, fixed, moving, lesion)
@@ -129,13 +132,13 @@ def register(
 
 
 def _on_grid(
-    voxel_mm: float, fixed: Volume, moving: Volume, lesion: np.ndarray | None
+    voxel_mm: float, fixed: Volume, moving: Volume, lesion: np.ndarray | None, *, air_mm: float = _MARGIN_MM
 ) -> tuple[Volume, Volume, np.ndarray | None]:
     """Both images, and the lesion, resampled to this voxel size and cropped to the heads."""
     f, m = coarse(fixed, voxel_mm), coarse(moving, voxel_mm)
-    box = head_box(f)
+    box = head_box(f, air_mm)
     left_out = None if lesion is None else _coarse_mask(lesion, fixed, voxel_mm)[box]
-    return cut(f, box), cut(m, head_box(m)), left_out
+    return cut(f, box), cut(m, head_box(m, air_mm)), left_out
 
 
 def _syn(f: Volume, m: Volume, affine: Warp, steps: tuple[int, ...], turn: _Round, left_out: np.ndarray | None) -> Warp:

@@ -28,8 +28,9 @@ _HALF_TURNS = tuple(np.diag(signs) for signs in ([1.0, -1.0, -1.0], [-1.0, 1.0, 
 def likeness_to_anatomy(b0: Volume, brain: Volume, warp: Warp, settings: RegistrationSettings) -> float:
     """Similarity of two images of one head; unless it is good, the mirror image and rotations are tried.
 
-    The outlines of a brain and of a rotated one may overlap well. The mirror image and half turns are tried first; if
-    one of them is more similar, or the similarity is poor, all rotations and reflections of the axes.
+    The outlines of a brain and of a rotated one may overlap well. The mirror image and half turns are tried, and all
+    rotations and reflections of the axes if one of these is more similar. If the similarity is poor, all are compared
+    on coarse grids first, and the search ends if the header's orientation is the best one there.
 
     Args:
         b0: mean of the unweighted volumes, 0 outside the brain. brain: the anatomical image, 0 outside the brain.
@@ -43,15 +44,20 @@ def likeness_to_anatomy(b0: Volume, brain: Volume, warp: Warp, settings: Registr
     if plain >= _CLEAR or settings.orientation == "header":
         return plain
 
-    def tried(turns: Iterable[np.ndarray]) -> tuple[float, np.ndarray]:
-        found = [(local_likeness(b0, _turned(turn, b0, brain, settings)), turn) for turn in turns]
-        return max(found, key=lambda one: one[0])
+    def tried(turns: Iterable[np.ndarray]) -> list[tuple[float, np.ndarray]]:
+        return [(local_likeness(b0, _turned(turn, b0, brain, settings)), turn) for turn in turns]
 
-    mirrored, turned = tried([_MIRROR]), tried(_HALF_TURNS)
+    found = best_turns(b0, brain) if plain < _POOR else None
+    if found is not None and not found[2]:
+        return plain
+    mirrored, turned = tried([_MIRROR])[0], max(tried(_HALF_TURNS), key=_similarity)
     contradicted = max(mirrored[0], turned[0]) > plain + MARGIN
-    if contradicted or plain < _POOR:
-        rotation, reflection = best_turns(b0, brain)
-        turned, mirrored = tried([turned[1], rotation]), tried([mirrored[1], reflection])
+    if contradicted or found is not None:
+        rotation, reflection, _ = found or best_turns(b0, brain)
+        turned, mirrored = (
+            max([known, *tried([] if np.array_equal(known[1], turn) else [turn])], key=_similarity)
+            for known, turn in ((turned, rotation), (mirrored, reflection))
+        )
     # A nearly symmetric brain fits its mirror image well, so that a rotation is the simpler cause.
     best, turn = mirrored if mirrored[0] > turned[0] + MARGIN or turned[0] <= plain + MARGIN else turned
     if best <= plain + MARGIN or (best < _POOR and not contradicted):
@@ -66,6 +72,10 @@ def likeness_to_anatomy(b0: Volume, brain: Volume, warp: Warp, settings: Registr
         remedy=f"One header is {how}, of this image or of {b0.file}: convert both again from the scanner's files. "
         "Where the headers are known to be right, set registration.orientation: header.",
     )
+
+
+def _similarity(tried: tuple[float, np.ndarray]) -> float:
+    return tried[0]
 
 
 def _turned(turn: np.ndarray, b0: Volume, brain: Volume, settings: RegistrationSettings) -> Volume:

@@ -49,9 +49,8 @@ class TemplateFit:
 
     def told(self) -> str:
         """Text for the report."""
-        said = f"Registered by {'ANTs' if self.engine.name == 'ants' else 'dipy'} ({self.engine.why})."
         left = " (left in)" if self.bias.method == "none" else f" ({self.bias.method})"
-        said += f" Bias field: 1 to {self.bias.ratio:.2f}{left}."
+        said = f"{self.engine.told()} Bias field: 1 to {self.bias.ratio:.2f}{left}."
         turned = self.orientation is not None and self.orientation.turned
         return f"{said} {self._turn()}" if turned else said
 
@@ -96,7 +95,7 @@ def fit_template(
         even = Volume(corrected.data, fixed.affine, fixed.subject, fixed.file)
     engine = choose_engine(settings, contrasts, bias, (fixed, moving), lesion=lesion is not None)
     lying = Volume(even.data, turn @ fixed.affine, fixed.subject, fixed.file)
-    warp = register(lying, moving, settings, engine=engine.name, lesion=lesion)
+    warp = register(lying, moving, settings, engine=engine.name, metric=engine.metric, lesion=lesion)
     if orientation is not None and orientation.turned:
         warp = compose(Warp(turn), warp)
     size = 1 / max(abs(float(np.linalg.det(warp.affine[:3, :3]))), 1e-6)

@@ -10,6 +10,7 @@ from connectome_tl.imaging.preprocess.motion import working_bytes
 from connectome_tl.imaging.read.headers import shape_of
 from connectome_tl.imaging.read.inputs import Inventory, Scan
 from connectome_tl.imaging.register.ants import ants_is_installed
+from connectome_tl.imaging.register.choice import metric_of
 from connectome_tl.plurals import counted
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings
 from connectome_tl.workflows.scans.hooks import hooks_of
@@ -20,7 +21,7 @@ from connectome_tl.workflows.scans.template import contrast_of
 _PER_VALUE = {"mppca": 4.0e-6, "patch2self": 1.0e-6, "dwidenoise": 1.0e-6, "none": 0.0}
 _MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
 _PER_STREAMLINE, _START = 4.0e-4, 5.0
-_BY_ANTS = {"mutual": 10.0, "local": 45.0}  # a registration, by metric; newborn heads take less, adult heads more
+_BY_ANTS = {"mutual": 10.0, "local": 25.0}  # a registration, by metric; newborn heads take less, adult heads more
 _BY_DIPY = 45.0
 _BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE, _BYTES_AT_LEAST = 24, 350, 3000, 600e6
 
@@ -81,9 +82,10 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
 def _registration(plan: Plan[AnyScanSettings], scan: Scan) -> float:
     """Seconds of the registrations of a scan."""
     settings, template = plan.settings.registration, plan.templates.get(scan.name)
-    alike = template is not None and template.contrast == contrast_of(scan.anatomical)
+    own, other = contrast_of(scan.anatomical), None if template is None else template.contrast
+    alike = own is not None and own == other
     by_ants = settings.engine == "ants" or (settings.engine == "auto" and alike and ants_is_installed())
-    return _BY_ANTS[settings.ants_metric] if by_ants else _BY_DIPY
+    return _BY_ANTS[metric_of(settings, (own, other))] if by_ants else _BY_DIPY
 
 
 def _shape(image: Path | None) -> tuple[int, ...]:
