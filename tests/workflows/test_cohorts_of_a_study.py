@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,11 @@ from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.people import people_of
+from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import UsageError
+from connectome_tl.settings.study import SplitSettings
+from connectome_tl.tasks import Task
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.study.inputs import read_cohorts
@@ -65,6 +69,32 @@ def test_edges_that_are_transformed_differently_are_named(tmp_path: Path, role: 
     assert "connectomes.transform" not in " ".join(read_cohorts(small_settings(), tmp_path).by_name()[role].notes)
 
 
+def warnings_of(target: Cohort, tasks: Sequence[Task], splits: SplitSettings) -> tuple[str, ...]:
+    settings = small_settings().model_copy(update={"splits": splits})
+    return _warnings(settings, StudyCohorts({"target": target}), tasks, make_split_plan(target, splits))
+
+
+def test_a_site_without_a_case_is_said_to_have_no_effect_on_the_auc() -> None:
+    target = small_cohorts(n_target=24).target
+    task = next(task for task in target.tasks if task.is_binary)
+    known = target.targets[task.name].dropna()
+    negative, positive = (list(known.index[known == level]) for level in (0, 1))
+    for without in (negative[:2], [negative[0], positive[0]]):
+        site = np.full(target.n_subjects, "A", dtype=object)
+        site[target.positions([negative[-1], positive[-1]])] = "B"
+        site[target.positions(without)] = "C"
+        found = warnings_of(replace(target, site=site), [task], SplitSettings(scheme="site_out"))
+        assert not any("random folds" in said for said in found)
+        said = [one for one in found if "two different outcomes" in one]
+        if without == negative[:2]:
+            assert said == [
+                f"{task.name}: 1 of 3 test folds has no two different outcomes; the ranks of 2 subjects in it do not "
+                "affect the AUC."
+            ]
+        else:
+            assert said == []
+
+
 def test_a_small_class_is_counted_in_subjects() -> None:
     once = small_cohorts(n_target=12).target
     names = [f"{name}_ses-{k}" for name in once.ids for k in (1, 2)]
@@ -72,7 +102,7 @@ def test_a_small_class_is_counted_in_subjects() -> None:
     twice = replace(twice, children=tuple(name.split("_")[0] for name in names))
     tasks = [task for task in once.tasks if task.is_binary]
     found = [
-        [said for said in _warnings(small_settings(), StudyCohorts({"target": cohort}), tasks) if "smaller" in said]
+        [said for said in warnings_of(cohort, tasks, small_settings().splits) if "smaller" in said]
         for cohort in (once, twice)
     ]
     assert found[0] == found[1] != []
