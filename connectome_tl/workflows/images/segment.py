@@ -278,6 +278,8 @@ def _overlap(data: SegmentData, ids: Sequence[str], classes: np.ndarray, arm: st
 
 def _write(folder: Path, data: SegmentData, record: SegmentationRecord, found: _Found) -> None:
     """Write label maps in the voxels of each image, the table of overlaps, the record and the page."""
+    for name in (SUMMARY, TABLE, PAGE):  # of an earlier call, which would otherwise stay beside label maps of this one
+        (folder / name).unlink(missing_ok=True)
     kept = set()
     numbers = np.array([0, *record.labels], dtype=np.int32)
     for subject, (classes, fit, training) in found.classes.items():
@@ -303,7 +305,6 @@ def _write(folder: Path, data: SegmentData, record: SegmentationRecord, found: _
     for old in (folder / FOLDER).glob("sub-*_dseg.*"):  # of an earlier call with other subjects
         if old not in kept:
             old.unlink()
-    (folder / TABLE).unlink(missing_ok=True)
     if found.table:
         table = write_table(folder / TABLE, pd.DataFrame(found.table))
         write_sidecar(table, settings=record.settings, seed=record.seed, Rows="subjects not used for training")
