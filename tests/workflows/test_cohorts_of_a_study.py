@@ -21,6 +21,7 @@ from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judge import _warnings
+from connectome_tl.workflows.study.presence import presence_notes
 
 MEASURES = ("thickness", "volume")
 FOLDERS = {"target": "target", "source": "older", "pool": "pool"}
@@ -117,3 +118,20 @@ def test_settings_of_modalities_that_the_cohorts_do_not_have_are_refused() -> No
         check_names(small_settings().with_settings({"model.modality_dropout": 0.5, "devices": 2}), alone)
     assert "model.modality_dropout has no effect: the only modality is connectome" in str(refused.value)
     assert "devices has no effect" in str(refused.value)
+
+
+def test_a_subject_without_any_input_and_a_fold_without_images_are_said() -> None:
+    target = small_cohorts(n_target=12).target
+    covariates, mask = target.covariates.copy(), target.node_mask.copy()
+    covariates.iloc[3], mask[3] = None, False
+    plan = make_split_plan(target, small_settings().splits)
+    tested = next(subject for subject in plan.repeats[0][0].test if subject != target.ids[3])
+    volumes = tuple("image.nii" if subject == tested else "" for subject in target.ids)
+    target = replace(target, covariates=covariates, node_mask=mask, volumes=volumes)
+    modalities = ("connectome", "clinical", "image")
+    bare, unused = presence_notes(target, modalities, plan)
+    assert bare.startswith(f"1 subject has no connectome and no image and no clinical covariate ({target.ids[3]})")
+    assert unused.startswith("no training subject of 1 tested subject with an image has one")
+    assert presence_notes(target, (*modalities, "cortex"), plan) == (unused,)
+    with_images = replace(target, volumes=("image.nii",) * 12)
+    assert presence_notes(with_images, modalities, plan) == ()

@@ -36,6 +36,7 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.study.fitting import Found, permutation_notes
+from connectome_tl.workflows.study.presence import presence_notes
 from connectome_tl.workflows.study.records import (
     adaptation_probes,
     clinical_record,
@@ -242,6 +243,9 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
         origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
+        contrasts={
+            role: c.volume_contrast for role, c in cohorts.roles.items() if any(c.volumes) and c.volume_contrast
+        },
         regressions=any(values_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
 
@@ -286,6 +290,9 @@ def _warnings(
         found.append("No family column: twins and siblings, if any, may be on both sides of a fold.")
     if settings.splits.repeats == 1 and settings.splits.scheme == "kfold":
         found.append("One repeat only: scores also depend on the random folds.")
+    if "image" in settings.model.branches and not any(target.volumes):
+        found.append("The target cohort has no volumes: the encoder of images is not used.")
+    found += presence_notes(target, modalities_of(settings, cohorts), splits)
     return (*found, *(note for task in tasks if (note := _folds_without_pairs(task, target, splits))))
 
 
