@@ -43,8 +43,8 @@ def maps(
     for one in found.maps:
         terminal.say(
             f"{one.task}, {one.kind}: deletion {one.deletion:.3f} (random {one.random_deletion:.3f}), insertion "
-            f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {one.agreement:.2f}, "
-            f"randomised network {one.randomised:.2f}"
+            f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {_number(one.agreement)}, "
+            f"randomised network {_number(one.randomised)}"
         )
     terminal.say(f"\nPage: {page}")
 
@@ -111,12 +111,12 @@ def prune(
             )
         )
         terminal.say(
-            f"fold {one.fold}, network {one.network}: {cost}; loss {one.pruned_loss:.3f} "
-            f"(unpruned, same number of steps: {one.tuned_loss:.3f}; before: {one.loss:.3f})"
+            f"fold {one.fold}, network {one.network}: {cost}; loss {_number(one.pruned_loss, '.3f')} "
+            f"(unpruned, same number of steps: {_number(one.tuned_loss, '.3f')}; before: {_number(one.loss, '.3f')})"
         )
     terminal.say(
-        f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
-        f"against the unpruned networks.\n\nPage: {page}"
+        f"\n{found.task}: loss {_number(100 * found.relative_loss, '+.1f')} % [{_number(100 * found.low, '+.1f')}, "
+        f"{_number(100 * found.high, '+.1f')}] against the unpruned networks.\n\nPage: {page}"
     )
 
 
@@ -186,6 +186,10 @@ def segment(
     for other in found.differences:
         terminal.say(f"{other.arm} minus {other.control}: {other.difference:+.3f} {_interval(other, '+.3f')}")
     terminal.say(f"\n{counted(len(found.segmented), 'label map')}: {out / FOLDER}")
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return f"{value:{form}}" if isfinite(value) else "n/a"
 
 
 def _overlap(one: MeanDice) -> str:
