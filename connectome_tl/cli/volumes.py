@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from connectome_tl.cli.app import app
 from connectome_tl.cli.terminal import command, terminal
 from connectome_tl.plurals import counted
+
+if TYPE_CHECKING:
+    from connectome_tl.settings.records.segmentation import DiceDifference, MeanDice
 
 
 @command(app)
@@ -39,8 +43,8 @@ def maps(
     for one in found.maps:
         terminal.say(
             f"{one.task}, {one.kind}: deletion {one.deletion:.3f} (random {one.random_deletion:.3f}), insertion "
-            f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {one.agreement:.2f}, "
-            f"randomised network {one.randomised:.2f}"
+            f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {_number(one.agreement)}, "
+            f"randomised network {_number(one.randomised)}"
         )
     terminal.say(f"\nPage: {page}")
 
@@ -107,12 +111,12 @@ def prune(
             )
         )
         terminal.say(
-            f"fold {one.fold}, network {one.network}: {cost}; loss {one.pruned_loss:.3f} "
-            f"(unpruned, same number of steps: {one.tuned_loss:.3f}; before: {one.loss:.3f})"
+            f"fold {one.fold}, network {one.network}: {cost}; loss {_number(one.pruned_loss, '.3f')} "
+            f"(unpruned, same number of steps: {_number(one.tuned_loss, '.3f')}; before: {_number(one.loss, '.3f')})"
         )
     terminal.say(
-        f"\n{found.task}: loss {100 * found.relative_loss:+.1f} % [{100 * found.low:+.1f}, {100 * found.high:+.1f}] "
-        f"against the unpruned networks.\n\nPage: {page}"
+        f"\n{found.task}: loss {_number(100 * found.relative_loss, '+.1f')} % [{_number(100 * found.low, '+.1f')}, "
+        f"{_number(100 * found.high, '+.1f')}] against the unpruned networks.\n\nPage: {page}"
     )
 
 
@@ -149,16 +153,21 @@ def segment(
     model: Annotated[
         Path | None, typer.Option("--model", help="Folder of an earlier call, whose network is used.")
     ] = None,
-    folds: Annotated[int, typer.Option("--folds", min=2, help="Parts of the cross-validation.")] = 5,
-    steps: Annotated[int, typer.Option("--steps", min=1, help="Training steps of each network.")] = 200,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Seed of folds and networks.")] = 0,
+    folds: Annotated[
+        int | None, typer.Option("--folds", min=2, help="Parts of the cross-validation; default: 5.")
+    ] = None,
+    steps: Annotated[
+        int | None, typer.Option("--steps", min=1, help="Training steps of each network; default: 200.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of folds and networks; default: 0.")] = None,
 ) -> None:
     """Segment volumes by networks trained on label maps, with Dice on subjects that were not used for training."""
     from connectome_tl.settings.images.contrast import Segmentation
     from connectome_tl.workflows.images.segment import FOLDER, segment_cohort
 
-    usual = Segmentation()
-    settings = usual.model_copy(update={"descent": usual.descent.model_copy(update={"steps": steps})})
+    settings, usual = None, Segmentation()
+    if steps is not None:
+        settings = usual.model_copy(update={"descent": usual.descent.model_copy(update={"steps": steps})})
     found = segment_cohort(
         cohort,
         out,
@@ -173,9 +182,19 @@ def segment(
     for one in found.scores:
         if one.label is None or one.arm == found.scores[0].arm:
             what = "mean of the classes" if one.label is None else f"label {one.label}"
-            terminal.say(f"{one.arm}, {what}: Dice {one.dice:.3f} [{one.low:.3f}, {one.high:.3f}], {one.n} subjects")
+            terminal.say(f"{one.arm}, {what}: {_overlap(one)}, {counted(one.n, 'subject')}")
     for other in found.differences:
-        terminal.say(
-            f"{other.arm} minus {other.control}: {other.difference:+.3f} [{other.low:+.3f}, {other.high:+.3f}]"
-        )
+        terminal.say(f"{other.arm} minus {other.control}: {other.difference:+.3f} {_interval(other, '+.3f')}")
     terminal.say(f"\n{counted(len(found.segmented), 'label map')}: {out / FOLDER}")
+
+
+def _number(value: float, form: str = ".2f") -> str:
+    return f"{value:{form}}" if isfinite(value) else "n/a"
+
+
+def _overlap(one: MeanDice) -> str:
+    return f"Dice {one.dice:.3f} {_interval(one, '.3f')}" if one.n else "in no tested subject"
+
+
+def _interval(one: MeanDice | DiceDifference, form: str) -> str:
+    return f"[{one.low:{form}}, {one.high:{form}}]" if isfinite(one.low) else "[no interval from one family]"

@@ -12,7 +12,7 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.people import people_of
 from connectome_tl.settings.records.results import CohortRecord, OutcomeCounts, TableRow
 
-_STATES = ("observed", "lost", "died", "untestable", "unknown")
+_MISSING = ("lost", "died", "untestable", "unknown")
 _MOST_LEVELS = 8
 
 
@@ -46,11 +46,13 @@ def describe(cohort: Cohort, role: Literal["source", "pool", "target", "cohort"]
 
 
 def _counts(cohort: Cohort, task: str, is_binary: bool) -> OutcomeCounts:
-    status = cohort.status[task].value_counts()
-    targets = cohort.targets[task]
+    targets, status = cohort.targets[task], cohort.status[task]
+    known, missing = targets.notna(), status[targets.isna()].value_counts()
     return OutcomeCounts(
         task=task,
-        **{state: int(status.get(state, 0)) for state in _STATES},
+        observed=int(known.sum()),
+        by_status=int((known & (status != "observed")).sum()),
+        **{state: int(missing.get(state, 0)) for state in _MISSING},
         n_positive=int((targets == 1).sum()) if is_binary else None,
     )
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.columns.ids import family_called, first_scan
+from connectome_tl.cohort.columns.ids import family_called, first_scan, names_of, names_of_family
 
 
 def relatives(cohort: Cohort, ids: Iterable[str], other: Cohort) -> tuple[str, ...]:
@@ -32,6 +32,19 @@ def are_related(cohort: Cohort, ids: Iterable[str], others: Sequence[frozenset[s
         known = found
         found = known.union(*(names for names in every if not known.isdisjoint(names)))
     return np.array([not known.isdisjoint(names) for names in theirs], dtype=bool)
+
+
+def kin(cohorts: Iterable[Cohort], ids: Iterable[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Families and participants of these subjects in any of the cohorts, to be stored with what was fitted on them."""
+    every, own = tuple(cohorts), frozenset(ids)
+    families = {family for one in every for i, family in one.families.items() if i in own}
+    participants = {name for one in every for i, name in zip(one.ids, one.children, strict=False) if i in own}
+    return tuple(sorted(families)), tuple(sorted(participants))
+
+
+def names_seen(ids: Iterable[str], families: Iterable[str], participants: Iterable[str]) -> list[frozenset[str]]:
+    """Names of the subjects that something was fitted on, and of their `kin`, for `are_related`."""
+    return [*map(names_of, (*ids, *participants)), *map(names_of_family, families)]
 
 
 def _with_first_scans(rows: Sequence[frozenset[str]]) -> list[frozenset[str]]:

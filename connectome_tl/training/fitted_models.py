@@ -218,21 +218,25 @@ def stored_model(store: FitStore, key: str) -> FittedModel:
     """The model of a stored fit, including the fits that it consists of.
 
     Raises:
-        MissingInputError: the store lacks a fit that is needed, or its arrays.
-        OutputError: a stored fit is damaged.
+        MissingInputError, OutputError: as `stored_fit`.
     """
+    return fitted_model(stored_fit(store, key), lambda wanted: stored_fit(store, wanted))
 
-    def find(wanted: str) -> FitResult:
-        found = store.load(wanted, state=True)
-        if found is None:
-            raise MissingInputError(
-                f"the fit {wanted} or its arrays are missing",
-                file=store.folder,
-                remedy="Run the study again: fits of another version of this package or its libraries are not used.",
-            )
-        return found
 
-    return fitted_model(find(key), find)
+def stored_fit(store: FitStore, key: str) -> FitResult:
+    """A stored fit with its arrays.
+
+    Raises:
+        MissingInputError: the store lacks the fit or its arrays. OutputError: the stored fit is damaged.
+    """
+    found = store.load(key, state=True)
+    if found is None:
+        raise MissingInputError(
+            f"the fit {key} or its arrays are missing",
+            file=store.folder,
+            remedy="Run the study again: fits of another version of this package or its libraries are not used.",
+        )
+    return found
 
 
 def to_batch(rows: Rows) -> Batch:

@@ -9,8 +9,7 @@ from functools import cached_property
 import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
-from connectome_tl.cohort.columns.ids import names_of, names_of_family
-from connectome_tl.cohort.relatives import are_related, relatives
+from connectome_tl.cohort.relatives import are_related, names_seen, relatives
 from connectome_tl.cohort.splits import Fold, parts_of, split_groups
 from connectome_tl.errors import InternalError, LeakageError
 from connectome_tl.plurals import counted
@@ -262,7 +261,7 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     made = target.embeddings
     if made is None:
         raise InternalError(f"cohort {target.name!r} has no embeddings")
-    found = next((one for one in made.fits if not are_related(target, fold.test, _names_seen(one)).any()), None)
+    found = next((one for one in made.fits if not _has_seen(one, target, fold)), None)
     if found is None:
         seen = sorted(set(fold.test) & set(made.fits[0].seen))
         raise LeakageError(
@@ -276,8 +275,8 @@ def unseen_fit(target: Cohort, fold: Fold) -> str:
     return found.fit
 
 
-def _names_seen(fit: EmbeddedFit) -> list[frozenset[str]]:
-    return [*map(names_of, (*fit.seen, *fit.participants)), *map(names_of_family, fit.families)]
+def _has_seen(fit: EmbeddedFit, target: Cohort, fold: Fold) -> bool:
+    return bool(are_related(target, fold.test, names_seen(fit.seen, fit.families, fit.participants)).any())
 
 
 def _other_outcomes(cohorts: StudyCohorts, tasks: Sequence[str], parent: FitPlan | None) -> tuple[str, ...]:

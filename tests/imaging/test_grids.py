@@ -10,7 +10,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from nibabel.processing import resample_from_to
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 from torch.nn import functional
 
 from connectome_tl.errors import DataError, MissingInputError, OutputError
@@ -111,6 +113,54 @@ def test_the_affine_of_a_grid_leads_to_the_same_place_in_the_image(tmp_path: Pat
         assert inner.mean() > 0.4
         assert np.median(np.abs(found - expected)[inner]) < 0.2
         assert made.zooms == pytest.approx(np.linalg.norm(np.reshape(made.affine, (4, 4))[:3, :3], axis=0))
+
+
+def asymmetric(points: np.ndarray) -> np.ndarray:
+    """Grey levels of a smooth head without symmetry at points (..., 3) in mm."""
+    place = (points - (3.0, -5.0, 4.0)) / (48.0, 62.0, 50.0)
+    place[..., 2] += 0.12 * place[..., 1]
+    levels = np.ones(points.shape[:-1])
+    rng = np.random.default_rng(0)
+    for centre, radius, level in zip(
+        rng.uniform(-35, 35, (20, 3)), rng.uniform(6, 14, 20), rng.uniform(-0.6, 0.8, 20), strict=True
+    ):
+        levels += level * np.exp(-((points - centre) ** 2).sum(axis=-1) / (2 * radius**2))
+    return np.asarray(100 * np.clip(levels, 0.2, None) / (1 + np.exp((np.linalg.norm(place, axis=-1) - 1) * 25)))
+
+
+def points_of(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    return np.moveaxis(np.indices(shape), 0, -1) @ affine[:3, :3].T + affine[:3, 3]
+
+
+@pytest.mark.parametrize("centre", ["head", "image"])
+@pytest.mark.parametrize("angles", [(0, 0, 12), (20, 10, -15), (44, 10, 5)])
+def test_the_same_head_imaged_with_oblique_axes_has_the_same_grid(
+    angles: tuple[int, int, int], centre: Literal["head", "image"]
+) -> None:
+    """Compared with the head itself at the voxels of the grid, with nibabel, and with axes along R, A and S."""
+    settings = ImageSettings(size=32, voxel=5.0, centre=centre, normalise="none", outside="keep")
+    rng, grids = np.random.default_rng(1), []
+    for turned in ((0, 0, 0), angles):
+        affine = np.eye(4)
+        affine[:3, :3] = Rotation.from_euler("xyz", turned, degrees=True).as_matrix() * 4.0
+        affine[:3, 3] = -affine[:3, :3] @ np.full(3, 21.0)
+        data = asymmetric(points_of(affine, (43, 43, 43)))
+        data = (data + np.abs(rng.normal(0, 0.5, data.shape))).astype(np.float32)
+        made = onto_grid(Volume(data, affine), settings)
+        grids.append((made.values.astype(float), np.reshape(made.affine, (4, 4))))
+    (straight, first), (values, second) = grids
+    place = points_of(second, values.shape)
+    seen = np.all(np.abs((place - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T - 21) < 21, axis=-1)
+    by_nibabel = resample_from_to(nib.Nifti1Image(data, affine), (values.shape, second), order=1).get_fdata()
+
+    def likeness(other: np.ndarray) -> float:
+        return float(np.corrcoef(values[seen], other[seen])[0, 1])
+
+    assert likeness(asymmetric(place)) > 0.998
+    assert likeness(by_nibabel) > 0.999
+    np.testing.assert_allclose(first[:3, :3], second[:3, :3], atol=1e-9)
+    assert np.abs(first[:3, 3] - second[:3, 3]).max() <= 4.0  # one voxel of the images
+    assert likeness(straight) > 0.99
 
 
 def test_registered_images_keep_their_alignment_on_grids_centred_on_the_image(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,12 +12,16 @@ from small_study import small_cohorts, small_settings
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.people import people_of
+from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import UsageError
+from connectome_tl.settings.study import SplitSettings
+from connectome_tl.tasks import Task
 from connectome_tl.training.checks import check_names
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.judge import _warnings
+from connectome_tl.workflows.study.presence import presence_notes
 
 MEASURES = ("thickness", "volume")
 FOLDERS = {"target": "target", "source": "older", "pool": "pool"}
@@ -65,6 +70,32 @@ def test_edges_that_are_transformed_differently_are_named(tmp_path: Path, role: 
     assert "connectomes.transform" not in " ".join(read_cohorts(small_settings(), tmp_path).by_name()[role].notes)
 
 
+def warnings_of(target: Cohort, tasks: Sequence[Task], splits: SplitSettings) -> tuple[str, ...]:
+    settings = small_settings().model_copy(update={"splits": splits})
+    return _warnings(settings, StudyCohorts({"target": target}), tasks, make_split_plan(target, splits))
+
+
+def test_a_site_without_a_case_is_said_to_have_no_effect_on_the_auc() -> None:
+    target = small_cohorts(n_target=24).target
+    task = next(task for task in target.tasks if task.is_binary)
+    known = target.targets[task.name].dropna()
+    negative, positive = (list(known.index[known == level]) for level in (0, 1))
+    for without in (negative[:2], [negative[0], positive[0]]):
+        site = np.full(target.n_subjects, "A", dtype=object)
+        site[target.positions([negative[-1], positive[-1]])] = "B"
+        site[target.positions(without)] = "C"
+        found = warnings_of(replace(target, site=site), [task], SplitSettings(scheme="site_out"))
+        assert not any("random folds" in said for said in found)
+        said = [one for one in found if "two different outcomes" in one]
+        if without == negative[:2]:
+            assert said == [
+                f"{task.name}: 1 of 3 test folds has no two different outcomes; the ranks of 2 subjects in it do not "
+                "affect the AUC."
+            ]
+        else:
+            assert said == []
+
+
 def test_a_small_class_is_counted_in_subjects() -> None:
     once = small_cohorts(n_target=12).target
     names = [f"{name}_ses-{k}" for name in once.ids for k in (1, 2)]
@@ -72,7 +103,7 @@ def test_a_small_class_is_counted_in_subjects() -> None:
     twice = replace(twice, children=tuple(name.split("_")[0] for name in names))
     tasks = [task for task in once.tasks if task.is_binary]
     found = [
-        [said for said in _warnings(small_settings(), StudyCohorts({"target": cohort}), tasks) if "smaller" in said]
+        [said for said in warnings_of(cohort, tasks, small_settings().splits) if "smaller" in said]
         for cohort in (once, twice)
     ]
     assert found[0] == found[1] != []
@@ -87,3 +118,20 @@ def test_settings_of_modalities_that_the_cohorts_do_not_have_are_refused() -> No
         check_names(small_settings().with_settings({"model.modality_dropout": 0.5, "devices": 2}), alone)
     assert "model.modality_dropout has no effect: the only modality is connectome" in str(refused.value)
     assert "devices has no effect" in str(refused.value)
+
+
+def test_a_subject_without_any_input_and_a_fold_without_images_are_said() -> None:
+    target = small_cohorts(n_target=12).target
+    covariates, mask = target.covariates.copy(), target.node_mask.copy()
+    covariates.iloc[3], mask[3] = None, False
+    plan = make_split_plan(target, small_settings().splits)
+    tested = next(subject for subject in plan.repeats[0][0].test if subject != target.ids[3])
+    volumes = tuple("image.nii" if subject == tested else "" for subject in target.ids)
+    target = replace(target, covariates=covariates, node_mask=mask, volumes=volumes)
+    modalities = ("connectome", "clinical", "image")
+    bare, unused = presence_notes(target, modalities, plan)
+    assert bare.startswith(f"1 subject has no connectome and no image and no clinical covariate ({target.ids[3]})")
+    assert unused.startswith("no training subject of 1 tested subject with an image has one")
+    assert presence_notes(target, (*modalities, "cortex"), plan) == (unused,)
+    with_images = replace(target, volumes=("image.nii",) * 12)
+    assert presence_notes(with_images, modalities, plan) == ()

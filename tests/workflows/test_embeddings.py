@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -150,6 +151,16 @@ def test_a_network_of_a_source_that_was_not_used_is_noted(
     fits = [FitResult("", "pretrain", frozenset(), (), facts={PREDICTABLE: 0.0})]
     assert is_unused(study, fits)
     assert not is_unused(study.model_copy(update={"stages": asked}), fits)
+
+
+def test_a_single_missing_fit_is_missing_input(home: Path, tmp_path: Path) -> None:
+    """Otherwise a fold would later have no encoder that had not seen its tested subjects."""
+    copy = shutil.copytree(home / "run", tmp_path / "run")
+    made = made_by(home)
+    (copy / "models" / f"{made.fits[1].fit}.safetensors").unlink()
+    with pytest.raises(MissingInputError, match=made.fits[1].fit):
+        embed_cohort(copy, home / "infants" / "cohort.yaml", tmp_path / "a.json", base=home / "run")
+    assert not (tmp_path / "a.json").exists()
 
 
 def test_who_has_no_embedding_is_predicted_and_the_report_says_what_was_seen(home: Path, run: StudyRun) -> None:

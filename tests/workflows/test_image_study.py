@@ -75,10 +75,12 @@ def test_a_study_of_volumes_runs_to_a_report_that_says_what_was_done(run: StudyR
     for said in (
         "Volumes of 20 infants",
         "a 3D ResNet-10 on volumes",
+        "The contrast of the volumes was ADC in the target cohort",
+        "T1w in the source cohort",
         "resampled to 13 mm",
         "Training volumes were augmented at random by flips",
         "reconstruction of coarse volumes",
-        "2 of 20 subjects have no volume",
+        "2 subjects have no image",
     ):
         assert said in page, said
 

@@ -13,10 +13,11 @@ import pytest
 import yaml
 
 from connectome_tl.cli import main
+from connectome_tl.cli.volumes import _overlap
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.errors import DataError, LeakageError, UsageError
+from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
 from connectome_tl.evaluation.images.segmentation import arms_of, dice_differences, interval, mean_dice
 from connectome_tl.imaging.read.images import read_labels, read_volume, write_volume
 from connectome_tl.provenance import file_hash
@@ -40,7 +41,7 @@ def written(folder: Path, name: str, seed: int, n: int, n_labelled: int, contras
         volume = read_labels(file)
         write_volume(file, np.digitize(volume.data, (1, 3)).astype(np.int32) * np.int32(10), volume.affine)
     maps = (*cohort.volume_labels[:n_labelled], *[""] * (n - n_labelled))
-    family = np.array(["twins", "twins", *[""] * (n - 2)], dtype=object)
+    family = np.array([f"{name} twins"] * 2 + [""] * (n - 2), dtype=object)
     file = write_cohort(replace(cohort, volume_labels=maps, family=family), folder)
     study = {"target": {"cohort": "cohort.yaml"}, "image": {"size": 16, "voxel": 10.0}}
     (folder / "study.yaml").write_text(yaml.safe_dump({**study, "model": {"encoder": {"kind": "resnet"}}}))
@@ -175,6 +176,79 @@ def test_training_subjects_and_their_images_are_refused(
     again = replace(one, volumes=(read_cohort(cohort_file).volumes[2], *one.volumes[1:]), volume_labels=())
     with pytest.raises(LeakageError, match=again.ids[0]):
         segment_cohort(write_cohort(again, tmp_path / "renamed"), tmp_path / "y", model=home / "out")
+
+
+def test_a_relative_of_the_training_is_segmented_but_has_no_overlap(
+    found: SegmentationRecord, home: Path, further: Path, tmp_path: Path
+) -> None:
+    assert found.families == ("infant twins",)
+    cohort = read_cohort(further)
+    family = np.array(["infant twins", *[""] * (cohort.n_subjects - 1)], dtype=object)
+    kin = replace(cohort, family=family)
+    with pytest.raises(LeakageError, match="or on a relative") as refused:
+        segment_cohort(write_cohort(kin, tmp_path / "kin"), tmp_path / "x", model=home / "out")
+    assert cohort.ids[0] in str(refused.value)
+    # The remedy: without its label map, no overlap is computed.
+    bare = replace(kin, volume_labels=("", *cohort.volume_labels[1:]))
+    record = segment_cohort(write_cohort(bare, tmp_path / "bare"), tmp_path / "y", model=home / "out")
+    assert cohort.ids[0] in record.segmented
+    assert [one.n for one in record.scores if one.label is None] == [1]
+    respelled = replace(cohort, ids=(f"sub-{found.training[0]}_ses-2", *cohort.ids[1:]))
+    with pytest.raises(LeakageError, match="under another id"):
+        segment_cohort(write_cohort(respelled, tmp_path / "other"), tmp_path / "z", model=home / "out")
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [(["--seed", "0"], "--seed"), (["--folds", "3", "--steps", "9"], "--steps, --folds")],
+)
+def test_options_of_the_training_are_refused_beside_a_trained_network(
+    found: SegmentationRecord,
+    home: Path,
+    further: Path,
+    tmp_path: Path,
+    options: list[str],
+    named: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    call = ["segment", str(further), "--out", str(tmp_path / "x"), "--model", str(home / "out"), *options]
+    with pytest.raises(SystemExit) as left:
+        main(call)
+    assert left.value.code == 64
+    said = capsys.readouterr().err
+    assert "no effect with --model" in said
+    assert named in said
+
+
+def test_a_study_of_another_grid_is_refused_beside_a_trained_network(
+    found: SegmentationRecord, home: Path, further: Path, tmp_path: Path
+) -> None:
+    study = yaml.safe_load((home / "study.yaml").read_text())
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study | {"image": {"size": 12, "voxel": 13.0}}))
+    with pytest.raises(UsageError, match="another grid"):
+        segment_cohort(further, tmp_path / "x", study=tmp_path / "study.yaml", model=home / "out")
+    again = segment_cohort(further, tmp_path / "y", study=home / "study.yaml", model=home / "out")
+    assert again.image == found.image
+
+
+def test_a_missing_network_is_missing_input(
+    found: SegmentationRecord, home: Path, further: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "segmentation.json").write_bytes((home / "out" / "segmentation.json").read_bytes())
+    with pytest.raises(MissingInputError, match="network not found"):
+        segment_cohort(further, tmp_path / "x", model=tmp_path / "model")
+
+
+def test_what_has_no_overlap_is_said_in_words() -> None:
+    """A label that no tested subject has, and subjects of one family, have no Dice or no interval."""
+    table = pd.DataFrame([{"subject": "a", "arm": "none", "label": k, "dice": d} for k, d in ((10, 0.5), (20, np.nan))])
+    whole, first, second = mean_dice(table, {"a": 0})
+    assert [_overlap(one) for one in (first, second)] == [
+        "Dice 0.500 [no interval from one family]",
+        "in no tested subject",
+    ]
+    assert "nan" not in _overlap(whole)
 
 
 def test_label_maps_of_another_scheme_are_refused_and_the_remedy_serves(

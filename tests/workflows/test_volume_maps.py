@@ -15,8 +15,10 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain import study as explaining
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import NoiseMap
+from connectome_tl.settings.records.results import Score
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.tasks import Task
 from connectome_tl.workflows.images import maps as volume_maps
 from connectome_tl.workflows.images.map_files import read_map_images
 from connectome_tl.workflows.images.maps import map_volumes
@@ -106,6 +108,23 @@ def test_maps_of_a_model_at_chance_are_withheld_with_the_reason(run_dir: Path) -
     found = map_volumes(run_dir, n_subjects=1, noise=BRIEF)
     assert found.maps == ()
     assert "not distinguishable" in found.withheld["age"]
+
+
+def test_maps_of_a_mixture_are_withheld_if_its_network_alone_is_at_chance() -> None:
+    """The maps are those of the network, which a mixture above chance may not use at all."""
+    age = Task(name="age", kind="regression", column="age")
+    above, chance = ((0.5, 0.3, 0.7), (-0.1, -0.4, 0.4))
+
+    def scores(**models: tuple[float, float, float]) -> list[Score]:
+        rest = {"task": "age", "metric": "r2", "n": 20}
+        return [Score(model=m, value=v, low=low, high=high, **rest) for m, (v, low, high) in models.items()]
+
+    no_map = volume_maps._no_map
+    assert "network alone: R2 -0.10" in no_map(age, "full", scores(full=above, network=chance))
+    assert no_map(age, "full", scores(full=chance, network=above)) == ""
+    assert "network alone" in no_map(age, "scratch", scores(scratch=above, network=above, network_scratch=chance))
+    assert no_map(age, "scratch", scores(scratch=above, network=chance)) == ""
+    assert "network alone" not in no_map(age, "network", scores(full=above, network=chance))
 
 
 def test_an_unknown_model_is_refused_and_earlier_maps_stay(run_dir: Path) -> None:

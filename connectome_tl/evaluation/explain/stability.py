@@ -47,9 +47,9 @@ def shares_in_top(units: Sequence[UnitMap], items: Items) -> Values:
 
 
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
-    """Spearman's correlation; NaN where one is constant."""
+    """Spearman's correlation; NaN where one is constant or empty (brains that do not overlap on the grid)."""
     a, b = rankdata(first), rankdata(second)
-    if not (np.ptp(a) > 0 and np.ptp(b) > 0):
+    if not len(a) or not (np.ptp(a) > 0 and np.ptp(b) > 0):
         return float("nan")
     return float(np.corrcoef(a, b)[0, 1])
 

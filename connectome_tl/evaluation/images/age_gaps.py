@@ -23,11 +23,12 @@ from connectome_tl.settings.model_table import CORE, FULL
 from connectome_tl.settings.records.statistics import AgeGapScore
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.images.age_gap import classify_by_gap, fit_age_bias, gap_table
+from connectome_tl.training.images.age_gap import LEAST_SLOPE, classify_by_gap, fit_age_bias, gap_table
 from connectome_tl.training.networks.outputs import columns_of
 
 MODELS = (FULL, CORE, "network")
 TWO_STAGE = "two_stage"
+NOT_AGE = "the predicted age does not follow age, so that the gap is not a measure of brain age"
 UNITS = ("years", "months", "weeks", "days")
 
 
@@ -229,6 +230,7 @@ def _corrected(item: _Fold, task: Task, target: Cohort, asked: BrainAge) -> pd.D
 
 
 def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, families: dict[str, str]) -> AgeGapScore:
+    slope = _slope(table["age"], table["gap"])
     found = AgeGapScore(
         task=task.name,
         model=model,
@@ -236,8 +238,9 @@ def _score(table: pd.DataFrame, model: str, task: Task, asked: BrainAge, familie
         correction=asked.correction,
         n=table["subject"].nunique(),
         mae=float(table["gap"].abs().mean()),
-        slope=_slope(table["age"], table["gap"]),
+        slope=slope,
         corrected_slope=_slope(table["age"], table["corrected_gap"]),
+        note=NOT_AGE if 1 + slope < LEAST_SLOPE else "",
     )
     if asked.case is None:
         return found

@@ -262,8 +262,7 @@ def _placed(
         # From grid voxels to mm (axes of RAS, relative to the centre), then to voxels of the image.
         middle = (np.array(volume.shape) - 1) / 2
         if settings.centre == "head":
-            bounds = [np.flatnonzero(inside.any(axis=tuple(i for i in range(3) if i != axis))) for axis in range(3)]
-            middle = np.array([(b[0] + b[-1]) / 2 for b in bounds])
+            middle = _middle(inside, volume.affine[:3, :3])
         matrix = np.linalg.inv(volume.affine[:3, :3]) * settings.voxel
         offset = middle - matrix @ ((np.array(shape) - 1) / 2)
         ratio = settings.voxel / volume.zooms
@@ -280,6 +279,12 @@ def _affine(matrix: np.ndarray, offset: np.ndarray) -> np.ndarray:
     found = np.eye(4)
     found[:3, :3], found[:3, 3] = matrix, offset
     return found
+
+
+def _middle(inside: np.ndarray, axes: np.ndarray) -> np.ndarray:
+    """Voxel (3,) in the middle of the foreground, whose bounds are along R, A and S whatever the axes of the image."""
+    at = np.argwhere(inside) @ axes.T
+    return np.asarray(np.round(np.linalg.inv(axes) @ ((at.min(axis=0) + at.max(axis=0)) / 2), 6))
 
 
 def _share_on(inside: np.ndarray, matrix: np.ndarray, offset: np.ndarray, shape: tuple[int, int, int]) -> float:

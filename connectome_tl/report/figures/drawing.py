@@ -67,11 +67,16 @@ def style() -> AbstractContextManager[None]:
 
 
 def panel(
-    width: float = 3.6, height: float = 2.75, *, left: float = 0.49, bottom: float = 0.43, top: float = 0.18
+    width: float = 3.6,
+    height: float = 2.75,
+    *,
+    left: float = 0.49,
+    bottom: float = 0.43,
+    top: float = 0.18,
+    right: float = 0.09,
 ) -> tuple[Figure, Axes]:
     """A figure with one axes; sizes and margins in inches. Call it, and draw, within `style()`."""
     figure = figure_of(width, height)
-    right = 0.09
     box = (left / width, bottom / height, (width - left - right) / width, (height - bottom - top) / height)
     return figure, figure.add_axes(box)
 

@@ -193,7 +193,7 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
     with style():
         names = [clean(items[i].name, 32) for i in chosen]
         left = min(1.9, max(1.35, 0.06 * max(map(len, names))))
-        figure, axes = panel(3.9, 0.62 + 0.19 * len(chosen), left=left, bottom=0.4, top=0.2)
+        figure, axes = panel(3.9, 0.62 + 0.19 * len(chosen), left=left, bottom=0.4, top=0.2, right=0.2)
         rows = np.arange(len(chosen))[::-1]
         colours = [
             LOBE_COLOURS[groups.index(labels[i]) % len(LOBE_COLOURS)] if len(groups) > 1 else "#0072B2" for i in chosen
@@ -215,5 +215,6 @@ def bars_figure(items: Sequence[MapItem], labels: Sequence[str], name: str, stam
                 text, (items[i].value, row), xytext=(3 if side else -3, 0), textcoords="offset points",
                 ha="left" if side else "right", va="center", fontsize=5.8, color=MUTED,
             )  # fmt: skip
+        axes.locator_params(axis="x", nbins=4)  # the labels of small numbers are long
         axes.set_xlabel(f"{title} ({UNIT})")
         return to_svg(figure, name, description=title, stamp=stamp)

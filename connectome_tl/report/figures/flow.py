@@ -72,7 +72,13 @@ def _steps(cohort: CohortRecord, record: RunRecord) -> list[_Step]:
     named = {task.name: labels.task_title(task) for task in record.tasks}
     for row in cohort.outcomes if cohort.role == "target" else ():
         if row.task in named:
-            counts = {"lost": row.lost, "died": row.died, "untestable": row.untestable, "unknown": row.unknown}
+            counts = {
+                "counted by status": row.by_status,
+                "lost": row.lost,
+                "died": row.died,
+                "untestable": row.untestable,
+                "unknown": row.unknown,
+            }
             gone = ", ".join(f"{n} {word}" for word, n in counts.items() if n)
             positive = "" if row.n_positive is None else f" ({row.n_positive}+)"
             found.append(_Step(named[row.task], f"n = {row.observed}{positive}", gone, branch=True))

@@ -25,8 +25,10 @@ def labelled_slices(volume: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], 
         values: the label of each class from 1.
     """
     import matplotlib
+    from matplotlib.patches import Patch
 
-    figure = figure_of(7.2, 2.5 * len(maps) + 0.25)
+    legend = 0.25 * -(-min(len(values), _MOST_NAMED) // (_MOST_NAMED // 2))  # inches, ten labels per row
+    figure = figure_of(7.2, 2.5 * len(maps) + legend)
     figure.set_facecolor("black")
     order = np.concatenate(
         [np.arange(0, _MOST_NAMED, 2), np.arange(1, _MOST_NAMED, 2)]
@@ -38,7 +40,7 @@ def labelled_slices(volume: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], 
     inside = volume != 0  # of a normalised volume, whose background is 0
     low, high = np.quantile(volume[inside], (0.01, 0.995)) if inside.any() else (0.0, 1.0)
     grey = np.where(inside, 0.1 + 0.9 * np.clip((volume - low) / max(float(high - low), 1e-6), 0, 1), 0.0)
-    height = 2.5 / (2.5 * len(maps) + 0.25)
+    height = 2.5 / (2.5 * len(maps) + legend)
     for row, (title, classes) in enumerate(maps):
         for axis, plane in enumerate(_PLANES):
             box = figure.add_axes((axis / 3, 1 - (row + 1) * height, 1 / 3, height * 0.92))
@@ -46,8 +48,12 @@ def labelled_slices(volume: np.ndarray, maps: Sequence[tuple[str, np.ndarray]], 
             box.imshow(shares[_cut(classes, axis, middle)], origin="lower", interpolation="nearest")
             box.axis("off")
             box.set_title(f"{title}, {plane}", color="white", fontsize=7, pad=2)
-    for i, value in enumerate(values[:_MOST_NAMED]):
-        figure.text(0.01 + i * 0.049, 0.01, str(value), color=colours[i], fontsize=7)
+    shown = zip(colours[:_MOST_NAMED], values, strict=False)
+    named = [Patch(color=colour, label=str(value)) for colour, value in shown]
+    figure.legend(
+        handles=named, ncols=_MOST_NAMED // 2, loc="lower left", frameon=False, labelcolor="white", fontsize=8,
+        handlelength=1, handleheight=1, columnspacing=1.2, borderaxespad=0.2,
+    )  # fmt: skip
     return figure
 
 

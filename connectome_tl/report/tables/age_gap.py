@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from connectome_tl.report.labels import interval, model_label, number, signed
 from connectome_tl.settings.records.results import RunRecord
 
@@ -34,7 +36,8 @@ def age_gap_table(record: RunRecord) -> tuple[tuple[str, ...], list[Row]]:
         if first.case:
             difference = f"{signed(one.difference)} {interval(one.low, one.high, with_sign=True)}"
             auc = f"{number(one.auc)} {interval(one.auc_low, one.auc_high)}"
-            row += [str(one.n_cases), difference, one.note or auc]
+            auc = "" if one.note and not isfinite(one.auc) else auc
+            row += [str(one.n_cases), difference, "; ".join(part for part in (auc, one.note) if part)]
         elif noted:
             row.append(one.note)
         rows.append(tuple(row))

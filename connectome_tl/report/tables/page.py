@@ -86,9 +86,9 @@ def outcome_table(cohort: CohortRecord, task_labels: dict[str, str]) -> Table:
     rows = [
         (
             task_labels.get(row.task, row.task),
-            *map(str, (row.observed, "" if row.n_positive is None else row.n_positive)),
+            *map(str, (row.observed, row.by_status, "" if row.n_positive is None else row.n_positive)),
             *map(str, (row.lost, row.died, row.untestable, row.unknown)),
         )
         for row in cohort.outcomes
     ]
-    return ("Outcome", "Observed", "Positive", "Lost", "Died", "Untestable", "Unknown"), rows
+    return ("Outcome", "Observed", "Of these by status", "Positive", "Lost", "Died", "Untestable", "Unknown"), rows

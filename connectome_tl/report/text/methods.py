@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 from connectome_tl.plurals import counted
 from connectome_tl.report.labels import listed
@@ -39,6 +39,7 @@ class StudyFacts:
         regressions: whether an outcome of any stage is a regression.
         baselines: names of the fitted baselines. permuted: names of those also fitted to permuted outcomes.
         origins: one sentence per cohort on how its connectomes were made.
+        contrasts: contrast of the volumes, by role of the cohort; without cohorts whose contrast is unknown.
         probes: scores of linear probes of the embedding during stage 2.
     """
 
@@ -62,6 +63,7 @@ class StudyFacts:
     probes: tuple[AdaptationProbe, ...] = ()
     permuted: tuple[str, ...] = ()
     origins: tuple[str, ...] = ()
+    contrasts: Mapping[str, str] = field(default_factory=dict)
     regressions: bool = False
 
 
@@ -80,7 +82,7 @@ def methods_paragraph(settings: StudySettings, facts: StudyFacts, tasks: Sequenc
     about = f"{what} were used to predict {listed([task.label for task in tasks])} with connectome_tl {facts.version}."
     paragraphs = (
         [about, *facts.origins, *_model(settings, facts, tasks)],
-        [*_stages(settings, facts, tasks), *(_volumes(settings) if _sees_volumes(settings, facts) else ())],
+        [*_stages(settings, facts, tasks), *(_volumes(settings, facts) if _sees_volumes(settings, facts) else ())],
         _baselines(settings, facts),
         [
             *_features(settings),
@@ -293,8 +295,8 @@ def _sees_volumes(settings: StudySettings, facts: StudyFacts) -> bool:
     return "image" in facts.modalities and settings.model.reads_volumes
 
 
-def _volumes(settings: StudySettings) -> list[str]:
-    """Processing of volumes: grid, intensities, augmentation, mirrored copies, precision."""
+def _volumes(settings: StudySettings, facts: StudyFacts) -> list[str]:
+    """Volumes and their processing: contrast, grid, intensities, augmentation, mirrored copies, precision."""
     image, augment = settings.image, settings.image.augment
     chances = {
         "flips": augment.flip,
@@ -306,7 +308,11 @@ def _volumes(settings: StudySettings) -> list[str]:
         "random contrasts": augment.contrast,
     }
     used = [name for name, chance in chances.items() if chance]
-    found = [image.describe()]
+    found = []
+    if facts.contrasts:
+        shown = [f"{contrast} in the {role} cohort" for role, contrast in facts.contrasts.items()]
+        found.append(f"The contrast of the volumes was {listed(shown)}.")
+    found.append(image.describe())
     found += [f"Training volumes were augmented at random by {listed(used)}."] if used else []
     if image.flip_test:
         found.append("Predictions are averaged over each volume and its mirror image.")

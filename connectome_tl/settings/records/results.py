@@ -104,11 +104,17 @@ class People(Record):
 
 
 class OutcomeCounts(Record):
-    """Numbers of rows of one task that are observed, lost, died, untestable, or missing for an unknown reason, and of
-    positives for binary tasks."""
+    """Numbers of rows of one task with a value, and of those without one by the reason.
+
+    Attributes:
+        observed: rows with a value, of which `by_status` are counted as a class by their status (`died: positive`).
+        lost, died, untestable, unknown: rows without a value.
+        n_positive: for binary tasks.
+    """
 
     task: str
     observed: int
+    by_status: int = 0
     lost: int = 0
     died: int = 0
     untestable: int = 0

@@ -45,6 +45,7 @@ class SegmentationRecord(Record):
         labels: numbers of the classes, in the order of the network's outputs after the background.
         contrast: contrast of the volumes; empty if unknown.
         training: subjects with label maps that the network was trained on. images: hashes of their volumes.
+        families, participants: of these subjects; participants if they are scans.
         fit: name of its weights in `models/`.
         segmented: subjects with a segmentation. folds: number of parts of the cross-validation; 0 for `--model`.
         scores, differences: empty without label maps.
@@ -57,6 +58,8 @@ class SegmentationRecord(Record):
     contrast: str
     training: tuple[str, ...]
     images: tuple[str, ...]
+    families: tuple[str, ...] = ()
+    participants: tuple[str, ...] = ()
     fit: str
     segmented: tuple[str, ...]
     folds: int

@@ -170,7 +170,7 @@ class AgeGapScore(Record):
     `corrected_slope` are changes of the gap per unit of age. `difference` is the mean corrected gap of cases minus that
     of controls, with Welch's 95 % interval; relatives of one class count once. `auc` is the AUC for cases of a linear
     support vector machine on the corrected gap, trained on the other folds. NaN without cases, or if one class is
-    missing; `note` states why a value is missing.
+    missing; `note` states why a value is missing, or has no meaning.
     """
 
     task: str

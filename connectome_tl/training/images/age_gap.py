@@ -18,7 +18,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.plurals import counted
 
 Correction = Literal["none", "gap", "prediction"]
-_LEAST_SLOPE = 0.05  # smallest slope of predicted age on age that can be used as a divisor
+LEAST_SLOPE = 0.05  # of predicted age on age: with a smaller one, a gap is not a measure of brain age
 
 
 @dataclass(frozen=True)
@@ -58,10 +58,10 @@ def fit_age_bias(ids: Sequence[str], predicted: np.ndarray, age: np.ndarray, kin
             remedy="Set it to none.",
         )
     slope, intercept = np.polyfit(age, predicted - age if kind == "gap" else predicted, 1)
-    if kind == "prediction" and slope < _LEAST_SLOPE:
+    if kind == "prediction" and slope < LEAST_SLOPE:
         raise DataError(
             "predicted age does not follow age in the training rows",
-            expected=f"a slope of at least {_LEAST_SLOPE}",
+            expected=f"a slope of at least {LEAST_SLOPE}",
             got=f"{slope:.3f}",
             remedy="Use the correction `gap`, or none.",
         )

@@ -114,7 +114,7 @@ def fit_two_stage(
     rows.need_ages()
     centre, scale = float(rows.ages.mean()), float(rows.ages.std()) or 1.0
     ages = (rows.ages - centre) / scale
-    rounding = float(np.ptp(rows.ages)) / 20 if settings.rounding == "auto" else settings.rounding
+    rounding = float(np.ptp(rows.ages)) / 20 or 1.0 if settings.rounding == "auto" else settings.rounding
     with seeded(seed) as rng:
         parts = _parts(rows, settings, rng)
         first, estimates = [], np.zeros((len(rows), 2))

@@ -189,11 +189,11 @@ def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -
         console.print(table)
     if record.outcomes:
         outcomes = Table(title="Outcomes", title_justify="left")
-        for heading in ("task", "observed", "lost", "died", "untestable", "unknown", "positive"):
+        for heading in ("task", "observed", "by status", "lost", "died", "untestable", "unknown", "positive"):
             outcomes.add_column(heading, justify="left" if heading == "task" else "right")
         for one in record.outcomes:
             positive = "" if one.n_positive is None else str(one.n_positive)
-            counts = (str(n) for n in (one.observed, one.lost, one.died, one.untestable, one.unknown))
+            counts = (str(n) for n in (one.observed, one.by_status, one.lost, one.died, one.untestable, one.unknown))
             outcomes.add_row(Text(one.task), *counts, positive)
         console.print(outcomes)
     for note in notes:

@@ -11,8 +11,9 @@ import numpy as np
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.relatives import kin
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.errors import MissingInputError, UsageError
+from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.imaging.volumes.cache import image_hash
@@ -21,6 +22,7 @@ from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.core_stage import PREDICTABLE
+from connectome_tl.training.fitted_models import stored_fit
 from connectome_tl.training.images.embedding import age_gap, image_embedding
 from connectome_tl.training.plans import RANDOM, FitPlan
 from connectome_tl.training.schemes import StudyCohorts
@@ -120,30 +122,21 @@ def _fits(plans: Iterable[FitPlan], store: FitStore, stage: str) -> list[tuple[F
         for member in plan.lineage(without=RANDOM)
         if member.stage == stage and "image" in member.modalities
     }
-    found = [(store.load(key, state=True), inner) for key, inner in parts.items()]
-    if found and all(fit is None for fit, _ in found):
-        raise MissingInputError(
-            f"no fit of stage {stage} is stored",
-            file=store.folder,
-            remedy="Run the study again: fits of another version of this package or its libraries are not used.",
-        )
-    return [(fit, inner) for fit, inner in found if fit is not None and fit.plain]
+    return [(stored_fit(store, key), inner) for key, inner in parts.items()]
 
 
 def _embedded(
     fit: FitResult, parts: Parts, cohort: Cohort, ids: tuple[str, ...], known: Iterable[Cohort]
 ) -> EmbeddedFit:
-    cohorts = tuple(known)
-    families = dict(pair for one in cohorts for pair in one.families.items())
-    participants = dict(pair for one in cohorts for pair in zip(one.ids, one.children, strict=False))
+    families, participants = kin(known, fit.rows)
     rows = image_embedding(fit, cohort, ids, parts)
     gaps, unit = age_gap(fit, cohort, ids)
     return EmbeddedFit(
         fit=fit.key,
         stage=fit.stage,
         seen=tuple(sorted(fit.rows)),
-        families=tuple(sorted({families[i] for i in fit.rows if i in families})),
-        participants=tuple(sorted({participants[i] for i in fit.rows if i in participants})),
+        families=families,
+        participants=participants,
         age_unit=unit,
         embedding={i: tuple(map(float, row)) for i, row in zip(ids, rows, strict=True)},
         gap={i: float(gap) for i, gap in zip(ids, gaps, strict=True) if np.isfinite(gap)},

@@ -307,7 +307,4 @@ def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
     unlike = unlike_volumes([who for who, _ in known], [grids[path] for _, path in known], ages)
     found += [f"volume of {who}: {note}" for who, note in unlike]
     found += [mixed] if (mixed := mixed_backgrounds([grids[path].is_stripped for _, path in known])) else []
-    without = cohort.n_subjects - len(known)
-    if known and without:
-        found.append(f"{without} of {cohort.n_subjects} subjects have no volume")
     return found

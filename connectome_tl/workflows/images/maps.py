@@ -24,8 +24,11 @@ from connectome_tl.provenance import write_json, write_sidecar, write_table, wri
 from connectome_tl.report.figures.voxels import MapImages
 from connectome_tl.report.volume_pages import render_maps
 from connectome_tl.settings.images.importance import NoiseMap
+from connectome_tl.settings.model_table import FULL
+from connectome_tl.settings.records.results import Score
 from connectome_tl.settings.records.volume_maps import MapKind, VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.tasks import Task
 from connectome_tl.training.checkpoint import FitStore
 from connectome_tl.training.networks.volumes import device_again
 from connectome_tl.workflows.folder import claim
@@ -52,11 +55,11 @@ def map_volumes(
 ) -> VolumeMapsRecord:
     """Write maps as NIfTI, measures per subject, a summary and a page to a subfolder of the run folder.
 
-    Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the model is not above
-    chance. Maps of subjects are in the space of the subject's image. Mean maps are meaningful only if the volumes are
-    registered to one template and their grids have `image.centre: image` (or `image.grid: zoom` or `raw`); they then
-    are in the space of that template. Maps of single subjects and the page, which shows the mean volume of the mapped
-    subjects, are personal data.
+    Maps are computed for held-out subjects of each fold of the first repeat, and withheld if the network of the model
+    is not above chance by itself. Maps of subjects are in the space of the subject's image. Mean maps are meaningful
+    only if the volumes are registered to one template and their grids have `image.centre: image` (or
+    `image.grid: zoom` or `raw`); they then are in the space of that template. Maps of single subjects and the page,
+    which shows the mean volume of the mapped subjects, are personal data.
 
     Args:
         model: a model of the run with a network on volumes. Other modalities are those of the mapped subject.
@@ -85,7 +88,7 @@ def map_volumes(
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, model) if one.repeat == 0]
         if not planned:
             raise UsageError(f"the study has no model {model!r}", expected="one of its models, such as network")
-        withheld = {task.name: reason for task in tasks if (reason := not_above_chance(task, model, results.scores))}
+        withheld = {task.name: reason for task in tasks if (reason := _no_map(task, model, results.scores))}
         shown, tables, images = [], [], {}
         heads: dict[str, np.ndarray] = {}
         backgrounds: dict[str, np.ndarray] = {}
@@ -128,6 +131,15 @@ def map_volumes(
         shown_maps = MapImages(record, images, backgrounds, heads, affines)
         write_text(out / PAGE, render_maps(shown_maps, results, labels))
     return record
+
+
+def _no_map(task: Task, model: str, scores: Sequence[Score]) -> str:
+    """Why an outcome has no maps, which are those of the network of a model; empty if it has them."""
+    alone = "network" if model == FULL else f"network_{model}"
+    if all(score.model != alone for score in scores):
+        return not_above_chance(task, model, scores)
+    reason = not_above_chance(task, alone, scores)
+    return f"its network alone: {reason}" if reason else ""
 
 
 def _write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def prune_run(
 ) -> VolumePruningRecord:
     """Prune every network of the first repeat, and write weights, a summary and a page to `pruning/` of the run.
 
+    What an earlier call wrote there is removed when all networks are pruned; an interrupted call changes nothing.
     Each network is pruned and fine-tuned on its training rows, and compared on the test rows with the unpruned network
     after the same number of further steps.
 
@@ -65,7 +67,7 @@ def prune_run(
         chosen, device = _task(tasks, task), device_again(study.device)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]
         n_networks = sum(max(1, len(one.plans[0].inner)) for one in planned)
-        kept: list[PrunedNetwork] = []
+        found: list[tuple[PrunedNetwork, dict[str, np.ndarray], str]] = []
         with steps.counted("pruning") as progress:
             count = 0
 
@@ -75,7 +77,7 @@ def prune_run(
                 progress(count, n_networks)
 
             for fold in planned:
-                for found, state in pruned_fold(
+                pruned = pruned_fold(
                     fold,
                     cohorts.target,
                     study.image,
@@ -85,14 +87,31 @@ def prune_run(
                     seed=study.seed,
                     device=device,
                     done=done,
-                ):
-                    name = f"{chosen.name}_fold{found.fold}_network{found.network}.safetensors"
-                    file = write_bytes(folder / FOLDER / name, tensor_bytes(state))
-                    write_sidecar(file, settings=settings, seed=study.seed, Outcome=chosen.name, Fit=fold.plans[0].key)
-                    kept.append(found.model_copy(update={"file": name}))
-        record = _record(chosen, settings, kept)
-        write_json(folder / FOLDER / SUMMARY, record)
+                )
+                found += [(one, state, fold.plans[0].key) for one, state in pruned]
+        record = _written(folder / FOLDER, found, chosen, settings, study.seed)
         write_text(folder / FOLDER / PAGE, render_pruning(record, results, chosen.label))
+    return record
+
+
+def _written(
+    out: Path,
+    found: Sequence[tuple[PrunedNetwork, dict[str, np.ndarray], str]],
+    task: Task,
+    settings: TaylorPruning,
+    seed: int,
+) -> VolumePruningRecord:
+    """Write weights and summary in place of those of an earlier call, whose settings may differ."""
+    if out.exists():
+        shutil.rmtree(out)
+    kept = []
+    for one, state, fit in found:
+        name = f"{task.name}_fold{one.fold}_network{one.network}.safetensors"
+        file = write_bytes(out / name, tensor_bytes(state))
+        write_sidecar(file, settings=settings, seed=seed, Outcome=task.name, Fit=fit)
+        kept.append(one.model_copy(update={"file": name}))
+    record = _record(task, settings, kept)
+    write_json(out / SUMMARY, record)
     return record
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
@@ -13,13 +13,14 @@ import torch
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.cohort.relatives import are_related, kin, names_seen
 from connectome_tl.cohort.splits import families_of, parts_of
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, LeakageError, UsageError
 from connectome_tl.evaluation.images.segmentation import arms_of, dice_differences, mean_dice
-from connectome_tl.features.volumes import GridReader, read_volumes
+from connectome_tl.files import regular_file
 from connectome_tl.imaging.read.images import Volume, read_volume, write_volume
-from connectome_tl.imaging.volumes.cache import grid_key, image_hash
+from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.imaging.volumes.label_maps import labels_at
 from connectome_tl.nn.voxel.unet import UNet
 from connectome_tl.provenance import (
@@ -37,42 +38,16 @@ from connectome_tl.settings.records.segmentation import SegmentationRecord
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import read_tensors, tensor_bytes
 from connectome_tl.training.images.contrast import Segmenter, dice, fit_segmenter
-from connectome_tl.training.images.lazy import LazyVolumes, read_lazily
-from connectome_tl.training.images.rows import VolumeRows
 from connectome_tl.training.networks.volumes import device_of
 from connectome_tl.training.plans import code_version
 from connectome_tl.training.threads import one_thread
 from connectome_tl.workflows.folder import claim
-from connectome_tl.workflows.images.grids import CACHE, made_grids, made_labels
+from connectome_tl.workflows.images.segment_data import SegmentData, read_data, with_volumes
 from connectome_tl.workflows.images.segment_page import segmentation_page
 from connectome_tl.workflows.progress import Steps
 
 SUMMARY, TABLE, PAGE = "segmentation.json", "dice.tsv", "segmentation.html"
 MODELS, FOLDER = "models", "segmentations"
-
-
-@dataclass(frozen=True, eq=False)
-class _Data:
-    """Subjects with a volume, on the grid; classes are places in `values` from 1."""
-
-    cohort: Cohort
-    reader: GridReader
-    rows: VolumeRows
-    values: tuple[int, ...]
-    labelled: tuple[str, ...]
-    image: ImageSettings
-
-    @property
-    def families(self) -> dict[str, int]:
-        return dict(zip(self.cohort.ids, families_of(self.cohort, self.cohort.ids).tolist(), strict=True))
-
-    def content(self, ids: Sequence[str]) -> list[tuple[str, ...]]:
-        """What a fit on these subjects depends on."""
-        files = [(i, self.cohort.volumes[at], self.cohort.volume_labels[at]) for i, at in self._places(ids)]
-        return [(i, grid_key(volume, self.image), image_hash(labels)) for i, volume, labels in files]
-
-    def _places(self, ids: Sequence[str]) -> list[tuple[str, int]]:
-        return list(zip(ids, self.cohort.positions(ids).tolist(), strict=True))
 
 
 def segment_cohort(
@@ -81,9 +56,9 @@ def segment_cohort(
     *,
     study: str | Path | None = None,
     settings: Segmentation | None = None,
-    folds: int = 5,
+    folds: int | None = None,
     model: str | Path | None = None,
-    seed: int = 0,
+    seed: int | None = None,
     show_progress: bool = False,
 ) -> SegmentationRecord:
     """Write a label map for every volume of a cohort, and the overlap with the label maps of `volumes.labels`.
@@ -95,35 +70,44 @@ def segment_cohort(
 
     Args:
         out: folder to write. study: a study.yaml whose `image` settings and `device` are used.
-        folds: parts of the cross-validation; fewer with few families.
-        model: folder of an earlier call, whose network is used; nothing is trained.
+        folds: parts of the cross-validation, 5 by default; fewer with few families. seed: of folds and networks, 0 by
+            default.
+        model: folder of an earlier call, whose network is used. Nothing is trained, so that `settings`, `folds` and
+            `seed` are refused.
 
     Raises:
         UsageError: no volumes, or no label maps of four families; `out` contains the label maps of the cohort, or is
-            `model`.
+            `model`; settings of a training beside `model`, or a study whose grid is not that of `model`.
         MissingInputError, DataError: images or label maps that cannot be used, all of them in one list; volumes of
             another contrast, or label maps with other labels, than those of `model`.
-        LeakageError: `model` was trained on one of the subjects or images.
+        LeakageError: `model` was trained on one of the subjects or images, or on a relative of one with a label map.
     """
-    folder, settings = Path(out), settings or Segmentation()
+    folder = Path(out)
     chosen = load_settings(study, StudySettings) if study is not None else None
     earlier = None if model is None else _read(Path(model))
     image, device = (chosen.image, chosen.device) if chosen is not None else (ImageSettings(), "cpu")
     if earlier is not None:
-        image, settings = earlier.image, earlier.settings
+        _check_nothing_to_train(settings, folds, seed)
+        if chosen is not None and chosen.image.gridding != earlier.image.gridding:
+            raise UsageError(
+                "the network was trained on another grid than that of the study",
+                file=study,
+                remedy="Leave out --study: the grid of the network is used.",
+            )
+        image = earlier.image
     with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading the cohort"):
-            cohort = _with_volumes(read_cohort(cohort_file), Path(cohort_file))
+            cohort = with_volumes(read_cohort(cohort_file), Path(cohort_file))
             _check_place(cohort, folder / FOLDER)
             if model is not None and Path(model).resolve() == folder.resolve():
                 raise UsageError(
                     "the label maps of the earlier call would be replaced", file=folder, expected="another folder"
                 )
         with steps.counted("volumes") as progress:
-            data = _data(cohort, image, folder, device_of(device), earlier, progress)
-        fits = _Fits(folder / MODELS, data, seed)
+            data = read_data(cohort, image, folder, device_of(device), earlier, progress)
         if earlier is None:
-            record, found = _trained(data, settings, folds, fits, steps)
+            fits = _Fits(folder / MODELS, data, seed or 0)
+            record, found = _trained(data, settings or Segmentation(), folds or 5, fits, steps)
         else:
             record, found = _applied(data, earlier, Path(model or "") / MODELS, steps)
         _write(folder, data, record, found)
@@ -131,7 +115,7 @@ def segment_cohort(
 
 
 def _trained(
-    data: _Data, settings: Segmentation, folds: int, fits: _Fits, steps: Steps
+    data: SegmentData, settings: Segmentation, folds: int, fits: _Fits, steps: Steps
 ) -> tuple[SegmentationRecord, _Found]:
     """Networks of the folds and their controls, and the network of all label maps."""
     parts = parts_of(
@@ -160,6 +144,7 @@ def _trained(
             found.add(rest, _segmented(segmenter, data, rest), key, "all label maps")
     table = pd.DataFrame(found.table)
     at = data.cohort.positions(data.labelled)
+    families, participants = kin([data.cohort], data.labelled)
     record = SegmentationRecord(
         image=data.image,
         settings=settings,
@@ -168,6 +153,8 @@ def _trained(
         contrast=data.cohort.volume_contrast,
         training=data.labelled,
         images=tuple(image_hash(data.cohort.volumes[i]) for i in at),
+        families=families,
+        participants=participants,
         fit=key,
         segmented=data.cohort.ids,
         folds=len(parts),
@@ -177,19 +164,15 @@ def _trained(
     return record, found
 
 
-def _applied(data: _Data, earlier: SegmentationRecord, models: Path, steps: Steps) -> tuple[SegmentationRecord, _Found]:
+def _applied(
+    data: SegmentData, earlier: SegmentationRecord, models: Path, steps: Steps
+) -> tuple[SegmentationRecord, _Found]:
     """The network of an earlier call on subjects that it was not trained on."""
-    seen = set(earlier.training), set(earlier.images)
-    for subject, file in zip(data.cohort.ids, data.cohort.volumes, strict=True):
-        if subject in seen[0] or image_hash(file) in seen[1]:
-            raise LeakageError(
-                "the network was trained on this subject",
-                subject=subject,
-                remedy="Leave out the subjects of its training (`select`), whose overlap would be too high.",
-            )
+    _check_unseen(data, earlier)
+    file = regular_file(models / f"{earlier.fit}.safetensors", what="network")
     found = _Found({}, [])
     with steps.step("segmentation"):
-        network = _network(read_tensors(models / f"{earlier.fit}.safetensors"), earlier.settings, len(earlier.labels))
+        network = _network(read_tensors(file), earlier.settings, len(earlier.labels))
         classes = _segmented(Segmenter(earlier.training, network), data, data.cohort.ids)
         found.add(data.cohort.ids, classes, earlier.fit, "all label maps of another cohort")
         if data.labelled:
@@ -199,6 +182,34 @@ def _applied(data: _Data, earlier: SegmentationRecord, models: Path, steps: Step
     scores = mean_dice(pd.DataFrame(found.table), data.families) if found.table else ()
     changed = {"segmented": data.cohort.ids, "folds": 0, "scores": scores, "differences": ()}
     return earlier.model_copy(update=changed), found
+
+
+def _check_nothing_to_train(settings: Segmentation | None, folds: int | None, seed: int | None) -> None:
+    given = {"--steps": settings, "--folds": folds, "--seed": seed}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise UsageError(
+            "no effect with --model, which trains nothing", got=", ".join(unused), remedy="Leave out these options."
+        )
+
+
+def _check_unseen(data: SegmentData, earlier: SegmentationRecord) -> None:
+    """Refuse what the network was trained on: subjects, images, and relatives whose overlap would be computed."""
+    seen = set(earlier.training), set(earlier.images)
+    names = names_seen(earlier.training, earlier.families, earlier.participants)
+    for subject, file in zip(data.cohort.ids, data.cohort.volumes, strict=True):
+        if subject in seen[0] or image_hash(file) in seen[1]:
+            raise LeakageError(
+                "the network was trained on this subject",
+                subject=subject,
+                remedy="Leave out the subjects of its training (`select`), whose overlap would be too high.",
+            )
+        if subject in data.labelled and are_related(data.cohort, [subject], names).any():
+            raise LeakageError(
+                "the network was trained on this subject under another id, or on a relative",
+                subject=subject,
+                remedy="Leave it out (`select`), or remove its label map, so that no overlap is computed.",
+            )
 
 
 @dataclass(frozen=True, eq=False)
@@ -218,7 +229,7 @@ class _Fits:
     """Fitted networks in a folder, by the content of what they depend on."""
 
     folder: Path
-    data: _Data
+    data: SegmentData
     seed: int
 
     def fit(self, ids: tuple[str, ...], settings: Segmentation) -> tuple[str, Segmenter]:
@@ -240,13 +251,6 @@ def _network(weights: Mapping[str, np.ndarray], settings: Segmentation, n_classe
     return network.eval()
 
 
-def _with_volumes(cohort: Cohort, file: Path) -> Cohort:
-    there = [i for i, volume in zip(cohort.ids, cohort.volumes, strict=False) if volume]
-    if not there:
-        raise UsageError(f"cohort {cohort.name!r} has no volumes", file=file)
-    return cohort.take(there)
-
-
 def _check_place(cohort: Cohort, folder: Path) -> None:
     """Refuse to write where the cohort's own files are."""
     files = (Path(file).resolve() for file in (*cohort.volumes, *cohort.volume_labels) if file)
@@ -255,63 +259,12 @@ def _check_place(cohort: Cohort, folder: Path) -> None:
         raise UsageError("segmentations would be written beside the cohort's own files", file=own)
 
 
-def _data(
-    cohort: Cohort,
-    image: ImageSettings,
-    folder: Path,
-    device: str,
-    earlier: SegmentationRecord | None,
-    progress: Callable[[int, int], None],
-) -> _Data:
-    contrasts = {cohort.volume_contrast, "" if earlier is None else earlier.contrast} - {""}
-    if len(contrasts) > 1:
-        raise DataError("the network was trained on another contrast", got=" and ".join(sorted(contrasts)))
-    cache = folder / CACHE
-    maps = made_labels(cohort, made_grids([cohort], image, cache, progress=progress), image, cache)
-    cohort = replace(cohort, volume_cache=str(cache))
-    reader = read_volumes(cohort, cohort.ids, image)[0]
-    values = tuple(reader.label_values.tolist())
-    if earlier is not None:
-        values = _known(values, earlier.labels, cohort)
-    labels = LazyVolumes(
-        (cohort.n_subjects, *reader.shape), lambda index: torch.from_numpy(_classes(reader, index, values))
-    )
-    rows = VolumeRows(
-        cohort.ids,
-        read_lazily(reader, range(cohort.n_subjects), reader.shape),
-        np.full(cohort.n_subjects, np.nan),
-        labels=labels if maps else None,
-        device=torch.device(device),
-    )
-    return _Data(cohort, reader, rows, values, tuple(i for i in cohort.ids if i in maps), image)
-
-
-def _known(values: Sequence[int], known: tuple[int, ...], cohort: Cohort) -> tuple[int, ...]:
-    """The labels of the network; a Dice with label maps of another scheme would be meaningless."""
-    others = [str(value) for value in values if value not in known]
-    if others:
-        raise DataError(
-            f"label maps of cohort {cohort.name!r} have labels that the network was not trained on",
-            expected=", ".join(map(str, known)),
-            got=", ".join(others),
-            remedy="Give label maps of the same classes, or remove `volumes.labels` from cohort.yaml to segment only.",
-        )
-    return known
-
-
-def _classes(reader: GridReader, rows: np.ndarray, values: Sequence[int]) -> np.ndarray:
-    """Label maps (n, x, y, z) of these row numbers as places in `values` from 1; other labels are 0."""
-    known = np.isin(reader.label_values, values)
-    place = np.where(known, np.searchsorted(values, reader.label_values) + 1, 0)
-    return np.concatenate([[0], place])[reader.classes(rows.tolist())]
-
-
-def _segmented(segmenter: Segmenter, data: _Data, ids: Sequence[str]) -> np.ndarray:
+def _segmented(segmenter: Segmenter, data: SegmentData, ids: Sequence[str]) -> np.ndarray:
     """(n, x, y, z) classes on the grid."""
     return segmenter.segment(data.rows.of(ids).volumes).numpy().astype(np.int16)
 
 
-def _overlap(data: _Data, ids: Sequence[str], classes: np.ndarray, arm: str) -> list[dict[str, object]]:
+def _overlap(data: SegmentData, ids: Sequence[str], classes: np.ndarray, arm: str) -> list[dict[str, object]]:
     truth = data.rows.of(ids).need_labels()
     found = []
     for i, subject in enumerate(ids):
@@ -323,8 +276,10 @@ def _overlap(data: _Data, ids: Sequence[str], classes: np.ndarray, arm: str) -> 
     return found
 
 
-def _write(folder: Path, data: _Data, record: SegmentationRecord, found: _Found) -> None:
+def _write(folder: Path, data: SegmentData, record: SegmentationRecord, found: _Found) -> None:
     """Write label maps in the voxels of each image, the table of overlaps, the record and the page."""
+    for name in (SUMMARY, TABLE, PAGE):  # of an earlier call, which would otherwise stay beside label maps of this one
+        (folder / name).unlink(missing_ok=True)
     kept = set()
     numbers = np.array([0, *record.labels], dtype=np.int32)
     for subject, (classes, fit, training) in found.classes.items():
@@ -350,7 +305,6 @@ def _write(folder: Path, data: _Data, record: SegmentationRecord, found: _Found)
     for old in (folder / FOLDER).glob("sub-*_dseg.*"):  # of an earlier call with other subjects
         if old not in kept:
             old.unlink()
-    (folder / TABLE).unlink(missing_ok=True)
     if found.table:
         table = write_table(folder / TABLE, pd.DataFrame(found.table))
         write_sidecar(table, settings=record.settings, seed=record.seed, Rows="subjects not used for training")

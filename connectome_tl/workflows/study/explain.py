@@ -128,7 +128,7 @@ def _voxel_maps(
     if not settings.model.reads_volumes or model is None or all(one.model != model for one in found.maps):
         return ()
     try:
-        map_volumes(
+        made = map_volumes(
             folder,
             model=model,
             kinds=("occlusion", "gradients"),
@@ -138,6 +138,8 @@ def _voxel_maps(
         )
     except UsageError as error:
         return (f"No voxel maps: {error}",)
+    if not made.maps:
+        return tuple(f"No voxel maps of {task}: {reason}." for task, reason in made.withheld.items())
     part = "" if model == "network" else " of its network alone"
     return (f"{model_named(model).label}: voxel maps{part} are in {VOXEL_MAPS}/{VOXEL_PAGE} of the run folder.",)
 

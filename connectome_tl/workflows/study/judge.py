@@ -29,6 +29,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, versions
 from connectome_tl.report.text.methods import StudyFacts, methods_paragraph
 from connectome_tl.report.text.verdict import task_verdicts
+from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.model_table import FULL, in_order, model_named
 from connectome_tl.settings.records.results import LearningPoint, PermutationResult, RunRecord, Score
 from connectome_tl.settings.study import StudySettings
@@ -36,6 +37,7 @@ from connectome_tl.tasks import Task, values_of
 from connectome_tl.training.networks.random_start import TRANSFERRED
 from connectome_tl.training.schemes import StudyCohorts, modalities_of, scored_by_source
 from connectome_tl.workflows.study.fitting import Found, permutation_notes
+from connectome_tl.workflows.study.presence import presence_notes
 from connectome_tl.workflows.study.records import (
     adaptation_probes,
     clinical_record,
@@ -152,7 +154,7 @@ def judge(
         "verdicts": tuple(verdicts),
         "methods": methods_paragraph(settings, facts, tasks),
         "warnings": (
-            *_warnings(settings, cohorts, tasks),
+            *_warnings(settings, cohorts, tasks, splits),
             *permutation_notes(settings, cohorts.target, tasks),
             *found.beyond_clinical.notes,
             *idle_controls(found.validation),
@@ -244,6 +246,9 @@ def _facts(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, fo
         baselines=tuple(name for name in in_order(present) if model_named(name).role == "baseline"),
         permuted=tuple(found.permuted_baselines),
         origins=tuple(dict.fromkeys(cohort.origin for cohort in cohorts.roles.values() if cohort.origin)),
+        contrasts={
+            role: c.volume_contrast for role, c in cohorts.roles.items() if any(c.volumes) and c.volume_contrast
+        },
         regressions=any(values_of(cohort.tasks) for cohort in cohorts.roles.values()),
     )
 
@@ -262,7 +267,9 @@ def _notes(cohorts: StudyCohorts, *, benign: bool) -> tuple[str, ...]:
     )
 
 
-def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task]) -> tuple[str, ...]:
+def _warnings(
+    settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Task], splits: SplitPlan
+) -> tuple[str, ...]:
     target = cohorts.target
     found = list(_notes(cohorts, benign=False))
     for task in tasks:
@@ -284,6 +291,26 @@ def _warnings(settings: StudySettings, cohorts: StudyCohorts, tasks: Sequence[Ta
         found.append("Transductive: stage 2 used the images of test subjects (not their outcomes).")
     if not any(name for name in target.family):
         found.append("No family column: twins and siblings, if any, may be on both sides of a fold.")
-    if settings.splits.repeats == 1:
+    if settings.splits.repeats == 1 and settings.splits.scheme == "kfold":
         found.append("One repeat only: scores also depend on the random folds.")
-    return tuple(found)
+    if "image" in settings.model.branches and not any(target.volumes):
+        found.append("The target cohort has no volumes: the encoder of images is not used.")
+    found += presence_notes(target, modalities_of(settings, cohorts), splits)
+    return (*found, *(note for task in tasks if (note := _folds_without_pairs(task, target, splits))))
+
+
+def _folds_without_pairs(task: Task, target: Cohort, splits: SplitPlan) -> str:
+    """A note on test folds, for example sites, whose subjects have equal outcomes; empty if all or none do."""
+    if task.form == "value":
+        return ""
+    known = target.targets[task.name].dropna()
+    parts = [known[known.index.isin(fold.test)] for _, _, fold in splits.folds()]
+    equal = [part for part in parts if part.nunique() < 2]
+    if not equal or len(equal) == len(parts):
+        return ""
+    who = counted(len({subject for part in equal for subject in part.index}), "subject")
+    return (
+        f"{task.name}: {len(equal)} of {len(parts)} test folds "
+        f"{'has' if len(equal) == 1 else 'have'} no two different outcomes; the ranks of {who} in "
+        f"{'it' if len(equal) == 1 else 'them'} do not affect the {metric_named(task.spec.tested).label}."
+    )

@@ -149,6 +149,11 @@ def test_a_randomised_network_has_other_weights_and_the_given_one_its_own() -> N
     assert torch.equal(randomised(net, seed=1)[0].weight, other[0].weight)
 
 
+def test_agreement_of_brains_that_do_not_overlap_is_unknown() -> None:
+    maps = np.random.default_rng(0).random((2, *BRAIN.shape))
+    assert np.isnan(agreement(list(maps), np.zeros_like(BRAIN)))
+
+
 def test_agreement_is_one_for_equal_ranks() -> None:
     one = np.random.default_rng(0).uniform(size=BRAIN.shape)
     assert agreement([one, one**3, 2 * one], BRAIN) == pytest.approx(1.0)
