@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
     except _WrongUsage as error:
-        from connectome_tl.settings.wording import in_plain_text  # typer's words are those of pydantic
+        from connectome_tl.wording import in_plain_text  # typer's words are those of pydantic
 
         error.message = in_plain_text(error.message)  # type: ignore[attr-defined]
         error.show()  # type: ignore[attr-defined]

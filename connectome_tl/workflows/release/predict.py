@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.bundle.individual import COLUMNS, individual_rows
 from connectome_tl.bundle.permission import withheld
 from connectome_tl.provenance import write_sidecar, write_table
@@ -29,6 +30,7 @@ class Predicted:
     n_flagged: int
 
 
+@checked_arguments
 def predict_cohort(
     bundle_dir: str | Path,
     cohort_file: str | Path,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.bundle.folder import VALIDATION
 from connectome_tl.bundle.scan import Secrets, refuse_secrets
 from connectome_tl.bundle.validation import passed, validate_bundle
@@ -31,6 +32,7 @@ class Validated:
     validation: Path
 
 
+@checked_arguments
 def validate_on(
     bundle_dir: str | Path, cohort_file: str | Path, out: str | Path, *, show_progress: bool = False
 ) -> Validated:

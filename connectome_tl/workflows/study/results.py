@@ -15,7 +15,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import MISSING
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.results import RunRecord
-from connectome_tl.settings.wording import first_fault
+from connectome_tl.wording import first_fault
 
 _NUMBERS = ("repeat", "fold", "y_true", "y_score", "y_pred")
 
