@@ -21,13 +21,15 @@ class Predicted:
 
     Attributes:
         file: the written table. rows: its content. withheld: reasons for withheld values, by outcome.
-        n_flagged: number of subjects outside the limits.
+        n_flagged: number of subjects outside the limits. notes: what was noted while the cohort was read, and a warning
+            about the order of its rows.
     """
 
     file: Path
     rows: pd.DataFrame
     withheld: dict[str, str]
     n_flagged: int
+    notes: tuple[str, ...] = ()
 
 
 @checked_arguments
@@ -65,4 +67,4 @@ def predict_cohort(
         Simulated=cohort.simulated or bundle.facts.simulated,
     )
     n_flagged = int(rows.groupby("subject")["limits"].first().ne("").sum())
-    return Predicted(file, rows, {task: reason for task, reason in why.items() if reason}, n_flagged)
+    return Predicted(file, rows, {task: reason for task, reason in why.items() if reason}, n_flagged, cohort.notes)

@@ -24,12 +24,13 @@ class Validated:
 
     Attributes:
         record: contents of the page. report: the HTML page.
-        validation: the file to add to the bundle.
+        validation: the file to add to the bundle. notes: as of `Predicted`.
     """
 
     record: ValidationRecord
     report: Path
     validation: Path
+    notes: tuple[str, ...] = ()
 
 
 @checked_arguments
@@ -64,4 +65,4 @@ def validate_on(
     )
     write_json(folder / "results.json", record)
     report = write_text(folder / "report.html", render_validation(record))
-    return Validated(record, report, write_json(folder / VALIDATION, validation))
+    return Validated(record, report, write_json(folder / VALIDATION, validation), cohort.notes)
