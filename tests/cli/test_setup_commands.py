@@ -107,3 +107,21 @@ def test_an_output_never_replaces_an_input(command: Command, words: tuple[str, .
     assert done.code == 64
     assert "names an input of the command" in done.err
     assert file.read_text() == "name: c\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init", "new", "--answer", "atlas=aal90"),
+        ("init", "new", "--atlas", "aal90"),
+        ("cohort", "c.yaml", "--study", "s.yaml"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    command: Command, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*words)
+    assert done.code == 64
+    assert " need" in done.err
+    assert not list(tmp_path.iterdir())
