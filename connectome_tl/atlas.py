@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.errors import DataError, MissingInputError, Problem, UsageError, raise_all
 from connectome_tl.files import is_there, variable
 
@@ -177,6 +178,7 @@ def atlas_names() -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
+@checked_arguments
 def load_atlas(name: str) -> Atlas:
     """Read an atlas by name, with the centroids of an image that `atlas install` installed.
 

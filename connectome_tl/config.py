@@ -16,8 +16,8 @@ from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.files import read_bytes, regular_file
 from connectome_tl.settings.base import Settings
 from connectome_tl.settings.study import StudySettings
-from connectome_tl.settings.wording import fields_at, in_words, nearest_key
-from connectome_tl.yaml_values import NOTHING, Document, Path_, dotted, read_yaml
+from connectome_tl.wording import problem_of, problems_of
+from connectome_tl.yaml_values import NOTHING, Document, Path_, read_yaml
 
 SettingsT = TypeVar("SettingsT", bound=Settings)
 _MAX_BYTES = 1_000_000  # larger files are not settings
@@ -65,23 +65,15 @@ def parse_settings(
     try:
         return kind.model_validate(value)
     except ValidationError as error:
-        found: list[Problem] = []
-        places: list[Path_] = []
-        for item in error.errors():
-            path = _written(item["loc"], value, absent=item["type"] in ("missing", "extra_forbidden"))
+
+        def worded(item: ErrorDetails, path: Path_) -> Problem:
             listed = item["type"] in ("tuple_type", "list_type")  # `key.0=value` where the file has no list
             found_at = (t for at, t in given.items() if path[: len(at)] == at or (listed and at[: len(path)] == path))
             option = next(found_at, None)
             problem = _problem(item, path, kind, NOTHING if option else document, None if option else file)
-            problem = problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
-            same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
-            if same is None:
-                found.append(problem)
-                places.append(path)
-            elif problem.what.endswith(": a number is needed"):  # a whole number or one with decimals
-                found[same] = problem
-            elif problem.expected is not None:  # another type of the same union
-                found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
+            return problem if option is None else replace(problem, what=f"--set {option}: {problem.what}")
+
+        found = problems_of(error, value, worded)
         raise_all("the settings are wrong", found, UsageError)
         raise  # not reached: a validation error always has at least one item
 
@@ -102,7 +94,7 @@ def checked(kind: type[SettingsT], **values: object) -> SettingsT:
     try:
         return kind.model_validate(values)
     except ValidationError as error:
-        problems = [_problem(item, item["loc"], kind, NOTHING, None) for item in error.errors()]
+        problems = problems_of(error, values, lambda item, path: _problem(item, path, kind, NOTHING, None))
         raise UsageError("an option is wrong", problems=problems) from error
 
 
@@ -163,24 +155,6 @@ def _item(items: list[Any], part: str, text: str) -> int:
     return int(part)
 
 
-def _written(location: Path_, value: Any, *, absent: bool) -> Path_:
-    """The path in the file, without the kinds and types of unions that pydantic adds.
-
-    Args:
-        absent: whether the error is about a key that is missing or must not be there.
-    """
-    path: list[Hashable] = []
-    here = value
-    for i, part in enumerate(location):
-        inside = part in (here if isinstance(here, dict) else range(len(here)) if isinstance(here, list) else ())
-        if inside:
-            here = here[part]
-        elif i < len(location) - 1 or not absent:  # a kind or type of a union, or the mark of a refused key
-            continue
-        path.append(part)
-    return tuple(path)
-
-
 def _problem(
     item: ErrorDetails, path: Path_, kind: type[BaseModel], document: Document, file: str | Path | None
 ) -> Problem:
@@ -191,25 +165,9 @@ def _problem(
     known = path
     while known not in lines and known:
         known = known[:-1]
-    where, line = dotted(path), lines.get(known)
-    if item["type"] == "extra_forbidden":
-        fields = fields_at(kind, item["loc"][:-1])
-        near = nearest_key(str(path[-1]), fields, kind)
-        return Problem(
-            f"{where}: unknown key",
-            file=file,
-            line=line,
-            expected=f"one of {', '.join(fields)}" if fields else None,
-            remedy=f"Did you mean {near}?" if near else None,
-        )
-    if item["type"] == "missing":
-        return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")
     shown = repr(got) if isinstance(got, (str, int, float, list)) else None
     shown = {"None": "null", "True": "true", "False": "false"}.get(str(got), shown)
     if isinstance(got, (int, float)):
         shown = document.texts.get(path, shown)  # 1.10, not 1.1
-    message, expected, remedy = in_words(item, kind, path)
-    if item["type"] == "string_type" and isinstance(got, (int, float)):
-        remedy = f"Quote it: {path[-1]}: '{shown}'."
-    return Problem(f"{where}: {message}", expected, shown, file=file, line=line, remedy=remedy)
+    return problem_of(item, kind, path, shown=shown, file=file, line=lines.get(known))

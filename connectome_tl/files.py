@@ -46,6 +46,18 @@ _SIGNATURES = {  # first bytes of files that are given for text
     b"MATLAB 5.0": "a MATLAB file",
     b"\x89PNG": "an image",
     b"\xff\xd8\xff": "an image",
+    b"PAR1": "a Parquet file",
+    b"ARROW1": "a Feather file",
+    b"HEADER RECORD*******": "a SAS transport file",
+    **{bytes((release, order, 1, 0)): "a Stata file" for release in range(105, 120) for order in (1, 2)},
+    **{bytes((0x80, protocol)): "a pickle of Python" for protocol in range(2, 6)},
+}
+_ENDINGS = {  # of files without a signature
+    ".por": "an SPSS file",
+    ".sas7bdat": "a SAS file",
+    ".dta": "a Stata file",
+    ".mdb": "an Access database",
+    ".accdb": "an Access database",
 }
 # Windows-1252, which a spreadsheet program in Western Europe writes as CSV: letters of its languages, and signs that
 # stand beside them. Bytes outside these sets are letters of other encodings.
@@ -243,6 +255,8 @@ def read_json_object(path: str | Path, *, limit: int | None = None) -> dict[str,
 
 def _decoded(data: bytes, file: str | Path) -> str:
     encoding = "utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig"
+    if data.startswith(b"HEADER RECORD***") and (error := _no_text(data, file)):
+        raise error
     try:
         text = data.decode(encoding)
     except UnicodeDecodeError as error:
@@ -265,6 +279,7 @@ def _decoded(data: bytes, file: str | Path) -> str:
 def _no_text(data: bytes, file: str | Path) -> DataError | None:
     """The error for a file of a known kind that holds no text."""
     kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    kind = kind or _ENDINGS.get(Path(file).suffix.lower())
     if kind is None:
         return None
     unpack = "Unpack it, or export" if kind.startswith("compressed") else "Export"

@@ -128,14 +128,19 @@ def file_hash(path: str | Path) -> str:
 
 
 def write_bytes(path: str | Path, data: bytes) -> Path:
-    """Write a file atomically: temporary file in the same folder, fsync, rename.
+    """Write a file atomically: temporary file in the same folder, fsync, rename. Links are followed.
 
     Raises:
-        OutputError: disk full, read-only folder, no permission.
+        OutputError: disk full, read-only folder, no permission; or a device, a pipe or a folder, which a rename would
+            replace.
     """
     target = Path(path)
     temporary: str | None = None
     try:
+        if target.exists() and not target.is_file():
+            what = f"the output is {'a folder' if target.is_dir() else 'a device or a pipe'}"
+            raise OutputError(what, expected="the name of a file", file=target)
+        target = target.resolve() if target.is_symlink() else target
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
         with os.fdopen(handle, "wb") as stream:

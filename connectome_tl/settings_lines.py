@@ -12,7 +12,8 @@ from typing import Any, Concatenate, NamedTuple, ParamSpec, TypeVar
 
 from connectome_tl.errors import ConnectomeTLError, Problem, with_problems
 from connectome_tl.files import read_bytes, regular_file
-from connectome_tl.yaml_values import dotted, read_yaml
+from connectome_tl.wording import dotted
+from connectome_tl.yaml_values import read_yaml
 
 P = ParamSpec("P")
 R = TypeVar("R")

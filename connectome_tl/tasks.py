@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from connectome_tl.errors import UsageError
+from connectome_tl.models import Answering
 from connectome_tl.plurals import counted
 
 Form = Literal["risk", "value", "levels", "classes"]
@@ -156,7 +157,7 @@ def _known(name: str) -> str:
 KindName = Annotated[str, AfterValidator(_known), WithJsonSchema({"type": "string", "enum": list(KINDS)})]
 
 
-class Task(BaseModel):
+class Task(BaseModel, metaclass=Answering):
     """One outcome to predict.
 
     A binary task either reads a 0/1 column, or is derived from a score by `operator` and `cutoff`

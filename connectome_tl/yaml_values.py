@@ -13,6 +13,7 @@ from yaml.constructor import SafeConstructor
 
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.files import variable
+from connectome_tl.wording import dotted
 
 Path_ = tuple[Hashable, ...]
 _MAX_VALUES = 20_000  # counted after expansion of aliases, which can make a small file very large
@@ -103,14 +104,6 @@ def plain(text: str, where: str, file: str | Path | None = None, line: int | Non
             f"{where}: a text contains a character that cannot be displayed: {odd.group()!a}", file=file, line=line
         )
     return text
-
-
-def dotted(path: Path_) -> str:
-    """A path as messages write it: `covariates[0].column`."""
-    text = ""
-    for part in path:
-        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
-    return text or "(top)"
 
 
 @dataclass

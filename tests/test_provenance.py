@@ -59,6 +59,27 @@ def test_what_cannot_be_written_is_an_output_error(tmp_path: Path, monkeypatch: 
     assert caught.value.problems[0].file == tmp_path / "scores.json"
 
 
+def test_devices_pipes_and_folders_are_not_replaced_by_a_file(tmp_path: Path) -> None:
+    """As root, a rename onto /dev/null would replace the device of the whole machine."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to("pipe")
+    for name, what in (("pipe", "a device or a pipe"), ("folder", "a folder"), ("link", "a device or a pipe")):
+        with pytest.raises(OutputError, match=f"the output is {what}; expected the name of a file"):
+            write_text(tmp_path / name, "x")
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["folder", "link", "pipe"]
+
+
+def test_a_link_is_followed_and_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "out.txt").symlink_to(Path("disk") / "real.txt")
+    for text in ("one", "two"):
+        write_text(tmp_path / "out.txt", text)
+        assert (tmp_path / "out.txt").is_symlink()
+        assert (tmp_path / "disk" / "real.txt").read_text() == text
+
+
 def test_written_files_can_be_read_by_others(tmp_path: Path) -> None:
     assert write_bytes(tmp_path / "a" / "b" / "c.bin", b"x").stat().st_mode & 0o777 == 0o644
 

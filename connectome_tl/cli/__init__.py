@@ -6,7 +6,9 @@ import io
 import os
 import signal
 import sys
+from collections.abc import Sequence
 from importlib import import_module
+from itertools import pairwise
 from types import FrameType
 
 import typer
@@ -15,7 +17,7 @@ from typer._completion_classes import completion_init
 from connectome_tl.cli.app import COMPLETE, app
 from connectome_tl.cli.extras import missing_extra
 from connectome_tl.cli.terminal import terminal
-from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem
+from connectome_tl.errors import ConnectomeTLError, InterruptedRunError, OutputError, Problem, UsageError
 from connectome_tl.extension import load_extensions
 
 # Importing these modules adds their commands, in the order of the help.
@@ -41,6 +43,7 @@ def main(arguments: list[str] | None = None) -> None:
         if isinstance(stream, io.TextIOWrapper):  # file names may contain bytes that cannot be encoded
             stream.reconfigure(errors="backslashreplace")
     try:
+        _refuse_empty(words)
         load_extensions()
         code = app(args=arguments, standalone_mode=False)
         if code == _TYPERS_INTERRUPT:
@@ -49,7 +52,7 @@ def main(arguments: list[str] | None = None) -> None:
     except typer.Exit as exit_:
         sys.exit(exit_.exit_code)
     except _WrongUsage as error:
-        from connectome_tl.settings.wording import in_plain_text  # typer's words are those of pydantic
+        from connectome_tl.wording import in_plain_text  # typer's words are those of pydantic
 
         error.message = in_plain_text(error.message)  # type: ignore[attr-defined]
         error.show()  # type: ignore[attr-defined]
@@ -69,6 +72,13 @@ def main(arguments: list[str] | None = None) -> None:
         _leave(OutputError(f"{error.strerror or error}", file=error.filename))
     except Exception as error:
         _fail(error)
+
+
+def _refuse_empty(words: Sequence[str]) -> None:
+    """Refuse an output without a name, which would be the current folder: a variable of the shell may not be set."""
+    empty = [option for option, value in pairwise(words) if option in ("--out", "--report") and not value.strip()]
+    if empty or {"--out=", "--report="} & set(words):
+        raise UsageError(f"{(empty or ['--out'])[0]} is empty", expected="a path; . is the current folder")
 
 
 def _leave(error: ConnectomeTLError) -> None:

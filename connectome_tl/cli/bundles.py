@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -68,7 +69,10 @@ def predict(
         show_progress=terminal.shows_progress,
     )
     n = done.rows["subject"].nunique()
-    terminal.answer(file=done.file, n_subjects=n, n_outside_limits=done.n_flagged, withheld=done.withheld)
+    terminal.answer(
+        file=done.file, n_subjects=n, n_outside_limits=done.n_flagged, withheld=done.withheld, notes=done.notes
+    )
+    _warn(done.notes)
     for task, why in done.withheld.items():
         shown = "shown for research, stamped" if research_individual else "values of single subjects withheld"
         terminal.say(f"{task}: {shown}: {why}.")
@@ -85,9 +89,25 @@ def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
 
     done = validate_on(bundle_dir, cohort_file, out, show_progress=terminal.shows_progress)
     scores = [score for one in done.record.tasks for score in one.scores]
-    terminal.answer(report=done.report, validation=done.validation, n_subjects=done.record.n_subjects, scores=scores)
+    terminal.answer(
+        report=done.report,
+        validation=done.validation,
+        n_subjects=done.record.n_subjects,
+        scores=scores,
+        notes=done.notes,
+    )
+    _warn(done.notes)
     for one in done.record.tasks:
         leading = one.scores[0]
         terminal.say(f"{one.task.label}: {leading.metric} {leading.value:.2f} [{leading.low:.2f}, {leading.high:.2f}]")
     terminal.say(f"To put into the bundle: {done.validation}")
     terminal.say(f"\nReport: {done.report}")
+
+
+def _warn(notes: Sequence[str]) -> None:
+    """Print the warnings among the notes on a cohort."""
+    from connectome_tl.cohort.findings import is_benign
+
+    for note in notes:
+        if not is_benign(note):
+            terminal.note(f"warning: {note}", colour=typer.colors.YELLOW)

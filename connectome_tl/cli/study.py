@@ -68,6 +68,8 @@ def init(
     study.yaml. Without a terminal it does not ask: it lists open questions, for --answer.
     """
     if table is None and matrices is None:
+        if atlas or pattern or answer:
+            raise typer.BadParameter("--atlas, --pattern and --answer need --from TABLE and --matrices FOLDER")
         from connectome_tl.workflows.init.examples import write_examples
 
         _wrote(write_examples(folder))
@@ -321,6 +323,8 @@ def cohort(
     """Check and describe a cohort; list all problems together."""
     from connectome_tl.workflows.data.cohort import check_cohort
 
+    if study is not None and report is None:
+        raise typer.BadParameter("--study needs --report FILE")
     found = check_cohort(cohort_file, report, study=study, console=terminal.console())
     terminal.answer(cohort=found.record, findings=found.findings, notes=found.cohort.notes, report=found.page)
     counts = {level: sum(one.level == level for one in found.findings) for level in ("error", "warning")}

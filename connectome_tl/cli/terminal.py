@@ -11,13 +11,14 @@ import os
 import sys
 from collections.abc import Callable
 from functools import wraps
+from pathlib import Path
 from typing import Annotated, Any, ParamSpec, TextIO, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
 
 from connectome_tl import __version__
-from connectome_tl.errors import Problem
+from connectome_tl.errors import Problem, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -107,6 +108,15 @@ def _print(line: str, stream: TextIO, colour: str | None = None) -> None:
     typer.echo(line if colour is None or plain else typer.style(line, fg=colour), file=stream)
 
 
+def _refuse_own_input(values: dict[str, Any]) -> None:
+    """Refuse an output file that is also an input of the command."""
+    for option in ("out", "report"):
+        out = values.get(option)
+        inputs = [value for name, value in values.items() if name != option and isinstance(value, Path)]
+        if isinstance(out, Path) and out.is_file() and any(one.is_file() and one.samefile(out) for one in inputs):
+            raise UsageError(f"--{option} names an input of the command", file=out, remedy="Give another file.")
+
+
 def command(
     group: typer.Typer, name: str | None = None, *, within: str = ""
 ) -> Callable[[Callable[P, R]], Callable[P, R]]:
@@ -124,6 +134,7 @@ def command(
         @wraps(function)
         def with_output(*, quiet: bool = False, json: bool = False, **values: Any) -> R:
             terminal.begin(label, quiet=quiet, json=json)
+            _refuse_own_input(values)
             result = function(**values)  # type: ignore[call-arg]
             terminal.end(0)
             return result

@@ -87,17 +87,12 @@ def prune(
     ] = None,
 ) -> None:
     """Prune filters of the networks of a finished run by Taylor scores, and compare with the unpruned ones."""
-    from pydantic import ValidationError
-
-    from connectome_tl.errors import UsageError
+    from connectome_tl.config import checked
     from connectome_tl.settings.images.pruning import TaylorPruning
     from connectome_tl.workflows.images.prune import FOLDER, PAGE, prune_run
 
     usual = TaylorPruning()
-    try:
-        settings = TaylorPruning(target=target, after=usual.after.model_copy(update={"steps": steps}))
-    except ValidationError as error:
-        raise UsageError("--target must be a fraction between 0 and 1", got=f"{target:g}") from error
+    settings = checked(TaylorPruning, target=target, after=usual.after.model_copy(update={"steps": steps}))
     found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
     page = run_dir / FOLDER / PAGE
     terminal.answer(folder=run_dir / FOLDER, page=page, pruned=found)

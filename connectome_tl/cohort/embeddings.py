@@ -12,7 +12,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.volumes.cache import image_hash
 from connectome_tl.plurals import counted
 from connectome_tl.settings.images.embedding import ImageEmbeddings
-from connectome_tl.settings.wording import first_fault
+from connectome_tl.wording import first_fault
 
 
 def read_embeddings(file: str | Path) -> ImageEmbeddings:

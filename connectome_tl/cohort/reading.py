@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.cohort.arrays.agreement import (
     features_of_another_scale,
     of_another_kind,
@@ -56,6 +57,7 @@ from connectome_tl.settings_lines import names_lines
 _MOST_NOTES = 12
 
 
+@checked_arguments
 @names_lines
 def read_cohort(path: str | Path, *, track: Track | None = None) -> Cohort:
     """Read and check a cohort.

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.arrays.matrices import kept_regions
 from connectome_tl.cohort.cohort import Cohort
@@ -34,6 +35,7 @@ _ID, _SCAN, _AGE, _SITE, _FAMILY = "participant_id", "scan_id", "age_at_scan", "
 _VOLUME, _LABELS = "volume", "label_map"
 
 
+@checked_arguments
 def write_cohort(cohort: Cohort, folder: str | Path) -> Path:
     """Write `cohort.yaml`, `participants.tsv`, `matrices.npz` and the table of regions.
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os import PathLike, fspath
 from types import UnionType
 from typing import Annotated, Any, TypeVar, Union, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, model_validator
 from pydantic.fields import FieldInfo
 
+from connectome_tl.models import Answering
 
-class Settings(BaseModel):
+
+class Settings(BaseModel, metaclass=Answering):
     """Base of all settings: frozen, with unknown keys and values of the wrong type refused on construction.
 
     A block with some keys keeps the defaults that its parent class sets for the others: with
@@ -28,6 +31,8 @@ class Settings(BaseModel):
         merged = dict(given)
         for name, field in cls.model_fields.items():
             default = field.get_default(call_default_factory=True, validated_data={})
+            if isinstance(merged.get(name), PathLike):
+                merged[name] = fspath(merged[name])
             if isinstance(default, Settings) and isinstance(merged.get(name), dict):
                 merged[name] = _over(default, merged[name])
             elif isinstance(merged.get(name), bool) and _is_number(field.annotation):
@@ -124,10 +129,3 @@ def with_value(settings: SettingsT, path: Sequence[str], value: Any) -> Settings
             raise KeyError(".".join(path))
     given = {name: getattr(settings, name) for name in type(settings).model_fields}
     return type(settings).model_validate({**given, head: value})
-
-
-def models_in(annotation: Any) -> list[type[BaseModel]]:
-    """The settings classes of an annotation, including those of unions and lists."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [model for inner in get_args(annotation) for model in models_in(inner)]

@@ -28,7 +28,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.model_table import MODELS, Role, listed_models
 from connectome_tl.settings.training import Stages, refuse_idle
 from connectome_tl.settings.tuning import Tuned, TuneSettings
-from connectome_tl.settings.wording import in_words
+from connectome_tl.wording import in_words
 
 ROLES = ("target", "source", "pool")
 

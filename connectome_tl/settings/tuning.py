@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, Field, model_validator
 
-from connectome_tl.settings.base import Record, Settings, given_of, models_in
+from connectome_tl.settings.base import Record, Settings, given_of
 from connectome_tl.settings.core import CoreSettings
 from connectome_tl.settings.features import Confounds, EdgeSettings, HarmoniseSettings
 from connectome_tl.settings.images.volumes import ImageSettings
@@ -19,6 +19,7 @@ from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.records.scores import Number
 from connectome_tl.settings.training import Stages
+from connectome_tl.wording import models_in
 
 # Settings of fits. Cohorts, splits, seeds and results cannot be tuned.
 _SECTIONS: dict[str, type[BaseModel]] = {

@@ -13,6 +13,7 @@ from numbers import Integral
 import numpy as np
 import pandas as pd
 
+from connectome_tl.arguments import Count, checked_arguments
 from connectome_tl.atlas import Atlas, load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import UsageError
@@ -40,9 +41,10 @@ class SimulatedStudy:
     liability: np.ndarray
 
 
+@checked_arguments
 def simulate_study(
     *,
-    seed: int = 0,
+    seed: Count = 0,
     n_source: int = 240,
     n_pool: int = 120,
     n_target: int = 33,

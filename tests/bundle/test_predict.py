@@ -277,3 +277,22 @@ def test_the_store_of_the_run_is_not_refitted(home: Path) -> None:
     stages = [json.loads(path.read_text())["stage"] for path in store.folder.glob("*.json")]
     folds = 2 * 2
     assert stages.count("mixture") == folds + 1  # the refit's own
+
+
+@pytest.mark.parametrize("n", [1, 60])
+def test_rows_in_another_order_than_those_of_the_training_subjects_are_noticed(
+    home: Path, tmp_path: Path, n: int
+) -> None:
+    cohort = infants_elsewhere("other_order")
+    cohort = cohort.take(cohort.ids[:n])
+    right = predict_cohort(home / "bundle", cohort_file(tmp_path, cohort), tmp_path / "p.tsv")
+    assert not any("random orders" in note for note in right.notes)
+    order = np.random.default_rng(3).permutation(cohort.n_regions)
+    shuffled = replace(
+        cohort,
+        name="shuffled",
+        weights=cohort.weights[:, :, order][:, :, :, order],
+        node_mask=cohort.node_mask[:, order],
+    )
+    wrong = predict_cohort(home / "bundle", cohort_file(tmp_path, shuffled), tmp_path / "q.tsv")
+    assert "no more than in 99 random orders of the regions" in wrong.notes[0]

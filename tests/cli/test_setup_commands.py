@@ -85,3 +85,43 @@ def test_a_table_given_as_settings_is_answered_with_the_command(command: Command
     answer = command("cohort", tmp_path / "sheet.csv")
     assert answer.code == 64
     assert "connectome-tl init FOLDER --from TABLE" in answer.err
+
+
+@pytest.mark.parametrize("words", [("--out", ""), ("--out", " "), ("--out=",)])
+def test_an_empty_output_is_not_the_current_folder(
+    command: Command, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command("schema", "study", *words)
+    assert done.code == 64
+    assert "--out is empty" in done.err
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("words", [("predict", "bundle", "c.yaml", "--out"), ("cohort", "c.yaml", "--report")])
+def test_an_output_never_replaces_an_input(command: Command, words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("name: c\n")
+    (tmp_path / "link.html").symlink_to("c.yaml")
+    file = tmp_path / "c.yaml"
+    done = command(*(file if word == "c.yaml" else word for word in words), tmp_path / "link.html")
+    assert done.code == 64
+    assert "names an input of the command" in done.err
+    assert file.read_text() == "name: c\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("init", "new", "--answer", "atlas=aal90"),
+        ("init", "new", "--atlas", "aal90"),
+        ("cohort", "c.yaml", "--study", "s.yaml"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    command: Command, words: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = command(*words)
+    assert done.code == 64
+    assert " need" in done.err
+    assert not list(tmp_path.iterdir())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,11 @@ def test_without_a_place_for_the_note_only_unicode_is_read(tmp_path: Path) -> No
         (b"<stata_dta><header>" + b"\xff" * 20, "a Stata file"),
         (bytes(12) + b"\xc2\xea\x81\x60" + bytes(50), "a SAS file"),
         (b"\x1f\x8b\x08\x00" + bytes(range(200, 255)), "compressed with gzip"),
+        (b"\x72\x02\x01\x00" + bytes(range(128, 255)), "a Stata file"),
+        (b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!" + b"0" * 30, "a SAS transport file"),
+        (b"PAR1\x15\x04\x00\x00", "a Parquet file"),
+        (b"ARROW1\x00\x00\xff", "a Feather file"),
+        (pickle.dumps(["id"]), "a pickle of Python"),
         (b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", "a PDF"),
         (b"<html><table><tr><td>id</td></tr></table></html>", "a web page"),
         (b'{"url": "https://docs.example/x"}', "JSON"),
@@ -76,6 +82,12 @@ def test_files_of_other_programs_are_named(tmp_path: Path, data: bytes, said: st
     (tmp_path / "t.csv").write_bytes(data)
     with pytest.raises(DataError, match=rf"t.csv: not a (text file|table) but {said}.*\.csv or \.tsv"):
         read_table(tmp_path / "t.csv", [])
+
+
+def test_files_without_a_signature_are_named_by_their_ending(tmp_path: Path) -> None:
+    (tmp_path / "t.por").write_bytes(b"\xc1\xe2\xc3\xc9\xc9" * 20)
+    with pytest.raises(DataError, match="not a text file but an SPSS file"):
+        read_table(tmp_path / "t.por", [])
 
 
 def test_a_problem_of_a_row_without_id_names_no_subject() -> None:

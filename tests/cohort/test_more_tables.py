@@ -119,6 +119,9 @@ def test_events_of_one_export_are_joined_as_the_error_says(on_disk: OnDisk) -> N
     assert "select: \"redcap_event_name == 'birth_arm_1'\"" in problems[0]
     assert "month24_arm_1" in problems[0]
     on_disk.settings["select"] = "redcap_event_name == 'birth_arm_1'"
+    on_disk.settings["tables"] = [{"file": "redcap.csv", "select": "redcap_event_name == 'term_arm_1'"}]
+    assert "add and redcap_repeat_instrument == ''." in on_disk.problems()[0]
+    on_disk.settings["select"] = "redcap_event_name == 'birth_arm_1'"
     term = "redcap_event_name == 'term_arm_1' and redcap_repeat_instrument == ''"
     on_disk.settings["tables"] = [
         {"file": "redcap.csv", "select": term, "columns": ["scan_pma"]},
@@ -129,6 +132,25 @@ def test_events_of_one_export_are_joined_as_the_error_says(on_disk: OnDisk) -> N
     np.testing.assert_array_equal(cohort.targets["cog"], [81, 82, 83, 84, 85, 86])
     np.testing.assert_allclose(cohort.covariates["ga_birth"], 29 + np.arange(1, 7) / 7)
     assert [step.n_left for step in cohort.flow] == [24, 6]
+
+
+def test_events_of_an_export_of_labels_are_found_by_the_name_of_their_column(on_disk: OnDisk) -> None:
+    redcap(on_disk)
+    file = on_disk.folder / "redcap.csv"
+    file.write_text(file.read_text().replace("redcap_event_name", "Event Name").replace("birth_arm_1", "Birth (Arm 1)"))
+    (said,) = on_disk.problems()
+    keep = "`Event Name` == 'Birth (Arm 1)'"
+    assert f'select: "{keep}"' in said
+    on_disk.settings["select"] = keep
+    on_disk.settings["tables"] = [
+        {"file": "redcap.csv", "select": "`Event Name` == 'month24_arm_1'", "columns": ["bayley_cog"]},
+        {
+            "file": "redcap.csv",
+            "select": "`Event Name` == 'term_arm_1' and redcap_repeat_instrument == ''",
+            "columns": ["scan_pma"],
+        },
+    ]
+    np.testing.assert_array_equal(on_disk.read().targets["cog"], [81, 82, 83, 84, 85, 86])
 
 
 def test_a_column_of_two_tables_fills_gaps_and_never_overwrites(on_disk: OnDisk) -> None:

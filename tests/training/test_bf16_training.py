@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
 from small_study import plan_of, retrained, small_cohorts, small_settings, weights_of
 
 from connectome_tl.cohort.splits import make_split_plan
+from connectome_tl.models import SettingsError
 from connectome_tl.settings.encoders import FlatEncoder, GraphEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import SplitSettings, Stages
@@ -48,6 +48,6 @@ def test_a_fit_on_edges_in_bfloat16_is_nearly_that_in_float32() -> None:
 def test_precision_is_refused_for_encoders_that_do_not_take_it() -> None:
     stages = Stages(finetune=FineTune(training=Training(precision="bf16")))
     for encoder in (FlatEncoder(), GraphEncoder(engine="pyg")):
-        with pytest.raises(ValidationError, match=r"stages.finetune.training.precision: bf16 goes with"):
+        with pytest.raises(SettingsError, match=r"stages.finetune.training.precision: bf16 goes with"):
             small_settings(model=ModelSettings(encoder=encoder), stages=stages)
     small_settings(stages=stages)

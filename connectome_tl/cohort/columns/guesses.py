@@ -16,6 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.dates import are_packed_dates, is_date
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.columns.numeric import weeks_and_days
 from connectome_tl.cohort.tables.cells import fold, texts, whole
@@ -78,7 +79,6 @@ _NEGATIVE = {
     *("non", "temoin", "temoins", "negatif", "sain", "sains", "aucun", "aucune"),
 }
 _COUNTERS = {"nr", "no", "row", "index", "unnamed0", "lfdnr", "laufendenummer", "numero"}
-_DATE = re.compile(r"(?:\d{4}[-/.]\d{1,2}[-/.]\d{1,2}|\d{1,2}[-/.]\d{1,2}[-/.](?:\d{4}|\d\d))(?:[T ].*)?")
 FORMS: tuple[Literal["NFC", "NFD"], ...] = ("NFC", "NFD")  # how letters with accents are stored in names of files
 _MOSTLY = 0.8  # share of the known cells that determines the meaning of a column
 _MOST_LEVELS = 8
@@ -136,7 +136,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
     known = [cell for cell in texts(column) if cell]
     values = [_number(cell) for cell in known]
     numeric = bool(known) and float(np.isfinite(values).mean()) >= _MOSTLY
-    dates = [cell for cell in known if _DATE.fullmatch(cell)]
+    dates = list(known) if are_packed_dates(known) else [cell for cell in known if is_date(cell)]
     # As most rows write them: cells that differ by case are one level.
     counted = Counter(known)
     spelled = {fold(cell): cell for cell, _ in sorted(counted.items(), key=lambda pair: pair[1])}

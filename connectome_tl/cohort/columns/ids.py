@@ -48,7 +48,10 @@ _LOOKALIKES: dict[int, str | int | None] = {
 _MISTYPED = str.maketrans("oil_. ", "011---")
 _LAST = 5  # last lines of a table that may be such lines
 _LONGEST = 200
-_EVENTS = ("redcap_event_name", "event_name", "session_id", "session", "visit", "event", "timepoint", "wave")
+_EVENTS = (
+    *("redcap event name", "event name", "redcap repeat instrument", "repeat instrument"),
+    *("redcap repeat instance", "repeat instance", "session id", "session", "visit", "event", "timepoint", "wave"),
+)
 
 
 def subject_ids(
@@ -91,7 +94,10 @@ def subject_ids(
     twice = [one for one in doubled(ids) if not is_missing(one)]
     count = Counter(ids)
     findings.several(
-        [(one, counted(count[one], "row")) for one in twice], "the subject id occurs twice", file, _one_row_each(table)
+        [(one, counted(count[one], "row")) for one in twice],
+        "the subject id occurs twice",
+        file,
+        _one_row_each(table, ids),
     )
     padded: dict[str, list[str]] = {}
     for subject in dict.fromkeys((*known, *participants)):
@@ -106,18 +112,35 @@ def subject_ids(
     return ids
 
 
-def _one_row_each(table: pd.DataFrame) -> str:
+def _one_row_each(table: pd.DataFrame, ids: Sequence[str]) -> str:
     """Remedy for several rows of a subject, with the column names of this table."""
-    column = next((name for name in _EVENTS if name in table.columns), None)
-    if column is None:
+    found = one_of_several(table, ids)
+    if found is None:
         return "One row per subject and scan; `select` keeps one of several visits."
-    values = [value for value in dict.fromkeys(table[column]) if not is_missing(value)]
-    first = repr(values[0]) if values else "..."
+    select, column, values = found
     return (
-        f'The rows are events; {column} holds {", ".join(values[:6])}. Keep one with select: "{column} == {first}", '
-        f'and name this file once for each other event: tables: [{{file: ..., select: "{column} == ...", '
-        f"columns: [...]}}]."
+        f'The rows are events; {column} holds {values}. Keep one with select: "{select}", and name this file once for '
+        f'each other event: tables: [{{file: ..., select: "{column} == ...", columns: [...]}}].'
     )
+
+
+def one_of_several(table: pd.DataFrame, ids: Sequence[str]) -> tuple[str, str, str] | None:
+    """A condition that keeps one of several rows of a subject, its column as conditions write it, and its values.
+
+    The column is that of the events or visits of a longitudinal table, by its name; None if there is none.
+    """
+    twice = set(doubled(ids))
+    rows = [i for i, one in enumerate(ids) if one in twice]
+    named = {" ".join(fold(str(name)).replace("_", " ").split()): str(name) for name in table.columns}
+    columns = [named[name] for name in _EVENTS if name in named]
+    pairs = {name: [(ids[i], str(table[name].iloc[i])) for i in rows] for name in columns}
+    differ = [name for name in columns if len(set(pairs[name])) > len(twice)]
+    tells = next((name for name in differ if len(set(pairs[name])) == len(rows)), next(iter(differ), None))
+    if tells is None:
+        return None
+    values = list(dict.fromkeys("" if is_missing(value) else value for _, value in pairs[tells]))
+    column = tells if tells.isidentifier() else f"`{tells}`"
+    return f"{column} == {values[0]!r}", column, ", ".join(value or "nothing" for value in values[:6])
 
 
 def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:

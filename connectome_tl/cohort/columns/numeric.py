@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.dates import are_packed_dates, is_date
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts
 from connectome_tl.connectome.formats.cells import points_of_thousands
@@ -55,9 +56,6 @@ _MARKS = str.maketrans(
     {**dict.fromkeys("‐‑‒–—﹣－", "-"), "＋": "+", "．": ".", "，": ","} | {chr(0xFF10 + k): str(k) for k in range(10)}
 )
 _GROUPS = re.compile(r"[+-]?[1-9][0-9]{0,2}(?:[ '’][0-9]{3})+(?:[.,][0-9]+)?")  # 1 250 and 1'250
-_DATE = re.compile(
-    r"(?:[0-9]{4}[-/.][0-9]{1,2}[-/.][0-9]{1,2}|[0-9]{1,2}[-/.][0-9]{1,2}[-/.][0-9]{2,4}|[0-9]{4}-?W[0-9]{2})([T ].*)?"
-)
 _DAYS = re.compile(r"[0-9]{2}\s*[-–:;/ ]\s*[0-6]")  # 38-4, of weeks
 _MONTHS = re.compile(r"[0-9]{1,3}[.,](?:[1-9]|10|11)")  # 3.11, of years
 _BEFORE = re.compile(r"(<=|>=|<|>|≤|≥)\s*(\S.*)")
@@ -249,6 +247,7 @@ class _Reader:
         two = {cell for cell in decimals if cell[-3] in ".,"}
         known = {cell for cell in cells if cell and not cell.isdigit()}
         self.has_months = unit == "year" and decimals == known and decimals > two and any(c.endswith("10") for c in two)
+        self.has_packed_dates = are_packed_dates([cell for cell in cells if cell and cell not in CODES])
         self.has_thousands_points = decimal is None and bool(points_of_thousands(bare))
         tenths = {match.group(): int(match.group(1)) for cell in cells if (match := _TENTHS.fullmatch(cell))}
         like_days = unit == "week" and bool(tenths) and max(tenths.values()) <= 6
@@ -262,7 +261,7 @@ class _Reader:
         if len(cell) > _LONGEST or (self.has_fractions and _is_fraction(cell)):
             return None, ""
         cell = _plain(cell)
-        if self.has_months and _MONTHS.fullmatch(cell):
+        if (self.has_packed_dates and cell not in CODES) or (self.has_months and _MONTHS.fullmatch(cell)):
             return None, ""
         value = self._number(cell)
         if value is not None:
@@ -282,7 +281,7 @@ class _Reader:
             return "error"
         if len(cell) <= _LONGEST:
             cell = _plain(cell)
-            if _DATE.fullmatch(cell):
+            if self.has_packed_dates or is_date(cell):
                 return "date"
             if self.unit == "week" and _DAYS.fullmatch(cell):
                 return "days"

@@ -111,7 +111,7 @@ def _joined(
 
 
 def is_second_line(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool:
-    """Whether a row holds words over numbers: over at least two columns of numbers, and over all that there are."""
+    """Whether a row holds no number, and words (units, labels) over at least two columns of numbers."""
     if any(map(_is_number, first)):
         return False
     over = []
@@ -120,7 +120,8 @@ def is_second_line(first: Sequence[str], below: Sequence[Sequence[str]]) -> bool
         known = set(column) - missing_cells(column)
         if known and all(map(_is_number, known)):
             over.append(cell)
-    return len(over) > 1 and not missing_cells(over)
+    gone = missing_cells(over)
+    return sum(cell not in gone for cell in over) > 1
 
 
 def _is_number(cell: str) -> bool:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.arrays.files import found_files
-from connectome_tl.cohort.columns.ids import odd_letters, whole_ids, written_alike
+from connectome_tl.cohort.columns.ids import odd_letters, one_of_several, whole_ids, written_alike
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.cohort.tables.cells import PLAIN, Marks, clean, fold, is_missing, whole
 from connectome_tl.cohort.tables.dictionaries import Dictionary
@@ -81,11 +81,13 @@ def _file_rows(
     ids = [value.removeprefix("sub-") for value in whole_ids(rows, names)]
     twice = doubled([one for one in ids if one])
     if twice:
+        found = one_of_several(rows, ids)
+        remedy = f" {found[1]} holds {found[2]}: add {'and ' if spec.select else ''}{found[0]}." if found else ""
         raise DataError(
             "subjects occur twice in a further table",
             got=listed(twice),
             file=path,
-            remedy="Its `select` keeps one of several visits.",
+            remedy=f"Its `select` keeps one of several visits.{remedy}",
         )
     rows = rows.drop(columns=names[0]).set_axis(pd.Index(ids, dtype="str"))
     return rows[[bool(one) for one in ids]]

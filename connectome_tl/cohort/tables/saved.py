@@ -101,7 +101,7 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
                     f"the header has two lines: the line below line {first} has words over numbers",
                     got=", ".join(lines[0][:4]),
                     file=path,
-                    remedy="Write one name per column into one line.",
+                    remedy="Delete that line if it holds units or labels; else write one name per column in one line.",
                 )
             )
     if problems:

@@ -17,6 +17,9 @@ from connectome_tl.connectome.names.spelling import AAL_CODES, BACKGROUND, resol
 from connectome_tl.errors import Problem, raise_all
 from connectome_tl.plurals import counted
 
+_SUMMARIES = {"total", "totals", "sum", "mean", "average", "median", "sd", "strength", "degree", "grand total"}
+_SUMMARIES |= {"summe", "gesamt", "mittelwert", "somme", "moyenne", "suma", "media", "totale", "totaal"}
+
 
 @dataclass(frozen=True, eq=False)
 class Rows:
@@ -60,6 +63,11 @@ def named_rows(
     else:
         rows = _by_number(matrix, chosen, known, place)
     problems = twice_problems(rows.names, "region", file, subject) + name_problems(rows.names, file, subject)
+    if rows.names and rows.names[-1].strip().casefold() in _SUMMARIES:
+        remedy = "Delete this row and column."
+        problems.append(
+            Problem(f"the last row is a summary, {rows.names[-1]!r}", "a region", None, subject, file, remedy)
+        )
     raise_all("the region names cannot be used", problems)
     return replace(rows, notes=(*notes, *rows.notes))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.audit.duplicates import duplicate_findings, stand_apart
 from connectome_tl.audit.names import name_findings
 from connectome_tl.audit.nuisance import nuisance_findings, nuisance_scores
@@ -33,6 +34,7 @@ from connectome_tl.workflows.study.unchanged import changed_cohorts
 _FILES = ("study.yaml", "split_plan.json", "predictions.tsv", "scores.json", "results.json", "provenance.json")
 
 
+@checked_arguments
 def audit_run(
     run_dir: str | Path, *, base: str | Path | None = None, repeat: int = 0, fold: int = 0, show_progress: bool = False
 ) -> AuditRecord:

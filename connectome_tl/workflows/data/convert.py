@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import get_args
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.atlas import load_atlas
 from connectome_tl.connectome.connectome import Connectome
 from connectome_tl.connectome.export import files_written, refuse_overwriting, write_connectome
@@ -46,6 +47,7 @@ class _Job:
     notes: Counter[str] = field(default_factory=Counter)
 
 
+@checked_arguments
 def convert(
     source: str | Path,
     out: str | Path,
@@ -93,6 +95,7 @@ def convert(
     )
 
 
+@checked_arguments
 def read_connectome(
     file: str | Path,
     *,

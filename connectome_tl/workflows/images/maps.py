@@ -10,6 +10,7 @@ from urllib.parse import quote
 import numpy as np
 import pandas as pd
 
+from connectome_tl.arguments import Positive, checked_arguments
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.cells import cells_in, mean_affine
@@ -42,12 +43,13 @@ SUBJECTS, PAGE = "subjects.tsv", "maps.html"
 SUBJECT_MAPS = "subjects"  # folder within FOLDER
 
 
+@checked_arguments
 def map_volumes(
     run_dir: str | Path,
     *,
     model: str = "network",
     kinds: Sequence[MapKind] | None = None,
-    n_subjects: int = 10,
+    n_subjects: Positive = 10,
     noise: NoiseMap | None = None,
     subfolder: str = FOLDER,
     base: str | Path | None = None,

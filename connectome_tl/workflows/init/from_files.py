@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.atlas import load_atlas
 from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
@@ -15,6 +16,7 @@ from connectome_tl.workflows.init.questions import FILE_QUESTIONS, Ask, choice_o
 from connectome_tl.workflows.init.text import cohort_text, study_text
 
 
+@checked_arguments
 def init_study(
     table: str | Path,
     matrices: str | Path,

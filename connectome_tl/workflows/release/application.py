@@ -10,6 +10,7 @@ from pathlib import Path
 
 from connectome_tl.bundle.bundle import Bundle, open_bundle
 from connectome_tl.bundle.limits import fitted_to, refuse_strangers
+from connectome_tl.bundle.order import note_on_order
 from connectome_tl.bundle.overlap import refuse_training_cohort
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
@@ -21,6 +22,7 @@ from connectome_tl.workflows.progress import Steps
 def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) -> Iterator[tuple[Bundle, Cohort]]:
     """The bundle after its self-test, and the cohort with the inputs of the bundle.
 
+    A warning about the order of the rows is added to the notes of the cohort.
     Grids of volumes are stored in a temporary folder within the context.
 
     Raises:
@@ -39,4 +41,6 @@ def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) ->
             cohort = replace(cohort, volume_cache=scratch)
         refuse_strangers(bundle.facts, cohort)
         refuse_training_cohort(bundle.members, cohort, bundle.facts.n_train)
+        if warning := note_on_order(bundle.members, cohort):
+            cohort = replace(cohort, notes=(warning, *cohort.notes))
         yield bundle, cohort

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.bundle.bundle import files_of, open_bundle
 from connectome_tl.bundle.evidence import bundled_tasks
@@ -62,6 +63,7 @@ class BundleOptions:
     licence: str = ""
 
 
+@checked_arguments
 def bundle_run(
     run_dir: str | Path,
     out: str | Path,

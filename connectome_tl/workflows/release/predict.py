@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.bundle.individual import COLUMNS, individual_rows
 from connectome_tl.bundle.permission import withheld
 from connectome_tl.provenance import write_sidecar, write_table
@@ -20,15 +21,18 @@ class Predicted:
 
     Attributes:
         file: the written table. rows: its content. withheld: reasons for withheld values, by outcome.
-        n_flagged: number of subjects outside the limits.
+        n_flagged: number of subjects outside the limits. notes: what was noted while the cohort was read, and a warning
+            about the order of its rows.
     """
 
     file: Path
     rows: pd.DataFrame
     withheld: dict[str, str]
     n_flagged: int
+    notes: tuple[str, ...] = ()
 
 
+@checked_arguments
 def predict_cohort(
     bundle_dir: str | Path,
     cohort_file: str | Path,
@@ -63,4 +67,4 @@ def predict_cohort(
         Simulated=cohort.simulated or bundle.facts.simulated,
     )
     n_flagged = int(rows.groupby("subject")["limits"].first().ne("").sum())
-    return Predicted(file, rows, {task: reason for task, reason in why.items() if reason}, n_flagged)
+    return Predicted(file, rows, {task: reason for task, reason in why.items() if reason}, n_flagged, cohort.notes)

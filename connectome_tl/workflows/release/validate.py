@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.bundle.folder import VALIDATION
 from connectome_tl.bundle.scan import Secrets, refuse_secrets
 from connectome_tl.bundle.validation import passed, validate_bundle
@@ -23,14 +24,16 @@ class Validated:
 
     Attributes:
         record: contents of the page. report: the HTML page.
-        validation: the file to add to the bundle.
+        validation: the file to add to the bundle. notes: as of `Predicted`.
     """
 
     record: ValidationRecord
     report: Path
     validation: Path
+    notes: tuple[str, ...] = ()
 
 
+@checked_arguments
 def validate_on(
     bundle_dir: str | Path, cohort_file: str | Path, out: str | Path, *, show_progress: bool = False
 ) -> Validated:
@@ -62,4 +65,4 @@ def validate_on(
     )
     write_json(folder / "results.json", record)
     report = write_text(folder / "report.html", render_validation(record))
-    return Validated(record, report, write_json(folder / VALIDATION, validation))
+    return Validated(record, report, write_json(folder / VALIDATION, validation), cohort.notes)

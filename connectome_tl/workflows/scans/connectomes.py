@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from connectome_tl.arguments import Positive, checked_arguments
 from connectome_tl.errors import MissingInputError
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.read.filters import read_filters
@@ -19,6 +20,7 @@ from connectome_tl.workflows.scans.prefix import with_prefix
 from connectome_tl.workflows.scans.result import Plan
 
 
+@checked_arguments
 def build_connectomes(
     bids_dir: str | Path,
     out_dir: str | Path,
@@ -29,7 +31,7 @@ def build_connectomes(
     engine: str | None = None,
     config: str | Path | None = None,
     filter_file: str | Path | None = None,
-    n_workers: int = 1,
+    n_workers: Positive = 1,
     dry_run: bool = False,
     tell: Callable[[str], None] | None = None,
 ) -> FolderRun:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from connectome_tl.arguments import Count, checked_arguments
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import DataError, MissingInputError, UsageError
 from connectome_tl.evaluation.explain.study import Explanation, explain_study
@@ -50,12 +51,13 @@ COLUMNS = {
 }
 
 
+@checked_arguments
 def explain_run(
     run_dir: str | Path,
     *,
     models: Sequence[str] = MODELS,
-    n_permutations: int = 199,
-    n_refitted: int | None = None,
+    n_permutations: Count = 199,
+    n_refitted: Count | None = None,
     base: str | Path | None = None,
     show_progress: bool = False,
 ) -> ExplanationRecord:
@@ -73,8 +75,10 @@ def explain_run(
     Raises:
         MissingInputError: no finished run, a cohort does not exist, or a fit is not stored.
         DataError: the data are not those of the run.
-        UsageError: the study has no such model.
+        UsageError: no model, or one that the study does not have.
     """
+    if not models:
+        raise UsageError("no model is named", expected="models of the run, such as full or core")
     folder = Path(run_dir)
     results = read_record(folder)
     settings = read_study(folder)

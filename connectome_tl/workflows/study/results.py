@@ -15,7 +15,7 @@ from connectome_tl.plurals import counted
 from connectome_tl.provenance import MISSING
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.results import RunRecord
-from connectome_tl.settings.wording import first_fault
+from connectome_tl.wording import first_fault
 
 _NUMBERS = ("repeat", "fold", "y_true", "y_score", "y_pred")
 
@@ -25,7 +25,7 @@ def read_record(folder: Path) -> RunRecord:
     file = folder / "results.json"
     try:
         return RunRecord.model_validate_json(file.read_text("utf-8"))
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingInputError(
             "not a finished run", file=file, remedy="Run `connectome-tl run` first; it resumes where it stopped."
         ) from error
@@ -50,7 +50,7 @@ def read_predictions(path: Path) -> pd.DataFrame:
         numbers = table.astype(dict.fromkeys(_NUMBERS, float))
         _check_present(numbers, path)
         return numbers.astype({"repeat": int, "fold": int})
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise MissingInputError("not a finished run", file=path) from error
     except (ValueError, KeyError) as error:
         raise DataError(f"not a table of predictions: {error}", file=path) from error

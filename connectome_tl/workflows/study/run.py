@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import differences, load_settings
 from connectome_tl.errors import ConnectomeTLError, UsageError
@@ -38,6 +39,7 @@ _OTHER = "Give another --out, or delete the folder if that run is not needed."
 _SHOWN = 120  # characters of one changed setting
 
 
+@checked_arguments
 @names_lines
 def run_study(
     study: str | Path | StudySettings,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
+from connectome_tl.arguments import checked_arguments
 from connectome_tl.report.labels import number
 from connectome_tl.report.tables.scores import interval_of
 from connectome_tl.settings.metrics import METRICS
@@ -145,6 +146,7 @@ class StudyRun:
         return bundle_run(self.folder, out, options, base=base)
 
 
+@checked_arguments
 def read_run(folder: str | Path) -> StudyRun:
     """Read a finished run from its folder.
 

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from connectome_tl.arguments import Positive, checked_arguments
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
@@ -37,16 +38,17 @@ HEARTBEAT = 60  # seconds; with shorter intervals, running trials may be conside
 _POLL = 1.0
 
 
+@checked_arguments
 @names_lines
 def tune_study(
     study: str | Path | StudySettings,
     out: str | Path,
     *,
     storage: str | None = None,
-    trials: int | None = None,
+    trials: Positive | None = None,
     space: str | Path | None = None,
     overrides: Sequence[str] = (),
-    heartbeat: int = HEARTBEAT,
+    heartbeat: Positive = HEARTBEAT,
     show_progress: bool = False,
     base: str | Path | None = None,
     scheduler: str | None = None,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
-from connectome_tl.settings.base import models_in
+from connectome_tl.errors import Problem
 
 _RAW = tuple(
     (re.compile(pattern), words)
@@ -20,6 +23,7 @@ _RAW = tuple(
         (r"Input should be a valid integer[^;\n]*", "a whole number is needed"),
         (r"Input should be a valid number[^;\n]*", "a number is needed"),
         (r"Input should be ", "must be "),
+        (r"String should match pattern", "must match"),
     )
 )
 
@@ -45,6 +49,98 @@ def plain_words(item: ErrorDetails) -> str:
     if item["type"] in _KEYS:
         return _KEYS[item["type"]]
     return in_plain_text(item["msg"])
+
+
+def problems_of(
+    error: ValidationError, value: Any, worded: Callable[[ErrorDetails, tuple[Hashable, ...]], Problem]
+) -> list[Problem]:
+    """One problem for each wrong key.
+
+    Args:
+        value: what was validated. worded: the problem of a fault at a path, without the kinds and types of unions.
+    """
+    found: list[Problem] = []
+    places: list[tuple[Hashable, ...]] = []
+    for item in error.errors():
+        path = _written(item["loc"], value, absent=item["type"] in ("missing", "extra_forbidden"))
+        problem = worded(item, path)
+        same = next((i for i, at in enumerate(places) if at == path and path != item["loc"]), None)
+        if same is None:
+            found.append(problem)
+            places.append(path)
+        elif problem.what.endswith(": a number is needed"):  # a whole number or one with decimals
+            found[same] = problem
+        elif problem.expected is not None:  # another type of the same union
+            found[same] = replace(found[same], what=f"{found[same].what}, or {problem.expected}")
+    return found
+
+
+def _written(location: tuple[Hashable, ...], value: Any, *, absent: bool) -> tuple[Hashable, ...]:
+    """The path of a value, without the kinds and types of unions that pydantic adds.
+
+    Args:
+        absent: whether the error is about a key that is missing or must not be there.
+    """
+    path: list[Hashable] = []
+    here: Any = value
+    for i, part in enumerate(location):
+        inside: Any = vars(here) if isinstance(here, BaseModel) else here
+        if part in (
+            inside if isinstance(inside, dict) else range(len(inside)) if isinstance(inside, (list, tuple)) else ()
+        ):
+            here = inside[part]
+        elif i < len(location) - 1 or not absent:  # a kind or type of a union, or the mark of a refused key
+            continue
+        path.append(part)
+    return tuple(path)
+
+
+def problem_of(
+    item: ErrorDetails,
+    kind: type[BaseModel],
+    path: tuple[Hashable, ...],
+    *,
+    shown: str | None = None,
+    file: str | Path | None = None,
+    line: int | None = None,
+) -> Problem:
+    """One fault as a problem.
+
+    Args:
+        path: the key, without the kinds and types of unions that pydantic adds.
+        shown: the value as the file has it.
+    """
+    where = dotted(path)
+    if item["type"] == "extra_forbidden":
+        fields = fields_at(kind, item["loc"][:-1])
+        near = nearest_key(str(path[-1]), fields, kind)
+        expected = f"one of {', '.join(fields)}" if fields else None
+        return Problem(
+            f"{where}: unknown key", expected, file=file, line=line, remedy=f"Did you mean {near}?" if near else None
+        )
+    if item["type"] == "missing":
+        return Problem(f"{where}: this key is required", file=file, line=line)
+    got = item.get("input")
+    message, expected, remedy = in_words(item, kind, path)
+    if item["type"] == "string_type" and isinstance(got, (int, float)):
+        remedy = f"Quote it: {path[-1]}: '{shown}'."
+    what = f"{where}: {message}" if path else message
+    return Problem(what, expected, shown, file=file, line=line, remedy=remedy)
+
+
+def dotted(path: tuple[Hashable, ...]) -> str:
+    """A path as messages write it: `covariates[0].column`."""
+    text = ""
+    for part in path:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else str(part)
+    return text or "(top)"
+
+
+def models_in(annotation: Any) -> list[type[BaseModel]]:
+    """The models of an annotation, including those of unions and lists."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for inner in get_args(annotation) for model in models_in(inner)]
 
 
 def in_words(
