@@ -56,6 +56,8 @@ def _taken(name: str, value: Any, hint: Any) -> Any:
         if _is_of(value, kind):
             return int(value) if isinstance(value, Integral) and not isinstance(value, bool) else value
     remedy = f"Give its folder: {value.folder}" if Path in kinds and hasattr(value, "folder") else None
+    if str in kinds and isinstance(getattr(value, "name", None), str):
+        remedy = f"Give its name: {value.name!r}"
     raise ArgumentError(f"{name} is wrong", expected=" or ".join(map(_called, kinds)), got=_shown(value), remedy=remedy)
 
 

@@ -185,13 +185,6 @@ def load_atlas(name: str) -> Atlas:
     Raises:
         UsageError: no atlas of that name; the message lists similar names.
     """
-    if not isinstance(name, str):
-        raise UsageError(
-            "an atlas is given by its name",
-            expected=f"one of {', '.join(atlas_names())}",
-            got=type(name).__name__,
-            remedy=f"Write {name.name!r}." if isinstance(name, Atlas) else None,
-        )
     for folder in atlas_folders():
         if name in atlas_names() and (folder / name / "atlas.json").is_file():
             return _placed(_read_once(folder / name))

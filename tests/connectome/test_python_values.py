@@ -74,10 +74,13 @@ def test_an_unknown_choice_is_never_taken_for_another_one(tmp_path: Path, name: 
         read_connectome(tmp_path / "x.csv", **wrong)
 
 
-@pytest.mark.parametrize("atlas", [90, None, load_atlas("aal90")])
+@pytest.mark.parametrize("atlas", [0, None, load_atlas("aal90")])
 def test_an_atlas_is_given_by_its_name(atlas: Any) -> None:
-    with pytest.raises(UsageError, match="given by its name"):
+    with pytest.raises(
+        UsageError, match=r"name is wrong.*Give its name: 'aal90'" if atlas else "name is wrong"
+    ) as caught:
         load_atlas(atlas)
+    assert "expected a text" in str(caught.value)
 
 
 @pytest.mark.parametrize("given", [{"n_target": 0}, {"n_pool": -3}, {"n_source": 10.5}, {"effect": float("nan")}])

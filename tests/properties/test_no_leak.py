@@ -245,7 +245,8 @@ def test_whole_fits_of_every_objective_do_not_move(objective: str) -> None:
         assert everything_fitted(WRECKS[name](TARGET), ["network"], FLAT, objective) == want, name
     moved = everything_fitted(CANARIES["weights"](TARGET), ["network"], FLAT, objective)
     assert moved.keys() != want.keys()
-    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
+    # The adaptation (the infant is in its pool), and stage 3 from both starts.
+    assert len(set(moved.values()) - set(want.values())) == 3
 
 
 OTHER_ENCODERS = [kind for kind in get_args(get_args(AnyEncoder)[0]) if kind not in (GraphEncoder, FlatEncoder)]
@@ -258,7 +259,8 @@ def test_whole_fits_of_every_encoder_do_not_move(encoder: type[EncoderSettings])
     for name in ("huge", "shuffled"):
         assert everything_fitted(WRECKS[name](TARGET), ["network"], model) == want, name
     moved = everything_fitted(CANARIES["weights"](TARGET), ["network"], model)
-    assert len(set(moved.values()) - set(want.values())) == 2  # the adaptation, which also has the infant in its pool
+    # The adaptation (the infant is in its pool), and stage 3 from both starts.
+    assert len(set(moved.values()) - set(want.values())) == 3
 
 
 @pytest.mark.parametrize("canary", CANARIES)

@@ -11,7 +11,7 @@ from typing import get_args
 import pytest
 from every_page import every_page
 
-from connectome_tl.cohort.describing import _STATES
+from connectome_tl.cohort.describing import _MISSING
 from connectome_tl.settings.metrics import METRICS
 from connectome_tl.settings.model_table import MODELS
 from connectome_tl.settings.records.results import VerdictWord
@@ -36,6 +36,7 @@ ORDINARY = """
     volume warnings weeks weights well were what when which why width with within without words
 """
 TAUGHT = " ".join([*TERMS, *re.findall(r"\*([^*]+)\*", GLOSSARY)]).casefold()
+METRIC_LABELS = [metric.label for metric in METRICS.values()]
 
 
 def test_terms_are_sorted_and_occur_once() -> None:
@@ -43,7 +44,7 @@ def test_terms_are_sorted_and_occur_once() -> None:
     assert len({term.casefold() for term in TERMS}) == len(TERMS) > 50
 
 
-@pytest.mark.parametrize("term", [*(metric.label for metric in METRICS.values()), *_STATES, *get_args(VerdictWord)])
+@pytest.mark.parametrize("term", [*METRIC_LABELS, "observed", *_MISSING, *get_args(VerdictWord)])
 def test_a_word_of_the_report_is_explained(term: str) -> None:
     assert term.casefold() in TAUGHT
 
