@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -141,9 +141,15 @@ class NetworkModel:
             features=Features.of(fitted, plain["features"]),
             targets=TargetScaler(arrays["targets/mean"], arrays["targets/scale"], tuple(plain["target_ids"])),
             states=states,
-            shares=plain["shares"],
+            shares=plain["shares"] if "shares" in plain else _equal_shares(plain["step"], states),
             flip_test=plain["flip_test"],
         )
+
+
+def _equal_shares(step: Mapping[str, int], states: Iterable[str]) -> dict[str, dict[str, float]]:
+    """Shares of a bundle from before averages of two ensembles, which names the step of each outcome."""
+    names = {task: [name for name in states if name.endswith(f"/{at}")] for task, at in step.items()}
+    return {task: dict.fromkeys(own, 1 / len(own)) for task, own in names.items()}
 
 
 @dataclass(frozen=True, eq=False)

@@ -90,6 +90,14 @@ def test_the_stored_model_predicts_what_the_fit_predicted(fits: dict[str, FitRes
         assert len(shares) == 4
 
 
+def test_a_network_of_an_earlier_bundle_is_read(fits: dict[str, FitResult]) -> None:
+    result = fits["transferred"]
+    plain = {name: value for name, value in result.plain.items() if name != "shares"}
+    step = {task: int(result.facts[f"steps {task}"]) for task in TASKS}
+    model = NetworkModel.of(result.arrays, {**plain, "step": step})
+    np.testing.assert_array_equal(model.predict(COHORTS.target, FOLD.test), table(result.predictions, FOLD.test))
+
+
 def test_nothing_is_averaged_where_a_study_does_not_want_it_or_nothing_was_transferred() -> None:
     assert RANDOM not in dict(plan_of(FOLD, study(random_start=False), cohorts=COHORTS, scheme="network").parents)
     scaled = study().with_settings({"stages.finetune.scaling": "parent"})
