@@ -87,7 +87,7 @@ def weight_line(weight: NetworkWeight) -> str:
 def transferred_line(weight: NetworkWeight) -> str:
     """How much of the network started from transferred weights."""
     return (
-        f"Within the network, the networks from transferred weights have weight {_over_fits(weight)}; those from "
+        f"In the ensemble of networks, those from transferred weights have weight {_over_fits(weight)}; those from "
         "random weights have the remaining weight."
     )
 

@@ -8,7 +8,7 @@ from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
 from connectome_tl.provenance import write_text
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
-from connectome_tl.settings.training import FineTune, Stages, Training
+from connectome_tl.settings.training import FineTune, Stages
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.workflows.study.run import run_study
 
@@ -20,7 +20,7 @@ def demo_settings(seed: int = 0) -> StudySettings:
         source=CohortUse(cohort="../cohorts/older/cohort.yaml"),
         pool=CohortUse(cohort="../cohorts/pool/cohort.yaml"),
         target=CohortUse(cohort="../cohorts/target/cohort.yaml", tasks=("cognitive", "language", "motor_score")),
-        stages=Stages(finetune=FineTune(training=Training(steps=160))),
+        stages=Stages(finetune=FineTune(training=FineTune().training.model_copy(update={"steps": 160}))),
         splits=SplitSettings(repeats=2, outer=3, inner=3, seed=seed, stratum="cognitive"),
         refits=Refits(linear=100),
         permutations=99,
