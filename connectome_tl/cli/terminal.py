@@ -114,7 +114,7 @@ def _refuse_own_input(values: dict[str, Any]) -> None:
         out = values.get(option)
         inputs = [value for name, value in values.items() if name != option and isinstance(value, Path)]
         if isinstance(out, Path) and out.is_file() and any(one.is_file() and one.samefile(out) for one in inputs):
-            raise UsageError(f"--{option} names an input of the command", file=out, remedy="Give another file.")
+            raise UsageError(f"--{option} names an input of the command", file=out, remedy="Give another path.")
 
 
 def command(

@@ -281,8 +281,14 @@ def test_a_folder_that_cannot_be_written_is_said(data: Path, tmp_path: Path, com
     assert "cannot write here" in answer.err
 
 
-def test_an_out_that_cannot_be_a_folder_is_an_output_error(data: Path, command: Command) -> None:
-    assert command("run", data / "study.yaml", "--out", data / "study.yaml").code == 74
+def test_an_out_that_is_a_file_is_an_output_error_and_an_input_is_not_replaced(data: Path, command: Command) -> None:
+    file = data / "notes.txt"
+    file.write_text("mine")
+    assert command("run", data / "study.yaml", "--out", file).code == 74
+    assert file.read_text() == "mine"
+    before = (data / "study.yaml").read_bytes()
+    assert command("run", data / "study.yaml", "--out", data / "study.yaml").code == 64
+    assert (data / "study.yaml").read_bytes() == before
 
 
 def test_a_damaged_fit_is_named_and_mended_by_deleting_it(data: Path, finished: Path, command: Command) -> None:
