@@ -188,7 +188,7 @@ def _rare_interval(
         return averaged_interval(value, families, ends[0])
     low, high = _edged(value, families, ends)
     if often <= 0.5 and weak > 0:
-        shorter = averaged_interval(value, families, RARE_WEAK[often > HARDLY], least=1.0)[1]
+        shorter = averaged_interval(value, families, RARE_WEAK[0 if often <= HARDLY else 1], least=1.0)[1]
         high += weak * (min(shorter, high) - high)
     return low, high
 
