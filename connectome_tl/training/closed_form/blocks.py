@@ -170,7 +170,7 @@ def _quadratic(
 ) -> list[Kernel]:
     """Squared products of the leading components, each with variance 1, so that products of two of them count alike.
 
-    None if all rows have the same squares, such as those of two rows.
+    Empty if all rows have the same squares, such as those of two rows.
     """
     values, vectors = np.linalg.eigh(gram)
     kept = np.flatnonzero(values > 1e-10 * values[-1])[-n_components:]
