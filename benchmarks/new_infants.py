@@ -7,8 +7,10 @@ first training fold) and tested on 400 others, so that the error of an AUC is sm
 
   zero-shot core, zero-shot network  the score of the source's core, or of the network after stage 1, without any label
   best head     the head after stage 1 that correlates most with the outcome of the 48 infants, with its sign
-  network       the package's network: the average of `transferred` and `network_scratch`, weighted by held-out rows
+  network       the package's network: the average of `transferred` and as many networks from random weights, weighted
+                by held-out rows; `network_scratch` is averaged with the same ones
   transferred   networks from the source's weights alone, whose connectome branch is trained at a tenth of the rate
+  scratch alone the networks of `network_scratch` without those with which they are averaged
   start         `transferred` with its new head (a combination of all heads), before stage 3 (0 steps)
   full rate     `transferred` with all weights at the full rate; `frozen`: only the head is trained
 
@@ -60,6 +62,11 @@ def trained(plan: FitPlan, **changed: object) -> FitPlan:
     return replace(plan, training=plan.training.model_copy(update=changed))
 
 
+def without_random(plan: FitPlan) -> FitPlan:
+    """The plan without the average with networks from random weights."""
+    return replace(plan, parents=tuple(parent for parent in plan.parents if parent[0] != RANDOM))
+
+
 def run(seed: int) -> list[Row]:
     start = time.process_time()
     every = cohorts_of(seed, "related", n_target=N_TARGET + N_NEW)
@@ -71,8 +78,8 @@ def run(seed: int) -> list[Row]:
         name: next(item.plans[0] for item in planned if item.model == name) for name in ("network", "core", CONTROL)
     }
     network = plans["network"]
-    alone = replace(network, parents=tuple(parent for parent in network.parents if parent[0] != RANDOM))
-    plans["transferred"] = alone
+    alone = without_random(network)
+    plans["transferred"], plans["scratch alone"] = alone, without_random(plans[CONTROL])
     plans["start"] = trained(alone, steps=0)
     plans["full rate"] = trained(alone, part_learning_rates={})
     plans["frozen"] = trained(alone, freeze=("connectome", "fusion"))

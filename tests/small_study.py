@@ -19,7 +19,7 @@ from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, Study
 from connectome_tl.settings.training import Adapt, Ensemble, FineTune, Pretrain, Stages, Training
 from connectome_tl.simulation.cohorts import simulate_study
 from connectome_tl.training.checkpoint import FitResult, tensor_bytes
-from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.plans import RANDOM, FitPlan
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
 
@@ -127,6 +127,11 @@ def retrained(plan: FitPlan, **training: Any) -> FitPlan:
     """The same plan of a network with some training settings replaced."""
     assert plan.training is not None
     return replace(plan, training=plan.training.model_copy(update=training))
+
+
+def not_averaged(plan: FitPlan) -> FitPlan:
+    """The same plan of a network, not averaged with networks from random weights."""
+    return replace(plan, parents=tuple(one for one in plan.parents if one[0] != RANDOM))
 
 
 def fitted_bytes(result: FitResult) -> bytes:

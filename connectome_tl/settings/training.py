@@ -132,9 +132,10 @@ class Ensemble(Settings):
             included.
         choose_on: rows used to choose the step. `tested` LEAKS: it chooses the best step on the tested rows, as some
             published code does. It exists to show the effect of this error; the report states it throughout.
-        random_start: whether the networks from transferred weights are averaged with as many from random weights
-            (those of the control `network_scratch`), with weights per outcome from the likelihood of the held-out
-            rows, so that an unrelated earlier stage does little harm. Not with images, nor with `scaling: parent`.
+        random_start: whether the networks of a study with earlier stages are averaged with as many from random
+            weights, with weights per outcome from the likelihood of the held-out rows, so that an unrelated earlier
+            stage does little harm. Controls without earlier stages are averaged with the same ones. Not with images,
+            nor with `scaling: parent`.
     """
 
     networks: Annotated[int, Field(ge=2)] = 4
@@ -209,7 +210,7 @@ class FineTune(Settings):
         return [*given_of(self, ("carry", "scaling")), *changed]
 
     def averages_random(self, modalities: Sequence[str]) -> bool:
-        """Whether networks from transferred weights are averaged with networks from random weights."""
+        """Whether networks are averaged with networks from random weights if the study has earlier stages."""
         return self.ensemble.random_start and self.scaling == "own" and "image" not in modalities
 
 

@@ -23,7 +23,7 @@ from connectome_tl.settings.objectives import ObjectiveSettings
 from connectome_tl.settings.training import Training
 
 StageName = Literal["pretrain", "adapt", "finetune", "source", "core", "mixture"]
-RANDOM = "random start"  # parent of a network: the same network from random weights, with which it is averaged
+RANDOM = "random start"  # parent of a network: the same one from other random weights, with which it is averaged
 
 
 @dataclass(frozen=True)

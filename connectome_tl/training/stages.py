@@ -131,13 +131,24 @@ class _Chain:
             predict=self.fold.test,
             keep=self.keep,
         )
+        averaged: tuple[tuple[str, FitPlan], ...] = ()
+        if plan.inner and self._transfers and finetune.averages_random(self.modalities):
+            # Controls of the earlier stages are averaged with the same ones, so that they differ in the start alone.
+            other = int(content_hash(self.seed, RANDOM)[:8], 16)
+            averaged = ((RANDOM, replace(plan, seed=other, predict=())),)
         if parent is None:
-            return plan
-        # The plan without parents is that of the control from random weights.
-        others = ((RANDOM, plan),) if finetune.averages_random(self.modalities) else ()
+            return replace(plan, parents=averaged)
         fresh_heads = _other_outcomes(self.cohorts, self.tasks, parent)
         transfer = replace(plan.transfer, fresh_heads=fresh_heads)
-        return replace(plan, parents=(("stage", parent), *others), transfer=transfer)
+        return replace(plan, parents=(("stage", parent), *averaged), transfer=transfer)
+
+    @property
+    def _transfers(self) -> bool:
+        """Whether networks of this study with these modalities start from weights of an earlier stage."""
+        pretrain, adapt, cohorts = self.study.stages.pretrain, self.study.stages.adapt, self.cohorts
+        if pretrain is not None and cohorts.source is not None and self._early("source"):
+            return True
+        return adapt is not None and cohorts.pool is not None and adapt.objective.modality in self._early("pool")
 
     def _tested(self) -> RowSet:
         return RowSet.of("target", self.cohorts.target, self.fold.test)

@@ -65,8 +65,9 @@ def test_equal_keys_are_fitted_once_and_parents_are_shared(fitted_keys: list[str
     results = fit(plans, COHORTS.by_name())
     assert len(fitted_keys) == len(set(fitted_keys)) == len(results)
     # The pool contains no target subject: one source core, one pretraining and one adaptation serve all folds.
-    # The cores of `full` and `no_adapt` are the same, that of `scratch` has no source.
-    assert len(fitted_keys) == 3 + 3 * (2 + 3 + 3)
+    # The cores of `full` and `no_adapt` are the same, that of `scratch` has no source. All three networks are averaged
+    # with the same one from random weights.
+    assert len(fitted_keys) == 3 + 3 * (2 + 3 + 1 + 3)
 
 
 def test_two_models_that_share_a_fit_get_the_predictions_of_both() -> None:
@@ -144,8 +145,8 @@ def test_progress_counts_fits_to_the_end() -> None:
     plans = [plan_of(FOLDS[0]), plan_of(FOLDS[0], scheme="network_scratch")]
     fit(plans, COHORTS.by_name(), progress=lambda done, n: counted.append((done, n)))
     assert [done for done, _ in counted] == sorted({done for done, _ in counted})
-    assert counted[-1] == (N_FITS, N_FITS)
-    assert {n for _, n in counted} == {N_FITS}
+    assert counted[-1] == (N_FITS + 1, N_FITS + 1)
+    assert {n for _, n in counted} == {N_FITS + 1}
 
 
 def test_held_out_predictions_are_of_every_training_row() -> None:

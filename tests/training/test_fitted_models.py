@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from kinds_of_study import KINDS_OF_STUDY, Case
-from small_study import plan_of, small_cohorts, small_settings, with_rows
+from small_study import not_averaged, plan_of, small_cohorts, small_settings, with_rows
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.errors import DataError, InternalError, MissingInputError
@@ -120,7 +120,9 @@ def test_a_model_without_the_fits_it_is_made_of_is_refused(tmp_path: Path) -> No
 def test_the_order_of_covariates_and_heads_survives_being_stored(tmp_path: Path) -> None:
     """JSON sorts keys: columns and heads must not depend on it."""
     study = small_settings(target={"cohort": "t", "tasks": ["motor_score", "cognitive", "language"]})
-    plan = replace(plan_of(FOLD, study, scheme="network_scratch"), tasks=("motor_score", "cognitive", "language"))
+    plan = replace(
+        not_averaged(plan_of(FOLD, study, scheme="network_scratch")), tasks=("motor_score", "cognitive", "language")
+    )
     fit([plan], COHORTS.by_name(), store=FitStore(tmp_path))
     model = stored_model(FitStore(tmp_path), plan.key)
     assert isinstance(model, NetworkModel)

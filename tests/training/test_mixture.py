@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from scipy.special import expit
-from small_study import FLAT, TASKS, plan_of, retrained, small_cohorts, small_settings
+from small_study import FLAT, TASKS, not_averaged, plan_of, retrained, small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import Fold, kinship_groups, make_split_plan
 from connectome_tl.settings.study import SplitSettings
@@ -158,6 +158,7 @@ def test_held_out_predictions_come_from_a_network_that_has_not_seen_the_row() ->
     found = []
     for cohorts in (COHORTS, wrecked):
         one = plan_of(FOLD, study, cohorts=cohorts, scheme="network_scratch", inner=plan.inner, checkpoints=(1.0,))
+        one = not_averaged(one)
         result = fit([retrained(one, steps=6)], cohorts.by_name())
         found.append(next(iter(result.values())))
     shrunk = "heads.motor_score"
@@ -172,7 +173,7 @@ def test_held_out_predictions_come_from_a_network_that_has_not_seen_the_row() ->
 
 
 def test_held_out_predictions_are_those_of_the_network_without_the_part() -> None:
-    plan = plan_of(FOLD, scheme="network_scratch", checkpoints=(1.0,))
+    plan = not_averaged(plan_of(FOLD, scheme="network_scratch", checkpoints=(1.0,)))
     result = fit([plan], COHORTS.by_name())[plan.key]
     model = fitted_model(result)
     assert isinstance(model, NetworkModel)

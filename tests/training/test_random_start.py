@@ -1,4 +1,4 @@
-"""Networks from transferred weights are averaged with those of the control, by the likelihood of held-out rows."""
+"""Networks are averaged with as many from random weights, by the likelihood of held-out rows."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_study import TASKS, plan_of, small_cohorts, small_settings
+from small_study import TASKS, last_stage, not_averaged, plan_of, small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.settings.study import StudySettings
@@ -16,7 +16,8 @@ from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import NetworkModel, fitted_model
 from connectome_tl.training.networks.outputs import columns_of, losses
 from connectome_tl.training.networks.random_start import share_of
-from connectome_tl.training.plans import RANDOM, FitPlan
+from connectome_tl.training.plans import RANDOM
+from connectome_tl.training.schemes import StudyCohorts
 
 COHORTS = small_cohorts(n_target=40)
 FOLD = Fold(COHORTS.target.ids[:28], COHORTS.target.ids[28:])
@@ -31,28 +32,57 @@ def study(**ensemble: object) -> StudySettings:
     return made.with_settings({f"stages.finetune.ensemble.{name}": value for name, value in changed.items()})
 
 
-def alone(plan: FitPlan) -> FitPlan:
-    """The same networks from transferred weights, not averaged."""
-    return replace(plan, parents=tuple(one for one in plan.parents if one[0] != RANDOM))
-
-
 def table(values: dict[str, np.ndarray], ids: tuple[str, ...]) -> np.ndarray:
     return np.array([values[subject] for subject in ids])
 
 
 @pytest.fixture(scope="module")
+def both_sizes() -> tuple[FitResult, FitResult]:
+    """The network and its control without earlier stages."""
+    plans = [plan_of(FOLD, study(), cohorts=COHORTS, scheme=scheme) for scheme in ("network", "network_scratch")]
+    found = fit(plans, COHORTS.by_name())
+    return found[plans[0].key], found[plans[1].key]
+
+
+@pytest.fixture(scope="module")
 def fits() -> dict[str, FitResult]:
     both = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network")
-    plans = {"both": both, "transferred": alone(both), "random": dict(both.parents)[RANDOM]}
+    plans = {
+        "both": both,
+        "transferred": not_averaged(both),
+        "random": dict(both.parents)[RANDOM].predicting(FOLD.test),
+    }
     found = fit(plans.values(), COHORTS.by_name())
     return {name: found[plan.key] for name, plan in plans.items()}
 
 
-def test_the_random_start_is_the_control_without_earlier_stages() -> None:
-    plan = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network")
-    control = plan_of(FOLD, study(), cohorts=COHORTS, scheme="network_scratch")
-    assert dict(plan.parents)[RANDOM].key == control.key
-    assert not control.parents
+def test_a_model_and_its_controls_are_averaged_with_the_same_networks_from_random_weights() -> None:
+    plans = {
+        scheme: plan_of(FOLD, study(), cohorts=COHORTS, scheme=scheme)
+        for scheme in ("network", "network_no_pretrain", "network_no_adapt", "network_scratch")
+    }
+    assert len({dict(plan.parents)[RANDOM].key for plan in plans.values()}) == 1
+    assert len({not_averaged(plan).key for plan in plans.values()}) == 4
+    control, random = plans["network_scratch"], dict(plans["network"].parents)[RANDOM]
+    assert not random.parents
+    assert random.seed != control.seed
+    assert replace(random, seed=control.seed).key == not_averaged(control).key
+    assert [name for name, _ in control.parents] == [RANDOM]
+
+
+def test_a_model_has_as_many_networks_as_its_control(both_sizes: tuple[FitResult, FitResult]) -> None:
+    n_states = [len(NetworkModel.of(one.arrays, one.plain).shares[TASKS[0]]) for one in both_sizes]
+    assert n_states == [4, 4]
+    network, control = both_sizes
+    assert any(name.startswith("transferred ") for name in network.facts)
+    assert not any(name.startswith("transferred ") for name in control.facts)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_seeds_have_networks_of_their_own(seed: int) -> None:
+    plan, other = (plan_of(FOLD, study(), cohorts=COHORTS, scheme="network", seed=s) for s in (seed, seed + 1))
+    keys = [{one.key for one in made.lineage() if one.stage == "finetune"} for made in (plan, other)]
+    assert not keys[0] & keys[1]
 
 
 def test_predictions_are_averaged_by_the_root_of_the_likelihood_ratio(fits: dict[str, FitResult]) -> None:
@@ -98,10 +128,15 @@ def test_a_network_of_an_earlier_bundle_is_read(fits: dict[str, FitResult]) -> N
     np.testing.assert_array_equal(model.predict(COHORTS.target, FOLD.test), table(result.predictions, FOLD.test))
 
 
-def test_nothing_is_averaged_where_a_study_does_not_want_it_or_nothing_was_transferred() -> None:
-    assert RANDOM not in dict(plan_of(FOLD, study(random_start=False), cohorts=COHORTS, scheme="network").parents)
-    scaled = study().with_settings({"stages.finetune.scaling": "parent"})
-    assert RANDOM not in dict(plan_of(FOLD, scaled, cohorts=COHORTS, scheme="network").parents)
+@pytest.mark.parametrize("scheme", ["network", "network_scratch"])
+def test_nothing_is_averaged_where_a_study_does_not_request_it_or_has_no_earlier_stage(scheme: str) -> None:
+    for changed in (study(random_start=False), study().with_settings({"stages.finetune.scaling": "parent"})):
+        assert RANDOM not in dict(plan_of(FOLD, changed, cohorts=COHORTS, scheme=scheme).parents)
+    for settings, cohorts in (
+        (study().model_copy(update={"stages": last_stage(study().stages.finetune)}), COHORTS),
+        (study(), StudyCohorts({"target": COHORTS.target})),
+    ):
+        assert not plan_of(FOLD, settings, cohorts=cohorts, scheme=scheme).parents
 
 
 @pytest.mark.parametrize("task", [BINARY, VALUE], ids=lambda task: task.kind)

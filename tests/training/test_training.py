@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from small_study import TASKS, fitted_bytes, plan_of, retrained, small_cohorts, small_settings, weights_of
+from small_study import TASKS, fitted_bytes, not_averaged, plan_of, retrained, small_cohorts, small_settings, weights_of
 
 from connectome_tl.cohort.splits import Fold, make_split_plan
 from connectome_tl.errors import DataError
@@ -33,7 +33,9 @@ def one(plan: FitPlan, cohorts: StudyCohorts = COHORTS, **options: object) -> Fi
 
 def single(scheme: str = "network", **training: object) -> FitPlan:
     """One network on all training rows, not an ensemble."""
-    return retrained(plan_of(FOLD, scheme=scheme, inner=(), checkpoints=()), part_learning_rates={}, **training)
+    return retrained(
+        not_averaged(plan_of(FOLD, scheme=scheme, inner=(), checkpoints=())), part_learning_rates={}, **training
+    )
 
 
 def moved(plan: FitPlan, cohorts: StudyCohorts = COHORTS) -> set[str]:
@@ -246,7 +248,7 @@ def test_training_that_has_not_come_to_rest_is_named() -> None:
 
 
 def test_an_ensemble_stops_early_where_held_out_rows_got_worse_and_takes_their_best_step() -> None:
-    plan = plan_of(FOLD, scheme="network_scratch", checkpoints=(0.0, 0.25, 0.5))
+    plan = not_averaged(plan_of(FOLD, scheme="network_scratch", checkpoints=(0.0, 0.25, 0.5)))
     rough = retrained(plan, steps=40, learning_rate=20.0, weight_decay=0.0)
     heard: list[int] = []
     result = one(rough, hook=lambda *step: heard.append(step[0]))

@@ -223,9 +223,9 @@ def _stages(settings: StudySettings, facts: StudyFacts, tasks: Sequence[Task]) -
     found.append(f"Last stage: joint training on all outcomes, missing ones masked{losses} ({last}).")
     if (pretrained or adapted) and stages.finetune.averages_random(facts.modalities):
         found.append(
-            "The networks from transferred weights were averaged with as many from random weights, those of the "
-            "control without earlier stages; per outcome, the ratio of both weights is the square root of the "
-            "likelihood ratio of held-out training rows."
+            "The networks were averaged with as many from random weights, and those of each control of the earlier "
+            "stages with the same ones; per outcome, the ratio of both weights is the square root of the likelihood "
+            "ratio of held-out training rows."
         )
     started = _linear_heads(settings, tasks)
     if pretrained and started and "heads" in stages.finetune.carry:

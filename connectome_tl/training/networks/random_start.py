@@ -1,4 +1,4 @@
-"""Average the networks from transferred weights with those from random weights, weighted by held-out likelihood."""
+"""Average networks with as many from random weights, weighted by held-out likelihood."""
 
 from __future__ import annotations
 
@@ -38,29 +38,29 @@ class Networks:
 def average_with_random(
     setting: Setting, context: Context, parts: Sequence[np.ndarray], networks: Networks
 ) -> Networks:
-    """The networks together with those of the control from random weights, if the plan has it as a parent.
+    """The networks together with those from random weights that are a parent of the plan, if any.
 
-    The odds of the transferred networks are the likelihood ratio of the held-out rows to the power of one half. They
+    The odds of the plan's own networks are the likelihood ratio of the held-out rows to the power of one half. They
     are near 1 if few rows are known, and near 0 if the earlier stages made the predictions worse. Held-out
     predictions of a part are averaged with weights from the other parts, so that they do not depend on the part's
-    outcomes. Networks that nothing was transferred to are not changed: they equal those of the control.
+    outcomes. In the control without earlier stages, the plan's own networks start from random weights as well.
 
     Args:
         parts: row numbers that each network did not see.
     """
     plan = setting.plan
     random = context.parent(plan, RANDOM)
-    if random is None or setting.parent is None:
+    if random is None:
         return networks
     other = NetworkModel.of(random.arrays, random.plain)
     names = {name: f"{int(name.split('/')[0]) + len(parts)}/{name.split('/')[1]}" for name in other.states}
     other_held_out = np.array([random.held_out[subject] for subject in plan.train.ids])
     truth = outcomes_in_units(setting)
-    held_out, shares, transferred = networks.held_out.copy(), {}, {}
+    held_out, shares, own_shares = networks.held_out.copy(), {}, {}
     for t, task in enumerate(setting.tasks):
         place = columns_of(setting.tasks)[task.name]
         one, two = networks.held_out[:, place], other_held_out[:, place]
-        share = transferred[task.name] = share_of(one, two, truth[:, t], task)
+        share = own_shares[task.name] = share_of(one, two, truth[:, t], task)
         for part in parts:
             rest = np.setdiff1d(np.arange(len(truth)), part)
             own = share_of(one[rest], two[rest], truth[rest, t], task)
@@ -69,7 +69,7 @@ def average_with_random(
         theirs = {names[name]: (1 - share) * each for name, each in other.shares[task.name].items()}
         shares[task.name] = mine | theirs
     states = {**networks.states, **{names[name]: state for name, state in other.states.items()}}
-    return Networks(states, shares, held_out, transferred)
+    return Networks(states, shares, held_out, {} if setting.parent is None else own_shares)
 
 
 def outcomes_in_units(setting: Setting) -> np.ndarray:
