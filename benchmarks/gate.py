@@ -1,7 +1,7 @@
 """The gate of a registration: rates of refused wrong and accepted correct registrations.
 
     python benchmarks/gate.py [--bad 300] [--good 150] [--seed 1000] [--whole 80] [--kinds KIND ...]
-                              [--metric mutual] [--state gate.jsonl] [--quick]
+                              [--metric auto] [--state gate.jsonl] [--quick]
 
 First part: alignments by known transforms, judged by similarity and size alone, as in the gate. Bad: rotations by 90
 and 180 degrees, mirror images, other ages, wrong shifts, crops stretched to a whole brain, noise, smooth texture, an
@@ -237,7 +237,7 @@ def main() -> None:
     parser.add_argument("--good", type=int, default=150)
     parser.add_argument("--whole", type=int, default=80, help="heads through the whole step; about 15 CPU seconds each")
     parser.add_argument("--kinds", nargs="+", choices=(*WHOLE, "left turned"), default=WHOLE, help="of these heads")
-    parser.add_argument("--metric", choices=("mutual", "local"), default=SETTINGS.ants_metric)
+    parser.add_argument("--metric", choices=("auto", "mutual", "local"), default=SETTINGS.ants_metric)
     parser.add_argument("--seed", type=int, default=1000, help="of the first case")
     parser.add_argument("--state", type=Path, help="file of finished parts; a stopped benchmark resumes from it")
     parser.add_argument("--quick", action="store_true", help="two of each kind of alignment, no whole step")

@@ -117,7 +117,7 @@ class RegistrationSettings(Settings):
         default="auto", description="auto: ANTs where antspyx is installed and image and template have one contrast"
     )
     ants_metric: Literal["auto", "mutual", "local"] = Field(
-        default="mutual",
+        default="auto",
         description="SyN of ANTs: mutual information, or local correlation, which is more accurate within one contrast "
         "and takes twice as long; auto: local where image and template have one contrast",
     )
