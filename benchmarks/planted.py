@@ -1,7 +1,7 @@
 """Planted truth: whether the stages find what the older subjects share with 33 infants, and where each stage helps.
 
-    python benchmarks/planted.py [--part truth] [--kinds interaction] [--cohorts 40] [--first 0] [--out planted.tsv]
-                                 [--quick]
+    python benchmarks/planted.py [--part truth] [--kinds interaction] [--encoder graph] [--cohorts 40] [--first 0]
+                                 [--out planted.tsv] [--quick]
     python benchmarks/planted.py --part map [--cohorts 6] [--figure transfer_map.png]
 
 The difficulty is fixed in planted.yaml. Connectomes are a mean, two traits, other traits and noise on every edge. The
@@ -44,6 +44,7 @@ from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.evaluation.scores.compare import comparisons
 from connectome_tl.evaluation.scores.metrics import scores
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.tasks import Task
 from connectome_tl.training.fit import fit
@@ -163,8 +164,9 @@ def cohorts_of(
     ), oracle
 
 
-def settings_of(seed: int) -> StudySettings:
+def settings_of(seed: int, encoder: str = "graph") -> StudySettings:
     return StudySettings(
+        model=ModelSettings.model_validate({"encoder": {"kind": encoder}}),
         source=CohortUse(cohort="older", tasks=("score",)),
         pool=CohortUse(cohort="pool"),
         target=CohortUse(cohort="target", tasks=("delay",)),
@@ -176,11 +178,11 @@ def settings_of(seed: int) -> StudySettings:
     )
 
 
-def truth_of(seed: int, kind: str) -> Iterator[tuple[str, float]]:
+def truth_of(seed: int, kind: str, encoder: str) -> Iterator[tuple[str, float]]:
     """AUC of every model, and 1, 0 or -1 per comparison for helps, nothing found, harms."""
     cohorts, oracle = cohorts_of(seed, kind, D["n_target"])
     yield "oracle", oracle
-    settings = settings_of(seed)
+    settings = settings_of(seed, encoder)
     splits = make_split_plan(cohorts.target, settings.splits)
     found = pd.concat(
         [
@@ -292,9 +294,9 @@ def draw_map(rows: pd.DataFrame, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def jobs_of(part: str, kinds: list[str], seed: int) -> Iterator[tuple[str, Iterator[tuple[str, float]]]]:
+def jobs_of(part: str, kinds: list[str], seed: int, encoder: str) -> Iterator[tuple[str, Iterator[tuple[str, float]]]]:
     if part == "truth":
-        yield from ((kind, truth_of(seed, kind)) for kind in kinds)
+        yield from ((kind, truth_of(seed, kind, encoder)) for kind in kinds)
     else:
         cells = itertools.product(N_LABELLED, SIMILARITY, SLOPES)
         yield from ((cell_name(*cell), map_of(seed, cell)) for cell in cells)
@@ -304,6 +306,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("truth", "map"), default="truth")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS), help="of truth")
+    parser.add_argument("--encoder", default="graph", help="kind of encoder of truth")
     parser.add_argument("--cohorts", type=int, help="per kind or cell; 40 for truth, 6 for map")
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("planted.tsv"))
@@ -319,7 +322,7 @@ def main() -> None:
             rows = [(p, c, int(s), q, float(v)) for p, c, s, q, v in csv.reader(stream, delimiter="\t")]
     done = {row[:3] for row in rows}
     for seed in range(given.first, given.first + n) if not given.report else ():
-        for cell, job in jobs_of(part, given.kinds, seed):
+        for cell, job in jobs_of(part, given.kinds, seed, given.encoder):
             if (part, cell, seed) in done:
                 continue
             start = time.process_time()

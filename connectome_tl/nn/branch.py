@@ -41,6 +41,12 @@ class Branch(nn.Module):
     atlas_bound: bool = False
     skips_absent: bool = False
 
+    def start(self, rows: Any) -> None:
+        """Set initial weights from training rows that have the modality, in place, if a branch has such weights.
+
+        Transferred weights replace them afterwards.
+        """
+
     def prepared(self, rows: Any) -> Any:
         """Rows with precomputed results that do not depend on the weights, for rows that are used in many steps."""
         return rows

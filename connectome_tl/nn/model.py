@@ -13,7 +13,7 @@ from connectome_tl.nn.batch import Batch, Modality
 from connectome_tl.nn.branch import Branch, Encoded, Sizes, build_branch
 
 # Importing an encoder's module registers it.
-from connectome_tl.nn.encoders import brainnetcnn, dual, flat, graph, low_rank, volumes  # noqa: F401
+from connectome_tl.nn.encoders import brainnetcnn, components, dual, flat, graph, low_rank, volumes  # noqa: F401
 from connectome_tl.nn.fusion import build_fusion, hidden
 from connectome_tl.nn.heads import SoftLabelHead, head_of
 from connectome_tl.settings.model import DistributionHead, ModelSettings
@@ -70,6 +70,13 @@ class OutcomeModel(nn.Module):
                 alone = branch.skips_absent and not bool(present.all())
                 found[name] = _of_present(branch, rows, present) if alone else branch(rows)
         return found
+
+    def start(self, batch: Batch) -> None:
+        """Set initial weights that depend on the training rows, see `Branch.start`."""
+        for name, branch in self.branches.items():
+            if name in batch.present and bool(batch.present[name].any()):
+                assert isinstance(branch, Branch)
+                branch.start(batch.modalities[name].rows(torch.nonzero(batch.present[name]).flatten()))
 
     def prepared(self, batch: Batch) -> Batch:
         """A batch for many steps of this model, see `Branch.prepared`."""

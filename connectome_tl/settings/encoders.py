@@ -253,6 +253,23 @@ class FlatEncoder(EncoderSettings):
         return f"a dense network on upper-triangle edges (widths {', '.join(map(str, self.widths))})"
 
 
+class ComponentsEncoder(EncoderSettings):
+    """Leading principal components of the edges, scaled to unit variance, through dense layers with ReLU.
+
+    They are those of the training rows of the first stage, and are transferred with the weights. It can learn products
+    of components, such as interactions of traits, from a few hundred subjects.
+    """
+
+    kind: Literal["components"] = "components"
+    components: Count = 16
+    widths: tuple[Count, ...] = (32, 16)
+    dropout: Probability = 0.0
+
+    def describe(self) -> str:
+        widths = ", ".join(map(str, self.widths))
+        return f"a dense network on the {self.components} leading principal components of the edges (widths {widths})"
+
+
 class ClinicalEncoder(EncoderSettings):
     """One dense layer on the encoded covariates."""
 
@@ -279,6 +296,7 @@ AnyEncoder = Annotated[
     | TransformerEncoder
     | DualEncoder
     | BrainNetEncoder
-    | LowRankEncoder,
+    | LowRankEncoder
+    | ComponentsEncoder,
     Field(discriminator="kind"),
 ]

@@ -13,6 +13,7 @@ from connectome_tl.nn.model import OutcomeModel, build_model
 from connectome_tl.settings.encoders import (
     BrainNetEncoder,
     ClinicalEncoder,
+    ComponentsEncoder,
     DirectSettings,
     DualEncoder,
     EncoderSettings,
@@ -47,6 +48,7 @@ OTHERS = [
     *(DualEncoder(**SMALL, readout=readout, messages=messages) for readout, messages in (("regional", 1), ("mean", 0))),
     *(BrainNetEncoder(filters=3, nodes=5, embedding=4, n_layers=2, messages=messages) for messages in (True, False)),
     LowRankEncoder(rank=3, embedding=4),
+    ComponentsEncoder(components=3, widths=(6, 4)),
 ]
 ENCODERS = [*GRAPHS, *LAYERED, *ATLAS_FREE, *FLATS, *OTHERS]
 

@@ -94,6 +94,7 @@ class Setting:
         for t, task in enumerate(self.tasks):
             if task.name in model.soft_heads and self.goal.shape[1]:
                 model.soft_heads[task.name].cover(self.goal[:, t])
+        model.start(self.batch)
         start_from_files(model, self.model.branches)
         return model, frozenset() if self.parent is None else _carry(model, self.parent, self.plan)
 
