@@ -1,7 +1,7 @@
 """Compare encoders with and without messages and with the core, objectives with no adaptation, and two atlases.
 
-    python benchmarks/encoders.py [--cohorts 6] [--first 0] [--part encoders objectives atlases] [--out encoders.tsv]
-                                  [--quick] [--report]
+    python benchmarks/encoders.py [--cohorts 6] [--first 0] [--part encoders objectives atlases] [--encoders KIND ...]
+                                  [--out encoders.tsv] [--quick] [--report]
 
 Simulated cohorts with new subjects as test rows. Design seeds are 9000 and above; reported results use others.
 
@@ -42,7 +42,7 @@ from sklearn.metrics import r2_score
 
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
-from connectome_tl.settings.encoders import AnyEncoder, EncoderSettings, FlatEncoder, LowRankEncoder
+from connectome_tl.settings.encoders import AnyEncoder, EncoderSettings
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import AnyObjective
 from connectome_tl.settings.study import CohortUse, StudySettings
@@ -144,7 +144,7 @@ def encoders_of(seed: int, kind: str) -> Iterator[Row]:
     for encoder in ENCODERS:
         changed = {"node_features": "measures"} if kind == "spread" and hasattr(encoder, "node_features") else {}
         for messages in (True, False):
-            if not messages and isinstance(encoder, (FlatEncoder, LowRankEncoder)):
+            if not messages and not hasattr(encoder, "messages"):
                 continue
             asked = encoder.model_copy(update=changed if messages else {**changed, "messages": False})
             name = f"{encoder.kind}{'' if messages else ' without messages'}"  # type: ignore[attr-defined]
@@ -242,11 +242,14 @@ def main() -> None:
     parser.add_argument("--cohorts", type=int, default=6)
     parser.add_argument("--first", type=int, default=0)
     parser.add_argument("--part", nargs="+", choices=list(PARTS), default=list(PARTS))
+    parser.add_argument("--encoders", nargs="+", metavar="KIND", help="only these kinds in the part `encoders`")
     parser.add_argument("--out", type=Path, default=Path("encoders.tsv"))
     parser.add_argument("--quick", action="store_true", help="one cohort of two encoders and objectives, not stored")
     parser.add_argument("--report", action="store_true", help="only print stored results")
     arguments = parser.parse_args()
     out, n = arguments.out, arguments.cohorts
+    if arguments.encoders:
+        ENCODERS[:] = [one for one in ENCODERS if getattr(one, "kind", "") in arguments.encoders]
     if arguments.quick:
         out, n = None, 1
         del ENCODERS[2:], OBJECTIVES[2:]
