@@ -14,7 +14,7 @@ from connectome_tl.report.tables import page as page_tables
 from connectome_tl.report.tables import plain as tables
 from connectome_tl.report.tables.downloads import download
 from connectome_tl.report.tables.levels import level_table
-from connectome_tl.report.text.verdict import weight_line
+from connectome_tl.report.text.verdict import transferred_line, weight_line
 from connectome_tl.report.views import glance_questions
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def environment() -> Environment:
     made.globals["download"] = download
     made.globals["file_size"] = file_size
     made.globals["weight_line"] = weight_line
+    made.globals["transferred_line"] = transferred_line
     for rows in (
         tables.cohort_rows,
         level_table,

@@ -21,7 +21,7 @@ from connectome_tl.report.tables.downloads import collected
 from connectome_tl.report.tables.levels import level_table
 from connectome_tl.report.tables.plain import lettered
 from connectome_tl.report.views import task_views
-from connectome_tl.settings.records.results import Prediction, RunRecord, TrainingCurve
+from connectome_tl.settings.records.results import NetworkWeight, Prediction, RunRecord, TrainingCurve
 from connectome_tl.tasks import Task
 
 NAN = float("nan")
@@ -134,6 +134,17 @@ def test_negative_transfer_is_said_aloud(record: RunRecord) -> None:
 
 
 @pytest.mark.usefixtures("blank_figures")
+def test_weights_of_the_network_and_of_transferred_networks_are_shown_at_a_glance(record: RunRecord) -> None:
+    task = record.tasks[0].name
+    weights = {
+        "network_weights": (NetworkWeight(task=task, mean=0.31, low=0.1, high=0.5, n_fits=15),),
+        "transferred_weights": (NetworkWeight(task=task, mean=0.84, low=0.84, high=0.84, n_fits=15),),
+    }
+    shown = Page(render_report(record.model_copy(update=weights))).visible
+    assert "The network has weight 0.31, 0.10 to 0.50 over 15 fits" in shown
+    assert "those from transferred weights have weight 0.84 in 15 fits" in shown
+
+
 def test_what_a_comparison_says_in_words_is_its_verdict(record: RunRecord) -> None:
     one = next(c for c in record.comparisons if c.control == "no_pretrain")
     base = next(c for c in record.comparisons if c.control == "clinical_only")
