@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues, segment_tissues
+from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues, segment_tissues, tissue_warnings
 from connectome_tl.imaging.read.images import Volume, write_volume
 from connectome_tl.simulation.phantom import PhantomSettings, make_anatomy, make_head
 
@@ -113,3 +113,23 @@ def test_a_real_five_tissue_image_is_read(shared_data: Path) -> None:
     assert found.source == "5TT"
     volumes = [float(part.sum() * np.prod(Volume(part, found.affine).zooms) / 1000) for part in found.parts]
     assert all(volume > 10 for volume in volumes)  # ml; an adult
+
+
+def of_codes(tmp_path: Path, codes: dict[int, int]) -> tuple[Tissues, np.ndarray, np.ndarray]:
+    """Tissues from Draw-EM's labels with other numbers; MD and FA of the true tissues."""
+    labels, noise = classes(), np.random.default_rng(0).normal(0, 0.1, classes().shape)
+    fluid, white = np.isin(labels, (1, 5)), labels == 3
+    written_as = np.vectorize(lambda number: codes.get(number, number))(labels).astype(np.int16)
+    found = read_tissues([write_volume(tmp_path / "codes.nii.gz", written_as, AFFINE)])
+    return found, (1e-3 + 2e-3 * fluid) * (1 + noise) * (labels > 0), (0.15 + 0.1 * white) * (1 + noise)
+
+
+def test_tissues_with_their_numbers_do_not_contradict_diffusion(tmp_path: Path) -> None:
+    assert tissue_warnings(*of_codes(tmp_path, {})) == []
+
+
+def test_numbers_of_another_program_are_refused_or_said(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Draw-EM: the tissue maps contradict the diffusion data; .*Check the codes"):
+        tissue_warnings(*of_codes(tmp_path, {1: 3, 5: 3, 3: 1}))  # 1 is white matter, 3 is fluid
+    assert "less anisotropic than grey" in " ".join(tissue_warnings(*of_codes(tmp_path, {2: 3, 3: 2})))
+    assert "contain no fluid" in " ".join(tissue_warnings(*of_codes(tmp_path, {1: 4, 5: 4})))

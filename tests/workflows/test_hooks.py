@@ -283,3 +283,24 @@ hooks:
     assert run.done[0].state == "computed"
     assert run.done[0].numbers["n_regions_present"] == 6
     assert run.done[0].numbers["share_assigned"] > 0.9  # with tissue maps both ends are in grey matter
+
+
+@pytest.mark.parametrize(
+    ("output", "told"),
+    [
+        ("np.stack([brain] * 4, axis=-1)", r"file hooks\.tissues: out\.nii\.gz: not a known kind of tissue image"),
+        ("100.0 * np.stack([brain] * 5, axis=-1)", r"file hooks\.tissues: out\.nii\.gz: not tissue fractions"),
+    ],
+)
+def test_an_output_that_cannot_be_used_is_named_by_its_hook(
+    output: str, told: str, folder: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "a tool.py").write_text(
+        "import sys, nibabel as nib, numpy as np\nimage = nib.load(sys.argv[1])\n"
+        f"brain = (np.asarray(image.dataobj) > 0).astype('f4')\nmade = {output}\n"
+        "nib.save(nib.Nifti1Image(made, image.affine), sys.argv[2])\n"
+    )
+    command = f'["{sys.executable}", "{tmp_path}/a tool.py", "{{image}}", "{{out}}"]'
+    config = configured(folder, f"{PLAIN}{PARCELS}hooks:\n  tissues: {{command: {command}}}\n", "named.yaml")
+    with pytest.raises(DataError, match=told):
+        build_connectomes(folder, tmp_path / "out", config=config)

@@ -246,6 +246,98 @@ def test_surfaces_that_lie_elsewhere_or_are_damaged_are_refused(folder: Path, tm
         read_cortex(tmp_path / "wild.surf.gii", pial, labels)
 
 
+def test_surfaces_of_the_other_side_are_refused(folder: Path, tmp_path: Path) -> None:
+    swapped = CONFIG.replace("_L", "_X").replace("_R", "_L").replace("_X", "_R")
+    (tmp_path / "config.yaml").write_text(swapped)
+    with pytest.raises(DataError, match=r"surfaces of the left hemisphere lie in the other one.*exchanged"):
+        build_networks(folder, tmp_path / "out", participants=["01"], config=tmp_path / "config.yaml")
+    files = hemisphere(folder, "L")
+    image = nib.load(files[2])
+    image.darrays[0].meta["AnatomicalStructurePrimary"] = "CortexRight"
+    nib.save(image, tmp_path / "stated.label.gii")
+    read_cortex(*files[:2], tmp_path / "stated.label.gii", side="right")
+    with pytest.raises(DataError, match=r"stated.label.gii: .*other hemisphere; expected left.*got right"):
+        read_cortex(*files[:2], tmp_path / "stated.label.gii", side="left")
+
+
+def test_files_of_different_meshes_with_the_same_number_of_vertices_are_refused(folder: Path, tmp_path: Path) -> None:
+    white, pial, labels = hemisphere(folder, "L")
+    with pytest.raises(DataError, match="different meshes; expected the triangles"):
+        read_cortex(white, hemisphere(folder, "R")[1], labels)
+    inner, faces = (array.data for array in nib.load(pial).darrays)
+    write_mesh(tmp_path / "away.surf.gii", inner + np.array([25.0, 0, 0]), faces)
+    with pytest.raises(DataError, match=r"white and pial surface do not belong together.*got 2\d\.\d mm"):
+        read_cortex(white, tmp_path / "away.surf.gii", labels)
+    values, names = read_surface_labels(labels)
+    write_labels(tmp_path / "other.label.gii", np.random.default_rng(0).permutation(values), names)
+    with pytest.raises(DataError, match="labels belong to another mesh"):
+        read_cortex(white, pial, tmp_path / "other.label.gii")
+
+
+def test_small_regions_of_a_coarse_mesh_are_not_scattered(folder: Path, tmp_path: Path) -> None:
+    white, pial, _ = hemisphere(folder, "L")
+    points = nib.load(white).darrays[0].data
+    centres = points[np.random.default_rng(0).permutation(len(points))[:200]]  # 200 regions of 7 or 8 vertices
+    nearest = np.linalg.norm(points[:, None] - centres, axis=2).argmin(axis=1) + 1
+    write_labels(tmp_path / "fine.label.gii", nearest, {})
+    assert len(read_cortex(white, pial, tmp_path / "fine.label.gii").names) == 200
+
+
+def test_the_medial_wall_is_no_region(folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(folder, tmp_path / "bids"))
+    for side in "LR":
+        file = other / "surf" / f"sub-01_{side}.label.gii"
+        names = {1: "front", 2: "back", 3: "Background+FreeSurfer_Defined_Medial_Wall", 4: "corpuscallosum"}
+        was = read_surface_labels(file)[0]
+        write_labels(file, np.where(was == 0, 3, was), names)
+    build_networks(other, tmp_path / "out", participants=["01"], config=other / "config.yaml")
+    table = pd.read_csv(next((tmp_path / "out").rglob("*_nodeindices.tsv")), sep="\t")
+    assert set(table["name"]) == {"L_front", "L_back", "R_front", "R_back"}
+    assert set(np.unique(read_labels(next((tmp_path / "out").rglob("*_dseg.nii.gz"))).data)) == {0, 1, 2, 1001, 1002}
+
+
+def test_several_maps_of_labels_are_refused_with_how_to_keep_one(folder: Path, tmp_path: Path) -> None:
+    image = nib.load(hemisphere(folder, "L")[2])
+    nib.save(GiftiImage(darrays=image.darrays * 2, labeltable=image.labeltable), tmp_path / "two.label.gii")
+    with pytest.raises(DataError, match=r"one array of labels; got 2 x NIFTI_INTENT_LABEL.*-label-merge"):
+        read_surface_labels(tmp_path / "two.label.gii")
+
+
+def test_a_ribbon_of_other_numbers_or_of_the_other_side_is_refused(folder: Path, tmp_path: Path) -> None:
+    places = np.stack(np.indices((41, 41, 41)), axis=-1) @ AFFINE[:3, :3].T + AFFINE[:3, 3]
+    radius = np.linalg.norm(places, axis=-1)
+    labels = np.where((radius > INNER) & (radius < OUTER), np.where(places[..., 0] < 0, 3, 42), 0)
+    (tmp_path / "config.yaml").write_text(CONFIG + f'  ribbon: "{tmp_path}/ribbon.nii.gz"\n')
+    for numbers, told in (
+        ((labels > 0).astype(int), r"no voxel of the left hemisphere; expected the number 3; got 0, 1"),
+        (np.where(places[..., 1] > 25, 3, 42), "the ribbon does not lie along the surfaces"),
+    ):
+        write_volume(tmp_path / "ribbon.nii.gz", numbers.astype(np.int16), AFFINE)
+        with pytest.raises(DataError, match=told):
+            build_networks(folder, tmp_path / "out", participants=["01"], config=tmp_path / "config.yaml")
+    write_volume(tmp_path / "ribbon.nii.gz", labels.astype(np.int16), AFFINE)
+    build_networks(folder, tmp_path / "out", participants=["01"], config=tmp_path / "config.yaml")
+
+
+def test_coordinates_of_freesurfer_are_refused_also_where_the_shift_is_small(folder: Path, tmp_path: Path) -> None:
+    """With a shift of 4 mm, nearly all vertices are in the brain."""
+    image = Volume(nib.load(folder / "sub-01/anat/sub-01_T2w.nii.gz").get_fdata(), AFFINE, "sub-01", "T2w.nii.gz")
+    files, shift = hemisphere(folder, "L"), np.array([0.0, -4.0, 0.0])
+    for moved in (shift, np.zeros(3)):  # in FreeSurfer's coordinates; moved by a program that keeps the metadata
+        for file in files[:2]:
+            surface = nib.load(file)
+            array = surface.darrays[0]
+            array.data = (array.data - moved).astype(np.float32)
+            array.meta.update({f"VolGeomC_{axis}": str(step) for axis, step in zip("RAS", shift, strict=True)})
+            nib.save(surface, tmp_path / file.name)
+        cortex = read_cortex(tmp_path / files[0].name, tmp_path / files[1].name, files[2], side="left")
+        if moved.any():
+            with pytest.raises(DataError, match=r"FreeSurfer's coordinates.*--to-scanner"):
+                voxels_of(cortex, image, None)
+        else:
+            assert voxels_of(cortex, image, None).any()
+
+
 def test_numbers_of_the_right_hemisphere_move_only_where_they_must() -> None:
     assert numbers_apart({1: "a"}, {2: "b"}) == 0
     assert numbers_apart({1: "a"}, {1: "b"}) == 1000

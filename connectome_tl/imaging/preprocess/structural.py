@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume
 
 _AROUND_MM = 3.0  # search distance for the edge around a rough mask
+_DARK, _MOSTLY = 0.05, 0.5  # of the brightest intensities: no signal; largest share of a mask without signal
+_OF_HOOK = "Its output must be above 0.5 in the brain and 0 elsewhere."
 
 
 def brain_mask(image: Volume, near: np.ndarray | None = None) -> np.ndarray:
@@ -55,11 +58,14 @@ def _solid(mask: np.ndarray) -> np.ndarray:
     return np.asarray(binary_fill_holes(mask), dtype=bool)
 
 
-def plausible_brain(mask: np.ndarray, image: Volume) -> np.ndarray:
-    """Return the mask if its volume is plausible for a brain.
+def plausible_brain(mask: np.ndarray, image: Volume, *, hook: str | None = None) -> np.ndarray:
+    """Return the mask if it is plausible for a brain.
+
+    Args:
+        hook: user-supplied program that made it, and its file.
 
     Raises:
-        DataError: its volume is implausible.
+        DataError: its volume is implausible, or it covers the background.
     """
     litres = mask.sum() * image.voxel_mm3 / 1e6
     if not 0.02 <= litres <= 2.5:
@@ -68,7 +74,30 @@ def plausible_brain(mask: np.ndarray, image: Volume) -> np.ndarray:
             expected="0.02 to 2.5 litres",
             got=f"{litres:.3f} litres",
             subject=image.subject,
-            file=image.file,
-            remedy="Give a mask: desc-brain_mask.nii.gz in the folder of the image.",
+            file=hook or image.file,
+            remedy="Give a mask: desc-brain_mask.nii.gz in the folder of the image." if hook is None else _OF_HOOK,
         )
+    refuse_background(mask, image, hook)
     return mask
+
+
+def refuse_background(mask: np.ndarray, image: Volume, where: str | Path | None) -> None:
+    """Refuse a mask most of which has no signal, as an inverted one or one of the whole image.
+
+    Args:
+        where: file of the mask, or program that made it.
+
+    Raises:
+        DataError: as above.
+    """
+    values = np.abs(image.data[np.isfinite(image.data)])
+    dark = float((np.abs(image.data[mask]) <= _DARK * np.quantile(values, 0.995)).mean())
+    if dark > _MOSTLY:
+        raise DataError(
+            "the brain mask covers the background",
+            expected=f"signal in at least {1 - _MOSTLY:.0%} of it",
+            got=f"{1 - dark:.0%}",
+            subject=image.subject,
+            file=where or image.file,
+            remedy="Is it inverted, or of another image? It must be above 0.5 in the brain and 0 elsewhere.",
+        )

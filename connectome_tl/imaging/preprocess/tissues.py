@@ -25,6 +25,8 @@ _DRAWEM = {"fluid": (1, 5), "cortex": (2, 6, 9), "white": (3, 8), "deep": (7,)}
 _NEWBORN = {"T2w": ("grey", "white", "fluid"), "T1w": ("fluid", "white", "grey")}
 _ADULT = {"T2w": ("white", "grey", "fluid"), "T1w": ("fluid", "grey", "white")}
 _ALIKE_MONTHS = (5.0, 9.0)
+_MOST, _FEW = 0.5, 30  # share of a tissue in its voxels; smallest number of voxels that are compared
+_HARDLY = 1.15  # ratio of diffusivities
 SEGMENTED = "exploratory: tissue maps come from intensities alone, without anatomy"
 
 
@@ -94,6 +96,39 @@ def read_tissues(files: Sequence[Path], *, subject: str | None = None) -> Tissue
         subject=subject,
         file=image.file,
     )
+
+
+def tissue_warnings(tissues: Tissues, md: np.ndarray, fa: np.ndarray, subject: str | None = None) -> list[str]:
+    """Compare tissue maps with diffusion on the same grid, for codes in another order.
+
+    At all ages water diffuses faster in fluid than in white matter. White matter is usually more anisotropic than grey
+    matter, but not before about 32 weeks of gestation, so that a contradiction of FA is a warning.
+
+    Args:
+        md, fa: (x, y, z) mean diffusivity and fractional anisotropy.
+
+    Raises:
+        DataError: fluid has a lower diffusivity than white matter.
+    """
+    fluid, white, grey = ((part > _MOST) & (md > 0) for part in (tissues.fluid, tissues.white, tissues.grey))
+    found = [] if fluid.any() else [f"the tissue maps ({tissues.source}) contain no fluid"]
+    if min(np.count_nonzero(fluid), np.count_nonzero(white)) >= _FEW:
+        faster = float(np.median(md[fluid]) / np.median(md[white]))
+        if faster < 1:
+            raise DataError(
+                "the tissue maps contradict the diffusion data",
+                expected="a larger mean diffusivity in fluid than in white matter",
+                got=f"{faster:.2f} times that of white matter",
+                subject=subject,
+                file=tissues.source,
+                remedy="Check the codes: 5TT is cortex, deep grey, white, fluid, other; Draw-EM's numbers are 1 and 5 "
+                "for fluid, 2 for cortex and 3 for white matter; maps are white, grey, fluid.",
+            )
+        if faster < _HARDLY:
+            found.append(f"fluid in the tissue maps ({tissues.source}) diffuses hardly faster than white matter")
+    if min(np.count_nonzero(grey), np.count_nonzero(white)) >= _FEW and np.median(fa[white]) < np.median(fa[grey]):
+        found.append(f"white matter in the tissue maps ({tissues.source}) is less anisotropic than grey matter")
+    return found
 
 
 def segment_tissues(image: Volume, brain: np.ndarray, contrast: str, *, months: float | None = None) -> Tissues:

@@ -133,7 +133,7 @@ def scan_of(
         bval=first.bval,
         bvec=first.bvec,
         table=first.table,
-        bvec_axes="image" if space == "ACPC" or (space == "T1w" and kind == "qsiprep") else "fsl",
+        bvec_axes="image" if space == "ACPC" or (space in _CONTRASTS and kind == "qsiprep") else "fsl",
         preprocessed=bool(_prepared(files)),
         mask=mask,
         anatomical=_first(anatomical),

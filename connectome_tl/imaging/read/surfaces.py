@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,51 +11,54 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.files import regular_file
+from connectome_tl.imaging.read.cortex import Cortex, check_mesh, check_place
 from connectome_tl.imaging.read.images import Volume
 
 _FAR_MM = 5.0  # voxels of the ribbon farther from all vertices get no label
-_INSIDE = 0.8  # smallest fraction of vertices inside the head
+_NEAR = 0.25  # smallest fraction of the ribbon that is near the surfaces
 _NEXT = 1000  # the offset of the right hemisphere's numbers is a multiple of this
 _MAX_BYTES = 500_000_000
 
 
-@dataclass(frozen=True, eq=False)
-class Cortex:
-    """One hemisphere.
-
-    Attributes:
-        white, pial: (n_vertices, 3) mm, RAS+.
-        faces: (n_faces, 3) vertices of each triangle.
-        labels: (n_vertices,) number of the region of each vertex; 0 and below are no region.
-        names: names of the regions, by number.
-    """
-
-    white: np.ndarray
-    pial: np.ndarray
-    faces: np.ndarray
-    labels: np.ndarray
-    names: Mapping[int, str]
-
-
-def read_cortex(white: Path, pial: Path, labels: Path, *, subject: str | None = None) -> Cortex:
+def read_cortex(
+    white: Path, pial: Path, labels: Path, *, side: str | None = None, subject: str | None = None
+) -> Cortex:
     """Read the files of one hemisphere.
 
+    Args:
+        side: left or right; a file that states the other side is refused.
+
     Raises:
-        MissingInputError, DataError: no such file, not a GIFTI file of this type, or different meshes.
+        MissingInputError, DataError: no such file, not a GIFTI file of this type, of the other side, or different
+            meshes.
     """
-    inner, faces = _mesh(white, subject)
-    outer, _ = _mesh(pial, subject)
-    values, names = read_surface_labels(labels, subject=subject)
-    for other, file in ((outer, pial), (values, labels)):
-        if len(other) != len(inner):
+    images = {file: _gifti(file, subject) for file in (white, pial, labels)}
+    for file, image in images.items():
+        stated = _stated_side(image)
+        if side is not None and stated not in (None, side):
             raise DataError(
-                "files of one hemisphere belong to different meshes",
-                expected=f"{len(inner)} vertices, as in {white.name}",
-                got=str(len(other)),
+                "the file is of the other hemisphere",
+                expected=f"{side}, as in the configuration",
+                got=f"{stated}, by its AnatomicalStructurePrimary",
                 subject=subject,
                 file=file,
             )
-    return Cortex(inner, outer, faces, values, names)
+    inner, faces = _mesh(images[white], white, subject)
+    outer, others = _mesh(images[pial], pial, subject)
+    values, names = _labels(images[labels], labels, subject)
+    for other, file in ((outer, pial), (values, labels)):
+        if len(other) != len(inner):
+            raise _unlike(f"{len(inner)} vertices, as in {white.name}", str(len(other)), subject, file)
+    if not np.array_equal(faces, others):
+        raise _unlike(f"the triangles of {white.name}", "others", subject, pial)
+    cortex = Cortex(inner, outer, faces, values, names, side, _offset(images[white]))
+    check_mesh(cortex, pial, labels, subject=subject)
+    return cortex
+
+
+def _unlike(expected: str, got: str, subject: str | None, file: Path) -> DataError:
+    what = "files of one hemisphere belong to different meshes"
+    return DataError(what, expected=expected, got=got, subject=subject, file=file)
 
 
 def read_surface_labels(file: Path, *, subject: str | None = None) -> tuple[np.ndarray, dict[int, str]]:
@@ -65,10 +67,22 @@ def read_surface_labels(file: Path, *, subject: str | None = None) -> tuple[np.n
     Raises:
         MissingInputError, DataError: as `read_cortex`.
     """
-    image = _gifti(file, subject)
+    return _labels(_gifti(file, subject), file, subject)
+
+
+def _labels(image: Any, file: Path, subject: str | None) -> tuple[np.ndarray, dict[int, str]]:
     arrays = image.get_arrays_from_intent("NIFTI_INTENT_LABEL")
     if len(arrays) != 1 or arrays[0].data.ndim != 1:
-        raise DataError("not regions of a surface", expected="one array of labels", subject=subject, file=file)
+        raise DataError(
+            "not regions of a surface",
+            expected="one array of labels",
+            got=_content(image),
+            subject=subject,
+            file=file,
+            remedy="Keep one map: wb_command -label-merge ONE.label.gii -label ALL.label.gii -column 1."
+            if len(arrays) > 1
+            else None,
+        )
     names = {int(one.key): str(one.label or one.key) for one in image.labeltable.labels if int(one.key) > 0}
     wrong = arrays[0].data[~np.equal(arrays[0].data, np.rint(arrays[0].data))]
     if wrong.size:
@@ -92,16 +106,42 @@ def _gifti(file: Path, subject: str | None) -> Any:
         remedy = "Convert FreeSurfer's file: mris_convert --annot IN.annot WHITE OUT.label.gii." if annot else None
         raise DataError(f"cannot be read as GIFTI: {error}", subject=subject, file=file, remedy=remedy) from error
     if not isinstance(image, nib.gifti.GiftiImage):
-        raise DataError("not a GIFTI file", subject=subject, file=file)
+        cifti = file.name.endswith((".dlabel.nii", ".dscalar.nii"))
+        remedy = "Separate the hemispheres with `wb_command -cifti-separate`." if cifti else None
+        raise DataError("not a GIFTI file", subject=subject, file=file, remedy=remedy)
     return image
 
 
-def _mesh(file: Path, subject: str | None) -> tuple[np.ndarray, np.ndarray]:
-    image = _gifti(file, subject)
+def _stated_side(image: Any) -> str | None:
+    """The side that a file states in its metadata; None if it states none."""
+    for meta in (image.meta, *(array.meta for array in image.darrays)):
+        stated = str(meta.get("AnatomicalStructurePrimary", "")).lower()
+        for side in ("left", "right"):
+            if side in stated:
+                return side
+    return None
+
+
+def _offset(image: Any) -> np.ndarray:
+    """Scanner coordinates minus coordinates, (3,) mm, by the metadata that FreeSurfer writes; else 0."""
+    meta: Any = next((array.meta for array in image.darrays if "VolGeomC_R" in array.meta), {})
+    try:
+        return np.array([float(meta.get(f"VolGeomC_{axis}", 0.0)) for axis in "RAS"])
+    except ValueError:
+        return np.zeros(3)
+
+
+def _content(image: Any) -> str:
+    kinds = [nib.nifti1.intent_codes.niistring[array.intent] for array in image.darrays]
+    return ", ".join(f"{kinds.count(kind)} x {kind}" for kind in dict.fromkeys(kinds)) or "no array"
+
+
+def _mesh(image: Any, file: Path, subject: str | None) -> tuple[np.ndarray, np.ndarray]:
     points = image.get_arrays_from_intent("NIFTI_INTENT_POINTSET")
     faces = image.get_arrays_from_intent("NIFTI_INTENT_TRIANGLE")
     if len(points) != 1 or len(faces) != 1:
-        raise DataError("not a surface", expected="points and triangles", subject=subject, file=file)
+        expected = "one array of points and one of triangles"
+        raise DataError("not a surface", expected=expected, got=_content(image), subject=subject, file=file)
     places, corners = np.asarray(points[0].data, dtype=float), np.asarray(faces[0].data, dtype=np.int64)
     whole = places.ndim == 2 and corners.ndim == 2 and places.shape[1] == corners.shape[1] == 3 and corners.size
     if not whole or not np.isfinite(places).all() or corners.min() < 0 or corners.max() >= len(places):
@@ -126,32 +166,23 @@ def voxels_of(cortex: Cortex, image: Volume, ribbon: np.ndarray | None) -> np.nd
     """
     from scipy.spatial import cKDTree
 
-    middle = (cortex.white + cortex.pial) / 2
-    _check_place(middle, image)
+    check_place(cortex, image)
     inside = _between(cortex, image) if ribbon is None else ribbon
     voxels = np.argwhere(inside)
     places = voxels @ image.affine[:3, :3].T + image.affine[:3, 3]
-    distance, nearest = cKDTree(middle).query(places, distance_upper_bound=_FAR_MM)
+    distance, nearest = cKDTree(cortex.middle).query(places, distance_upper_bound=_FAR_MM)
     found = np.zeros(inside.shape, dtype=np.int32)
     near = np.isfinite(distance)
+    if ribbon is not None and near.mean() < _NEAR:
+        raise DataError(
+            "the ribbon does not lie along the surfaces",
+            expected=f"at least {_NEAR:.0%} of its voxels within {_FAR_MM:g} mm of them",
+            got=f"{near.mean():.0%}",
+            subject=image.subject,
+            remedy="Are ribbon and surfaces of one subject and one hemisphere, and ribbon_left and ribbon_right right?",
+        )
     found[tuple(voxels[near].T)] = np.maximum(cortex.labels[nearest[near]], 0)
     return found
-
-
-def _check_place(points: np.ndarray, image: Volume) -> None:
-    inverse = np.linalg.inv(image.affine)
-    voxels = np.rint(points @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
-    within = ((voxels >= 0) & (voxels < image.shape[:3])).all(axis=1)
-    share = float((image.data[tuple(voxels[within].T)] > 0).sum() / len(points))
-    if share < _INSIDE:
-        raise DataError(
-            "the surfaces are not aligned with the anatomical image",
-            expected=f"at least {_INSIDE:.0%} of the vertices in the brain",
-            got=f"{share:.0%}",
-            subject=image.subject,
-            file=image.file,
-            remedy="Convert FreeSurfer's coordinates to scanner space with `mris_convert --to-scanner`.",
-        )
 
 
 def _between(cortex: Cortex, image: Volume) -> np.ndarray:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError, raise_all
-from connectome_tl.imaging.preprocess.structural import brain_mask
+from connectome_tl.imaging.preprocess.structural import brain_mask, refuse_background
 from connectome_tl.imaging.preprocess.tissues import SEGMENTED, Tissues, segment_tissues
 from connectome_tl.imaging.read.images import (
     Volume,
@@ -54,6 +54,7 @@ def read_anatomical(
         mask = read_mask(scan.anatomical_mask, subject=scan.name)
         if not same_grid(mask, image):
             raise_all("the brain mask cannot be used", [grid_problem("the brain mask", mask, image)], DataError)
+        refuse_background(mask.data, image, scan.anatomical_mask)
         brain = mask.data
     elif extract is not None:
         brain = extract(image)

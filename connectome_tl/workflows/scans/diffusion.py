@@ -13,8 +13,8 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.denoising import preprocess
 from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
-from connectome_tl.imaging.preprocess.structural import dwi_mask
-from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues
+from connectome_tl.imaging.preprocess.structural import dwi_mask, refuse_background
+from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues, tissue_warnings
 from connectome_tl.imaging.quality.direction_check import direction_warnings
 from connectome_tl.imaging.quality.record import ScanQuality, scan_quality, usable_volumes
 from connectome_tl.imaging.read.dwi import Dwi
@@ -85,6 +85,7 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     warnings += few_directions(dwi, recon)
     response = _response(dwi, maps, plan)
     tissues = _tissues(scan, dwi, plan, anatomy, segmentation, warnings)
+    warnings += [] if tissues is None else tissue_warnings(tissues, maps.md, maps.fa, scan.name)
     step("orientations and streamlines")
     streamlines, weights, orientations = _streamlines(dwi, response, plan, tissues, labels)
     step("assembly")
@@ -121,6 +122,9 @@ def _diffusion(scan: Scan, plan: Plan[ConnectomesSettings], warnings: list[str])
     extract = brain_finder(scan, plan, "diffusion")
     if scan.mask is None:
         dwi = dwi.with_mask(dwi_mask(dwi, extract))
+    else:
+        mean = Volume(dwi.data[..., dwi.is_b0].mean(axis=3), dwi.affine, scan.name, dwi.file)
+        refuse_background(dwi.mask, mean, scan.mask)
     raw, empty, check = usable_volumes(dwi, refuse=settings.wrong_table == "refuse")
     dwi, motion = raw, None
     if not scan.preprocessed:

@@ -125,7 +125,8 @@ def without_distortion(dwi: Dwi, scan: Scan, plan: Plan[ConnectomesSettings], ho
         mask = dwi.mask
         if hook.outputs.get("mask"):
             found = output_of(hook, name, "mask", made, image)[0].data > 0.5
-            mask = plausible_brain(found, Volume(corrected.data[..., 0], dwi.affine, scan.name, dwi.file))
+            b0 = Volume(corrected.data[..., dwi.is_b0].mean(axis=3), dwi.affine, scan.name, dwi.file)
+            mask = plausible_brain(found, b0, hook=f"hooks.distortion: {hook.files_of('mask')[0]}")
         directions = _directions(dwi, made / hook.files_of("bvec")[0], hook, scan)
     cleared = replace(dwi, data=corrected.data, directions=directions, mask=mask)
     where = f"hooks.distortion: {hook.files_of('dwi')[0]}"
@@ -174,14 +175,11 @@ def _directions(dwi: Dwi, file: Path, hook: DistortionHook, scan: Scan) -> np.nd
             )
         return dwi.directions
     where = f"hooks.distortion: {file.name}"
-    try:
+    with _named("distortion", file.parent):
         vectors = read_bvecs(file, subject=scan.name)
-    except DataError as error:  # its file is in a temporary folder
-        problems = [replace(one, file=where) for one in error.problems]
-    else:
-        problems = gradient_problems(
-            dwi.bvals, vectors, dwi.n_volumes, subject=scan.name, files=(None, where), b0_max=dwi.b0_max
-        )
+    problems = gradient_problems(
+        dwi.bvals, vectors, dwi.n_volumes, subject=scan.name, files=(None, where), b0_max=dwi.b0_max
+    )
     if problems:
         raise DataError("the b-vectors of hooks.distortion cannot be used", problems=problems)
     return np.where(dwi.is_b0[:, None], dwi.directions, normalised(fsl_to_world(vectors, dwi.affine)))
@@ -200,7 +198,7 @@ def _brain(image: Volume, scan: Scan, plan: AnyPlan, hook: BrainHook, of: str) -
         values = {"image": str(write_volume(given / "image.nii.gz", image.data, image.affine))}
         _run(hook, "brain", values, made, scan, plan, log=f"brain-{of}")
         (mask,) = output_of(hook, "brain", "mask", made, image)
-    return plausible_brain(mask.data > 0.5, image)
+    return plausible_brain(mask.data > 0.5, image, hook=f"hooks.brain: {hook.files_of('mask')[0]}")
 
 
 def segment(scan: Scan, plan: AnyPlan, anatomical: Volume) -> Segmented:
@@ -222,11 +220,13 @@ def segment(scan: Scan, plan: AnyPlan, anatomical: Volume) -> Segmented:
         _run(hook, "tissues", values, made, scan, plan)
         files = hook.files_of("tissues")
         output_of(hook, "tissues", "tissues", made, anatomical, n_dimensions=(3, 4))
-        tissues = read_tissues([made / file for file in files], subject=scan.name)
+        with _named("tissues", made):
+            tissues = read_tissues([made / file for file in files], subject=scan.name)
         labels = None
         if hook.outputs.get("labels"):
             output_of(hook, "tissues", "labels", made, anatomical)
-            labels = read_labels(made / hook.files_of("labels")[0], subject=scan.name)
+            with _named("tissues", made):
+                labels = read_labels(made / hook.files_of("labels")[0], subject=scan.name)
             labels = Volume(labels.data, labels.affine, scan.name, "hooks.tissues: labels")
     return Segmented(replace(tissues, source="hooks.tissues"), labels)
 
@@ -247,6 +247,21 @@ def _run(
         n_threads=plan.n_threads,
         log=plan.out / "log" / f"{scan.name}_hook-{log or name}.txt",
     )
+
+
+@contextmanager
+def _named(name: str, made: Path) -> Iterator[None]:
+    """Name files of a hook's temporary folder, in problems, by the hook."""
+    try:
+        yield
+    except DataError as error:
+        problems = [
+            replace(one, file=f"hooks.{name}: {Path(one.file).relative_to(made)}")
+            if one.file is not None and Path(one.file).is_relative_to(made)
+            else one
+            for one in error.problems
+        ]
+        raise DataError(f"the output of hooks.{name} cannot be used", problems=problems) from error
 
 
 @contextmanager

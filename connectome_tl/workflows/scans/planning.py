@@ -33,6 +33,7 @@ from connectome_tl.settings.templates import TemplatesByAge
 from connectome_tl.workflows.scans.age import read_ages
 from connectome_tl.workflows.scans.hooks import hook_problems, require_hooks
 from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.surface_rows import rows_of
 from connectome_tl.workflows.scans.surfaces import regions_of_surfaces, surface_files, surface_problems
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, template_files
 
@@ -172,7 +173,7 @@ def _first_regions(scans: list[Scan]) -> RegionTable | None:
     for scan in scans:
         if not scan.problems:
             with suppress(ConnectomeTLError):
-                return regions_of_surfaces(scan.surfaces, subject=scan.name)
+                return rows_of(regions_of_surfaces(scan.surfaces, subject=scan.name))
     return None
 
 

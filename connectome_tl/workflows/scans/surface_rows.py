@@ -15,8 +15,17 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.inputs import Scan
 
 # Names of vertices outside all regions in label tables of surfaces; L_ and R_ are added by this package.
-_NO_REGION = re.compile(r"([LR]_)?(unknown|\?+|background|none|medial[ _]?wall|corpus[ _]?callosum)", re.IGNORECASE)
+_NO_REGION = re.compile(
+    r"(ctx[-_.])?([LR]H?[-_. ])?(unknown|\?+|background\b.*|none|.*medial[-_. ]?wall|corpus[-_. ]?callosum)",
+    re.IGNORECASE,
+)
 _NUMBER = re.compile(r"([LR]_)?[0-9]+")
+
+
+def rows_of(own: RegionTable) -> RegionTable:
+    """Rows from the label tables of a scan, without names of no region, such as the medial wall."""
+    kept = [k for k, name in enumerate(own.names) if not _NO_REGION.fullmatch(name)]
+    return RegionTable(tuple(own.names[k] for k in kept), tuple(own.numbers[k] for k in kept))
 
 
 def in_rows(labels: np.ndarray, own: RegionTable, regions: RegionTable, scan: Scan, *, given: bool) -> np.ndarray:

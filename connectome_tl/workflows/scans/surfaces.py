@@ -80,24 +80,40 @@ def labels_of_surfaces(
         if not same_grid(ribbon, image):
             raise DataError("the ribbon cannot be used", problems=[grid_problem("the ribbon", ribbon, image)])
     sides = {
-        side: read_cortex(*(files[f"{side}_{part}"] for part in ("white", "pial", "labels")), subject=scan.name)
+        side: read_cortex(
+            *(files[f"{side}_{part}"] for part in ("white", "pial", "labels")), side=side, subject=scan.name
+        )
         for side in _SIDES
         if f"{side}_labels" in files
     }
     apart = numbers_apart(*(cortex.names for cortex in sides.values())) if len(sides) > 1 else 0
     found = np.zeros(image.shape, dtype=np.int32)
     for side, cortex in sides.items():
-        number = getattr(settings, f"ribbon_{side}")
-        own = voxels_of(cortex, image, None if ribbon is None else ribbon.data == number)
+        grey = None if ribbon is None else _grey(ribbon, side, getattr(settings, f"ribbon_{side}"), scan)
+        own = voxels_of(cortex, image, grey)
         new = (own > 0) & (found == 0)
         found[new] = own[new] + (apart if side == "right" else 0)
     if not found.any():
         raise DataError(
             "no voxel belongs to a region of the surfaces",
-            expected=f"a ribbon of {settings.ribbon_left} and {settings.ribbon_right}" if ribbon is not None else None,
             subject=scan.name,
             file=files.get("ribbon", next(iter(files.values()))),
         )
     if regions is not None:
         found = in_rows(found, regions_of_surfaces(scan.surfaces, subject=scan.name), regions, scan, given=given)
     return Volume(found, image.affine, scan.name, str(next(iter(files.values()))))
+
+
+def _grey(ribbon: Volume, side: str, number: int, scan: Scan) -> np.ndarray:
+    """Voxels of one hemisphere's ribbon, (x, y, z) bool."""
+    grey = ribbon.data == number
+    if not grey.any():
+        raise DataError(
+            f"the ribbon has no voxel of the {side} hemisphere",
+            expected=f"the number {number}",
+            got=", ".join(map(str, np.unique(ribbon.data)[:8])),
+            subject=scan.name,
+            file=ribbon.file,
+            remedy=f"Set surfaces.ribbon_{side} to its number.",
+        )
+    return grey
