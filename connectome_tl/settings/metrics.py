@@ -65,10 +65,19 @@ class Widening(NamedTuple):
             coefficient=at(self.coefficient, other.coefficient),
         )
 
-    def taught(self, coefficients: float) -> Widening:
-        """The widening for a learner with this effective number of coefficients."""
+    def taught(self, coefficients: float, lucky: float = 1.0) -> Widening:
+        """The widening for a learner with this effective number of coefficients.
+
+        Args:
+            lucky: multiplies what is added towards larger losses, from 0 to 1. A loss that is small because of the
+                training subjects comes with predictions that rank well.
+        """
         added = min(self.most_added, self.coefficient * max(0.0, coefficients - 1.0))
-        larger = None if self.larger is None else self.larger.taught(coefficients)
+        larger = self.larger
+        if larger is not None:
+            larger = larger._replace(
+                factor=larger.factor + lucky * (larger.taught(coefficients).factor - larger.factor)
+            )
         return self._replace(factor=self.factor + added, larger=larger)
 
     def words(self, n_subjects: int) -> str:
