@@ -179,6 +179,7 @@ _R2: dict[Estimand, Widening] = {
 }  # fmt: skip
 _KAPPA: dict[Estimand, Widening] = {"procedure": Widening(2.0, 1.7), "fitted": Widening(2.0, 1.6)}
 _WITHIN = "pairs within repeat and test fold"
+_SCORE = "score interval (beta distribution outside 0.1 to 0.9)"
 _LOG = "t interval over families on the log scale"
 _LOGISTIC = "logistic recalibration per repeat, sandwich variance over families"
 
@@ -187,17 +188,17 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric(
             "auc", "AUC", "AUC", 1, 0.0, 1.0, ("risk",), 0.5, margin=0.05,
-            interval=f"{_WITHIN}; Hanley-McNeil variance of these pairs, score interval",
+            interval=f"{_WITHIN}; Hanley-McNeil variance of these pairs, {_SCORE}",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
             "c_index", "Concordance", "concordance index", 1, 0.0, 1.0, ("levels",), 0.5, margin=0.05,
-            interval=f"{_WITHIN} with different levels; Hanley-McNeil variance of these pairs, score interval",
+            interval=f"{_WITHIN} with different levels; Hanley-McNeil variance of these pairs, {_SCORE}",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
             "macro_auc", "Macro AUC", "macro one-vs-rest AUC", 1, 0.0, 1.0, ("classes",), 0.5, margin=0.05,
-            interval=f"mean over classes of one-vs-rest AUC, {_WITHIN}; Hanley-McNeil variances, score interval",
+            interval=f"mean over classes of one-vs-rest AUC, {_WITHIN}; Hanley-McNeil variances, {_SCORE}",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
