@@ -15,14 +15,15 @@ import pandas as pd
 from connectome_tl.cohort.cohort import Cohort
 
 SUM = "together"  # how a linear combination is named
-_MOST_DECIMALS = 8
+_MOST_DECIMALS, _FEW_DECIMALS = 8, 3
+_STEPS = (5, 10, 50, 100)
 _MOST_PAIRED = 40  # columns of which all pairs are looked at
 _ROWS_PER_COLUMN = 3
 _ROWS_PER_VALUE = 8  # subjects per value of a column whose values are taken as codes
 
 
 def readings(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Further readings (n_subjects,) of numeric columns: distance from the median, decimals, parity."""
+    """Further readings (n_subjects,) of numeric columns: distance from the median, decimals, parity, rounding."""
     found: dict[str, np.ndarray] = {}
     for name, values in columns.items():
         known = np.isfinite(values)
@@ -31,6 +32,7 @@ def readings(columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         found[f"{name}: distance from the median"] = np.abs(values - np.median(values[known]))
         if (values[known] == np.round(values[known])).all():
             found[f"{name}: odd or even"] = np.mod(values, 2.0)
+            found[f"{name}: step"] = _steps(values)
         else:
             found[f"{name}: decimals"] = _decimals(values)
     return found
@@ -42,6 +44,27 @@ def _decimals(values: np.ndarray) -> np.ndarray:
     for decimals in range(_MOST_DECIMALS, -1, -1):
         found = np.where(np.isclose(values, np.round(values, decimals), rtol=0, atol=1e-9), float(decimals), found)
     return np.where(np.isfinite(values) & np.isnan(found), float(_MOST_DECIMALS + 1), found)
+
+
+def _steps(values: np.ndarray) -> np.ndarray:
+    """How coarsely integers were rounded: how many of 5, 10, 50 and 100 divide each value; NaN where it is missing."""
+    found = sum((np.mod(values, step) == 0).astype(float) for step in _STEPS)
+    return np.where(np.isfinite(values), found, np.nan)
+
+
+def last_digits(cohort: Cohort) -> Iterator[tuple[str, pd.Series]]:
+    """The last digit of each value of numeric covariates of many values, as written with up to `_FEW_DECIMALS`."""
+    for spec in cohort.covariate_specs:
+        column = cohort.covariates[spec.column]
+        if spec.type != "numeric" or column.nunique(dropna=True) <= len("0123456789"):
+            continue
+        decimals = np.nanmax(_decimals(column.to_numpy(dtype=float)))
+        if decimals <= _FEW_DECIMALS:
+            scale = 10.0**decimals
+            yield (
+                f"{spec.column}: last digit",
+                column.map(lambda v, k=scale: None if pd.isna(v) else f"{round(abs(v) * k) % 10}"),
+            )
 
 
 def few_valued(cohort: Cohort, most: int) -> Iterator[tuple[str, pd.Series]]:
@@ -63,8 +86,8 @@ def gap_patterns(gaps: Mapping[str, np.ndarray]) -> pd.Series:
 def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> dict[str, np.ndarray]:
     """Predictions of each subject from two columns, or from all, by a model that was fitted without it.
 
-    Two columns are taken as a sum, as a product, as a quotient, and as cells of a table: of their few values, of what
-    is above the median, and of odd and even numbers, which finds an exclusive or.
+    Two columns are taken as a sum, a product, a quotient and a distance (0 if both are equal), and as cells of a table:
+    of their few values, of what is above the median, and of odd and even numbers, which finds an exclusive or.
 
     Args:
         columns: (n_subjects,) each, NaN where missing (the median is taken instead).
@@ -79,6 +102,7 @@ def taken_together(columns: Mapping[str, np.ndarray], outcome: np.ndarray) -> di
             a, b = filled[one], filled[two]
             found[f"{one} and {two} {SUM}"] = _left_out(np.column_stack([a, b]), outcome)
             found[f"{one} times {two}"] = _left_out(np.column_stack([a, b, a * b]), outcome)
+            found[f"{one} minus {two}"] = _left_out(_distance(columns[one], columns[two]), outcome)
             if (ratio := _quotient(columns[one], columns[two])) is not None:
                 found[f"{one} over {two}"] = _left_out(ratio, outcome)
             for k, (first, second) in enumerate(zip(codes[one], codes[two], strict=False)):
@@ -100,6 +124,11 @@ def _codes(values: np.ndarray) -> Iterator[np.ndarray]:
         yield np.where(known, np.mod(values, 2.0), np.nan)
     else:
         yield np.where(known, coded, np.nan)
+
+
+def _distance(one: np.ndarray, two: np.ndarray) -> np.ndarray:
+    """(n_subjects, 1) distance of two columns of one unit, standardised."""
+    return _standardised(np.abs(one - two))[:, None]
 
 
 def _quotient(one: np.ndarray, two: np.ndarray) -> np.ndarray | None:

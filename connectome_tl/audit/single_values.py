@@ -7,16 +7,17 @@ values give a warning, never a failure.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, islice
 
 import numpy as np
 import pandas as pd
 
 from connectome_tl.audit.duplicates import edges_of
-from connectome_tl.audit.encodings import SUM, few_valued, gap_patterns, readings, taken_together
+from connectome_tl.audit.encodings import SUM, few_valued, gap_patterns, last_digits, readings, taken_together
 from connectome_tl.audit.products import paired
 from connectome_tl.audit.separation import CHANCE, limit, measured, too_good, too_good_within
-from connectome_tl.audit.summaries import summaries, telling_levels
+from connectome_tl.audit.summaries import region_means, summaries, telling_levels
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.settings.records.audit import Finding
@@ -25,6 +26,7 @@ from connectome_tl.tasks import Task
 _FEWEST_ROWS = 12  # of whom two columns taken together are asked
 _WORTH_A_LOOK = 0.5  # correlation of held-out predictions below which no AUC is computed
 _MOST_LEVELS = 8  # of a column within whose levels values are tested
+_MOST_CROSSED = 45  # pairs of categorical columns
 _MOST_SHOWN = 3  # pairs of one outcome
 _PER_LEVEL = 4  # subjects per value of a numeric column that may be a code
 _CHECK = "no single value reveals the outcome"
@@ -44,6 +46,8 @@ def alone_findings(cohort: Cohort, tasks: Sequence[Task]) -> list[Finding]:
         for name, column in _categories(cohort, task):
             text = telling_levels(column, outcome, task) if len(column) else ""
             own += [f"column {name} ({text})"] if text else []
+        if not own:
+            own += _crossed(_categories(cohort, task), outcome, task)
         if not own:
             groups = _groupings(cohort, task)
             for kind, names, values in kinds:
@@ -80,6 +84,8 @@ def _kinds(cohort: Cohort, task: Task) -> Iterator[tuple[str, list[str], np.ndar
         pairs = [f"{cohort.regions[i]} - {cohort.regions[j]}" for i, j in zip(rows, others, strict=True)]
         names = [f"{pair} ({measure})" for measure in cohort.measures for pair in pairs]
         yield "edge", names, edges_of(cohort).reshape(cohort.n_subjects, -1)
+        labels = [f"{region} ({measure})" for measure in cohort.measures for region in cohort.regions]
+        yield "mean weight of region", labels, region_means(cohort).reshape(cohort.n_subjects, -1)
     if cohort.region_features is not None and cohort.region_features.shape[2]:
         labels = [f"{name} of {region}" for region in cohort.regions for name in cohort.region_feature_names]
         yield "regional measure", labels, cohort.region_features.reshape(cohort.n_subjects, -1).astype(float)
@@ -97,11 +103,23 @@ def _categories(cohort: Cohort, task: Task) -> Iterator[tuple[str, pd.Series]]:
     for name, column in few_valued(cohort, cohort.n_subjects // _PER_LEVEL):
         if name != task.column:
             yield name, column
+    yield from last_digits(cohort)
     yield "site", pd.Series([site or None for site in cohort.site])
     yield (
         "what is missing",
         gap_patterns({str(name): cohort.covariates[name].isna().to_numpy() for name in cohort.covariates}),
     )
+
+
+def _crossed(columns: Iterable[tuple[str, pd.Series]], outcome: np.ndarray, task: Task) -> list[str]:
+    """Two categorical columns of few levels that reveal the outcome together: the scanner of each site."""
+    few = [(name, column) for name, column in columns if 2 <= column.nunique(dropna=True) <= _MOST_LEVELS]
+    found = []
+    for (one, first), (two, second) in islice(combinations(few, 2), _MOST_CROSSED):
+        both = first.astype("string").reset_index(drop=True) + " x " + second.astype("string").reset_index(drop=True)
+        if text := telling_levels(both, outcome, task):
+            found.append(f"columns {one} and {two} ({text})")
+    return found
 
 
 def _groupings(cohort: Cohort, task: Task) -> dict[str, np.ndarray]:

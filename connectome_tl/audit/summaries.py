@@ -17,6 +17,7 @@ from scipy import stats
 from connectome_tl.audit.duplicates import edges_of
 from connectome_tl.audit.likeness import rank_profiles, standardised, varying
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.connectome.connectome import upper_indices
 from connectome_tl.tasks import Task
 
 N_COMPONENTS = 3
@@ -58,6 +59,20 @@ def summaries(cohort: Cohort) -> dict[str, np.ndarray]:
             found |= {f"{what} ({name})": values for what, values in _precision(regional, "values")}
             found |= _first_components(np.nan_to_num(rows), name)
     return found
+
+
+def region_means(cohort: Cohort) -> np.ndarray:
+    """(n_subjects, n_measures, n_regions) mean weight of the edges of each region, NaN where there are none.
+
+    A leak may be in no edge of a region and in their sum.
+    """
+    rows, others = upper_indices(cohort.n_regions)
+    edges = edges_of(cohort)
+    means = [
+        _mean(edges[:, :, (rows == r) | (others == r)].reshape(-1, cohort.n_regions - 1))
+        for r in range(cohort.n_regions)
+    ]
+    return np.stack(means, axis=1).reshape(cohort.n_subjects, len(cohort.measures), cohort.n_regions)
 
 
 def _of_weights(edges: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:

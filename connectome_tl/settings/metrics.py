@@ -65,10 +65,19 @@ class Widening(NamedTuple):
             coefficient=at(self.coefficient, other.coefficient),
         )
 
-    def taught(self, coefficients: float) -> Widening:
-        """The widening for a learner with this effective number of coefficients."""
+    def taught(self, coefficients: float, lucky: float = 1.0) -> Widening:
+        """The widening for a learner with this effective number of coefficients.
+
+        Args:
+            lucky: multiplies what is added towards larger losses, from 0 to 1. A loss that is small because of the
+                training subjects comes with predictions that rank well.
+        """
         added = min(self.most_added, self.coefficient * max(0.0, coefficients - 1.0))
-        larger = None if self.larger is None else self.larger.taught(coefficients)
+        larger = self.larger
+        if larger is not None:
+            larger = larger._replace(
+                factor=larger.factor + lucky * (larger.taught(coefficients).factor - larger.factor)
+            )
         return self._replace(factor=self.factor + added, larger=larger)
 
     def words(self, n_subjects: int) -> str:
@@ -170,6 +179,7 @@ _R2: dict[Estimand, Widening] = {
 }  # fmt: skip
 _KAPPA: dict[Estimand, Widening] = {"procedure": Widening(2.0, 1.7), "fitted": Widening(2.0, 1.6)}
 _WITHIN = "pairs within repeat and test fold"
+_SCORE = "score interval (beta distribution outside 0.1 to 0.9)"
 _LOG = "t interval over families on the log scale"
 _LOGISTIC = "logistic recalibration per repeat, sandwich variance over families"
 
@@ -178,17 +188,17 @@ METRICS: dict[str, Metric] = {
     for metric in (
         Metric(
             "auc", "AUC", "AUC", 1, 0.0, 1.0, ("risk",), 0.5, margin=0.05,
-            interval=f"{_WITHIN}; Hanley-McNeil variance of these pairs, score interval",
+            interval=f"{_WITHIN}; Hanley-McNeil variance of these pairs, {_SCORE}",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
             "c_index", "Concordance", "concordance index", 1, 0.0, 1.0, ("levels",), 0.5, margin=0.05,
-            interval=f"{_WITHIN} with different levels; Hanley-McNeil variance of these pairs, score interval",
+            interval=f"{_WITHIN} with different levels; Hanley-McNeil variance of these pairs, {_SCORE}",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(
             "macro_auc", "Macro AUC", "macro one-vs-rest AUC", 1, 0.0, 1.0, ("classes",), 0.5, margin=0.05,
-            interval=f"mean over classes of one-vs-rest AUC, {_WITHIN}; Hanley-McNeil variances, score interval",
+            interval=f"mean over classes of one-vs-rest AUC, {_WITHIN}; Hanley-McNeil variances, {_SCORE}",
             widening=_PAIRS, difference=Widening(1.5),
         ),
         Metric(

@@ -53,7 +53,7 @@ def a_measure_computed_with_the_outcome(cohorts: StudyCohorts, rng: np.random.Ge
     target = cohorts.target
     values = rng.standard_normal((target.n_subjects, target.n_regions, 1))
     values += 1.2 * impaired(target)[:, None, None]
-    return _with_measure(cohorts, values, "adjusted_volume")
+    return with_measure(cohorts, values, "adjusted_volume")
 
 
 def weights_scaled_within_outcome_groups(cohorts: StudyCohorts, _: np.random.Generator) -> StudyCohorts:
@@ -115,7 +115,7 @@ def a_modality_missing_in_the_impaired(cohorts: StudyCohorts, rng: np.random.Gen
     target = cohorts.target
     values = rng.standard_normal((target.n_subjects, target.n_regions, 1))
     values[impaired(target)] = np.nan
-    return _with_measure(cohorts, values, "volume")
+    return with_measure(cohorts, values, "volume")
 
 
 def infants_in_the_source_under_new_ids(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
@@ -128,7 +128,7 @@ def infants_in_the_source_under_new_ids(cohorts: StudyCohorts, rng: np.random.Ge
     return cohorts.with_role("source", replace(source, weights=weights))
 
 
-def _with_measure(cohorts: StudyCohorts, values: np.ndarray, name: str) -> StudyCohorts:
+def with_measure(cohorts: StudyCohorts, values: np.ndarray, name: str) -> StudyCohorts:
     """All cohorts with one regional measure; that of source and pool is noise."""
     changed = of_target(cohorts, region_features=values.astype(np.float32), region_feature_names=(name,))
     for role in ("source", "pool"):
@@ -222,7 +222,7 @@ def a_measure_shifted_both_ways(cohorts: StudyCohorts, rng: np.random.Generator)
     values = rng.standard_normal((target.n_subjects, target.n_regions, 1))
     shift = rng.permutation(np.repeat([-1.1, 1.1], target.n_regions // 2))
     values += impaired(target)[:, None, None] * shift[None, :, None]
-    return _with_measure(cohorts, values, "thickness")
+    return with_measure(cohorts, values, "thickness")
 
 
 def a_later_scan_under_a_new_id(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
@@ -268,7 +268,7 @@ def a_measure_that_differs_between_groups(cohorts: StudyCohorts, rng: np.random.
     """A real effect of 0.8 SD on a measure; half of its variance is shared by all regions of a subject."""
     target = cohorts.target
     own = rng.standard_normal((target.n_subjects, 1, 1)) + 0.8 * impaired(target)[:, None, None]
-    return _with_measure(cohorts, own + rng.standard_normal((target.n_subjects, target.n_regions, 1)), "volume")
+    return with_measure(cohorts, own + rng.standard_normal((target.n_subjects, target.n_regions, 1)), "volume")
 
 
 def scales_that_know_nothing(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
@@ -292,7 +292,7 @@ def an_order_of_enrolment(cohorts: StudyCohorts, rng: np.random.Generator) -> St
 def a_modality_missing_by_chance(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:
     values = rng.standard_normal((cohorts.target.n_subjects, cohorts.target.n_regions, 1))
     values[rng.permutation(cohorts.target.n_subjects)[:10]] = np.nan
-    return _with_measure(cohorts, values, "volume")
+    return with_measure(cohorts, values, "volume")
 
 
 def a_gestational_age_that_predicts(cohorts: StudyCohorts, rng: np.random.Generator) -> StudyCohorts:

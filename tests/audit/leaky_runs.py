@@ -41,6 +41,7 @@ from connectome_tl.workflows.study.ledger import looks, with_ledger
 from connectome_tl.workflows.study.results import as_frame, read_record
 from connectome_tl.workflows.study.run import run_study
 from tests.audit.hidden_outcomes import HIDDEN_OUTCOMES, ids_that_name_the_group, odd_ids_of_cases
+from tests.audit.hidden_patterns import HIDDEN_PATTERNS
 from tests.audit.hidden_products import HIDDEN_PRODUCTS
 from tests.audit.leaky_copies import LEAKY_COPIES
 from tests.audit.leaky_data import (
@@ -409,7 +410,8 @@ def run_of(maker: Maker) -> Callable[[Path, int], None]:
     return variant
 
 
-DATA_RUNS = tuple(run_of(maker) for maker in (*LEAKY_DATA, *HIDDEN_OUTCOMES, *HIDDEN_PRODUCTS))
+DATA_MAKERS = (*LEAKY_DATA, *HIDDEN_OUTCOMES, *HIDDEN_PRODUCTS, *HIDDEN_PATTERNS)
+DATA_RUNS = tuple(run_of(maker) for maker in DATA_MAKERS)
 COPY_RUNS = tuple(run_of(maker) for maker in LEAKY_COPIES)
 
 
@@ -436,7 +438,7 @@ CAUGHT_BY_WARNING: dict[Callable[[Path, int], None], str] = {
     the_outcome_in_what_is_missing: ALONE_CHECK,
     **{
         run: _OTHER_CHECKS.get(maker, ALONE_CHECK)
-        for run, maker in zip(DATA_RUNS, (*LEAKY_DATA, *HIDDEN_OUTCOMES, *HIDDEN_PRODUCTS), strict=True)
+        for run, maker in zip(DATA_RUNS, DATA_MAKERS, strict=True)
         if maker is not infants_in_the_source_under_new_ids
     },
 }

@@ -17,6 +17,7 @@ from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.settings.study import SplitSettings
 from connectome_tl.tasks import Task
 from tests.audit.hidden_outcomes import HIDDEN_OUTCOMES, HONEST_COUNTERPARTS
+from tests.audit.hidden_patterns import HIDDEN_PATTERNS, HONEST_PATTERNS
 from tests.audit.hidden_products import HIDDEN_PRODUCTS
 from tests.audit.leaky_copies import LEAKY_COPIES
 from tests.audit.leaky_data import HONEST_DATA, LEAKY_DATA, half_positive, infants_in_the_source_under_new_ids
@@ -41,13 +42,17 @@ def pointed_out(maker, seed):
 
 
 @pytest.mark.parametrize(
-    "maker", [*LEAKY_DATA, *HIDDEN_OUTCOMES, *HIDDEN_PRODUCTS, *LEAKY_COPIES], ids=lambda maker: maker.__name__
+    "maker",
+    [*LEAKY_DATA, *HIDDEN_OUTCOMES, *HIDDEN_PRODUCTS, *HIDDEN_PATTERNS, *LEAKY_COPIES],
+    ids=lambda maker: maker.__name__,
 )
 def test_each_leak_is_pointed_out(maker):
     assert pointed_out(maker, 88001)
 
 
-@pytest.mark.parametrize("maker", [*HONEST_DATA, *HONEST_COUNTERPARTS], ids=lambda maker: maker.__name__)
+@pytest.mark.parametrize(
+    "maker", [*HONEST_DATA, *HONEST_COUNTERPARTS, *HONEST_PATTERNS], ids=lambda maker: maker.__name__
+)
 def test_no_honest_look_alike_is(maker):
     assert pointed_out(maker, 88002) == []
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.audit import separation
+from connectome_tl.audit.separation import too_good
 from connectome_tl.audit.single_values import alone_findings
 from connectome_tl.settings.cohort import Covariate
 from connectome_tl.tasks import Task
@@ -101,3 +102,15 @@ def test_three_positives_among_many_edges_are_not_enough_to_suspect_one():
     weights = RNG.random(COHORT.weights.shape)  # all 66 edges vary
     weights[:, 0, 2, 5] = weights[:, 0, 5, 2] = 1 + few["cognitive"] + RNG.random(40)
     assert warned(replace(COHORT, targets=few, weights=weights), TASKS[:1]) == ""
+
+
+def test_coinciding_outliers_of_few_values_are_chance():
+    points, few = Task(name="points", kind="regression", column="points"), Task(name="few", kind="binary", column="few")
+    rng = np.random.default_rng(0)
+    y = np.r_[rng.normal(102, 3, 8), 70.0, 72.0]
+    two_valued, heavy = np.r_[np.zeros(8), 1.0, 1.0], np.r_[rng.normal(0, 0.01, 9), 5.0]
+    for values, outcome in ((two_valued, y), (heavy, np.r_[rng.normal(102, 1, 9), 40.0])):
+        assert too_good(values[:, None], ["x"], outcome, points) == []
+    assert too_good(np.r_[np.zeros(6), np.ones(3)][:, None], ["x"], np.r_[np.zeros(6), np.ones(3)], few) == []
+    linear = np.arange(10.0)
+    assert too_good(linear[:, None], ["x"], 3 * linear + rng.normal(0, 0.1, 10), points)

@@ -15,13 +15,16 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+from scipy import special
 
 from connectome_tl.evaluation.intervals.out_of_fold import (
+    TAIL,
     averaged_interval,
     mean_interval,
     one_family,
     proportion_interval,
 )
+from connectome_tl.evaluation.intervals.wilson import Z95
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
 Ends = tuple[float, float]  # variance factors of the lower and the upper end
@@ -41,6 +44,7 @@ RARE_OFTEN, RARE_SELDOM = (1.1, 1.1), (2.2, 1.3)  # the first has one factor for
 # Factors of the upper end of a rare class where the AUC's interval begins below the first value, if at most `HARDLY` of
 # the subjects are called this class, and otherwise; up to the second value they increase to that of other models.
 RARE_WEAK, HARDLY, WEAK_AUC, OTHER_AUC = (1.05, 1.1), 0.05, 0.33, 0.4
+LEAST_RANK = 0.5  # smallest probability by which the tail of this end is divided, see `_rank_at_chance`
 # Recalls between which a factor decreases to this; a recall near 1 hardly varies between cohorts.
 STEADY, FROM_RECALL, TO_RECALL = 1.2, 0.5, 0.8
 
@@ -80,7 +84,10 @@ def call_intervals(
     `TELLING_AUC` and calls are not about half, the interval is based on at most `SELDOM_TELLING` subjects. If one
     class is rare, the recall of the other one hardly varies between cohorts (`averaged_interval`). The
     balanced accuracy needs no such rule; if a class is rare, its interval combines those of both recalls without
-    open ends.
+    open ends. Its upper end uses calls and ranks as two pieces of evidence: a model that detects some positives with
+    certainty and ranks the others at random has few detections and an AUC this low with the product of two
+    probabilities, so that the tail after few detections is divided by the probability of the AUC. If no class is rare,
+    the factor of its lower end decreases to `STEADY` where it is near 1, as that of the AUC does.
 
     Args:
         called: (n_subjects,) share of the repeats in which a subject is called positive.
@@ -91,16 +98,19 @@ def call_intervals(
     usual = METRICS["balanced_accuracy"].widening[estimand]
     situation = _situation(called, positive, auc)
     found, parts = [], []
-    for value, families, is_positive in (
-        (called[positive], cluster[positive], True),
-        (1.0 - called[~positive], cluster[~positive], False),
-    ):
-        mean = float(value.mean()) if value.size else float("nan")
+    sides = ((called[positive], cluster[positive], True), (1.0 - called[~positive], cluster[~positive], False))
+    recalls = [float(value.mean()) if value.size else float("nan") for value, _, _ in sides]
+    balanced = sum(recalls) / 2.0
+    near_one = 4.0 * balanced * (1.0 - balanced) if balanced > 0.5 else 1.0
+    factors = STEADY + (usual.factor - STEADY) * near_one, usual.factor
+    for mean, (value, families, is_positive) in zip(recalls, sides):
         often = float(called.mean()) if is_positive else 1.0 - float(called.mean())
         if estimand == "fitted" or situation.near:
-            parts.append((mean, *_edged(value, families, (usual.factor * _share_of_single(value, draws),) * 2)))
+            share = _share_of_single(value, draws)
+            parts.append((mean, *_edged(value, families, (factors[0] * share, factors[1] * share))))
         else:
-            parts.append((mean, *_rare_interval(value, families, often, _rare(often), situation.weak)))
+            tail = TAIL / max(_rank_at_chance(auc), LEAST_RANK)
+            parts.append((mean, *_rare_interval(value, families, often, _rare(often), situation.weak, tail)))
         if estimand == "fitted":
             low, high = proportion_interval(value, families, METRICS["sensitivity"].widening["fitted"])
         else:
@@ -108,7 +118,6 @@ def call_intervals(
             own = situation if rarer or not situation.by_luck else situation._replace(by_luck=False, steady=True)
             low, high = _recall_interval(value, families, often, own, draws)
         found.append((mean, low, high))
-    balanced = (parts[0][0] + parts[1][0]) / 2.0
     if one_family(cluster):
         return CallIntervals(*((value, float("nan"), float("nan")) for value in (found[0][0], found[1][0], balanced)))
     return CallIntervals(found[0], found[1], (balanced, *mean_interval(parts[0], parts[1])))
@@ -130,6 +139,12 @@ def _situation(called: np.ndarray, positive: np.ndarray, auc: tuple[float, float
         by_luck,
         weak,
     )
+
+
+def _rank_at_chance(auc: tuple[float, float]) -> float:
+    """Probability that a model without information has an AUC below the observed one, from the interval (on logits)."""
+    low, high = special.logit(np.clip(auc, 1e-6, 1.0 - 1e-6))
+    return float(special.ndtr(Z95 * (low + high) / (high - low))) if high > low else 1.0
 
 
 def _recall_interval(
@@ -173,7 +188,7 @@ def _rare(often: float) -> Ends:
 
 
 def _rare_interval(
-    value: np.ndarray, families: np.ndarray, often: float, ends: Ends, weak: float
+    value: np.ndarray, families: np.ndarray, often: float, ends: Ends, weak: float, tail: float = TAIL
 ) -> tuple[float, float]:
     """Interval of the recall of a class that a fraction `often` of the subjects is called, if one class is rare.
 
@@ -183,12 +198,14 @@ def _rare_interval(
 
     Args:
         weak: see `_Situation`.
+        tail: probability outside this upper end.
     """
     if often > 0.5 and value.size and value.mean() >= TO_RECALL:
         return averaged_interval(value, families, ends[0])
     low, high = _edged(value, families, ends)
     if often <= 0.5 and weak > 0:
-        shorter = averaged_interval(value, families, RARE_WEAK[0 if often <= HARDLY else 1], least=1.0)[1]
+        factor = RARE_WEAK[0 if often <= HARDLY else 1]
+        shorter = averaged_interval(value, families, factor, least=1.0, tail=tail)[1]
         high += weak * (min(shorter, high) - high)
     return low, high
 

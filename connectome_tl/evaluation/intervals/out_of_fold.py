@@ -20,6 +20,7 @@ ESTIMANDS: dict[Estimand, str] = {
     "fitted": "this fitted model on new subjects",
 }
 TEST_ONLY = Widening(1.0)
+TAIL = 0.025  # probability outside each end of an interval
 LEAST_AVERAGED = 0.5  # smallest variance of averaged calls, as a fraction of that of single calls
 # Variance over repeats, relative to that over subjects, of a learner with an instability of 0.63.
 UNSTABLE, UNSTABLE_RANKING = 0.25, 0.18
@@ -68,7 +69,7 @@ def unseen_share(cluster: np.ndarray) -> float:
 
 
 def averaged_interval(
-    value: np.ndarray, cluster: np.ndarray, factor: float, least: float = LEAST_AVERAGED
+    value: np.ndarray, cluster: np.ndarray, factor: float, least: float = LEAST_AVERAGED, tail: float = TAIL
 ) -> tuple[float, float]:
     """Interval of a mean near 0 or 1 of calls in [0, 1] that are averaged over repeats (n_subjects,).
 
@@ -80,6 +81,7 @@ def averaged_interval(
     Args:
         factor: factor on the variance, for training sets.
         least: smallest variance of averaged calls, as a fraction of that of single calls; 1 for single calls.
+        tail: probability outside each end.
     """
     if not value.size:
         return float("nan"), float("nan")
@@ -88,7 +90,7 @@ def averaged_interval(
     share = max(least, (float(((value - mean) ** 2).sum()) + 0.5) / (single + 0.5))
     effective = n / (factor * share * design_effect(value - mean, cluster))
     k = mean * effective
-    low, high = (float(special.betaincinv(k + 0.5, effective - k + 0.5, q)) for q in (0.025, 0.975))
+    low, high = (float(special.betaincinv(k + 0.5, effective - k + 0.5, q)) for q in (tail, 1.0 - tail))
     return (0.0 if mean == 0 else low), (1.0 if mean == 1 else high)
 
 

@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy import special
 
-from connectome_tl.evaluation.intervals.out_of_fold import design_effect, one_family
+from connectome_tl.evaluation.intervals.out_of_fold import TAIL, design_effect, one_family
 from connectome_tl.evaluation.intervals.wilson import Z95
 from connectome_tl.settings.metrics import Widening
+
+SKEWED = 0.4  # distance of an AUC from 0.5 from which on its interval is that of a skewed distribution
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,23 +161,36 @@ def auc_variance(met: np.ndarray, between: float = 0.0) -> Callable[[float], flo
     return variance
 
 
-def score_interval(estimate: float, variance: Callable[[float], float], z: float = Z95) -> tuple[float, float]:
+def score_interval(estimate: float, variance: Callable[[float], float]) -> tuple[float, float]:
     """All values in [0, 1] that the estimate does not reject, with the variance taken at the value.
 
     As in Wilson's interval, no variance at the estimate is needed (it is 0 at an AUC of 1), and the interval is
-    inside [0, 1].
+    inside [0, 1]. For an estimate outside 0.1 to 0.9, whose distribution is skewed, the normal distribution is replaced
+    by the beta distribution of Jeffreys' interval, with as many independent subjects as the variance corresponds to.
     """
     if not np.isfinite(estimate):
         return float("nan"), float("nan")
+    accepts = _beta_accepts if abs(estimate - 0.5) >= SKEWED else _normal_accepts
     ends = []
     for bound in (0.0, 1.0):
         inside, outside = estimate, bound
         for _ in range(50):
             middle = (inside + outside) / 2.0
-            accepted = (estimate - middle) ** 2 <= z**2 * variance(middle)
+            accepted = accepts(estimate, middle, variance(middle))
             inside, outside = (middle, outside) if accepted else (inside, middle)
         ends.append(inside)
     return ends[0], ends[1]
+
+
+def _normal_accepts(estimate: float, value: float, variance: float) -> bool:
+    return (estimate - value) ** 2 <= Z95**2 * variance
+
+
+def _beta_accepts(estimate: float, value: float, variance: float) -> bool:
+    if variance <= 0:
+        return False
+    n = value * (1.0 - value) / variance
+    return bool(TAIL <= special.betainc(estimate * n + 0.5, (1.0 - estimate) * n + 0.5, value) <= 1.0 - TAIL)
 
 
 def auc_interval(

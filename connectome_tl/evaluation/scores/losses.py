@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+from scipy import special
 
 from connectome_tl.evaluation.intervals.out_of_fold import (
     averaged_interval,
@@ -15,6 +16,7 @@ from connectome_tl.evaluation.intervals.out_of_fold import (
     taught,
     unseen_share,
 )
+from connectome_tl.evaluation.intervals.pairs import within_fold_pairs
 from connectome_tl.evaluation.scores.predictions import Interval, OutOfFold
 from connectome_tl.settings.metrics import METRICS, Estimand, Widening
 
@@ -72,11 +74,23 @@ def brier_interval(metric: str, rows: OutOfFold, estimand: Estimand) -> Interval
     wide = record.widening[estimand].of_learner(rows.instability, balance(rows))
     if estimand == "procedure" and rows.n_learning is None:
         score = rows.score if rows.probability is None else rows.probability
-        wide = wide.taught(taught(score, rows.fold, float(loss.mean())))
+        wide = wide.taught(taught(score, rows.fold, float(loss.mean())), better_than_chance(rows))
     low, high = positive_mean_interval(loss, rows.cluster, wide, rows.y_true, between, rows.n_learning)
     counted = float(loss.mean()) + unseen_errors(rows)
     high = counted + (1.0 - two_valued(rows)) * np.maximum(high - counted, 0.0)
     return float(loss.mean()), low, float(np.minimum(high, record.high))
+
+
+def better_than_chance(rows: OutOfFold) -> float:
+    """Probability that a model without information has an AUC nearer to 0.5 than this one; 0 if it is below 0.5.
+
+    1 for more than two classes.
+    """
+    if rows.probability is not None:
+        return 1.0
+    pairs = within_fold_pairs(rows.y_true, rows.score, rows.fold)
+    variance = pairs.variance(0.5) if pairs.met.any() else 0.0
+    return max(0.0, 2.0 * float(special.ndtr((pairs.auc - 0.5) / np.sqrt(variance))) - 1.0) if variance > 0 else 1.0
 
 
 def balance(rows: OutOfFold) -> float:
