@@ -52,7 +52,7 @@ def demo(
 @command(app)
 def init(
     folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("."),
-    table: Annotated[Path | None, typer.Option("--from", help="Your participants table (.tsv, .csv, .xlsx).")] = None,
+    table: Annotated[Path | None, typer.Option("--from", help="Your table (.tsv, .csv, .xlsx, .dta, .sav).")] = None,
     matrices: Annotated[
         Path | None, typer.Option("--matrices", help="Folder with your matrices, or one file with all of them.")
     ] = None,
