@@ -107,6 +107,11 @@ def matching(folder: str | Path, pattern: str) -> list[Path]:
     return sorted(Path(folder).glob(pattern))
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is not shown, or is the mark of a document that is open in Excel (~$)."""
+    return name.startswith((".", "~$"))
+
+
 def listed_in(folder: str | Path, pattern: str) -> None:
     """Record that the result depends on the names in a folder that match a glob pattern."""
     for trace in _traces:

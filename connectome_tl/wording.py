@@ -222,8 +222,8 @@ _NEEDED = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must have {min_length} entries or more",
-    "too_long": "must have at most {max_length} entries",
+    "too_short": "has too few entries; at least {min_length} needed",
+    "too_long": "has too many entries; at most {max_length} allowed",
 }
 
 

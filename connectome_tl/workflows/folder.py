@@ -13,9 +13,10 @@ from typing import IO
 
 from connectome_tl import __version__
 from connectome_tl.errors import OutputError, UsageError
+from connectome_tl.files import is_hidden
 
-_BEGUN = ("log/claim", "log/members", "split_plan.json")  # files of a folder that a command has written to
-_EARLY = ("log", "scans", "volumes")  # folders that may be made before
+_BEGUN = ("log/claim", "log/members", "split_plan.json", "trials.sqlite")  # of a folder that was written to before
+_EARLY = ("log", "scans", "volumes", "weights")  # folders that may be made before
 
 
 def refuse_others(folder: Path, own: Collection[str] = _EARLY) -> None:
@@ -31,7 +32,7 @@ def refuse_others(folder: Path, own: Collection[str] = _EARLY) -> None:
         names = {one.name for one in folder.iterdir()} if folder.exists() else set()
     except OSError as error:
         raise OutputError(f"not an output folder: {error.strerror}", file=folder) from error
-    strange = sorted(name for name in names - set(own) if not name.startswith("."))
+    strange = sorted(name for name in names - set(own) if not is_hidden(name))
     if strange:
         raise UsageError(
             "the output folder contains other files, which could be replaced",
