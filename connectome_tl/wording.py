@@ -115,9 +115,9 @@ def problem_of(
         fields = fields_at(kind, item["loc"][:-1])
         near = nearest_key(str(path[-1]), fields, kind)
         expected = f"one of {', '.join(fields)}" if fields else None
-        return Problem(
-            f"{where}: unknown key", expected, file=file, line=line, remedy=f"Did you mean {near}?" if near else None
-        )
+        place = " of the file itself" if near == path[-1] else ""
+        remedy = f"Did you mean {near}{place}?" if near else None
+        return Problem(f"{where}: unknown key", expected, file=file, line=line, remedy=remedy)
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")

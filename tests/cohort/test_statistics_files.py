@@ -83,3 +83,19 @@ def test_a_damaged_file_is_one_message(tmp_path: Path, cut: float) -> None:
     (tmp_path / "t.dta").write_bytes(data[: int(cut if cut > 1 else cut * len(data))])
     with pytest.raises(ConnectomeTLError):
         read_table(tmp_path / "t.dta")
+
+
+@pytest.mark.parametrize(
+    "data", [b"<stata_dta><header>" + b"\xff" * 20, b"\x72\x02\x01\x00" + bytes(range(128, 255)), b"<stata_dta>"]
+)
+def test_the_beginning_of_a_stata_file_is_one_message(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "t.csv").write_bytes(data)
+    with pytest.raises(DataError, match=r"t\.csv: this Stata file cannot be read: \w.*\.csv file"):
+        read_table(tmp_path / "t.csv", [])
+
+
+def test_the_beginning_of_an_spss_file_is_one_message(tmp_path: Path) -> None:
+    pytest.importorskip("pyreadstat")
+    (tmp_path / "t.csv").write_bytes(b"$FL2@(#) SPSS DATA FILE" + bytes(300))
+    with pytest.raises(DataError, match=r"t\.csv: this SPSS file cannot be read: \w.*\.csv file"):
+        read_table(tmp_path / "t.csv", [])

@@ -44,7 +44,8 @@ def statistics_rows(path: str | Path, notes: list[str] | None = None) -> list[li
     except ConnectomeTLError:
         raise
     except Exception as error:  # the readers raise many types for a damaged file
-        why = " ".join(str(error).split())[:200] or type(error).__name__
+        said = "damaged" if isinstance(error, (LookupError, ArithmeticError)) else " ".join(str(error).split())[:200]
+        why = said or type(error).__name__
         raise DataError(f"this {kind_of(path)[2:]} cannot be read: {why}", file=path, remedy=_AS_TEXT) from error
     if labelled and notes is not None:
         notes.append(f"{Path(path).name}: codes were replaced by their labels: {', '.join(labelled)}")
