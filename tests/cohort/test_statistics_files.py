@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -66,9 +68,20 @@ def test_an_spss_file_is_read_with_its_labels_and_declared_missing_values(tmp_pa
 
 
 def test_without_pyreadstat_an_spss_file_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(__import__("sys").modules, "pyreadstat", None)
+    monkeypatch.setitem(sys.modules, "pyreadstat", None)
     (tmp_path / "t.sav").write_bytes(b"$FL2" + bytes(200))
     with pytest.raises(UsageError, match=r"connectome-tl\[spss\].*\.csv"):
+        read_table(tmp_path / "t.sav")
+
+
+def test_a_crash_of_the_reader_of_spss_files_is_one_message(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Random changes of bytes crash pyreadstat 1.3."""
+    (tmp_path / "pyreadstat.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGSEGV)\n")
+    (tmp_path / "t.sav").write_bytes(b"$FL2" + bytes(200))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "pyreadstat", raising=False)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), *sys.path]))
+    with pytest.raises(DataError, match=r"this SPSS file cannot be read: damaged.*\.csv file"):
         read_table(tmp_path / "t.sav")
 
 

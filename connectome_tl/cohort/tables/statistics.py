@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.tables.spreadsheets import text_of
+from connectome_tl.cohort.tables.spss import read_spss
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.files import is_there, kind_of
 from connectome_tl.plurals import counted
@@ -40,41 +41,40 @@ def statistics_rows(path: str | Path, notes: list[str] | None = None) -> list[li
     try:
         if Path(path).stat().st_size > _MAX_BYTES:
             raise DataError("too large for a table", file=path, expected=f"at most {_MAX_BYTES} bytes", remedy=_AS_TEXT)
-        table, labelled = _of_stata(path) if kind_of(path) == "a Stata file" else _of_spss(path)
+        rows, labelled = _of_stata(path) if kind_of(path) == "a Stata file" else _of_spss(path)
     except ConnectomeTLError:
         raise
     except Exception as error:  # the readers raise many types for a damaged file
         said = "damaged" if isinstance(error, (LookupError, ArithmeticError)) else " ".join(str(error).split())[:200]
-        why = said or type(error).__name__
-        raise DataError(f"this {kind_of(path)[2:]} cannot be read: {why}", file=path, remedy=_AS_TEXT) from error
+        what = f"this {kind_of(path).split(' ', 1)[1]} cannot be read: {said or type(error).__name__}"
+        raise DataError(what, file=path, remedy=_AS_TEXT) from error
     if labelled and notes is not None:
         notes.append(f"{Path(path).name}: codes were replaced by their labels: {', '.join(labelled)}")
-    return [[str(name) for name in table.columns], *_cells(table)]
+    return rows
 
 
-def _of_stata(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
+def _of_stata(path: str | Path) -> tuple[list[list[str]], list[str]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pandas warns of columns of which some values have no label
         with pd.read_stata(path, iterator=True, order_categoricals=False) as reader:
             n_columns = len(reader.variable_labels())
             table = reader.read(_MAX_CELLS // max(n_columns, 1) + 1)  # type: ignore[attr-defined] # of pandas-stubs
     _check_size(path, len(table), n_columns)
-    return table, [name for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)]
+    labelled = [name for name in table if isinstance(table[name].dtype, pd.CategoricalDtype)]
+    return [[str(name) for name in table], *cells_of(table)], labelled
 
 
-def _of_spss(path: str | Path) -> tuple[pd.DataFrame, list[str]]:
+def _of_spss(path: str | Path) -> tuple[list[list[str]], list[str]]:
     try:
-        import pyreadstat  # type: ignore[import-not-found,import-untyped,unused-ignore]
-    except ImportError as error:
+        found = read_spss(Path(path), _MAX_CELLS)
+    except ModuleNotFoundError as error:
         raise UsageError(
             "an SPSS file is read with pyreadstat, which is not installed",
             file=path,
             remedy=f'pip install "connectome-tl[spss]" (or pyreadstat). Or: {_AS_TEXT}',
         ) from error
-    _, about = pyreadstat.read_sav(str(path), metadataonly=True)
-    _check_size(path, about.number_rows or 0, about.number_columns)
-    table, about = pyreadstat.read_sav(str(path), apply_value_formats=True, formats_as_category=False)
-    return table, [name for name in table if name in about.variable_value_labels]
+    _check_size(path, *found["size"])
+    return [found["names"], *found["rows"]], found["labelled"]
 
 
 def _check_size(path: str | Path, n_rows: int, n_columns: int) -> None:
@@ -88,7 +88,8 @@ def _check_size(path: str | Path, n_rows: int, n_columns: int) -> None:
         )
 
 
-def _cells(table: pd.DataFrame) -> Iterator[list[str]]:
+def cells_of(table: pd.DataFrame) -> Iterator[list[str]]:
+    """Rows of a table as text, empty where missing."""
     columns = [[_text(value) for value in table[name].tolist()] for name in table]
     return map(list, zip(*columns, strict=True))
 
