@@ -31,6 +31,9 @@ def demo(
     """Simulate cohorts and run a complete study on them, with stages, controls and baselines."""
     if images and scans:
         raise UsageError("--images and --scans are different demos; give only one of them")
+    from connectome_tl.workflows.folder import refuse_others
+
+    refuse_others(out, ("cohorts", "study", "images_to_report", "images_to_report.yaml", "run", "test_scores.jsonl"))
     if scans:
         from connectome_tl.workflows.demos.scans import run_scans_demo
 

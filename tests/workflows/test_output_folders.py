@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from connectome_tl.cli.entry import answer
 from connectome_tl.errors import OutputError, UsageError
 from connectome_tl.workflows.folder import claim, refuse_not_begun, refuse_others
 from connectome_tl.workflows.release.predict import predict_cohort
@@ -41,6 +42,15 @@ def test_a_file_is_no_output_folder(tmp_path: Path) -> None:
     (tmp_path / "x").touch()
     with pytest.raises(OutputError, match="not an output folder: Not a directory"):
         refuse_others(tmp_path / "x")
+
+
+def test_a_demo_needs_a_folder_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "my_table.csv").touch()
+    with pytest.raises(SystemExit) as left:
+        answer(["demo", "--out", str(tmp_path)])
+    assert left.value.code == 64
+    assert "other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["my_table.csv"]
 
 
 @pytest.mark.parametrize("place", [".", "sub", "../bundle/new.tsv"])
