@@ -107,6 +107,11 @@ def matching(folder: str | Path, pattern: str) -> list[Path]:
     return sorted(Path(folder).glob(pattern))
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is not shown, or is the mark of a document that is open in Excel (~$)."""
+    return name.startswith((".", "~$"))
+
+
 def listed_in(folder: str | Path, pattern: str) -> None:
     """Record that the result depends on the names in a folder that match a glob pattern."""
     for trace in _traces:
@@ -278,12 +283,25 @@ def _decoded(data: bytes, file: str | Path) -> str:
 
 def _no_text(data: bytes, file: str | Path) -> DataError | None:
     """The error for a file of a known kind that holds no text."""
-    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
-    kind = kind or _ENDINGS.get(Path(file).suffix.lower())
+    kind = _kind(data, file)
     if kind is None:
         return None
     unpack = "Unpack it, or export" if kind.startswith("compressed") else "Export"
     return DataError(f"not a text file but {kind}", file=file, remedy=f"{unpack} it as text (.csv or .tsv in UTF-8).")
+
+
+def kind_of(path: str | Path) -> str:
+    """The kind of a file that is not text ("a Stata file"), by its first bytes; empty if it is text or not there."""
+    try:
+        with Path(path).open("rb") as file:
+            return _kind(file.read(32), path) or ""
+    except (OSError, ValueError):
+        return ""
+
+
+def _kind(data: bytes, file: str | Path) -> str | None:
+    kind = next((kind for start, kind in _SIGNATURES.items() if data.startswith(start)), None)
+    return kind or _ENDINGS.get(Path(file).suffix.lower())
 
 
 def _before(data: bytes, at: int) -> str:

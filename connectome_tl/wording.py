@@ -115,9 +115,9 @@ def problem_of(
         fields = fields_at(kind, item["loc"][:-1])
         near = nearest_key(str(path[-1]), fields, kind)
         expected = f"one of {', '.join(fields)}" if fields else None
-        return Problem(
-            f"{where}: unknown key", expected, file=file, line=line, remedy=f"Did you mean {near}?" if near else None
-        )
+        place = " of the file itself" if near == path[-1] else ""
+        remedy = f"Did you mean {near}{place}?" if near else None
+        return Problem(f"{where}: unknown key", expected, file=file, line=line, remedy=remedy)
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file, line=line)
     got = item.get("input")
@@ -222,8 +222,8 @@ _NEEDED = {
     "greater_than_equal": "must be at least {ge}",
     "less_than": "must be less than {lt}",
     "less_than_equal": "must be at most {le}",
-    "too_short": "must have {min_length} entries or more",
-    "too_long": "must have at most {max_length} entries",
+    "too_short": "has too few entries; at least {min_length} needed",
+    "too_long": "has too many entries; at most {max_length} allowed",
 }
 
 

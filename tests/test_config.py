@@ -51,6 +51,12 @@ def test_an_unknown_key_is_named_with_line_path_and_nearest_key(lines: str, line
     assert "study.yaml" in said
 
 
+def test_a_key_of_the_file_in_a_block_is_said_to_be_one_of_the_file() -> None:
+    said = refusal(COHORTS + "splits:\n  permutations: 99\n")
+    assert "splits.permutations: unknown key" in said
+    assert "Did you mean permutations of the file itself?" in said
+
+
 def test_keys_of_another_kind_are_not_offered() -> None:
     said = refusal(COHORTS + "model: {encoder: {kind: flat, n_layers: 2}}\n")
     expected = said.split("expected one of ")[1].split(".")[0]

@@ -116,7 +116,9 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
                 problems.append(Problem(what, expected=said, remedy="Add it to `covariates` in cohort.yaml."))
         elif (spec.type, spec.unit) != (wanted.type, wanted.unit) and (wanted.needed or spec.type == wanted.type):
             got = f"{spec.type}{f' in {spec.unit}' if spec.unit else ', without a unit'}"
-            problems.append(Problem(f"covariate {wanted.column!r} is defined differently", expected=said, got=got))
+            remedy = "Convert the column if necessary, and give this type and unit in cohort.yaml."
+            what = f"covariate {wanted.column!r} is defined differently"
+            problems.append(Problem(what, expected=said, got=got, remedy=remedy))
     if limits.age is not None and cohort.age_unit and cohort.age_reference != limits.age_reference:
         problems.append(
             Problem(
@@ -149,13 +151,16 @@ def _connectome_problems(inputs: Inputs, cohort: Cohort) -> list[Problem]:
     if not cohort.regions:
         return [Problem("the model needs connectomes", remedy="Add `connectomes` to cohort.yaml.")]
     found = []
-    for what, expected, got in (
-        ("edges are another measure", inputs.measures, cohort.measures),
-        ("edges were transformed in another way", inputs.transforms, cohort.edge_transforms),
-        ("regional measures are others", inputs.region_features, cohort.region_feature_names),
+    for what, key, expected, got in (
+        ("edges are another measure", "connectomes.measure", inputs.measures, cohort.measures),
+        ("edges were transformed in another way", "connectomes.transform", inputs.transforms, cohort.edge_transforms),
+        ("regional measures are others", "region_features", inputs.region_features, cohort.region_feature_names),
     ):
         if tuple(expected) != tuple(got):
-            found.append(Problem(what, expected=", ".join(expected) or "none", got=", ".join(got) or "none"))
+            remedy = f"See {key} in cohort.yaml."
+            found.append(
+                Problem(what, expected=", ".join(expected) or "none", got=", ".join(got) or "none", remedy=remedy)
+            )
     if not set(cohort.regions) <= set(inputs.regions):
         strange = [name for name in cohort.regions if name not in inputs.regions]
         found.append(

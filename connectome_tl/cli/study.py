@@ -31,6 +31,9 @@ def demo(
     """Simulate cohorts and run a complete study on them, with stages, controls and baselines."""
     if images and scans:
         raise UsageError("--images and --scans are different demos; give only one of them")
+    from connectome_tl.workflows.folder import refuse_others
+
+    refuse_others(out, ("cohorts", "study", "images_to_report", "images_to_report.yaml", "run", "test_scores.jsonl"))
     if scans:
         from connectome_tl.workflows.demos.scans import run_scans_demo
 
@@ -52,7 +55,7 @@ def demo(
 @command(app)
 def init(
     folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("."),
-    table: Annotated[Path | None, typer.Option("--from", help="Your participants table (.tsv, .csv, .xlsx).")] = None,
+    table: Annotated[Path | None, typer.Option("--from", help="Your table (.tsv, .csv, .xlsx, .dta, .sav).")] = None,
     matrices: Annotated[
         Path | None, typer.Option("--matrices", help="Folder with your matrices, or one file with all of them.")
     ] = None,

@@ -19,6 +19,7 @@ _DETAILS = re.compile(r"(?<=\w)\)?: .*")
 _BENIGN = re.compile(
     r"decimal comma(?:s were read as points| was read as a point)"
     r"|was read as Windows-1252 \(Western European\): .*"
+    r"|codes were replaced by their labels: .*"
     r"|the rows have no names and were taken in the order of .*"
     r"|rows have no names and were numbered; their order is taken to be the same in all files"
     r"|(?:was|were) read as missing|was read as no family|spellings of one category were read as one: .*"

@@ -127,9 +127,11 @@ def on_scheduler(address: str | None) -> Iterator[None]:
 def _connected(address: str) -> Iterator[Client]:
     try:
         from distributed import Client
+        from distributed.comm import get_address_host_port
     except ImportError as error:
         raise UsageError("--scheduler needs Dask", remedy="pip install 'connectome-tl[cluster]'") from error
     try:
+        get_address_host_port(address)  # a client of a wrong address prints a traceback when it is deleted
         client = Client(address, timeout=_ANSWER, set_as_default=False)
     except ValueError as error:
         raise UsageError(f"--scheduler: {error}", expected="tcp://HOST:8786", got=address) from error

@@ -1,18 +1,55 @@
-"""Run folder: exclusive locks and its log."""
+"""Output folders: what they may contain, exclusive locks, the log of a run."""
 
 from __future__ import annotations
 
 import fcntl
 import logging
 import uuid
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
 
 from connectome_tl import __version__
-from connectome_tl.errors import OutputError
+from connectome_tl.errors import OutputError, UsageError
+from connectome_tl.files import is_hidden
+
+_BEGUN = ("log/claim", "log/members", "split_plan.json", "trials.sqlite")  # of a folder that was written to before
+_EARLY = ("log", "scans", "volumes", "weights")  # folders that may be made before
+
+
+def refuse_others(folder: Path, own: Collection[str] = _EARLY) -> None:
+    """Refuse an output folder with other files, which could be replaced; hidden files are ignored.
+
+    Args:
+        own: names of files and folders that the command writes.
+
+    Raises:
+        UsageError: the folder contains other files. OutputError: it is not a folder, or cannot be read.
+    """
+    try:
+        names = {one.name for one in folder.iterdir()} if folder.exists() else set()
+    except OSError as error:
+        raise OutputError(f"not an output folder: {error.strerror}", file=folder) from error
+    strange = sorted(name for name in names - set(own) if not is_hidden(name))
+    if strange:
+        raise UsageError(
+            "the output folder contains other files, which could be replaced",
+            got=", ".join(strange[:3]) + (" ..." if len(strange) > 3 else ""),
+            file=folder,
+            remedy="Give a new or an empty folder as --out.",
+        )
+
+
+def refuse_not_begun(folder: Path) -> None:
+    """Refuse an output folder with other files, unless it was begun by this package.
+
+    Raises:
+        UsageError, OutputError: as `refuse_others`.
+    """
+    if not any((folder / name).exists() for name in _BEGUN):
+        refuse_others(folder)
 
 
 @contextmanager
@@ -20,8 +57,10 @@ def claim(folder: Path) -> Iterator[None]:
     """Lock the folder against other writers; the lock is released when the process ends.
 
     Raises:
-        OutputError: another process writes here, or the folder cannot be written.
+        UsageError: a folder with other files. OutputError: another process writes here, or the folder cannot be
+            written.
     """
+    refuse_not_begun(folder)
     try:
         (folder / "log").mkdir(parents=True, exist_ok=True)
         stream = open(folder / "log" / "claim", "a")  # noqa: SIM115 - held open as long as the run lasts

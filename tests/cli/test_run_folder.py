@@ -324,16 +324,40 @@ def test_an_interrupt_within_an_import_has_the_same_exit_code(number: int, tmp_p
         import os
         import signal
         import connectome_tl.cli as cli
+        import connectome_tl.cli.entry as entry
 
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a background shell leaves it ignored
 
         def command(**options):
             exec("os.kill(os.getpid(), {int(number)})\\nfor _ in range(10**6): pass")
 
-        cli.app = command
+        entry.app = command
         cli.main([])
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     line = [sys.executable, "-m", "program"]
     answer = subprocess.run(line, capture_output=True, text=True, check=False, env=_environment(), cwd=tmp_path)
     assert (answer.returncode, answer.stderr) == (75, "Error: interrupted. Run the same command again; it resumes.\n")
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["run", "study.yaml", "--out", "run"]])
+@pytest.mark.parametrize("module", ["typer", "numpy.linalg._umath_linalg", "connectome_tl.cli.setup"])
+def test_an_interrupt_while_the_commands_are_imported_is_one_line(words: list[str], module: str) -> None:
+    """NumPy converts an interrupt of its import to an ImportError."""
+    program = f"""
+        import os, signal, sys
+
+        class Finder:
+            def find_spec(self, name, path=None, target=None):
+                if name == {module!r}:
+                    os.kill(os.getpid(), signal.SIGINT)
+                    exec("for _ in range(10**6): pass")
+
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        sys.meta_path.insert(0, Finder())
+        from connectome_tl.cli import main
+        main({words!r})
+    """
+    line = [sys.executable, "-c", textwrap.dedent(program)]
+    answer = subprocess.run(line, capture_output=True, text=True, check=False, env=_environment())
+    assert (answer.returncode, answer.stderr) == (75, "Error: interrupted. Run the same command again.\n")

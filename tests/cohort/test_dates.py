@@ -9,6 +9,8 @@ import pytest
 
 from connectome_tl.cohort.columns.dates import are_packed_dates, is_date
 from connectome_tl.cohort.columns.guesses import guess_columns
+from connectome_tl.cohort.columns.numeric import numbers
+from connectome_tl.cohort.findings import Findings
 
 from .test_numbers import read
 
@@ -49,3 +51,24 @@ def test_large_counts_are_read_unless_all_of_them_are_dates() -> None:
     values, findings = read(["20190103", "20190210", "20190319", "-999"])
     assert len(findings.problems) == 1
     assert "-999" not in str(findings.problems[0])
+
+
+@pytest.mark.parametrize("name", ["dob", "Date of birth", "scanDate", "MRI_DATE", "geburtsdatum", "birth_date2"])
+def test_serial_numbers_of_a_spreadsheet_are_dates_in_columns_of_dates(name: str) -> None:
+    cells = [str((day - date(1899, 12, 30)).days) for day in DAYS]
+    cells[3] += ".5"
+    cells[4] = ""
+    findings = Findings()
+    numbers(pd.Series(cells, name=name), [f"s{i}" for i in range(24)], "x.csv", findings)
+    (problem,) = findings.problems
+    assert problem.what == f"column {name!r} holds dates where a number belongs, in 23 rows"
+    guess = guess_columns(pd.DataFrame({"id": [f"s{i}" for i in range(24)], name: cells}), ["id"])[0]
+    assert guess.date == cells[0]
+
+
+@pytest.mark.parametrize("name", ["candidates", "volume", "updated_count", "dobutamine"])
+def test_large_numbers_in_other_columns_are_numbers(name: str) -> None:
+    findings = Findings()
+    read_values = numbers(pd.Series(["43831", "41000", "39000"], name=name), ["a", "b", "c"], "x.csv", findings)
+    assert not findings.problems
+    assert read_values.tolist() == [43831, 41000, 39000]

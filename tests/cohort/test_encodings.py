@@ -64,11 +64,8 @@ def test_without_a_place_for_the_note_only_unicode_is_read(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"$FL2@(#) SPSS DATA FILE" + bytes(300), "an SPSS file"),
-        (b"<stata_dta><header>" + b"\xff" * 20, "a Stata file"),
         (bytes(12) + b"\xc2\xea\x81\x60" + bytes(50), "a SAS file"),
         (b"\x1f\x8b\x08\x00" + bytes(range(200, 255)), "compressed with gzip"),
-        (b"\x72\x02\x01\x00" + bytes(range(128, 255)), "a Stata file"),
         (b"HEADER RECORD*******LIBRARY HEADER RECORD!!!!!!!" + b"0" * 30, "a SAS transport file"),
         (b"PAR1\x15\x04\x00\x00", "a Parquet file"),
         (b"ARROW1\x00\x00\xff", "a Feather file"),

@@ -41,3 +41,8 @@ def test_two_stars_are_any_number_of_folders(tmp_path: Path, pattern: str) -> No
 def test_two_stars_within_a_name_are_one(tmp_path: Path) -> None:
     files_of(tmp_path, "01_x_conn.csv", "deep/02_conn.csv")
     assert sorted(found_files("{id}_**conn.csv", tmp_path, Findings())) == ["01"]
+
+
+def test_hidden_files_and_marks_of_open_documents_are_no_matrices(tmp_path: Path) -> None:
+    files_of(tmp_path, "01_conn.csv", "._02_conn.csv", "~$03_conn.csv")
+    assert sorted(found_files("{id}_conn.csv", tmp_path, Findings())) == ["01"]

@@ -88,7 +88,7 @@ def install(work: Path, wheel: Path, extra: str, name: str = "") -> Path:
 def names_of_commands(command: Path, cwd: Path) -> list[list[str]]:
     """Every command and subcommand, as words."""
     code = (
-        "import typer; from connectome_tl.cli import app\n"
+        "import typer; from connectome_tl.cli.entry import app\n"
         "for n, c in typer.main.get_command(app).commands.items():\n"
         "    for s in getattr(c, 'commands', {'': 0}): print(n, s)"
     )

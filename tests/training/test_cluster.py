@@ -136,6 +136,13 @@ def test_no_scheduler_no_worker_and_other_code_are_said(tmp_path: Path, monkeypa
         assert current_cluster() is None
 
 
+@pytest.mark.parametrize("address", ["", "127.0.0.1", "tcp://host", "http://host:8786", "tcp://host:8786:9"])
+def test_an_address_is_checked_before_a_client_is_made(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("distributed.Client", None)  # its deletion would print a traceback
+    with pytest.raises(UsageError, match="tcp://HOST:8786"), on_scheduler(address):
+        pass
+
+
 def test_tune_and_run_give_the_same_files_on_a_scheduler(pool: Pool, tmp_path: Path) -> None:
     write_cohort(COHORTS.target, tmp_path / "target")
     study = small_settings(

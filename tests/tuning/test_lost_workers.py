@@ -250,5 +250,5 @@ def test_a_database_that_cannot_be_opened_is_named_without_its_password(
 
 def test_a_damaged_database_is_said_in_one_line(study: Path, tmp_path: Path) -> None:
     (tmp_path / "trials.sqlite").write_bytes(b"not a database" * 100)
-    with pytest.raises(OutputError, match=r"trials\.sqlite cannot be reached or read"):
+    with pytest.raises(OutputError, match=r"trials\.sqlite cannot be reached or read: .*Delete the file"):
         tune_study(load_settings(study, StudySettings), tmp_path, base=study.parent)

@@ -296,6 +296,10 @@ def test_what_cannot_be_segmented_is_said_before_training(
     inside = tmp_path / "own" / "segmentations" / "sub-a_T1w.nii.gz"
     write_volume(inside, volume.data, volume.affine)
     own = file_of("there", replace(cohort, volumes=(str(inside), *cohort.volumes[1:])))
+    with pytest.raises(UsageError, match=r"other files.*segmentations"):
+        segment_cohort(own, tmp_path / "own", study=home / "study.yaml", settings=BRIEF)
+    (tmp_path / "own" / "log").mkdir()
+    (tmp_path / "own" / "log" / "claim").touch()  # of a folder that an earlier call has written to
     with pytest.raises(UsageError, match="beside the cohort's own files"):
         segment_cohort(own, tmp_path / "own", study=home / "study.yaml", settings=BRIEF)
 

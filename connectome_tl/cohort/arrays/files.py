@@ -13,7 +13,7 @@ from typing import Literal
 from connectome_tl.cohort.columns.ids import odd_letters, written_alike
 from connectome_tl.cohort.findings import Findings, listed
 from connectome_tl.errors import MissingInputError, Problem, UsageError
-from connectome_tl.files import is_there, matching
+from connectome_tl.files import is_hidden, is_there, matching
 from connectome_tl.plurals import counted
 
 
@@ -46,7 +46,7 @@ def found_files(pattern: str, folder: Path, findings: Findings, *, other: Iterab
     found: dict[str, Path] = {}
     for path in matching(root, wildcard):
         match = name.fullmatch(path.relative_to(root).as_posix())
-        hidden = path.name.startswith(".") and not tail.rpartition("/")[2].startswith(".")
+        hidden = is_hidden(path.name) and not tail.rpartition("/")[2].startswith(".")
         if match is None or hidden or not is_there(path) or os.path.realpath(path) in tables:
             continue
         subject = unicodedata.normalize("NFC", match.group("id"))

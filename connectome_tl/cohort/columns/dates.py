@@ -15,6 +15,9 @@ _IN_WORDS = re.compile(
     r"|(?P<b>[^\W\d_]{3,10})\.? [0-9]{1,2},? [0-9]{4}|[0-9]{4}[-./ ](?P<c>[^\W\d_]{3,10})[-./ ][0-9]{1,2}"
 )
 _PACKED = re.compile(r"(?:19|20)[0-9]{2}(?:0[1-9]|1[0-2])(?:0[1-9]|[12][0-9]|3[01])")
+# Days since 1900 or 1904, from 1954 to 2068, in a column that is named after a date: 43831 is 1 January 2020 in Excel.
+_SERIAL = re.compile(r"[2-5][0-9]{4}(?:\.[0-9]+)?")
+_OF_DATES = re.compile(r"(?:^|[^a-z])(?:date|datum|fecha)|(?:date|datum|dob)(?:$|[^a-z])", re.IGNORECASE)
 _FEWEST = 3
 # First letters, in English, German, French, Spanish, Portuguese, Italian and Dutch.
 _MONTHS = frozenset(
@@ -37,3 +40,9 @@ def is_date(cell: str) -> bool:
 def are_packed_dates(cells: Collection[str]) -> bool:
     """Whether all of at least three cells are dates without separators (20200415)."""
     return len(cells) >= _FEWEST and all(_PACKED.fullmatch(cell) for cell in cells)
+
+
+def are_dates_in_digits(name: str, cells: Collection[str]) -> bool:
+    """Whether the cells of a column are packed dates, or serial numbers of dates as Excel exports them (43831)."""
+    serial = len(cells) > 0 and _OF_DATES.search(name) is not None and all(_SERIAL.fullmatch(cell) for cell in cells)
+    return serial or are_packed_dates(cells)

@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.dates import are_packed_dates, is_date
+from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.columns.numeric import weeks_and_days
 from connectome_tl.cohort.tables.cells import fold, texts, whole
@@ -136,7 +136,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
     known = [cell for cell in texts(column) if cell]
     values = [_number(cell) for cell in known]
     numeric = bool(known) and float(np.isfinite(values).mean()) >= _MOSTLY
-    dates = list(known) if are_packed_dates(known) else [cell for cell in known if is_date(cell)]
+    dates = list(known) if are_dates_in_digits(name, known) else [cell for cell in known if is_date(cell)]
     # As most rows write them: cells that differ by case are one level.
     counted = Counter(known)
     spelled = {fold(cell): cell for cell, _ in sorted(counted.items(), key=lambda pair: pair[1])}

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.dates import are_packed_dates, is_date
+from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts
 from connectome_tl.connectome.formats.cells import points_of_thousands
@@ -134,7 +134,7 @@ def read_numbers(
     """
     name = str(column.name)
     cells = ["" if cell.casefold() == "none" else cell for cell in texts(column, marks.missing)]
-    reader = _Reader(cells, marks.decimal, unit_word(unit))
+    reader = _Reader(name, cells, marks.decimal, unit_word(unit))
     values, bounds = np.full(len(cells), np.nan), [""] * len(cells)
     wrong: dict[str, list[tuple[str, str]]] = {}
     seen: dict[str, tuple[float | None, str]] = {}
@@ -229,7 +229,7 @@ _SAID: dict[str, tuple[str, str | None]] = {
 class _Reader:
     """Reader of single cells, with the convention determined from the whole column."""
 
-    def __init__(self, cells: Sequence[str], decimal: str | None, unit: str) -> None:
+    def __init__(self, name: str, cells: Sequence[str], decimal: str | None, unit: str) -> None:
         self.decimal = decimal
         cells = [_plain(cell) for cell in cells if len(cell) <= _LONGEST]
         marked = [match for cell in cells if (match := _WITH_UNIT.fullmatch(cell))]
@@ -247,7 +247,7 @@ class _Reader:
         two = {cell for cell in decimals if cell[-3] in ".,"}
         known = {cell for cell in cells if cell and not cell.isdigit()}
         self.has_months = unit == "year" and decimals == known and decimals > two and any(c.endswith("10") for c in two)
-        self.has_packed_dates = are_packed_dates([cell for cell in cells if cell and cell not in CODES])
+        self.has_dates = are_dates_in_digits(name, [cell for cell in cells if cell and cell not in CODES])
         self.has_thousands_points = decimal is None and bool(points_of_thousands(bare))
         tenths = {match.group(): int(match.group(1)) for cell in cells if (match := _TENTHS.fullmatch(cell))}
         like_days = unit == "week" and bool(tenths) and max(tenths.values()) <= 6
@@ -261,7 +261,7 @@ class _Reader:
         if len(cell) > _LONGEST or (self.has_fractions and _is_fraction(cell)):
             return None, ""
         cell = _plain(cell)
-        if (self.has_packed_dates and cell not in CODES) or (self.has_months and _MONTHS.fullmatch(cell)):
+        if (self.has_dates and cell not in CODES) or (self.has_months and _MONTHS.fullmatch(cell)):
             return None, ""
         value = self._number(cell)
         if value is not None:
@@ -281,7 +281,7 @@ class _Reader:
             return "error"
         if len(cell) <= _LONGEST:
             cell = _plain(cell)
-            if self.has_packed_dates or is_date(cell):
+            if self.has_dates or is_date(cell):
                 return "date"
             if self.unit == "week" and _DAYS.fullmatch(cell):
                 return "days"

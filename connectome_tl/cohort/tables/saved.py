@@ -1,4 +1,4 @@
-"""Read text tables and spreadsheets with any encoding and separator; every cell as text."""
+"""Read text tables, spreadsheets and files of Stata and SPSS with any encoding and separator; every cell as text."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from connectome_tl.cohort.findings import Findings as Findings
 from connectome_tl.cohort.tables.cells import clean
 from connectome_tl.cohort.tables.merged import is_second_line
 from connectome_tl.cohort.tables.spreadsheets import is_spreadsheet, spreadsheet_rows
+from connectome_tl.cohort.tables.statistics import is_statistics, statistics_rows
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError, Problem
 from connectome_tl.files import read_table_text, read_text
@@ -37,7 +38,7 @@ _RULE = re.compile(r"[:+|]?-{2,}[-+|]*:?")  # a line between a header and its ro
 
 
 def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame:
-    """A TSV, CSV or Excel sheet as text, every cell stripped, one row per line; missing words are not yet replaced.
+    """A TSV, CSV, Excel, Stata or SPSS table as stripped text, one row per line; missing words are not yet replaced.
 
     Accepts byte order marks, UTF-16, Windows-1252 if no other encoding is possible, CRLF, quotes, commas, semicolons,
     bars or tabs, empty lines above the header, and in Excel sheets merged cells in a title or header. Invisible
@@ -50,9 +51,9 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     Raises:
         MissingInputError: no such file. DataError: empty, cut off (a line with fewer cells), too large, a
             column name twice over different cells, or none over a filled column. UsageError: an Excel file
-            without openpyxl.
+            without openpyxl, or an SPSS file without pyreadstat.
     """
-    raw = spreadsheet_rows(path, notes) if is_spreadsheet(path) else _text_rows(path, notes)
+    raw = _rows(path, notes)
     rows = [(i, [_KEPT_TEXT.sub(r"\1", clean(cell)) for cell in row]) for i, row in enumerate(raw, 1)]
     rows = [(i, row) for i, row in rows if any(row) and not all(not cell or _RULE.fullmatch(cell) for cell in row)]
     if not rows:
@@ -109,6 +110,12 @@ def read_table(path: str | Path, notes: list[str] | None = None) -> pd.DataFrame
     if not body:
         raise DataError("the table has a header and no rows", file=path)
     return pd.DataFrame([row for _, row in body], columns=header, dtype=str)
+
+
+def _rows(path: str | Path, notes: list[str] | None) -> Sequence[Sequence[str]]:
+    if is_spreadsheet(path):
+        return spreadsheet_rows(path, notes)
+    return statistics_rows(path, notes) if is_statistics(path) else _text_rows(path, notes)
 
 
 def _without_marks(header: list[str]) -> list[str]:

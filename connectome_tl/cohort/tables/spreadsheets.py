@@ -139,7 +139,7 @@ def _merged(sheet: Any) -> list[Merged]:
     return [
         Merged(
             str(one),
-            clean(_text(sheet.cell(one.min_row, one.min_col).value)),
+            clean(text_of(sheet.cell(one.min_row, one.min_col).value)),
             one.min_row - 1,
             one.max_row - 1,
             one.min_col - 1,
@@ -153,16 +153,16 @@ def _shown(cell: Any) -> str:
     """Text of a cell, with what its number format adds: `21%`, `007`, `sub-07`, `3.2 kg`; no digit is rounded away."""
     value, form = cell.value, str(cell.number_format).split(";")[0]
     if isinstance(value, bool) or not isinstance(value, (int, float)) or form == "General":
-        return _text(value)
+        return text_of(value)
     if form.rstrip().endswith("%"):
-        return f"{_text(float(f'{100 * value:.12g}'))}%"
+        return f"{text_of(float(f'{100 * value:.12g}'))}%"
     if (unit := _OF_UNITS.fullmatch(form)) and is_unit(unit["unit"]):
-        return f"{_text(value)} {unit['unit'].strip()}"
+        return f"{text_of(value)} {unit['unit'].strip()}"
     found = _OF_IDS.fullmatch(form) if value >= 0 and value == int(value) else None
-    return f"{found['before'] or ''}{_text(value).zfill(len(found['zeros']))}" if found else _text(value)
+    return f"{found['before'] or ''}{text_of(value).zfill(len(found['zeros']))}" if found else text_of(value)
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
     """Format a stored value as text, as typed by a user."""
     if value is None:
         return ""

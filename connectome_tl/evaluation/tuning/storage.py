@@ -103,12 +103,13 @@ def unreachable(url: str, error: Exception) -> OutputError:
     said, password = _said(error), make_url(url).password
     if password:
         said = said.replace(str(password), "***")
-    is_file = url.startswith("sqlite")
-    return OutputError(
-        f"the database of trials {shown(url)} cannot be reached or read: {said}",
-        remedy=f"Check {'that the file is whole' if is_file else 'server, name, role and password'}; the same command "
-        "resumes.",
-    )
+    if not url.startswith("sqlite"):
+        remedy = "Check server, name, role and password; the same command resumes."
+    elif "not a database" in said or "malformed" in said:
+        remedy = "Delete the file: the same command repeats its trials with the stored fits."
+    else:
+        remedy = "Check that no other program uses the file and that it can be written; the same command resumes."
+    return OutputError(f"the database of trials {shown(url)} cannot be reached or read: {said}", remedy=remedy)
 
 
 def _said(error: Exception) -> str:

@@ -8,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from connectome_tl.report.figures.drawing import GRID, INK, LINES, MUTED, style, to_svg
 from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.report.labels import metric_label
@@ -43,15 +45,24 @@ def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
     merged = _study(record, complete)
     found = SearchFigures([], [])
     for m, metric in enumerate(record.tuned.objectives):
-        name = metric_label(metric).label
+        name, sign = metric_label(metric).label, METRICS[metric].sign
         found.small.extend(_history(record, by_fold, m, name, sheet))
         if len(complete) < _ENOUGH:
             continue
 
-        def drawn(plot: str, title: str, note: str, m: int = m, name: str = name, **options: Any) -> list[Figure]:
+        def drawn(
+            plot: str, title: str, note: str, m: int = m, name: str = name, sign: int = sign, **options: Any
+        ) -> list[Figure]:
             return sheet.draw(
                 lambda at: _svg(
-                    plot, at, sheet.stamp, merged, target=lambda trial: trial.values[m], target_name=name, **options
+                    plot,
+                    at,
+                    sheet.stamp,
+                    merged,
+                    sign,
+                    target=lambda trial: trial.values[m],
+                    target_name=name,
+                    **options,
                 ),
                 title,
                 note,
@@ -61,7 +72,7 @@ def search_figures(record: SearchRecord, sheet: Sheet) -> SearchFigures:
             note = "Relative importance of each setting (PED-ANOVA), all outer folds pooled."
             title = f"Importance of settings for {name}"
             found.small.extend(drawn("plot_param_importances", title, f"{note} With few trials it is uncertain."))
-            note = "One line per completed trial, all outer folds together."
+            note = "One line per completed trial, all outer folds together; the best are darkest."
             found.wide.extend(drawn("plot_parallel_coordinate", f"Trials as lines: {name}", note))
         note = "One dot per completed trial, all outer folds together."
         some = list(record.space)[:_MOST_SLICES]
@@ -142,8 +153,8 @@ def _quietly() -> Iterator[None]:
 _LABELS = {"Hyperparameter": "", "Hyperparameter Importance": "Importance"}
 
 
-def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **options: Any) -> str | None:
-    """One of Optuna's matplotlib plots in the style of the report."""
+def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], sign: int = 1, **options: Any) -> str | None:
+    """One of Optuna's matplotlib plots in the style of the report; `sign` is -1 if smaller scores are better."""
     import matplotlib
     from optuna.visualization import matplotlib as plots
 
@@ -161,6 +172,8 @@ def _svg(plot: str, name: str, stamp: str, study: Study | Sequence[Study], **opt
             figure = panels[0].get_figure(root=True)
             assert figure is not None
             _lay_out(figure, plot, len(panels))
+            if plot == "plot_parallel_coordinate":
+                _darken(panels[0], sign)
             if plot == "plot_optimization_history":
                 _recolour(panels[0])
                 panels[0].xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
@@ -181,15 +194,30 @@ def _lay_out(figure: MatplotlibFigure, plot: str, n_panels: int) -> None:
         _restyle(axes)
     if plot == "plot_parallel_coordinate":
         figure.set_size_inches(9.0, 3.6)
-        figure.subplots_adjust(left=0.07, right=0.82, bottom=0.26, top=0.92)
     elif scales:
         figure.set_size_inches(min(9.0, 1.6 + 2.4 * n_panels), 3.0)
-        figure.subplots_adjust(left=0.62 / figure.get_figwidth(), right=0.86, bottom=0.18, top=0.9, wspace=0.3)
+        width = figure.get_figwidth()
+        figure.subplots_adjust(left=0.62 / width, right=1 - 0.95 / width, bottom=0.18, top=0.9, wspace=0.3)
     else:
         figure.set_size_inches(3.6, 2.9)
         figure.tight_layout(rect=(0, 0, 1, 0.96))
+    width = figure.get_figwidth()
+    if scales and n_panels == 1:  # its panel and the colour scale have one grid, which limits `subplots_adjust`
+        bottom = 0.26 if plot == "plot_parallel_coordinate" else 0.18
+        for axes in figure.axes:
+            axes.set_position((0.62 / width, bottom, 1 - 1.6 / width, 0.9 - bottom))
     for axes in scales:
-        axes.set_position((0.925, 0.22, 0.012, 0.66))
+        axes.set_position((1 - 0.7 / width, 0.22, 0.11 / width, 0.66))
+
+
+def _darken(axes: Axes, sign: int) -> None:
+    """Draw the lines of the best trials darkest, and none in white, in which Optuna draws the largest."""
+    from matplotlib import colormaps
+    from matplotlib.colors import LinearSegmentedColormap
+
+    colours = colormaps["Blues"](np.linspace(0.3, 1.0, 64)[::sign])
+    for lines in axes.collections:
+        lines.set_cmap(LinearSegmentedColormap.from_list("trials", colours))
 
 
 def _restyle(axes: Axes) -> None:

@@ -188,13 +188,23 @@ def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -
             table.add_row(Text(row.variable), *(Text(value) for value in row.values))
         console.print(table)
     if record.outcomes:
-        outcomes = Table(title="Outcomes", title_justify="left")
-        for heading in ("task", "observed", "by status", "lost", "died", "untestable", "unknown", "positive"):
-            outcomes.add_column(heading, justify="left" if heading == "task" else "right")
-        for one in record.outcomes:
-            positive = "" if one.n_positive is None else str(one.n_positive)
-            counts = (str(n) for n in (one.observed, one.by_status, one.lost, one.died, one.untestable, one.unknown))
-            outcomes.add_row(Text(one.task), *counts, positive)
+        outcomes = Table("task", title="Outcomes", title_justify="left")
+        counts: dict[str, list[int | None]] = {
+            "observed": [one.observed for one in record.outcomes],
+            "by status": [one.by_status for one in record.outcomes],
+            "lost": [one.lost for one in record.outcomes],
+            "died": [one.died for one in record.outcomes],
+            "untestable": [one.untestable for one in record.outcomes],
+            "unknown": [one.unknown for one in record.outcomes],
+            "positive": [one.n_positive for one in record.outcomes],
+        }
+        always = ("observed", "positive")
+        shown = {name: ns for name, ns in counts.items() if any(n is not None and (n or name in always) for n in ns)}
+        for name in shown:
+            outcomes.add_column(name, justify="right")
+        for i, one in enumerate(record.outcomes):
+            cells = ("" if numbers[i] is None else str(numbers[i]) for numbers in shown.values())
+            outcomes.add_row(Text(one.task), *cells)
         console.print(outcomes)
     for note in notes:
         console.print(Text(f"{'note' if is_benign(note) else 'warning'}: {note}"))

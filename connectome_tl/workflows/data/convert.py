@@ -20,6 +20,7 @@ from connectome_tl.connectome.names.naming import Layout, RowNames, RowOrder, li
 from connectome_tl.connectome.names.row_order import check_row_order
 from connectome_tl.connectome.names.rows import in_atlas
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, Problem, UsageError, raise_all
+from connectome_tl.files import is_hidden
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, sidecar_path
 from connectome_tl.settings.cohort import NUMBERED
@@ -257,7 +258,7 @@ def _matrix_files(root: Path, pattern: str | None, out: Path) -> list[Path]:
         raise UsageError("a pattern must stay inside the folder", got=pattern)
     found = []
     for path in sorted(root.glob(pattern or "**/*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        hidden = any(map(is_hidden, path.relative_to(root).parts))
         if not path.is_file() or hidden or not (pattern is not None or is_matrix_name(path)):
             continue
         if out.resolve() == root.resolve() or not path.resolve().is_relative_to(out.resolve()):

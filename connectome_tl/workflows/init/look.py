@@ -32,6 +32,7 @@ from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.rows import atlases_that_know
 from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
+from connectome_tl.files import is_hidden
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
 
@@ -237,7 +238,7 @@ def _files(matrices: Path, table: Path) -> list[str]:
     if not matrices.is_dir():
         raise MissingInputError("folder not found", file=matrices)
     names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
-    shown = [name.as_posix() for name in names if not any(part.startswith(".") for part in name.parts)]
+    shown = [name.as_posix() for name in names if not any(map(is_hidden, name.parts))]
     files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
     if not files:
         raise MissingInputError("there is no file in this folder", expected="one matrix per subject", file=matrices)

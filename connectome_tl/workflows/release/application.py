@@ -14,8 +14,19 @@ from connectome_tl.bundle.order import note_on_order
 from connectome_tl.bundle.overlap import refuse_training_cohort
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import UsageError
 from connectome_tl.workflows.images.grids import made_grids
 from connectome_tl.workflows.progress import Steps
+
+
+def refuse_within(out: Path, bundle_dir: str | Path) -> None:
+    """Refuse an output in the folder of the bundle, which would not be a bundle any more.
+
+    Raises:
+        UsageError: `out` is the folder of the bundle, or within it.
+    """
+    if out.resolve().is_relative_to(Path(bundle_dir).resolve()):
+        raise UsageError("the output is in the folder of the bundle", file=out, remedy="Give an --out elsewhere.")
 
 
 @contextmanager

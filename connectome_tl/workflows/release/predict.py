@@ -12,7 +12,7 @@ from connectome_tl.bundle.individual import COLUMNS, individual_rows
 from connectome_tl.bundle.permission import withheld
 from connectome_tl.provenance import write_sidecar, write_table
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.release.application import opened_for
+from connectome_tl.workflows.release.application import opened_for, refuse_within
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +47,10 @@ def predict_cohort(
         research_individual: write values that would be withheld; each row is marked.
 
     Raises:
-        MissingInputError: the bundle or a file of the cohort is not there.
+        UsageError: `out` is in the bundle. MissingInputError: the bundle or a file of the cohort is not there.
         DataError: the bundle is damaged, or cannot be applied to this cohort.
     """
+    refuse_within(Path(out), bundle_dir)
     with (
         Steps(shown=show_progress) as steps,
         opened_for(bundle_dir, cohort_file, steps) as (bundle, cohort),

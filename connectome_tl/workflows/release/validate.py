@@ -14,8 +14,11 @@ from connectome_tl.bundle.validation import passed, validate_bundle
 from connectome_tl.provenance import canonical_json, write_json, write_sidecar, write_table, write_text
 from connectome_tl.report.validation import render_validation
 from connectome_tl.settings.records.bundles import ValidationRecord
+from connectome_tl.workflows.folder import refuse_others
 from connectome_tl.workflows.progress import Steps
-from connectome_tl.workflows.release.application import opened_for
+from connectome_tl.workflows.release.application import opened_for, refuse_within
+
+_WRITTEN = ("report.html", "scores.tsv", "scores.json", "results.json", VALIDATION)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,11 +45,14 @@ def validate_on(
     Predictions of single subjects are not written.
 
     Raises:
+        UsageError: `out` is in the bundle, or contains other files.
         MissingInputError: the bundle or a file of the cohort is not there.
         DataError: the bundle is damaged, cannot be applied to this cohort, or was trained on it; or the file for the
             bundle would contain a subject, a site, a path or a date.
     """
     folder = Path(out)
+    refuse_within(folder, bundle_dir)
+    refuse_others(folder, _WRITTEN)
     with Steps(shown=show_progress) as steps, opened_for(bundle_dir, cohort_file, steps) as (bundle, cohort):
         with steps.step("predictions, scores, intervals"):
             record = validate_bundle(bundle, cohort)

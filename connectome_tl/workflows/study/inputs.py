@@ -116,7 +116,10 @@ def read_run_cohorts(settings: StudySettings, folder: Path, base: str | Path | N
     try:
         return read_cohorts(settings, folder if base is None else Path(base))
     except MissingInputError as error:
-        remedy = "If the run folder was moved, give --base FOLDER, its former path (which need not exist)."
+        remedy = (
+            "If the run folder was moved, give --base FOLDER, its former path (which need not exist). If the data were "
+            "moved, run the study again from their new place: finished fits are kept."
+        )
         if base is not None:
             remedy = f"--base needs the former path of the run folder itself, not of the folder above it; got {base}."
         moved = (replace(problem, remedy=problem.remedy or remedy) for problem in error.problems)

@@ -21,7 +21,7 @@ from connectome_tl.settings.parts import parts_of
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings.tuning import Tuned, TuneSettings
 from connectome_tl.settings_lines import names_lines
-from connectome_tl.workflows.folder import open_log, shared
+from connectome_tl.workflows.folder import open_log, refuse_not_begun, shared
 from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.scans.study import make_cohort, scan_cohorts, with_connectomes
@@ -78,6 +78,7 @@ def tune_study(
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
     settings = _with_space(settings, space, trials)
+    refuse_not_begun(folder)
     from_scans = scan_cohorts(settings, home, folder)
     settings = settled(with_connectomes(settings, home, from_scans), home, folder)
     with Steps(shown=show_progress) as steps:

@@ -60,6 +60,8 @@ def read_tuned(folder: str | Path) -> Tuned:
         DataError: the file was changed or is of another version.
     """
     file = Path(folder) / TUNED
+    if not Path(folder).is_dir():
+        raise MissingInputError("folder not found", expected="the folder of a finished search", file=folder)
     if not file.is_file():
         raise MissingInputError(
             "not a finished search", file=file, remedy="Run `connectome-tl tune` to its end; it resumes."
