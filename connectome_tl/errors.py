@@ -43,7 +43,8 @@ class Problem:
         if self.named_in is not None:
             parts.append(f"see {self.named_in}")
         text = "; ".join(parts)
-        return f"{text}. {self.remedy}" if self.remedy else text
+        end = "" if text.endswith("?") else "."
+        return f"{text}{end} {self.remedy}" if self.remedy else text
 
 
 class ConnectomeTLError(Exception):

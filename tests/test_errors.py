@@ -47,6 +47,11 @@ def test_every_error_says_everything_it_knows(kind: type[ConnectomeTLError]) -> 
     assert kind.exit_code == CODES[kind]
 
 
+def test_a_question_is_not_followed_by_a_full_stop() -> None:
+    assert str(Problem("two heads?", remedy="Look at it.")) == "two heads? Look at it."
+    assert str(Problem("two heads", remedy="Look at it.")) == "two heads. Look at it."
+
+
 def test_what_is_unknown_is_not_said() -> None:
     assert str(DataError("wrong size")) == "wrong size"
     assert str(Problem("wrong size", remedy="Do this.")) == "wrong size. Do this."

@@ -59,9 +59,9 @@ def _how_many(stripped: Sequence[bool]) -> Literal["all", "some", "none"]:
     return "some" if any(stripped) else "none"
 
 
-def image_problems(wanted: ImageInput, cohort: Cohort) -> list[Problem]:
-    """Problems of a cohort whose volumes do not match the model."""
-    if not any(cohort.volumes):
+def image_problems(wanted: ImageInput, cohort: Cohort, *, is_alone: bool) -> list[Problem]:
+    """Problems of a cohort whose volumes do not match the model; `is_alone`: it has no other inputs."""
+    if not any(cohort.volumes) and (is_alone or not cohort.volumes):
         return [Problem("the model needs volumes", remedy="Add `volumes` to cohort.yaml.")]
     if wanted.contrast and cohort.volume_contrast and wanted.contrast != cohort.volume_contrast:
         return [Problem("volumes have another contrast", expected=wanted.contrast, got=cohort.volume_contrast)]

@@ -105,7 +105,7 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
             except DataError as error:
                 problems += error.problems[:5]
     if inputs.image is not None:
-        problems += image_problems(inputs.image, cohort)
+        problems += image_problems(inputs.image, cohort, is_alone=inputs.modalities == ("image",))
     specs = {spec.column: spec for spec in cohort.covariate_specs}
     for wanted in limits.covariates:
         spec = specs.get(wanted.column)

@@ -106,7 +106,7 @@ def prune(
             )
         )
         terminal.say(
-            f"fold {one.fold}, network {one.network}: {cost}; loss {_number(one.pruned_loss, '.3f')} "
+            f"fold {one.fold + 1}, network {one.network + 1}: {cost}; loss {_number(one.pruned_loss, '.3f')} "
             f"(unpruned, same number of steps: {_number(one.tuned_loss, '.3f')}; before: {_number(one.loss, '.3f')})"
         )
     terminal.say(

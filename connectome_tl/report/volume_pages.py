@@ -160,8 +160,8 @@ def _measures(one: VolumeMap) -> Sequence[str]:
 
 def _network(one: PrunedNetwork) -> Sequence[str]:
     return (
-        str(one.fold),
-        str(one.network),
+        str(one.fold + 1),
+        str(one.network + 1),
         f"{one.macs[0] / 1e6:.2f} → {one.macs[1] / 1e6:.2f} ({_percent(one.macs[1] / one.macs[0] - 1)})",
         f"{one.parameters[0]:,} → {one.parameters[1]:,}",
         f"{1000 * one.seconds[0]:.2f} → {1000 * one.seconds[1]:.2f}",

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
@@ -17,7 +18,7 @@ from safetensors.numpy import load_file, save_file
 from connectome_tl.bundle.activations import check_activations
 from connectome_tl.bundle.bundle import open_bundle
 from connectome_tl.bundle.folder import CARD, FILES, METADATA, SELF_TEST, SELF_TEST_ROWS, STRUCTURE, open_folder
-from connectome_tl.bundle.images import image_limits
+from connectome_tl.bundle.images import image_limits, image_problems
 from connectome_tl.bundle.limits import said_of_each, shifts
 from connectome_tl.bundle.release import Release
 from connectome_tl.bundle.scan import Secrets, scan
@@ -167,6 +168,23 @@ def test_a_subject_without_a_volume_is_told_so_if_every_training_subject_had_one
         told = facts.model_copy(update={"limits": facts.limits.model_copy(update={"images": images})})
         said = [("no volume, which every training subject had" in one) for one in said_of_each(told, cohort)]
         assert said == [complete and one for one in without]
+
+
+def test_one_infant_without_a_volume_is_predicted_as_among_others(home: Home, tmp_path: Path) -> None:
+    among = predict_cohort(home.bundle, home.others, tmp_path / "all.tsv", research_individual=True).rows
+    shutil.copytree(home.others.parent, tmp_path / "one")
+    table = pd.read_csv(tmp_path / "one" / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+    subject = table.loc[~table["volume"].str.contains("nii"), "participant_id"].iloc[0]
+    cohort = tmp_path / "one" / home.others.name
+    cohort.write_text(cohort.read_text() + f"select: participant_id == '{subject}'\n")
+    alone = predict_cohort(home.bundle, cohort, tmp_path / "one.tsv", research_individual=True).rows
+    np.testing.assert_allclose(alone["value"], among.loc[among["subject"] == subject, "value"], rtol=0, atol=1e-6)
+    facts = open_bundle(home.bundle).facts
+    assert facts.inputs.image is not None
+    nobody = replace(read_cohort(home.others), volumes=())
+    for others, is_alone in ((nobody, False), (replace(nobody, volumes=("",) * nobody.n_subjects), True)):
+        (problem,) = image_problems(facts.inputs.image, others, is_alone=is_alone)
+        assert problem.what == "the model needs volumes"
 
 
 def with_grids_of(cohort: Cohort, settings: ImageSettings) -> Cohort:

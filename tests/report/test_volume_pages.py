@@ -12,7 +12,7 @@ from PIL import Image
 
 from connectome_tl.report.figures.drawing import to_url
 from connectome_tl.report.figures.label_maps import labelled_slices
-from connectome_tl.report.figures.voxels import MapImages
+from connectome_tl.report.figures.voxels import MapImages, overlays
 from connectome_tl.report.volume_pages import render_maps, render_pruning, render_segmentation
 from connectome_tl.settings.records.segmentation import SegmentationRecord
 from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
@@ -55,7 +55,7 @@ def network(**changed: object) -> PrunedNetwork:
         "removed": {},
         "left_alone": {"head": "an output"},
         "steps": 100,
-        "file": "injury_fold0_network1.safetensors",
+        "file": "a1b2.safetensors",
     }
     return PrunedNetwork.model_validate({**values, **losses, **more, **changed})
 
@@ -80,6 +80,15 @@ def test_a_map_is_drawn_with_its_checks_beside_those_of_random_maps() -> None:
     assert "Simulated data" in text
 
 
+def test_heads_without_a_common_voxel_have_a_sentence_instead_of_a_black_picture() -> None:
+    nowhere, values = np.zeros((12, 14, 10), dtype=bool), np.ones((12, 14, 10))
+    figure = overlays([("noise", values)], values, nowhere, np.eye(4))
+    assert [text.get_text() for text in figure.texts] == [
+        "The heads of the subjects have no voxel in common: no mean map."
+    ]
+    assert not figure.axes
+
+
 def test_another_map_gives_another_picture_and_equal_maps_equal_bytes() -> None:
     assert maps_page(mean_map()) == maps_page(mean_map()) != maps_page(mean_map(), seed=1)
 
@@ -93,7 +102,7 @@ def test_withheld_outcomes_are_named_with_their_reason_and_have_no_picture() -> 
 
 def test_pruned_networks_are_compared_with_those_trained_as_long() -> None:
     text = visible(pruning_page(network()))
-    assert "0 1 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 3.0 → 1.0 0.71 0.65 0.68 injury_fold0" in text
+    assert "1 2 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 3.0 → 1.0 0.71 0.65 0.68 a1b2.safetensors" in text
     assert "+5 % [−10 %, +20 %]" in text
     assert "50 % of the multiply-accumulates removed" in text
     assert "head: an output" in text

@@ -10,7 +10,10 @@ import torch
 from safetensors.torch import load_file
 
 from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.nn.branch import build_branch
+from connectome_tl.nn.encoders.volumes import VolumeBranch
 from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.settings.images.volumes import ResNetEncoder
 from connectome_tl.training.networks.weights import keep_as_safetensors, load_into, read_weights
 
 
@@ -85,7 +88,7 @@ def test_files_that_are_no_weights_are_refused(tmp_path: Path) -> None:
 
 def test_a_deeper_network_is_refused_in_a_shallower_one() -> None:
     deeper, shallower = (VoxelResNet(depth, width=1 / 16, norm="batch") for depth in (34, 18))
-    with pytest.raises(DataError, match=r"the encoder has not: layer1.2.conv1.weight.*kind and depth"):
+    with pytest.raises(DataError, match=r"the encoder has not: layer1.2.conv1.weight.*kind, depth"):
         load_into(shallower, deeper.state_dict())
 
 
@@ -161,3 +164,38 @@ def test_weights_that_are_not_finite_in_the_encoder_are_refused(medicalnet: Path
     torch.save(weights, medicalnet)
     with pytest.raises(DataError, match="not finite"):
         load_into(net(), read_weights(medicalnet))
+
+
+@pytest.mark.parametrize("depth", [10, 18])
+def test_a_network_of_monai_with_its_default_shortcuts_computes_the_same_here(depth: int) -> None:
+    """MONAI itself is the oracle; its shortcuts are convolutions with a bias."""
+    from monai.networks.nets.resnet import ResNet, ResNetBlock
+
+    torch.manual_seed(3)
+    layers = {10: [1, 1, 1, 1], 18: [2, 2, 2, 2]}[depth]
+    theirs = ResNet(ResNetBlock, layers, [4, 8, 16, 32], n_input_channels=1, conv1_t_stride=2, num_classes=2)
+    for name, value in theirs.state_dict().items():
+        if name.endswith(("bias", "running_mean")):
+            value.normal_()
+    mine = VoxelResNet(depth, width=1 / 16, norm="batch", shortcut="B")
+    assert load_into(mine, theirs.state_dict()).refused == ("fc.bias", "fc.weight")
+    theirs.fc = torch.nn.Identity()
+    volumes = torch.randn(2, 1, 24, 24, 24)
+    torch.testing.assert_close(mine.eval()(volumes), theirs.eval()(volumes), rtol=1e-4, atol=1e-5)
+
+
+def test_a_bias_that_no_batch_norm_absorbs_is_refused() -> None:
+    weights = {**net(1).state_dict(), "layer2.0.downsample.0.bias": torch.ones(8)}
+    with pytest.raises(DataError, match=r"that the encoder has not: layer2.0.downsample.0.bias"):
+        load_into(net(0, norm="group"), weights)
+
+
+def test_the_shortcut_is_a_setting_and_the_remedy_names_it() -> None:
+    file = VoxelResNet(18, width=1 / 16, norm="batch", shortcut="B").state_dict()
+    with pytest.raises(DataError, match=r"Give the encoder the kind, depth, shortcut and norm"):
+        load_into(VoxelResNet(18, width=1 / 16, norm="batch"), file)
+    settings = ResNetEncoder(depth=18, width=1 / 16, norm="batch", shortcut="B")
+    branch = build_branch(settings, {"n_channels": 1})
+    assert isinstance(branch, VolumeBranch)
+    assert load_into(branch.net, file).share == 1.0
+    assert "shortcut B" in settings.describe()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,10 +15,12 @@ from voxel_study import STUDY
 from connectome_tl.cli import main
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
-from connectome_tl.errors import DataError, LeakageError, MissingInputError, UsageError
+from connectome_tl.errors import DataError, LeakageError, MissingInputError, OutputError, UsageError
 from connectome_tl.imaging.read.images import read_volume, write_volume
+from connectome_tl.settings.images.synthesis import RandomContrast
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort, write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
+from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.contrasts import contrast_cohort
 from connectome_tl.workflows.study.run import run_study
 
@@ -119,7 +123,7 @@ def test_what_is_no_label_map_is_named_with_subject_and_file(home: Path, tmp_pat
     with pytest.raises(MissingInputError) as missing:
         contrast_cohort(file, "nowhere/{id}.nii.gz", tmp_path / "x")
     assert len(missing.value.problems) == 6
-    with pytest.raises(DataError, match="not a label map") as caught:
+    with pytest.raises(DataError, match="labels are not whole numbers") as caught:
         contrast_cohort(file, "images/sub-{id}_T1w.nii.gz", tmp_path / "x")
     assert caught.value.problems[0].subject == "older0001"
     assert caught.value.problems[0].file is not None
@@ -134,3 +138,40 @@ def test_a_map_without_background_keeps_every_label_bright(home: Path, tmp_path:
     write_volume(labels, volume.data + 1, volume.affine)
     file = contrast_cohort(tmp_path / "one" / "cohort.yaml", LABELS, tmp_path / "out")
     assert read_volume(read_cohort(file).volumes[0]).data.mean() > 0.1
+
+
+def test_scaled_integers_are_labels_as_in_every_other_label_map(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "older", tmp_path / "older")
+    plain = contrast_cohort(tmp_path / "older" / "cohort.yaml", LABELS, tmp_path / "plain")
+    for file in (tmp_path / "older" / "labels").glob("*.nii.gz"):
+        old = nib.load(file)
+        image = nib.Nifti1Image(np.rint(np.asarray(old.dataobj) / 0.1).astype(np.int16), old.affine)
+        image.header.set_slope_inter(0.1, 0.0)
+        nib.save(image, file)
+    scaled = contrast_cohort(tmp_path / "older" / "cohort.yaml", LABELS, tmp_path / "scaled")
+    for one, other in zip(read_cohort(plain).volumes, read_cohort(scaled).volumes, strict=True):
+        np.testing.assert_array_equal(read_volume(one).data, read_volume(other).data)
+
+
+def test_volumes_of_an_earlier_call_do_not_stay(home: Path, tmp_path: Path) -> None:
+    file = home / "older" / "cohort.yaml"
+    contrast_cohort(file, LABELS, tmp_path / "out", settings=RandomContrast(copies=2))
+    cohort = read_cohort(contrast_cohort(file, LABELS, tmp_path / "out"))
+    assert {str(one) for one in (tmp_path / "out" / "images").glob("*.nii.gz")} == set(cohort.volumes)
+
+
+def test_two_calls_do_not_write_to_one_folder(home: Path, tmp_path: Path) -> None:
+    with claim(tmp_path / "out"), pytest.raises(OutputError, match="another run is writing"):
+        contrast_cohort(home / "older" / "cohort.yaml", LABELS, tmp_path / "out")
+
+
+def test_a_cohort_of_the_user_is_never_overwritten(home: Path, tmp_path: Path) -> None:
+    shutil.copytree(home / "older", tmp_path / "older")
+    before = {file: file.read_bytes() for file in (tmp_path / "older").rglob("*") if file.is_file()}
+    with pytest.raises(UsageError, match="would overwrite a cohort that this command did not write"):
+        contrast_cohort(tmp_path / "older" / "cohort.yaml", LABELS, tmp_path / "older")
+    (tmp_path / "older" / "cohort.yaml").rename(tmp_path / "elsewhere.yaml")
+    with pytest.raises(UsageError, match="would overwrite"):  # its participants.tsv
+        contrast_cohort(home / "older" / "cohort.yaml", LABELS, tmp_path / "older")
+    (tmp_path / "elsewhere.yaml").rename(tmp_path / "older" / "cohort.yaml")
+    assert {file: file.read_bytes() for file in (tmp_path / "older").rglob("*") if file.is_file()} == before

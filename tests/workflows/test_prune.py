@@ -15,6 +15,8 @@ from voxel_study import STUDY
 from connectome_tl.cli import main
 from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.images.study_pruning import pruned_network
+from connectome_tl.evaluation.nested_cv import PlannedFold
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.heads import SoftLabelHead
 from connectome_tl.nn.losses import Outcomes
@@ -118,10 +120,16 @@ def test_the_command_says_what_a_network_costs_and_loses(
         main(["prune", str(run_dir), "--target", "0.3"])
     assert left.value.code == 0
     said = capsys.readouterr().out
-    assert "fold 1, network 1: multiply-accumulates -" in said
+    assert [line.split(":")[0] for line in said.splitlines() if line.startswith("fold")] == [
+        "fold 1, network 1",
+        "fold 1, network 2",
+        "fold 2, network 1",
+        "fold 2, network 2",
+    ]
     assert "against the unpruned networks" in said
     assert f"Page: {run_dir / 'pruning' / 'pruning.html'}" in said
-    assert "fold0_network0.safetensors" in (run_dir / "pruning" / "pruning.html").read_text("utf-8")
+    page = (run_dir / "pruning" / "pruning.html").read_text("utf-8")
+    assert all(file.name in page for file in (run_dir / "pruning").glob("*.safetensors"))
     with pytest.raises(SystemExit) as left:
         main(["prune", str(run_dir), "--target", "1.5"])
     assert left.value.code == 64
@@ -164,3 +172,42 @@ def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
 def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:
     with pytest.raises(UsageError, match="no outcome 'injury'"):
         prune_run(run_dir, task="injury")
+
+
+def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(
+    run_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from connectome_tl.workflows.images import prune
+
+    real, settings = pruned_network, BRIEF.model_copy(update={"momentum": 0.5})
+    pruned: list[tuple[int, int]] = []
+
+    def counted(fold: PlannedFold, number: int, *rest: object, **more: object) -> object:
+        if len(pruned) == 3:
+            raise KeyboardInterrupt
+        pruned.append((fold.fold_number, number))
+        return real(fold, number, *rest, **more)  # type: ignore[arg-type]
+
+    before = prune_run(run_dir, settings=BRIEF)
+    monkeypatch.setattr(prune, "pruned_network", counted)
+    with pytest.raises(KeyboardInterrupt):
+        prune_run(run_dir, settings=settings)
+    # The interrupted call leaves the earlier result as it is.
+    assert VolumePruningRecord.model_validate_json((run_dir / "pruning" / "pruning.json").read_bytes()) == before
+    assert all((run_dir / "pruning" / one.file).is_file() for one in before.networks)
+    first = list(pruned)
+    pruned.clear()
+    found = prune_run(run_dir, settings=settings)
+    assert first == [(0, 0), (0, 1), (1, 0)]
+    assert pruned == [(1, 1)]
+    files = {file.name: file.read_bytes() for file in (run_dir / "pruning").iterdir()}
+    assert {one.file for one in found.networks} == {name for name in files if name.endswith(".safetensors")}
+    pruned.clear()
+    assert prune_run(run_dir, settings=settings) == found
+    assert pruned == []
+    assert {file.name: file.read_bytes() for file in (run_dir / "pruning").iterdir()} == files
+    # A damaged file of weights is made again.
+    (run_dir / "pruning" / found.networks[2].file).write_bytes(b"damaged")
+    prune_run(run_dir, settings=settings)
+    assert pruned == [(1, 0)]
+    assert (run_dir / "pruning" / found.networks[2].file).read_bytes() == files[found.networks[2].file]

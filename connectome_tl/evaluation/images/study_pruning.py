@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.evaluation.images.study_maps import rows_of
 from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.provenance import content_hash
 from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork
@@ -23,6 +24,7 @@ from connectome_tl.training.images.descent import descend
 from connectome_tl.training.images.plain import loss_between, network_of, plain_networks, training_loss
 from connectome_tl.training.images.pruning import Pruned, prune
 from connectome_tl.training.images.rows import VolumeRows, in_batches, seeded
+from connectome_tl.training.plans import code_version
 
 State = dict[str, np.ndarray]
 
@@ -44,8 +46,27 @@ class _Goal:
         return float(loss_between(outputs, self.values, task))
 
 
-def pruned_fold(
+def pruning_key(
     planned: PlannedFold,
+    number: int,
+    cohort: Cohort,
+    task: Task,
+    settings: TaylorPruning,
+    *,
+    seed: int,
+    device: torch.device,
+) -> str:
+    """Key of a pruned network: hash of everything that `pruned_network` depends on, this code included."""
+    rows = cohort.rows_hash((*planned.fold.train, *planned.fold.test))
+    own = Path(__file__).read_bytes()
+    return content_hash(
+        code_version(()), own, planned.plans[0].key, number, rows, task.name, settings, seed, str(device)
+    )[:32]
+
+
+def pruned_network(
+    planned: PlannedFold,
+    number: int,
     cohort: Cohort,
     image: ImageSettings,
     store: FitStore,
@@ -54,9 +75,8 @@ def pruned_fold(
     *,
     seed: int,
     device: torch.device,
-    done: Callable[[], None],
-) -> list[tuple[PrunedNetwork, State]]:
-    """Every network of a fold, pruned on its training rows, with its weights; `file` is empty.
+) -> tuple[PrunedNetwork, State]:
+    """One network of a fold, pruned on its training rows, with its weights; `file` is empty.
 
     Raises:
         UsageError: not a network on volumes alone, or another outcome.
@@ -64,36 +84,27 @@ def pruned_fold(
     """
     plan = planned.plans[0]
     model = network_of(stored_model(store, plan.key))
+    network = plain_networks(model, task.name)[number].to(device)
     test = _goal(cohort, planned.fold.test, image, model, task, device)
-    found = []
-    for number, network in enumerate(plain_networks(model, task.name)):
-        network.to(device)
-        own = set(plan.inner[number]) if plan.inner else set()
-        train = _goal(cohort, [i for i in planned.fold.train if i not in own], image, model, task, device)
-        small, tuned = _pruned(network, train, task, settings, seed)
-        steps = len(small.removals) * settings.between.steps + settings.after.steps
-        found.append(
-            (
-                PrunedNetwork(
-                    fold=planned.fold_number,
-                    network=number,
-                    macs=(small.before.macs, small.after.macs),
-                    parameters=(small.before.parameters, small.after.parameters),
-                    seconds=(small.before.seconds, small.after.seconds),
-                    memory=(small.before.memory, small.after.memory),
-                    loss=test.mean_loss(network, task),
-                    tuned_loss=test.mean_loss(tuned, task),
-                    pruned_loss=test.mean_loss(small.network, task),
-                    removed=small.removed,
-                    left_alone=small.left_alone,
-                    steps=steps,
-                    file="",
-                ),
-                {name: value.cpu().numpy() for name, value in small.network.state_dict().items()},
-            )
-        )
-        done()
-    return found
+    own = set(plan.inner[number]) if plan.inner else set()
+    train = _goal(cohort, [i for i in planned.fold.train if i not in own], image, model, task, device)
+    small, tuned = _pruned(network, train, task, settings, seed)
+    record = PrunedNetwork(
+        fold=planned.fold_number,
+        network=number,
+        macs=(small.before.macs, small.after.macs),
+        parameters=(small.before.parameters, small.after.parameters),
+        seconds=(small.before.seconds, small.after.seconds),
+        memory=(small.before.memory, small.after.memory),
+        loss=test.mean_loss(network, task),
+        tuned_loss=test.mean_loss(tuned, task),
+        pruned_loss=test.mean_loss(small.network, task),
+        removed=small.removed,
+        left_alone=small.left_alone,
+        steps=len(small.removals) * settings.between.steps + settings.after.steps,
+        file="",
+    )
+    return record, {name: value.cpu().numpy() for name, value in small.network.state_dict().items()}
 
 
 def _pruned(

@@ -72,6 +72,7 @@ def _resnet(settings: ResNetEncoder, n_channels: int) -> nn.Module:
         norm=settings.norm,
         stem_stride=settings.stem_stride,
         dilated=settings.dilated,
+        shortcut=settings.shortcut,
     )
 
 

@@ -52,6 +52,8 @@ def overlays(
 ) -> Figure:
     """Largest values of maps on the mean volume, in three slices through the strongest place of each (nilearn).
 
+    Without a voxel inside the head there is nothing to draw, which the figure says.
+
     Args:
         maps: title and magnitude (x, y, z) of each map.
         background: (x, y, z) mean volume. inside: (x, y, z) bool, the head.
@@ -61,13 +63,19 @@ def overlays(
     from nilearn.plotting import plot_stat_map
     from scipy.ndimage import gaussian_filter
 
+    if not inside.any():
+        figure = figure_of(9.6, 0.8)
+        figure.text(
+            0.5, 0.5, "The heads of the subjects have no voxel in common: no mean map.", ha="center", va="center"
+        )
+        return figure
     figure = figure_of(9.6, 3.4 * len(maps))
     figure.set_facecolor("black")
-    low, high = np.quantile(background[inside], (0.01, 0.99)) if inside.any() else (0.0, 1.0)
+    low, high = np.quantile(background[inside], (0.01, 0.99))
     grey = np.where(inside, 0.1 + 0.9 * np.clip((background - low) / max(float(high - low), 1e-6), 0, 1), 0.0)
     for row, (title, values) in enumerate(maps):
         shown = np.where(inside, values, 0.0).astype(np.float32)
-        least, most = np.percentile(shown[inside], (_SHOWN, _BRIGHTEST)) if inside.any() else (0.0, 1.0)
+        least, most = np.percentile(shown[inside], (_SHOWN, _BRIGHTEST))
         peak = np.unravel_index(int(np.argmax(gaussian_filter(shown, 1.0))), shown.shape)
         plot_stat_map(
             nib.Nifti1Image(shown, affine),

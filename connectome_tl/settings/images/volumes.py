@@ -178,6 +178,10 @@ class ResNetEncoder(ImageEncoder):
 
     MedicalNet's weights have `width: 1`, `norm: batch`, `stem_stride: 2` and were trained with `dilated: true`. They
     can be loaded with other settings of equal shapes, but the network then computes a different function.
+
+    Args:
+        shortcut: of blocks that change the size: `A` pads with zeros, `B` is a convolution (MONAI's default); by
+            default as in MedicalNet's files, A for 18 and 34 layers and B otherwise.
     """
 
     kind: Literal["resnet"] = "resnet"
@@ -186,12 +190,14 @@ class ResNetEncoder(ImageEncoder):
     norm: Literal["group", "batch", "instance"] = "group"
     stem_stride: Literal[1, 2] = 2
     dilated: bool = False
+    shortcut: Literal["A", "B"] | None = None
 
     def describe(self) -> str:
+        shortcut = f", shortcut {self.shortcut}" if self.shortcut else ""
         dilated = ", last two stages dilated" if self.dilated else ""
         return (
             f"a 3D ResNet-{self.depth} on volumes (width {self.width:g}, {self.norm} normalisation, stem stride "
-            f"{self.stem_stride}{dilated}){self._started}"
+            f"{self.stem_stride}{shortcut}{dilated}){self._started}"
         )
 
 

@@ -37,6 +37,7 @@ _KINDS = (
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "net")
 _PREFIXES = ("module.", "model.", "backbone.", "encoder.", "net.", "branches.image.net.")
 _OBJECT = re.compile(r"(?:GLOBAL|class) ([\w.]+)")  # what torch's reader refuses to build
+_BIAS = "downsample.0.bias"  # of the convolution of a shortcut
 _HEADS = ("fc.", "conv_seg.", "classifier.", "head.")
 
 
@@ -135,10 +136,11 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = 
 
     Raises:
         DataError: less than 95 % of the network's entries were found, a convolution is missing, the file has further
-            ones, an entry has another shape or no floating-point numbers, or a value is not finite; the network is
-            then not changed.
+            ones or biases of shortcuts, an entry has another shape or no floating-point numbers, or a value is not
+            finite; the network is then not changed.
     """
     own = net.state_dict()
+    weights = _absorbed(weights, own)
     wanted = {name for name in own if not name.endswith("num_batches_tracked")}
     taken = {n: t.to(own[n].dtype) for n, t in weights.items() if n in own and _fits(t, own[n])}
     missing = tuple(sorted(wanted - set(taken)))
@@ -148,16 +150,17 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = 
     # A single convolution that remains random, or one of the file that is left out, makes those behind it useless.
     needed = [name for name in body if name in weights or own[name].ndim > 2]
     parts = {name.split(".")[0] for name in own}
-    further = [n for n in refused if n not in own and weights[n].ndim > 2 and n.split(".")[0] in parts]
+    strange = [n for n in refused if n not in own and n.split(".")[0] in parts]
+    further = [n for n in strange if weights[n].ndim > 2 or n.endswith(_BIAS)]
     if further and found.share >= LEAST_SHARE:
         raise DataError(
-            f"the file has convolutions that the encoder has not: {_some(further)}",
+            f"the file has weights of convolutions that the encoder has not: {_some(further)}",
             file=file or None,
-            remedy="Give the encoder the kind and depth that the file was made with.",
+            remedy="Give the encoder the kind, depth, shortcut and norm that the file was made with.",
         )
     if found.share < LEAST_SHARE or needed:
         differ = [f"{n} is {_kind(weights[n])}, not {_kind(own[n])}" for n in missing if n in weights]
-        strange = [n for n in refused if not n.startswith(_HEADS) and n not in own]
+        unknown = [n for n in refused if not n.startswith(_HEADS) and n not in own]
         raise DataError(
             f"only {len(found.loaded)} of {len(wanted)} of the encoder's weights are in the file",
             expected=f"at least {LEAST_SHARE:.0%}, and all convolutions",
@@ -166,16 +169,28 @@ def load_into(net: nn.Module, weights: Mapping[str, Tensor], file: str | Path = 
                 for part in (
                     f"missing: {_some(missing)}",
                     f"other shapes: {_some(differ)}" if differ else "",
-                    f"unknown: {_some(strange)}" if strange else "",
+                    f"unknown: {_some(unknown)}" if unknown else "",
                 )
                 if part
             ),
             file=file or None,
-            remedy="Give the encoder the depth, width and norm (batch, for MedicalNet) that the file was made with.",
+            remedy="Give the encoder the depth, width, shortcut and norm (batch, for MedicalNet) that the file was "
+            "made with.",
         )
     if not all(bool(t.isfinite().all()) for t in taken.values()):
         raise DataError("weights are not finite", file=file or None, remedy="The file is damaged; fetch it again.")
     net.load_state_dict({**own, **taken})
+    return found
+
+
+def _absorbed(weights: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights with biases of shortcuts, which MONAI has by default, subtracted from the means of the batch
+    normalisation behind them: the network computes the same function."""
+    found = dict(weights)
+    for name in [one for one in found if one.endswith(_BIAS) and one not in own]:
+        mean = f"{name.removesuffix(_BIAS)}downsample.1.running_mean"
+        if mean in own and mean in found and found[mean].shape == found[name].shape:
+            found[mean] = found[mean] - found.pop(name)
     return found
 
 

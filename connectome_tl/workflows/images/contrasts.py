@@ -12,10 +12,11 @@ from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.errors import DataError, MissingInputError, Problem, UsageError, raise_all
-from connectome_tl.imaging.read.images import read_volume, write_volume
-from connectome_tl.provenance import content_hash, write_sidecar
+from connectome_tl.imaging.read.images import read_labels, write_volume
+from connectome_tl.provenance import content_hash, sidecar_path, write_sidecar
 from connectome_tl.settings.images.synthesis import RandomContrast
 from connectome_tl.simulation.volumes import random_contrast
+from connectome_tl.workflows.folder import claim
 
 _MOST_LABELS = 512
 
@@ -42,25 +43,40 @@ def contrast_cohort(
         Path of the new cohort.yaml.
 
     Raises:
-        UsageError: `labels` has no `{id}`, or is None and the cohort names no label maps.
+        UsageError: `labels` has no `{id}`, or is None and the cohort names no label maps; `out` has another cohort.
         MissingInputError, DataError: lists all label maps that are missing or invalid.
     """
     if labels is not None and "{id}" not in labels:
         raise UsageError("labels needs {id} in place of the subject's id", got=repr(labels))
     settings, home = settings or RandomContrast(), Path(out)
+    _check_place(home)
     cohort = _labelled(read_cohort(cohort_file), labels, Path(cohort_file))
     maps = _read(cohort)
     rows, volumes = [], []
-    for i, (subject, (data, affine)) in enumerate(zip(cohort.ids, maps, strict=True)):
-        for copy in range(settings.copies):
-            draw = int(content_hash(seed, subject, copy)[:15], 16)
-            volume = random_contrast(data, np.random.default_rng(draw), blur=settings.blur)
-            name = f"{subject}contrast{copy + 1}"
-            file = write_volume(home / "images" / f"sub-{name}_random.nii.gz", volume, affine)
-            write_sidecar(file, settings=settings, seed=seed, Subject=subject, Copy=copy + 1, Simulated=True)
-            volumes.append(str(file))
-            rows.append((i, name))
-    return write_cohort(_copies(cohort, rows, volumes), home)
+    with claim(home):
+        for i, (subject, (data, affine)) in enumerate(zip(cohort.ids, maps, strict=True)):
+            for copy in range(settings.copies):
+                draw = int(content_hash(seed, subject, copy)[:15], 16)
+                volume = random_contrast(data, np.random.default_rng(draw), blur=settings.blur)
+                name = f"{subject}contrast{copy + 1}"
+                file = write_volume(home / "images" / f"sub-{name}_random.nii.gz", volume, affine)
+                write_sidecar(file, settings=settings, seed=seed, Subject=subject, Copy=copy + 1, Simulated=True)
+                volumes.append(str(file))
+                rows.append((i, name))
+        written = write_cohort(_copies(cohort, rows, volumes), home)
+        kept = {name for file in map(Path, volumes) for name in (file, sidecar_path(file))}
+        for old in set((home / "images").glob("sub-*_random.*")) - kept:  # of an earlier call
+            old.unlink()
+    return written
+
+
+def _check_place(home: Path) -> None:
+    """Refuse to overwrite a cohort that this command did not write, such as the one that it reads."""
+    there = next((file for file in (home / "cohort.yaml", home / "participants.tsv") if file.exists()), None)
+    if there is not None and not any((home / "images").glob("sub-*_random.json")):
+        raise UsageError(
+            "would overwrite a cohort that this command did not write", file=there, remedy="Give another --out."
+        )
 
 
 def _labelled(cohort: Cohort, labels: str | None, file: Path) -> Cohort:
@@ -85,28 +101,17 @@ def _read(cohort: Cohort) -> list[tuple[np.ndarray, np.ndarray]]:
     missing = 0
     for subject, file in zip(cohort.ids, cohort.volume_labels, strict=True):
         try:
-            volume = read_volume(file, subject=subject)
+            volume = read_labels(file, subject=subject)
         except (DataError, MissingInputError) as error:
             problems += error.problems
             missing += isinstance(error, MissingInputError)
             continue
-        whole = np.rint(volume.data)
-        if whole.ndim != 3 or not np.array_equal(whole, volume.data) or whole.min() < 0 or not whole.any():
-            problems.append(
-                Problem(
-                    "not a label map",
-                    expected="a volume of whole numbers from 0, with a label",
-                    subject=subject,
-                    file=file,
-                )
-            )
-            continue
-        known, codes = np.unique(whole, return_inverse=True)
+        known, codes = np.unique(volume.data, return_inverse=True)
         if len(known) > _MOST_LABELS:
             problems.append(Problem(f"more than {_MOST_LABELS} labels", subject=subject, file=file))
             continue
         shift = 0 if known[0] == 0 else 1  # without background, shift labels so that none becomes background
-        found.append((codes.reshape(whole.shape) + shift, volume.affine))
+        found.append((codes.reshape(volume.shape) + shift, volume.affine))
     raise_all("label maps cannot be used", problems, MissingInputError if missing == len(problems) else DataError)
     return found
 

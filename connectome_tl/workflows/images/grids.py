@@ -263,7 +263,7 @@ def _checked(encoder: ImageEncoder, file: Path, name: str) -> dict[str, object]:
     branch = build_branch(encoder, {"n_channels": 1})
     assert isinstance(branch, VolumeBranch)
     found = load_into(branch.net, read_weights(file), name)
-    layout = {key: getattr(encoder, key) for key in ("stem_stride", "dilated") if hasattr(encoder, key)}
+    layout = {key: getattr(encoder, key) for key in ("stem_stride", "dilated", "shortcut") if hasattr(encoder, key)}
     return {"file": name, "encoder": encoder.kind, "share": found.share, **layout, **vars(found)}  # type: ignore[attr-defined]
 
 

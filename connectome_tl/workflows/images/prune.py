@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +11,17 @@ from scipy import stats
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
-from connectome_tl.evaluation.images.study_pruning import pruned_fold
+from connectome_tl.evaluation.images.study_pruning import pruned_network, pruning_key
 from connectome_tl.evaluation.nested_cv import tasks_of
-from connectome_tl.provenance import write_bytes, write_json, write_sidecar, write_text
+from connectome_tl.provenance import (
+    file_hash,
+    read_own_json_object,
+    sidecar_path,
+    write_bytes,
+    write_json,
+    write_sidecar,
+    write_text,
+)
 from connectome_tl.report.volume_pages import render_pruning
 from connectome_tl.settings.images.pruning import TaylorPruning
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
@@ -41,9 +48,9 @@ def prune_run(
 ) -> VolumePruningRecord:
     """Prune every network of the first repeat, and write weights, a summary and a page to `pruning/` of the run.
 
-    What an earlier call wrote there is removed when all networks are pruned; an interrupted call changes nothing.
     Each network is pruned and fine-tuned on its training rows, and compared on the test rows with the unpruned network
-    after the same number of further steps.
+    after the same number of further steps. An interrupted call resumes with the networks that it has pruned; those of
+    calls with other settings are removed at the end.
 
     Args:
         task: outcome whose head is kept; the first of the study by default.
@@ -66,53 +73,44 @@ def prune_run(
         tasks = tasks_of(study, cohorts)
         chosen, device = _task(tasks, task), device_again(study.device)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]
-        n_networks = sum(max(1, len(one.plans[0].inner)) for one in planned)
-        found: list[tuple[PrunedNetwork, dict[str, np.ndarray], str]] = []
+        every = [(fold, number) for fold in planned for number in range(max(1, len(fold.plans[0].inner)))]
+        networks, out = [], folder / FOLDER
         with steps.counted("pruning") as progress:
-            count = 0
-
-            def done() -> None:
-                nonlocal count
-                count += 1
-                progress(count, n_networks)
-
-            for fold in planned:
-                pruned = pruned_fold(
-                    fold,
-                    cohorts.target,
-                    study.image,
-                    store,
-                    chosen,
-                    settings,
-                    seed=study.seed,
-                    device=device,
-                    done=done,
-                )
-                found += [(one, state, fold.plans[0].key) for one, state in pruned]
-        record = _written(folder / FOLDER, found, chosen, settings, study.seed)
-        write_text(folder / FOLDER / PAGE, render_pruning(record, results, chosen.label))
+            for fold, number in every:
+                key = pruning_key(fold, number, cohorts.target, chosen, settings, seed=study.seed, device=device)
+                file = out / f"{key}.safetensors"
+                if not _is_complete(file):
+                    made, state = pruned_network(
+                        fold,
+                        number,
+                        cohorts.target,
+                        study.image,
+                        store,
+                        chosen,
+                        settings,
+                        seed=study.seed,
+                        device=device,
+                    )
+                    write_bytes(file, tensor_bytes(state))
+                    made = made.model_copy(update={"file": file.name})
+                    fit = fold.plans[0].key
+                    write_sidecar(file, settings=settings, seed=study.seed, Outcome=chosen.name, Fit=fit, Network=made)
+                networks.append(PrunedNetwork.model_validate(read_own_json_object(sidecar_path(file))["Network"]))
+                progress(len(networks), len(every))
+        record = _record(chosen, settings, networks)
+        write_json(out / SUMMARY, record)
+        write_text(out / PAGE, render_pruning(record, results, chosen.label))
+        kept = {SUMMARY, PAGE, *(one.file for one in networks)}
+        for old in out.iterdir():  # of an earlier call with other settings
+            if old.is_file() and old.name not in kept and old.with_suffix(".safetensors").name not in kept:
+                old.unlink()
     return record
 
 
-def _written(
-    out: Path,
-    found: Sequence[tuple[PrunedNetwork, dict[str, np.ndarray], str]],
-    task: Task,
-    settings: TaylorPruning,
-    seed: int,
-) -> VolumePruningRecord:
-    """Write weights and summary in place of those of an earlier call, whose settings may differ."""
-    if out.exists():
-        shutil.rmtree(out)
-    kept = []
-    for one, state, fit in found:
-        name = f"{task.name}_fold{one.fold}_network{one.network}.safetensors"
-        file = write_bytes(out / name, tensor_bytes(state))
-        write_sidecar(file, settings=settings, seed=seed, Outcome=task.name, Fit=fit)
-        kept.append(one.model_copy(update={"file": name}))
-    record = _record(task, settings, kept)
-    write_json(out / SUMMARY, record)
-    return record
+def _is_complete(file: Path) -> bool:
+    """Whether a network and its sidecar, which is written last, are there."""
+    sidecar = sidecar_path(file)
+    return file.is_file() and sidecar.is_file() and read_own_json_object(sidecar).get("Sha256") == file_hash(file)
 
 
 def _task(tasks: Sequence[Task], name: str | None) -> Task:
