@@ -117,7 +117,7 @@ def test_time_and_memory_of_a_scan_follow_the_values_of_all_runs(monkeypatch: py
         )
         plan = Plan(settings, None, "labels", {}, ScanAges(), Path(), n_threads=n_threads)
         seconds, held = cost_of_scan(plan, replace(scan, preprocessed=preprocessed))
-        return seconds, held - 600e6
+        return seconds, held - 300e6
 
     nothing = {"denoise": "none", "motion": "none"}
     assert cost(nothing) == pytest.approx((1.5e-6 * size + 5.4, 24 * size + 350 * n_voxels + 3e6))

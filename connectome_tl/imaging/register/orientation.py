@@ -12,7 +12,7 @@ from connectome_tl.imaging.register.likeness import local_likeness
 from connectome_tl.imaging.register.registration import coarse_brain, cut, head_box, side_mm
 from connectome_tl.imaging.register.warps import Warp, carry_image
 
-CLEAR = 0.36  # similarity above which no other rotation is tried; wrong rotations of adults reach 0.33
+CLEAR = 0.45  # similarity above which no other rotation is tried; wrong rotations of adults reach 0.40
 MARGIN = 0.08  # by which the similarity of another rotation, or of the mirror image, must be larger
 _ACROSS = 20  # voxels across a brain, so that the grid is scaled to its size
 _STEPS = 40

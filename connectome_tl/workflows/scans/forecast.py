@@ -23,7 +23,8 @@ _MOTION, _GIBBS, _REST = 4.0e-6, 1.0e-5, 1.5e-6
 _PER_STREAMLINE, _START = 4.0e-4, 5.0
 _BY_ANTS = {"mutual": 10.0, "local": 25.0}  # a registration, by metric; newborn heads take less, adult heads more
 _BY_DIPY = 45.0
-_BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE, _BYTES_AT_LEAST = 24, 350, 3000, 600e6
+_BYTES_PER_VALUE, _BYTES_PER_VOXEL, _BYTES_PER_STREAMLINE = 24, 350, 3000
+_BYTES_AT_LEAST, _BYTES_OF_REGISTRATION = 300e6, 300e6
 
 
 def choices(plan: Plan[AnyScanSettings], scans: Sequence[Scan], inventory: Inventory) -> list[str]:
@@ -62,9 +63,10 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
     """Seconds on one core, and peak memory in bytes."""
     settings = plan.settings
     carried = scan.parcellation is None or scan.parcellation_in != "dwi"
-    seconds = _START + (_registration(plan, scan) if carried else 0.0)
+    seconds, least = _START + (_registration(plan, scan) if carried else 0.0), _BYTES_AT_LEAST
+    least += _BYTES_OF_REGISTRATION if carried else 0
     if not isinstance(settings, ConnectomesSettings):
-        return seconds, _BYTES_AT_LEAST + _BYTES_PER_VALUE * prod(_shape(scan.anatomical))
+        return seconds, least + _BYTES_PER_VALUE * prod(_shape(scan.anatomical))
     shapes = [_shape(run.image) for run in scan.runs]
     n_voxels = max((prod(shape[:3]) for shape in shapes), default=0)
     n_volumes = sum(prod(shape[3:]) for shape in shapes)
@@ -76,7 +78,7 @@ def cost_of_scan(plan: Plan[AnyScanSettings], scan: Scan) -> tuple[float, float]
             each += _MOTION
             copies = 1 if steps.denoise == steps.gibbs == "none" else 2  # of the data, of four bytes each
             held = max(held, 4 * copies * size + working_bytes(n_voxels, n_volumes, plan.n_threads))
-    return seconds + each * size + _PER_STREAMLINE * n_streamlines, _BYTES_AT_LEAST + held
+    return seconds + each * size + _PER_STREAMLINE * n_streamlines, least + held
 
 
 def _registration(plan: Plan[AnyScanSettings], scan: Scan) -> float:
