@@ -165,12 +165,16 @@ def _network(one: PrunedNetwork) -> Sequence[str]:
         f"{one.macs[0] / 1e6:.2f} → {one.macs[1] / 1e6:.2f} ({_percent(one.macs[1] / one.macs[0] - 1)})",
         f"{one.parameters[0]:,} → {one.parameters[1]:,}",
         f"{1000 * one.seconds[0]:.2f} → {1000 * one.seconds[1]:.2f}",
-        f"{one.memory[0] / 2**20:.1f} → {one.memory[1] / 2**20:.1f}",
+        " → ".join(_mib(n_bytes) for n_bytes in one.memory),
         number(one.loss),
         number(one.tuned_loss),
         number(one.pruned_loss),
         one.file,
     )
+
+
+def _mib(n_bytes: int) -> str:
+    return f"{n_bytes / 2**20:.1f}" if n_bytes >= 2**20 else f"{n_bytes / 2**20:.2g}"
 
 
 def _percent(share: float) -> str:

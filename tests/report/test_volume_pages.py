@@ -18,6 +18,8 @@ from connectome_tl.settings.records.segmentation import SegmentationRecord
 from connectome_tl.settings.records.volume_maps import VolumeMap, VolumeMapsRecord
 from connectome_tl.settings.records.volume_pruning import PrunedNetwork, VolumePruningRecord
 
+FILE = "0b1c2d3e4f5a6b7c8d9e0f1a2b3c4d5e.safetensors"
+
 
 @dataclass
 class Study:
@@ -55,7 +57,7 @@ def network(**changed: object) -> PrunedNetwork:
         "removed": {},
         "left_alone": {"head": "an output"},
         "steps": 100,
-        "file": "a1b2.safetensors",
+        "file": FILE,
     }
     return PrunedNetwork.model_validate({**values, **losses, **more, **changed})
 
@@ -102,10 +104,14 @@ def test_withheld_outcomes_are_named_with_their_reason_and_have_no_picture() -> 
 
 def test_pruned_networks_are_compared_with_those_trained_as_long() -> None:
     text = visible(pruning_page(network()))
-    assert "1 2 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 3.0 → 1.0 0.71 0.65 0.68 a1b2.safetensors" in text
+    assert "1 2 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 3.0 → 1.0 0.71 0.65 0.68 " + FILE in text
     assert "+5 % [−10 %, +20 %]" in text
     assert "50 % of the multiply-accumulates removed" in text
     assert "head: an output" in text
+
+
+def test_memory_below_a_mebibyte_is_not_rounded_to_zero() -> None:
+    assert " 0.25 → 0.016 " in visible(pruning_page(network(memory=(1 << 18, 17_000))))
 
 
 def test_one_fold_has_no_interval() -> None:

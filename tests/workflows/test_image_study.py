@@ -27,6 +27,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, UsageError
 from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.nn.voxel.resnet import VoxelResNet
+from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.simulation.volume_cohorts import write_volumes
 from connectome_tl.simulation.volumes import VolumeSettings
@@ -36,7 +37,7 @@ from connectome_tl.training.fitted_models import stored_model
 from connectome_tl.training.schemes import BY_NAME, StudyCohorts
 from connectome_tl.training.stages import chain
 from connectome_tl.workflows.audit.audit import audit_run
-from connectome_tl.workflows.images.grids import with_grids
+from connectome_tl.workflows.images.grids import made_grids, with_grids
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
@@ -201,6 +202,19 @@ def test_every_image_that_cannot_be_used_is_named_in_one_error(tmp_path: Path) -
     assert [p.subject for p in problems] == ["target0001", "target0002"]
     assert all(p.file for p in problems)
     assert not (tmp_path / "run" / "models").exists()
+
+
+def test_an_error_says_if_the_image_settings_cannot_be_changed(tmp_path: Path) -> None:
+    cohort = write_volumes(1, VolumeSettings(size=16), tmp_path, name="x", seed=4)
+    volume = read_volume(cohort.volumes[0])
+    volume.data[8, 8, 8] = np.nan
+    write_volume(cohort.volumes[0], volume.data, volume.affine)
+    settings = ImageSettings(size=12, voxel=13.0)
+    for fixed_by in ("", "the bundle"):
+        with pytest.raises(DataError, match="voxels are not numbers") as refused:
+            made_grids([cohort], settings, tmp_path / "grids", fixed_by=fixed_by)
+        said = "the image settings are those of the bundle and cannot be changed" in str(refused.value)
+        assert said == bool(fixed_by)
 
 
 def test_native_voxels_of_very_different_size_are_refused_as_they_are(tmp_path: Path) -> None:

@@ -114,9 +114,17 @@ def _check_labels(pool: Cohort, objective: ObjectiveSettings, found: dict[str, L
 
 
 def made_grids(
-    cohorts: Iterable[Cohort], settings: ImageSettings, folder: Path, *, progress: Progress | None = None
+    cohorts: Iterable[Cohort],
+    settings: ImageSettings,
+    folder: Path,
+    *,
+    fixed_by: str = "",
+    progress: Progress | None = None,
 ) -> dict[str, StoredGrid]:
     """The grid of every volume of these cohorts, by image; missing grids are computed under `folder`.
+
+    Args:
+        fixed_by: what determines the settings, if the user cannot change them; named in errors.
 
     Raises:
         DataError, MissingInputError: images that no grid can be made of, all of them in one list.
@@ -138,7 +146,8 @@ def made_grids(
             if progress is not None:
                 progress(len(grids), total)
     only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
-    raise_all("volumes cannot be used", problems, MissingInputError if only_missing else DataError)
+    fixed = f" (the image settings are those of {fixed_by} and cannot be changed)" if fixed_by else ""
+    raise_all(f"volumes cannot be used{fixed}", problems, MissingInputError if only_missing else DataError)
     _check_voxels(settings, every, grids)
     return grids
 

@@ -78,7 +78,9 @@ def read_data(
     if len(contrasts) > 1:
         raise DataError("the network was trained on another contrast", got=" and ".join(sorted(contrasts)))
     cache = folder / CACHE
-    maps = made_labels(cohort, made_grids([cohort], image, cache, progress=progress), image, cache)
+    fixed_by = "" if earlier is None else "the earlier call"
+    grids = made_grids([cohort], image, cache, fixed_by=fixed_by, progress=progress)
+    maps = made_labels(cohort, grids, image, cache)
     cohort = replace(cohort, volume_cache=str(cache))
     reader = read_volumes(cohort, cohort.ids, image)[0]
     values = tuple(reader.label_values.tolist())

@@ -48,7 +48,7 @@ def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) ->
         image = bundle.facts.inputs.image
         if image is not None:
             with steps.counted("volumes") as progress:
-                made_grids([cohort], image.grid, Path(scratch), progress=progress)
+                made_grids([cohort], image.grid, Path(scratch), fixed_by="the bundle", progress=progress)
             cohort = replace(cohort, volume_cache=scratch)
         refuse_strangers(bundle.facts, cohort)
         refuse_training_cohort(bundle.members, cohort, bundle.facts.n_train)
