@@ -39,7 +39,7 @@ def _answer(path: str, most_cells: int) -> dict[str, Any]:
     from connectome_tl.cohort.tables.statistics import cells_of
 
     _, about = pyreadstat.read_sav(path, metadataonly=True)
-    size = (about.number_rows or 0, about.number_columns)
+    size = (about.number_rows or 0, about.number_columns or 0)
     if size[0] * size[1] > most_cells:
         return {"size": size}
     table, about = pyreadstat.read_sav(path, apply_value_formats=True, formats_as_category=False)
