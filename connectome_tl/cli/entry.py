@@ -24,6 +24,8 @@ for _module in ("study", "volumes", "bundles", "data", "scans", "setup"):
     import_module(f"connectome_tl.cli.{_module}")
 # Newer Typer includes its own copy of click, whose errors are not those of the package `click`.
 _WrongUsage: type[Exception] = next(kind for kind in typer.BadParameter.__mro__ if kind.__name__ == "ClickException")
+# Commands that keep what they have finished; the others start over.
+_RESUMED = {"run", "tune", "demo", "explain", "connectomes", "morphometry", "segment", "prune", "fetch"}
 _TYPERS_INTERRUPT = 130  # newer Typer catches an interrupt and returns this
 
 
@@ -33,7 +35,8 @@ def answer(arguments: list[str] | None = None) -> None:
         completion_init()
     words = sys.argv[1:] if arguments is None else arguments
     # Parsing errors are raised before a command gets its options.
-    terminal.begin(next((word for word in words if word[:1] != "-"), ""), json="--json" in words)
+    command = next((word for word in words if word[:1] != "-"), "")
+    terminal.begin(command, json="--json" in words)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # file names may contain bytes that cannot be encoded
             stream.reconfigure(errors="backslashreplace")
@@ -54,19 +57,19 @@ def answer(arguments: list[str] | None = None) -> None:
         terminal.end(64, (Problem(error.format_message()),))  # type: ignore[attr-defined]
         sys.exit(64)
     except (KeyboardInterrupt, typer.Abort):
-        _leave(_stopped())
+        _leave(_stopped(command))
     except ConnectomeTLError as error:
         _leave(error)
     except ModuleNotFoundError as error:
         lacking = missing_extra(error)
         if lacking is None or interrupted():
-            _fail(error)
+            _fail(error, command)
         else:
             _leave(lacking)
     except OSError as error:
         _leave(OutputError(f"{error.strerror or error}", file=error.filename))
     except Exception as error:
-        _fail(error)
+        _fail(error, command)
 
 
 def _refuse_empty(words: Sequence[str]) -> None:
@@ -76,8 +79,9 @@ def _refuse_empty(words: Sequence[str]) -> None:
         raise UsageError(f"{(empty or ['--out'])[0]} is empty", expected="a path; . is the current folder")
 
 
-def _stopped() -> InterruptedRunError:
-    return InterruptedRunError("interrupted", remedy="Run the same command again; it resumes.")
+def _stopped(command: str) -> InterruptedRunError:
+    resumes = "; it resumes" if command in _RESUMED else ""
+    return InterruptedRunError("interrupted", remedy=f"Run the same command again{resumes}.")
 
 
 def _leave(error: ConnectomeTLError) -> None:
@@ -88,10 +92,10 @@ def _leave(error: ConnectomeTLError) -> None:
     sys.exit(error.exit_code)
 
 
-def _fail(error: Exception) -> None:
+def _fail(error: Exception, command: str) -> None:
     """Print an internal error in one line, with a traceback only on request."""
     if interrupted():
-        _leave(_stopped())
+        _leave(_stopped(command))
     if os.environ.get("CONNECTOME_TL_DEBUG"):
         raise error
     problem = Problem(

@@ -317,8 +317,11 @@ def test_an_interrupt_asks_to_run_again(data: Path, tmp_path: Path) -> None:
     assert b"Traceback" not in said
 
 
+@pytest.mark.parametrize(("command", "resumes"), [("run", "; it resumes"), ("embed", "")])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_an_interrupt_within_an_import_has_the_same_exit_code(number: int, tmp_path: Path) -> None:
+def test_an_interrupt_within_an_import_has_the_same_exit_code(
+    number: int, command: str, resumes: str, tmp_path: Path
+) -> None:
     """CPython ends itself by SIGINT after a KeyboardInterrupt in executed source text, as during imports."""
     program = f"""
         import os
@@ -332,12 +335,12 @@ def test_an_interrupt_within_an_import_has_the_same_exit_code(number: int, tmp_p
             exec("os.kill(os.getpid(), {int(number)})\\nfor _ in range(10**6): pass")
 
         entry.app = command
-        cli.main([])
+        cli.main(["{command}"])
     """
     (tmp_path / "program.py").write_text(textwrap.dedent(program))
     line = [sys.executable, "-m", "program"]
     answer = subprocess.run(line, capture_output=True, text=True, check=False, env=_environment(), cwd=tmp_path)
-    assert (answer.returncode, answer.stderr) == (75, "Error: interrupted. Run the same command again; it resumes.\n")
+    assert (answer.returncode, answer.stderr) == (75, f"Error: interrupted. Run the same command again{resumes}.\n")
 
 
 @pytest.mark.parametrize("words", [["--version"], ["--help"], ["run", "study.yaml", "--out", "run"]])
