@@ -36,7 +36,7 @@ def read_spss(path: Path, most_cells: int) -> dict[str, Any]:
 def _answer(path: str, most_cells: int) -> dict[str, Any]:
     import pyreadstat  # type: ignore[import-not-found,import-untyped,unused-ignore]
 
-    from connectome_tl.cohort.tables.statistics import cells_of
+    from connectome_tl.cohort.tables.frames import cells_of
 
     _, about = pyreadstat.read_sav(path, metadataonly=True)
     size = (about.number_rows or 0, about.number_columns or 0)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.tables.spreadsheets import text_of
+from connectome_tl.cohort.tables.frames import cells_of
 from connectome_tl.cohort.tables.spss import read_spss
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.files import is_there, kind_of
@@ -18,7 +15,6 @@ from connectome_tl.plurals import counted
 
 _MAX_BYTES = 100_000_000
 _MAX_CELLS = 6_000_000
-_DIGITS = 15  # of a number that was typed
 _AS_TEXT = "Export it as a .csv file (UTF-8)."
 
 
@@ -86,18 +82,3 @@ def _check_size(path: str | Path, n_rows: int, n_columns: int) -> None:
             got=f"{counted(n_rows, 'row')}, {counted(n_columns, 'column')}",
             remedy="Keep the columns that the cohort file names.",
         )
-
-
-def cells_of(table: pd.DataFrame) -> Iterator[list[str]]:
-    """Rows of a table as text, empty where missing."""
-    columns = [[_text(value) for value in table[name].tolist()] for name in table]
-    return map(list, zip(*columns, strict=True))
-
-
-def _text(value: Any) -> str:
-    """Text of a value; of a number in single precision, the digits that were typed (3.2, not 3.200000047683716)."""
-    if pd.isna(value):
-        return ""
-    text = text_of(value)
-    is_single = isinstance(value, float) and len(text) > _DIGITS and float(np.float32(value)) == value
-    return str(np.float32(value)) if is_single else text
