@@ -13,7 +13,7 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 from connectome_tl.workflows.init.examples import configs_folder
 from connectome_tl.workflows.init.schema import schema_of
 

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from connectome_tl import __version__
 from connectome_tl.atlas import atlas_names
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 from connectome_tl.cli.terminal import Terminal
 from connectome_tl.workflows.progress import Steps, bar
 

@@ -166,7 +166,7 @@ def test_every_command_that_a_page_names_has_these_arguments_and_options(page: P
     """Parsed by the program, without being run."""
     import typer
 
-    from connectome_tl.cli.app import app
+    from connectome_tl.cli.entry import app
 
     for line in written_commands(page.read_text("utf-8")):
         words = list(itertools.takewhile(lambda word: word != ">", shlex.split(line, comments=True)[1:]))

@@ -13,7 +13,7 @@ import pytest
 import typer
 from optional import needs
 
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "howto" / "containers.md").read_text("utf-8")

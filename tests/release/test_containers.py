@@ -18,7 +18,7 @@ import typer
 from optional import needs
 
 from connectome_tl import __version__
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 
 ROOT = Path(__file__).parents[2]
 DOCKERFILE, APPTAINER = ROOT / "containers" / "Dockerfile", ROOT / "containers" / "Apptainer.def"

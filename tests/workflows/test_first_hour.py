@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 from connectome_tl.cohort.columns.guesses import guess_columns, id_pattern, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings

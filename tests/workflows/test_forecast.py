@@ -9,7 +9,7 @@ import pytest
 from small_study import TASKS, last_stage, small_cohorts, small_settings
 from typer.testing import CliRunner
 
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings

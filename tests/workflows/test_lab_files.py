@@ -12,7 +12,7 @@ import pytest
 from scipy.io import savemat
 from typer.testing import CliRunner, Result
 
-from connectome_tl.cli.app import app
+from connectome_tl.cli.entry import app
 from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, UsageError
