@@ -37,6 +37,14 @@ def test_the_components_are_those_of_scikit_learn_of_unit_variance(n: int) -> No
     np.testing.assert_allclose(found, signs * expected, rtol=1e-3, atol=1e-4)
 
 
+def test_of_many_rows_some_in_even_steps_are_used() -> None:
+    batch = make_batch(n=4001).connectome
+    one, two = (started(3, rows).components for rows in (batch, batch.rows(torch.arange(0, 4001, 2))))
+    assert not torch.equal(one, two)  # 2001 of 4001 rows are one too many
+    few = started(3, batch.rows(torch.linspace(0, 4000, 2000, dtype=torch.float64).round().long())).components
+    torch.testing.assert_close(one, few)
+
+
 @pytest.mark.parametrize("n", [1, 2, 3])
 def test_components_beyond_the_rank_of_the_rows_are_zero(n: int) -> None:
     branch = started(4, make_batch(n=max(n, 3)).connectome.between(0, n))

@@ -36,6 +36,8 @@ def test_a_folder_is_free_if_it_is_new_empty_or_was_begun(tmp_path: Path) -> Non
     (tmp_path / "notes.txt").touch()  # added by its owner
     with claim(tmp_path):
         pass
+    assert not (tmp_path / "new").exists()
+    assert {".DS_Store", "log", "notes.txt"} <= {path.name for path in tmp_path.iterdir()}
 
 
 def test_a_file_is_no_output_folder(tmp_path: Path) -> None:

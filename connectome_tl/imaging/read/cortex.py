@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import map_coordinates
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
@@ -122,8 +123,5 @@ def _edge(cortex: Cortex, image: Volume, used: np.ndarray, shift: np.ndarray) ->
 def _sampled(image: Volume, places: np.ndarray) -> np.ndarray:
     """Intensities of the nearest voxels at places in mm, (n,); 0 outside the image."""
     inverse = np.linalg.inv(image.affine)
-    voxels = np.rint(places @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
-    within = ((voxels >= 0) & (voxels < image.shape[:3])).all(axis=1)
-    found = np.zeros(len(places))
-    found[within] = image.data[tuple(voxels[within].T)]
-    return found
+    voxels = places @ inverse[:3, :3].T + inverse[:3, 3]
+    return np.asarray(map_coordinates(image.data, voxels.T, output=float, order=0, mode="grid-constant"))

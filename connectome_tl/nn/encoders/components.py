@@ -12,7 +12,7 @@ from connectome_tl.nn.branch import Branch, Encoded, Sizes, register_branch
 from connectome_tl.nn.layers import SharedDropout
 from connectome_tl.settings.encoders import ComponentsEncoder
 
-_MOST = 2000  # rows from which components are estimated
+_MOST = 2000  # rows from which components are estimated, in even steps over all rows
 
 
 class ComponentsBranch(Branch):
@@ -39,7 +39,9 @@ class ComponentsBranch(Branch):
         self.dropout = SharedDropout(settings.dropout)
 
     def start(self, rows: ConnectomeRows) -> None:
-        inputs = _inputs(rows)[:_MOST].double()
+        n_rows = len(rows.edges)
+        some = torch.linspace(0, n_rows - 1, min(n_rows, _MOST), dtype=torch.float64).round().long()
+        inputs = _inputs(rows.rows(some)).double()
         centre = inputs.mean(dim=0)
         inputs = inputs - centre
         # Of the Gram matrix, since there are fewer rows than edges.
