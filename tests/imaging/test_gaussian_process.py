@@ -96,6 +96,7 @@ def test_what_the_noise_floor_hides_takes_no_part_in_an_alignment() -> None:
     head = 100 / (1 + np.exp(2 * (radius - 5)))
     rng = np.random.default_rng(3)
     head *= 1 + 0.3 * np.sin(points @ rng.normal(0, 0.5, 3))
+    head = head.reshape(ground.shape)
     floor = 10.0
     slopes = slopes_of(np.hypot(head, floor), ground)
     assert slopes is not None

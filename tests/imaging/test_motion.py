@@ -108,7 +108,7 @@ def test_poses_scatter_about_as_much_as_is_said(shift: float) -> None:
 
     near = np.linalg.norm(points - centre, axis=1) < 20
     ground = Ground(points, near, centre, (n, n, n), affine)
-    slopes = slopes_of(smoothed(head(points)).ravel(), ground)
+    slopes = slopes_of(smoothed(head(points)), ground)
     moved = head(points - shift)
     found, said = [], []
     for _ in range(60):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy.ndimage import binary_dilation, gaussian_filter, map_coordinates
@@ -31,7 +32,7 @@ class Ground:
 
     Attributes:
         points: (n_voxels, 3) positions of all voxels in mm.
-        near: (n_voxels,) bool, in and around the brain.
+        near: (n_voxels,) bool, in and around the brain, where images are compared.
         centre: (3,) centre of rotations in mm.
         shape, affine: shape and affine of the grid.
     """
@@ -42,18 +43,32 @@ class Ground:
     shape: tuple[int, ...]
     affine: np.ndarray
 
+    @cached_property
+    def compared(self) -> np.ndarray:
+        """Indices of the voxels in and around the brain, (n_near,)."""
+        return np.flatnonzero(self.near)
+
+    @cached_property
+    def kept(self) -> np.ndarray:
+        """Indices of these voxels and their neighbours, of which gradients are computed, (n_kept,)."""
+        return np.flatnonzero(binary_dilation(self.near.reshape(self.shape)))
+
+    def whole(self, values: np.ndarray) -> np.ndarray:
+        """Values at the kept voxels, (..., n_kept), on the grid, (..., *shape), with zeros elsewhere."""
+        grid = np.zeros((*values.shape[:-1], len(self.points)), dtype=values.dtype)
+        grid[..., self.kept] = values
+        return grid.reshape(*values.shape[:-1], *self.shape)
+
 
 @dataclass(frozen=True, eq=False)
 class Slopes:
     """Derivatives of a target with respect to pose and scale, at voxels with a gradient.
 
     Attributes:
-        used: rows of the ground's points.
         places: (n_used, 3) mm. wanted: (n_used,) the target there.
         jacobian: (n_used, 7). back: (7, 7) inverse of its information matrix of a pose.
     """
 
-    used: np.ndarray
     places: np.ndarray
     wanted: np.ndarray
     jacobian: np.ndarray
@@ -68,37 +83,40 @@ def ground_of(dwi: Dwi) -> Ground:
 
 
 def slopes_of(target: np.ndarray, ground: Ground, halves: tuple[np.ndarray, np.ndarray] | None = None) -> Slopes | None:
-    """Derivatives of a target, (n_voxels,); None if it is too flat for alignment.
+    """Derivatives of a target on the grid, (x, y, z); None if it is too flat for alignment.
 
     Args:
         halves: targets of two halves of the volumes, to estimate the slope without noise.
     """
-    gradient = _gradient(target, ground)
+    gradient = _gradient(target, ground, ground.compared)
     strength = (gradient**2).sum(axis=1)
+    values = target.ravel()
     # A flat background is uninformative.
-    used = np.flatnonzero(_informative(target, strength, ground))
+    informative = _informative(values[ground.compared], strength)
+    used = ground.compared[informative]
     if used.size < _LEAST_VOXELS:
         return None
-    jacobian = _jacobian(target, gradient[used], used, ground)
+    places = ground.points[used]
+    jacobian = _jacobian(values[used], gradient[informative], places - ground.centre)
     pair = None
     if halves is not None:
-        pair = [_jacobian(half, _gradient(half, ground)[used], used, ground) for half in halves]
-    return Slopes(used, ground.points[used], target[used], jacobian, _information(jacobian, pair))
+        pair = [_jacobian(half.ravel()[used], _gradient(half, ground, used), places - ground.centre) for half in halves]
+    return Slopes(places, values[used], jacobian, _information(jacobian, pair))
 
 
-def _informative(target: np.ndarray, strength: np.ndarray, ground: Ground) -> np.ndarray:
+def _informative(target: np.ndarray, strength: np.ndarray) -> np.ndarray:
     """Voxels of a target with a slope and, if enough of them are left, with a signal clearly above the noise floor.
 
     In magnitude images the noise floor masks the small signal of voxels that the head has just entered, but not that of
     voxels that it leaves, so that small movements would be underestimated.
 
     Args:
-        strength: (n_voxels,) squared slopes.
+        target: (n_near,) intensities in and around the brain. strength: (n_near,) squared slopes.
     """
-    sloping = ground.near & (strength > 1e-4 * strength[ground.near].max(initial=0.0))
+    sloping = strength > 1e-4 * strength.max(initial=0.0)
     if not sloping.any():
         return sloping
-    clear = sloping & (target > _ABOVE_FLOOR * np.quantile(target[ground.near], _FLOOR))
+    clear = sloping & (target > _ABOVE_FLOOR * np.quantile(target, _FLOOR))
     is_enough = clear.sum() >= _LEAST_VOXELS and strength[clear].sum() >= _LEAST_CLEAR * strength[sloping].sum()
     return clear if is_enough else sloping
 
@@ -140,7 +158,7 @@ def noise_of(slopes: Slopes | None, image: np.ndarray, pose: np.ndarray, ground:
     voxels = voxels_of(slopes.places, pose, ground.affine)
     off = map_coordinates(image, voxels, order=1, mode="nearest") - slopes.wanted
     jacobian = slopes.jacobian
-    off = off - jacobian @ np.linalg.lstsq(jacobian, off)[0]
+    off = off - jacobian @ np.linalg.lstsq(jacobian.T @ jacobian, jacobian.T @ off)[0]
     scattered = jacobian * (off / np.sqrt(_left_of_noise(voxels, width, ground.affine)))[:, None]
     covariance = slopes.back @ (scattered.T @ scattered) @ slopes.back
     return np.asarray(_TARGETS_NOISE * covariance[:6, :6] + 1e-8 * np.eye(6))
@@ -182,15 +200,19 @@ def _information(jacobian: np.ndarray, halves: Sequence[np.ndarray] | None) -> n
     return np.asarray(np.linalg.pinv(normal, hermitian=True))
 
 
-def _jacobian(target: np.ndarray, gradient: np.ndarray, used: np.ndarray, ground: Ground) -> np.ndarray:
-    """Change with shifts, turns and scale, (n_used, 7); `gradient` at the used points."""
-    turns = np.cross(ground.points[used] - ground.centre, gradient) / RADIUS_MM
-    return np.concatenate([gradient, turns, target[used][:, None]], axis=1)
+def _jacobian(target: np.ndarray, gradient: np.ndarray, arms: np.ndarray) -> np.ndarray:
+    """Change with shifts, turns and scale, (n_used, 7).
+
+    Args:
+        target: (n_used,) intensities. gradient: (n_used, 3) per mm. arms: (n_used, 3) mm from the centre of rotations.
+    """
+    (x, y, z), (dx, dy, dz) = arms.T / RADIUS_MM, gradient.T
+    return np.stack([dx, dy, dz, y * dz - z * dy, z * dx - x * dz, x * dy - y * dx, target], axis=1)
 
 
-def _gradient(target: np.ndarray, ground: Ground) -> np.ndarray:
-    """Gradient of an image on the data's grid, per mm along world axes, (n_points, 3)."""
-    gradient = np.stack(np.gradient(target.reshape(ground.shape)), axis=-1).reshape(-1, 3)
+def _gradient(target: np.ndarray, ground: Ground, used: np.ndarray) -> np.ndarray:
+    """Gradient of an image on the grid, per mm along world axes, at the voxels `used`, (n_used, 3)."""
+    gradient = np.stack([along.ravel()[used] for along in np.gradient(target)], axis=1)
     return np.asarray(gradient @ np.linalg.inv(ground.affine[:3, :3]))
 
 

@@ -149,12 +149,11 @@ def _round(
         last: whether the poses are final; else a few steps do.
     """
     each = range(dwi.n_volumes)
-    here = np.stack(
-        _each(lambda v: seen(smooth[v], ground.points, poses[v], dwi.affine).astype(np.float32), each, n_threads)
-    )
+    kept = ground.points[ground.kept]
+    here = np.stack(_each(lambda v: seen(smooth[v], kept, poses[v], dwi.affine).astype(np.float32), each, n_threads))
     turned = np.einsum("vji,vj->vi", poses[:, :3, :3], dwi.directions)
     prior = covariance(dwi.bvals, turned)
-    level = noise_in(here[:, ground.near].astype(float), prior)
+    level = noise_in(here[:, ground.near[ground.kept]].astype(float), prior)
     weights, halves = predictions(prior, level), of_halves(dwi.bvals, prior, level)
     shares = displaced_by(weights, halves, _slope_products(here, ground))
     targets = _product(weights, here)
@@ -162,7 +161,7 @@ def _round(
     steps = STEPS if last else _EARLY_STEPS
 
     def moved(volume: int) -> tuple[np.ndarray, np.ndarray]:
-        target, one, other = (values[volume].astype(float) for values in (targets, first, second))
+        target, one, other = (ground.whole(values[volume].astype(float)) for values in (targets, first, second))
         slopes = slopes_of(target, ground, (one, other))
         pose = aligned(slopes, smooth[volume], poses[volume], ground, steps)
         return pose, noise_of(slopes, smooth[volume], pose, ground, widths[volume])
@@ -173,12 +172,10 @@ def _round(
 
 def _slope_products(here: np.ndarray, ground: Ground) -> np.ndarray:
     """Inner products of the gradients of all volumes in and around the brain, (n_volumes, n_volumes)."""
-    images, near = here.reshape(-1, *ground.shape), ground.near.reshape(ground.shape)
+    images = ground.whole(here)
     found = np.zeros((len(here), len(here)))
     for axis in (1, 2, 3):
-        along = np.gradient(images, axis=axis)
-        along *= near
-        along = along.reshape(len(here), -1)
+        along = np.gradient(images, axis=axis).reshape(len(here), -1)[:, ground.compared]
         found += along @ along.T
     return found
 
@@ -247,7 +244,7 @@ def _rough(dwi: Dwi, smooth: list[np.ndarray], ground: Ground, n_threads: int) -
         return np.asarray(np.mean([here(v, poses[v]) for v in unweighted], axis=0))
 
     for _ in range(2):
-        slopes = slopes_of(mean(), ground)
+        slopes = slopes_of(mean().reshape(ground.shape), ground)
         for volume in unweighted:
             poses[volume] = aligned(slopes, smooth[volume], poses[volume], ground)
     target = mean()
@@ -257,7 +254,7 @@ def _rough(dwi: Dwi, smooth: list[np.ndarray], ground: Ground, n_threads: int) -
         clear = not dwi.is_b0[volume] and stands_out(dwi.data[..., volume].ravel(), target)
         for _ in range(2 if clear else 0):
             own = in_contrast_of(here(volume, pose), target)
-            pose = aligned(slopes_of(own, ground), smooth[volume], pose, ground)
+            pose = aligned(slopes_of(own.reshape(ground.shape), ground), smooth[volume], pose, ground)
         small = np.linalg.norm(as_mm(pose[None], ground.centre)) < _SMALL_MM
         return np.eye(4) if small else pose
 
