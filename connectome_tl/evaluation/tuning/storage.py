@@ -7,11 +7,13 @@ start, on resume, while waiting and at the end.
 
 from __future__ import annotations
 
+import sqlite3
 import time
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from connectome_tl.errors import OutputError, UsageError
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 MAX_RETRY = 10  # a trial whose worker was killed this often is abandoned
 GRACE = 3  # missed heartbeats after which a worker is considered dead
 BEGUN, SET_ASIDE = "begun", "set_aside"  # user attributes of a trial
+LOCKED_S = 120  # an SQLite file may be locked by another program for so long
 _ATTEMPTS = 5  # retries if two workers create the tables at the same time
 _REFUSED = "connection failed"  # psycopg found no server, or was not let in
 
@@ -54,7 +57,7 @@ def _storage(url: str, heartbeat: int) -> RDBStorage:
 
     options: dict[str, Any] = {"pool_pre_ping": True}
     if url.startswith("sqlite"):
-        options = {"connect_args": {"timeout": 120}}
+        options = {"connect_args": {"timeout": LOCKED_S}}
     for attempt in range(1, _ATTEMPTS + 1):
         try:
             with warnings.catch_warnings():
@@ -77,6 +80,41 @@ def _storage(url: str, heartbeat: int) -> RDBStorage:
                 raise unreachable(url, error) from error
             time.sleep(0.2 * attempt)
     raise AssertionError("not reached")
+
+
+def is_locked(url: str, seconds: float = 1.0) -> bool:
+    """Whether an SQLite file is locked by another program for as long as `seconds`; False for other databases."""
+    from sqlalchemy.engine import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        file = make_url(url).database if url.startswith("sqlite") else None
+    except ArgumentError:  # reported by `open_storage`
+        return False
+    if file is None or not Path(file).is_file():
+        return False
+    with closing(sqlite3.connect(file, timeout=seconds, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+        except sqlite3.OperationalError as error:
+            return "locked" in str(error)
+        except sqlite3.DatabaseError:  # not a database; reported by `open_storage`
+            return False
+    return False
+
+
+def wait_while_locked(url: str, seconds: float = LOCKED_S) -> None:
+    """Wait until an SQLite file is free.
+
+    Raises:
+        OutputError: it is still locked after `seconds`.
+    """
+    if is_locked(url, seconds):
+        raise OutputError(
+            f"the database of trials {shown(url)} is locked by another program",
+            remedy="End that program; the same command resumes.",
+        )
 
 
 def with_driver(url: str) -> str:

@@ -95,11 +95,14 @@ def tune_study(
         cohorts = with_grids(settings, cohorts, folder / CACHE)  # trials add grids of other settings
         identity = _identity(settings, cohorts, splits)
         _refuse_other(folder, identity)
-        from connectome_tl.evaluation.tuning.storage import open_storage
+        from connectome_tl.evaluation.tuning.storage import LOCKED_S, is_locked, open_storage, wait_while_locked
         from connectome_tl.training.cluster import on_scheduler
 
         (folder / "log").mkdir(parents=True, exist_ok=True)
         url = storage or f"sqlite:///{(folder / 'trials.sqlite').resolve()}"
+        if is_locked(url):
+            with steps.step(f"waiting up to {LOCKED_S} s: another program has locked the database of trials"):
+                wait_while_locked(url)
         with (
             shared(folder) as membership,
             open_log(folder, f"tune: {settings.title}") as log,
