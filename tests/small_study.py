@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
 import numpy as np
+import pytest
 
 from connectome_tl.atlas import load_atlas
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.splits import Fold
 from connectome_tl.provenance import canonical_json
+from connectome_tl.report.figures.sheet import Figure, Sheet
 from connectome_tl.settings.encoders import ClinicalEncoder, FlatEncoder, GraphEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings, StudySettings
@@ -67,6 +70,18 @@ def with_rows(cohort: Cohort, ids: Sequence[str], **changed: Any) -> Cohort:
         array[rows] = value
         new[name] = array
     return replace(cohort, **new)
+
+
+@contextmanager
+def figures_left_out() -> Iterator[None]:
+    """Pages have empty figures. Drawing takes most of the time of a page."""
+
+    def draw(sheet: Sheet, make: object, title: str, note: str = "", wide: bool = False) -> list[Figure]:
+        return [Figure("", title, note, wide)]
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(Sheet, "draw", draw)
+        yield
 
 
 def with_correlations(cohort: Cohort, seed: int = 0) -> Cohort:

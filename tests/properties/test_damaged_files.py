@@ -1,4 +1,4 @@
-"""2,000 damaged files and tables: a typed error or a usable result, never a traceback, nothing written."""
+"""1,000 damaged files and tables: a typed error or a usable result, never a traceback, nothing written."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from connectome_tl.workflows.data.cohort import check_cohort
 from connectome_tl.workflows.data.convert import convert_folder
 
 NAMES = ("thalamus_L", "thalamus_R", "putamen_L", "putamen_R", "caudate_L", "caudate_R")
-N_MUTANTS = 2_000
+N_MUTANTS = 1_000
 TABLES = ("participants.tsv", "participants.json", "redcap.csv", "sub-0_image_qc.tsv", "sub-0_qc.json")
 HOSTILE = (
     b"<img onerror=alert(1)>",
@@ -249,8 +249,8 @@ def test_damaged_files_give_a_typed_error_or_a_usable_result(tmp_path: Path, par
         path.write_bytes(healthy[path])
     assert sorted(path.as_posix() for path in tmp_path.rglob("*")) == before
     # A test in which nothing is damaged, or everything rejected, would prove nothing.
-    assert results["DataError"] > 100
-    assert results["read"] > 20
+    assert results["DataError"] > 50
+    assert results["read"] > 10
     assert {known.name for known in FORMATS} <= set(files)
 
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
-from connectome_tl.report.figures.sheet import Figure, Sheet
+from tests.small_study import figures_left_out
 
 
 @pytest.fixture
-def blank_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages have empty figures: for tests of their text and tables. Drawing takes most of the time of a page."""
-
-    def draw(sheet: Sheet, make: object, title: str, note: str = "", wide: bool = False) -> list[Figure]:
-        return [Figure("", title, note, wide)]
-
-    monkeypatch.setattr(Sheet, "draw", draw)
+def blank_figures() -> Iterator[None]:
+    """Pages have empty figures: for tests of their text and tables."""
+    with figures_left_out():
+        yield

@@ -1,7 +1,7 @@
 """Over a hundred simulated prediction tables no page has two values of one quantity. Nothing is fitted here.
 
 Each table is checked by itself, and each check is shown to find a fault in every table to which it applies.
-`benchmarks/contradictions.py --n 500` checks the whole pages of 500 studies, `test_pages_agree.py` those of 40.
+`benchmarks/contradictions.py --n 500` checks the whole pages of 500 studies, `test_pages_agree.py` those of 20.
 """
 
 from __future__ import annotations

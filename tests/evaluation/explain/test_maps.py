@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy.stats import spearmanr
-from small_study import small_cohorts, small_settings
+from small_study import FLAT, small_cohorts, small_settings
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.errors import DivergedError, MissingInputError
@@ -45,7 +45,7 @@ TASK = Task(name="score", kind="regression", column="score")
 
 @pytest.fixture(scope="module")
 def study() -> StudySettings:
-    return small_settings(splits=SplitSettings(repeats=2, outer=3, stratum="cognitive"))
+    return small_settings(model=FLAT, splits=SplitSettings(repeats=2, outer=3, stratum="cognitive"))
 
 
 @pytest.fixture(scope="module")
