@@ -90,7 +90,8 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
     start = _start(predictor, rows, plain, spread, settings, scale)
     with torch.no_grad():
         network.last.weight.mul_(0.1)
-        network.last.bias.fill_(start)
+        if network.last.bias is not None:
+            network.last.bias.fill_(start)
     weight = _START if settings.weight == "auto" else settings.weight
     errors: list[float] = []
 
@@ -174,8 +175,8 @@ def _filtered(values: Tensor, blur: float) -> Tensor:
 def _logit(network: UNet, volumes: Tensor, coarse: int) -> Tensor:
     if coarse == 1:
         return network(volumes)
-    sizes = [-(-size // coarse) for size in volumes.shape[2:]]
-    found = network(nn.functional.adaptive_avg_pool3d(volumes, sizes))
+    depth, height, width = (-(-size // coarse) for size in volumes.shape[2:])
+    found = network(nn.functional.adaptive_avg_pool3d(volumes, (depth, height, width)))
     return nn.functional.interpolate(found, size=volumes.shape[2:], mode="trilinear")
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -117,10 +119,12 @@ def test_the_expected_squared_change_of_a_linear_predictor_is_the_mean_over_draw
 
 @pytest.mark.parametrize("gradient", ["sampled", "expected"])
 @pytest.mark.parametrize("coarse", [1, 3])
-def test_maps_have_the_size_of_the_volumes_for_every_gradient_and_resolution(gradient: str, coarse: int) -> None:
+def test_maps_have_the_size_of_the_volumes_for_every_gradient_and_resolution(
+    gradient: Literal["sampled", "expected"], coarse: int
+) -> None:
     rows = rows_of(volumes_of(4)[..., :13])
     net = nn.Sequential(nn.Conv3d(1, 2, 3, 2), nn.Flatten(), nn.LazyLinear(2))
-    settings = NoiseMap(width=4, depth=1, gradient=gradient, coarse=coarse, descent=Descent(steps=2))  # type: ignore[arg-type]
+    settings = NoiseMap(width=4, depth=1, gradient=gradient, coarse=coarse, descent=Descent(steps=2))
     net(rows.volumes[:1])
     maps = fit_noise_map(net, rows, rows.ids, settings, seed=0).maps(rows.volumes[:2])
     assert maps.shape == (2, SIZE, SIZE, 13)
