@@ -1,10 +1,11 @@
 """Importance maps against planted regions: learned noise, occlusion, smoothed integrated gradients.
 
     python benchmarks/voxel_maps.py [--cohorts 3] [--first 0] [--out voxel_maps.tsv] [--device cpu] [--quick]
-        [--places deep cortex ...] [--blur 0]
+        [--places deep cortex ...] [--blur 1.5]
 
 Simulated volumes at 32^3 where age shows in one region only: deep grey matter, cortex, ventricle rim, one hemisphere,
-or a ball on a random side of each subject. 200 training subjects; the cohort's number seeds volumes, predictor and map.
+or a ball on a random side of each subject. Grey levels are standardised by the voxels of the head outside the region;
+otherwise age would show in the whole head. 200 training subjects; the cohort's number seeds volumes, predictor and map.
 Prints, for ten test subjects and each kind of map: the AUC against the region within the head, of the subject's map
 and of the mean map; the AUC of the map of a randomised network; areas under the curves of deletion and insertion; CPU
 seconds. `shuffled` is the learned-noise map of a predictor trained on shuffled ages; `stability` the agreement of
@@ -56,14 +57,14 @@ class Scene:
     def __init__(self, place: Place, seed: int, quick: bool, device: str, blur: float) -> None:
         size, n = (16, 24) if quick else (32, 200)
         sim = simulate_volumes(n + 100, VolumeSettings(size=size, place=place, site_effect=0.3), seed=seed)
-        rows = rows_of(sim, device)
+        rows = rows_of(sim, device, without_region=True)
         assert sim.region is not None
         self.train, self.test = rows.at(range(n)), rows.at(range(n, n + 100))
         self.regions = sim.region[n : n + N_SUBJECTS]
         self.inside = sim.labels[n : n + N_SUBJECTS] > 0
         self.volumes = self.test.volumes[:N_SUBJECTS]
         self.descent = Descent(steps=20 if quick else 300, learning_rate=2e-3, cosine=True)
-        self.noise = NoiseMap(blur=blur, descent=Descent(steps=20 if quick else 200, learning_rate=3e-3))
+        self.noise = NoiseMap(blur=blur, descent=Descent(steps=20 if quick else 60, learning_rate=3e-3))
         self.seed = seed
         self.net = train_age(self.train, self.descent, seed)
         self.controls = controls_of(sim, rows)

@@ -169,12 +169,17 @@ def interval(values: np.ndarray) -> str:
     return f"{values.mean():+.3f} [{values.mean() - half:+.3f}, {values.mean() + half:+.3f}]"
 
 
-def rows_of(sim: SimulatedVolumes, device: str = "cpu") -> VolumeRows:
-    """Volumes standardised over each head, 0 outside; tissue labels. Networks are trained on the device."""
-    volumes = np.zeros_like(sim.volumes)
-    for i, inside in enumerate(sim.labels > 0):
-        values = sim.volumes[i][inside]
-        volumes[i][inside] = (values - values.mean()) / values.std()
+def rows_of(sim: SimulatedVolumes, device: str = "cpu", *, without_region: bool = False) -> VolumeRows:
+    """Volumes standardised over each head, 0 outside; tissue labels. Networks are trained on the device.
+
+    Args:
+        without_region: leave the planted region out of the mean and the standard deviation, through which age would
+            show in the whole head.
+    """
+    volumes, heads = np.zeros_like(sim.volumes), sim.labels > 0
+    for i, inside in enumerate(heads):
+        values = sim.volumes[i][inside & ~sim.region[i] if without_region and sim.region is not None else inside]
+        volumes[i][inside] = (sim.volumes[i][inside] - values.mean()) / values.std()
     return VolumeRows(
         sim.ids,
         torch.from_numpy(volumes[:, None]),

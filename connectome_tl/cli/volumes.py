@@ -21,7 +21,7 @@ def maps(
     run_dir: Annotated[Path, typer.Argument(help="Folder of a finished run of an image study.")],
     model: Annotated[str, typer.Option("--model", help="A model with a network on volumes.")] = "network",
     subjects: Annotated[int, typer.Option(min=1, help="Number of held-out subjects of each fold.")] = 10,
-    steps: Annotated[int, typer.Option(min=1, help="Training steps of the map by learned noise.")] = 300,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps of the map by learned noise.")] = 100,
     base: Annotated[
         Path | None, typer.Option("--base", help="Folder that the cohort paths of study.yaml are relative to.")
     ] = None,

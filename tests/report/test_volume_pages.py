@@ -8,6 +8,7 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from connectome_tl.report.figures.drawing import to_url
@@ -89,6 +90,14 @@ def test_heads_without_a_common_voxel_have_a_sentence_instead_of_a_black_picture
         "The heads of the subjects have no voxel in common: no mean map."
     ]
     assert not figure.axes
+
+
+@pytest.mark.filterwarnings("ignore:empty mask")  # of nilearn, where the whole map is 0
+@pytest.mark.parametrize("level", [0.0, 0.018, 0.5, 1.0])
+def test_a_map_of_nearly_one_value_is_drawn(level: float) -> None:
+    values = level * (1 + 1e-4 * np.random.default_rng(0).random((12, 12, 12)))
+    figure = overlays([("noise", values)], values, np.ones((12, 12, 12), dtype=bool), np.eye(4))
+    assert len(figure.axes) > 3
 
 
 def test_another_map_gives_another_picture_and_equal_maps_equal_bytes() -> None:

@@ -87,7 +87,9 @@ def overlays(
             cmap="inferno",
             threshold=max(float(least), 1e-12),
             vmin=float(least),
-            vmax=max(float(most), float(least) + 1e-12),
+            vmax=max(float(most), 1.01 * float(least) + 1e-12),
+            symmetric_cbar=False,
+            cbar_tick_format="%.3g",  # nilearn rounds the bounds of the colours as the ticks
             draw_cross=False,
             black_bg=True,
             title=title,

@@ -46,7 +46,7 @@ class NoiseMapper:
         """(n, depth, height, width) importance of each voxel of each subject: 1 without noise, 0 with the largest
         noise.
         """
-        return 1 - in_batches(lambda part: torch.sigmoid(self.network(part))[:, 0], volumes).numpy()
+        return 1 - in_batches(lambda part: torch.sigmoid(self._logit(part))[:, 0], volumes).numpy()
 
     def population(self, volumes: Tensor) -> np.ndarray:
         """(depth, height, width) mean map, for volumes in a common space."""
@@ -54,7 +54,10 @@ class NoiseMapper:
 
     def noise(self, volumes: Tensor) -> Tensor:
         """(n, 1, depth, height, width) standard deviation of the noise of each voxel."""
-        return in_batches(lambda part: _deviation(self.network(part), self.settings, self.scale), volumes)
+        return in_batches(lambda part: _deviation(self._logit(part), self.settings, self.scale), volumes)
+
+    def _logit(self, volumes: Tensor) -> Tensor:
+        return _logit(self.network, volumes, self.settings.coarse)
 
 
 def fit_noise_map(
@@ -84,16 +87,28 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
     spread = plain.var(dim=0, unbiased=False).clamp_min(1e-12)
     _, scale = mean_and_spread(rows.volumes)
     network = UNet(rows.volumes.shape[1], 1, width=settings.width, depth=settings.depth).to(rows.device)
+    start = _start(predictor, rows, plain, spread, settings, scale)
+    with torch.no_grad():
+        network.last.weight.mul_(0.1)
+        if network.last.bias is not None:
+            network.last.bias.fill_(start)
     weight = _START if settings.weight == "auto" else settings.weight
     errors: list[float] = []
 
     def loss_of(index: np.ndarray) -> Tensor:
         nonlocal weight
         volumes = rows.batch(index)
-        logit = network(volumes)
-        noisy = volumes + standard_noise(volumes, settings.blur) * _deviation(logit, settings, scale)
-        error = ((_columns(predictor(noisy)) - plain[index]).square() / spread).mean()
-        errors.append(float(error.detach()))
+        logit = _logit(network, volumes, settings.coarse)
+        deviation = _deviation(logit, settings, scale)
+        noise = standard_noise(volumes, settings.blur)
+        if settings.gradient == "sampled":
+            error = ((_columns(predictor(volumes + noise * deviation)) - plain[index]).square() / spread).mean()
+            errors.append(float(error.detach()))
+        else:
+            noisy = (volumes + noise * deviation.detach()).requires_grad_()
+            outputs = _columns(predictor(noisy))
+            errors.append(float(((outputs.detach() - plain[index]).square() / spread).mean()))
+            error = _expected(outputs, noisy, deviation, spread, settings.blur)
         loss = error - weight * nn.functional.logsigmoid(logit).mean()
         if settings.weight == "auto":  # multiplicative steps towards the tolerance
             step = _RATE * (1 - min(errors[-1] / settings.tolerance, 2.0))
@@ -105,18 +120,64 @@ def _fit(predictor: nn.Module, rows: VolumeRows, settings: NoiseMap, rng: np.ran
     return NoiseMapper(rows.ids, network.eval().cpu(), settings, scale, weight, float(np.mean(last)))
 
 
+def _start(
+    predictor: nn.Module, rows: VolumeRows, plain: Tensor, spread: Tensor, settings: NoiseMap, scale: float
+) -> float:
+    """Logit of equal noise in all voxels whose error is about the tolerance, by bisection."""
+    index = np.arange(min(16, len(rows)))
+    volumes, low, high = rows.batch(index), -8.0, 4.0
+    with torch.no_grad():
+        for _ in range(8):
+            middle = (low + high) / 2
+            deviation = _deviation(torch.tensor(middle, device=rows.device), settings, scale)
+            outputs = _columns(predictor(volumes + standard_noise(volumes, settings.blur) * deviation))
+            error = float(((outputs - plain[index]).square() / spread).mean())
+            low, high = (middle, high) if error < settings.tolerance else (low, middle)
+    return (low + high) / 2
+
+
+def _expected(outputs: Tensor, noisy: Tensor, deviation: Tensor, spread: Tensor, blur: float) -> Tensor:
+    """Expected squared change of the predictions to first order, divided by their variance.
+
+    With noise `deviation * K e`, e independent and of variance 1, the change is `sum(g * deviation * K e)`, whose
+    variance is the squared norm of `K^T (g * deviation)`. The gradient g is taken at the noisy volume.
+    """
+    found = []
+    for i in range(outputs.shape[1]):
+        (slope,) = torch.autograd.grad(outputs[:, i].sum(), noisy, retain_graph=i + 1 < outputs.shape[1])
+        reach = round(3 * blur)
+        spread_out = nn.functional.pad(slope * deviation, [2 * reach] * 6)
+        found.append(_filtered(spread_out, blur).square().sum(dim=(1, 2, 3, 4)).mean() / spread[i])
+    return torch.stack(found).mean()
+
+
 def standard_noise(volumes: Tensor, blur: float) -> Tensor:
     """Noise of mean 0 and variance 1 with the shape of `volumes`, filtered by a Gaussian of `blur` voxels."""
     reach = round(3 * blur)
+    sizes = [size + 2 * reach for size in volumes.shape[2:]]
+    return _filtered(torch.randn(*volumes.shape[:2], *sizes, device=volumes.device), blur)
+
+
+def _filtered(values: Tensor, blur: float) -> Tensor:
+    """Filter by a Gaussian whose squared weights sum to 1; the border, round(3 * blur) voxels, is lost."""
+    reach = round(3 * blur)
     if reach == 0:
-        return torch.randn_like(volumes)
-    n, n_channels, *sizes = volumes.shape
-    noise = torch.randn(n * n_channels, 1, *(size + 2 * reach for size in sizes), device=volumes.device)
-    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=volumes.device) / blur).square())
+        return values
+    n, n_channels, *sizes = values.shape
+    values = values.reshape(n * n_channels, 1, *sizes)
+    weights = torch.exp(-0.5 * (torch.arange(-reach, reach + 1, device=values.device) / blur).square())
     weights = weights / weights.norm()
     for axis in range(3):
-        noise = nn.functional.conv3d(noise, weights.reshape([-1 if other == axis else 1 for other in range(-2, 3)]))
-    return noise.reshape(volumes.shape)
+        values = nn.functional.conv3d(values, weights.reshape([-1 if o == axis else 1 for o in range(-2, 3)]))
+    return values.reshape(n, n_channels, *values.shape[2:])
+
+
+def _logit(network: UNet, volumes: Tensor, coarse: int) -> Tensor:
+    if coarse == 1:
+        return network(volumes)
+    depth, height, width = (-(-size // coarse) for size in volumes.shape[2:])
+    found = network(nn.functional.adaptive_avg_pool3d(volumes, (depth, height, width)))
+    return nn.functional.interpolate(found, size=volumes.shape[2:], mode="trilinear")
 
 
 def _deviation(logit: Tensor, settings: NoiseMap, scale: float) -> Tensor:

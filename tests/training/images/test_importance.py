@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from connectome_tl.evaluation.images.map_checks import (
 from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
-from connectome_tl.training.images.importance import NoiseMapper, fit_noise_map, standard_noise
+from connectome_tl.training.images.importance import NoiseMapper, _expected, fit_noise_map, standard_noise
 from connectome_tl.training.images.rows import VolumeRows
 
 SIZE = 16
@@ -99,6 +101,34 @@ def test_smooth_noise_has_variance_1_everywhere_and_the_correlation_of_its_filte
         assert float(values.var()) == pytest.approx(1, abs=0.2)
     expected = np.exp(-1 / (4 * blur**2)) if blur else 0.0
     assert float((noise[:, :, 1:] * noise[:, :, :-1]).mean()) == pytest.approx(expected, abs=0.05)
+
+
+@pytest.mark.parametrize("blur", [0.0, 1.0])
+def test_the_expected_squared_change_of_a_linear_predictor_is_the_mean_over_draws(blur: float) -> None:
+    torch.manual_seed(0)
+    at_border = np.zeros((1, 5, 6, 7))
+    at_border[0, :3, 2:5, 1:4] = 1
+    predictor, deviation = Brightness(list(at_border)), 0.5 + torch.rand(1, 1, 5, 6, 7)
+    volumes = torch.randn(1, 1, 5, 6, 7, requires_grad=True)
+    outputs = predictor(volumes)[:, None]
+    found = float(_expected(outputs, volumes, deviation, torch.tensor([2.0]), blur))
+    noise = standard_noise(torch.zeros(4000, 1, 5, 6, 7), blur)
+    drawn = (predictor(volumes + noise * deviation)[:, None] - outputs).square() / 2.0
+    assert found == pytest.approx(float(drawn.mean().detach()), rel=0.1)
+
+
+@pytest.mark.parametrize("gradient", ["sampled", "expected"])
+@pytest.mark.parametrize("coarse", [1, 3])
+def test_maps_have_the_size_of_the_volumes_for_every_gradient_and_resolution(
+    gradient: Literal["sampled", "expected"], coarse: int
+) -> None:
+    rows = rows_of(volumes_of(4)[..., :13])
+    net = nn.Sequential(nn.Conv3d(1, 2, 3, 2), nn.Flatten(), nn.LazyLinear(2))
+    settings = NoiseMap(width=4, depth=1, gradient=gradient, coarse=coarse, descent=Descent(steps=2))
+    net(rows.volumes[:1])
+    maps = fit_noise_map(net, rows, rows.ids, settings, seed=0).maps(rows.volumes[:2])
+    assert maps.shape == (2, SIZE, SIZE, 13)
+    assert np.isfinite(maps).all()
 
 
 def test_the_predictor_is_left_as_it_was() -> None:
