@@ -21,7 +21,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.read.joined import read_runs
-from connectome_tl.imaging.read.runs import phases_of
+from connectome_tl.imaging.read.run_files import phases_of
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.sides import likeness_to_anatomy
