@@ -22,6 +22,7 @@ from connectome_tl.connectome.morphometric import (
     values_by_region,
 )
 from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.connectome.names.unlisted import refuse_other_numbering
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.imaging.read.filters import read_filters
 from connectome_tl.imaging.read.images import Volume, grid_problem, read_labels, read_volume, same_grid
@@ -150,6 +151,7 @@ def morphometry_files(
         DataError,
     )
     regions = region_table(parcels, labels, atlas)
+    refuse_other_numbering(parcels, regions)
     # A voxel that is not a number in one image has no part in any measure or distribution.
     known = np.logical_and.reduce([np.isfinite(volume.data) for volume in volumes])
     lost = int(np.count_nonzero(~known & (parcels.data > 0)))
