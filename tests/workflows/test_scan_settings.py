@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from connectome_tl.imaging.preprocess.tissues import SEGMENTED
-from connectome_tl.imaging.read.runs import RunFiles
+from connectome_tl.imaging.read.run_files import RunFiles
 from connectome_tl.imaging.read.scan import Scan
 from connectome_tl.settings.imaging import ConnectomesSettings, MorphometrySettings
 from connectome_tl.workflows.scans.age import ScanAges

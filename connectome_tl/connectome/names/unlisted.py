@@ -12,10 +12,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from connectome_tl.atlas import Atlas, atlas_names, load_atlas
 from connectome_tl.connectome.regions import RegionTable
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume
 
 _TISSUE_LOBES = ("White matter", "Ventricles", "CSF", "Background")
+_MOST_UNLIKE = 0.25  # share of rows without a label, and of labels without a row, in an image of a table
+_SHOWN = 3
 _MIN_ALIKE = 0.8  # fraction of a table's rows that need the same number and name in an atlas
 _DEEP = {
     "thalamus": (9, 10, 48, 49),
@@ -84,6 +90,33 @@ def unlisted(present: Iterable[int], regions: RegionTable) -> Unlisted:
         tuple(n for n in extra if n not in tissue and n not in left_out),
         tuple(n for n in rows if n in tissue),
         scheme,
+    )
+
+
+def refuse_other_numbering(labels: Volume, regions: RegionTable) -> None:
+    """Refuse a label image that has another numbering than its table; either may have regions that the other lacks.
+
+    Raises:
+        DataError: no row has a label; or more than a quarter of the rows have none and more than a quarter of the
+            labels (without tissue and kinds of regions that the table does not cover) have no row.
+    """
+    present = {int(number) for number in np.unique(labels.data)} - {0}
+    extra = unlisted(present, regions)
+    absent = [number for number in regions.numbers if number not in present]
+    n_labels = len(present) - len(extra.tissue) - len(extra.left_out)
+    few_rows = len(absent) > _MOST_UNLIKE * len(regions.numbers)
+    if len(absent) < len(regions.numbers) and not (few_rows and len(extra.unknown) > _MOST_UNLIKE * n_labels):
+        return
+    rows, unknown = (", ".join(map(str, numbers[:_SHOWN])) for numbers in (absent, extra.unknown))
+    got = f"{len(absent)} of {len(regions.numbers)} rows without a label ({rows}, ...)"
+    got += f", {len(extra.unknown)} labels without a row ({unknown}, ...)" if extra.unknown else ""
+    raise DataError(
+        "the label image and the table of regions have different numberings",
+        expected="the labels of the table",
+        got=got,
+        subject=labels.subject,
+        file=labels.file,
+        remedy="Give the table, or the atlas, of this image.",
     )
 
 

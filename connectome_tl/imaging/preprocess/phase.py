@@ -11,7 +11,7 @@ import numpy as np
 from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, grid_problem, read_volume, same_grid
-from connectome_tl.imaging.read.runs import RunFiles, read_sidecars
+from connectome_tl.imaging.read.run_files import RunFiles, read_sidecars
 
 _AXES = {"i": (1, 0, 0), "j": (0, 1, 0), "k": (0, 0, 1)}
 _MOST = 3  # unweighted volumes per run and direction; more are slow and of little use for topup

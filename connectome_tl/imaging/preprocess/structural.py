@@ -13,6 +13,8 @@ from connectome_tl.imaging.read.images import Volume
 
 _AROUND_MM = 3.0  # search distance for the edge around a rough mask
 _DARK, _MOSTLY = 0.05, 0.5  # of the brightest intensities: no signal; largest share of a mask without signal
+_STANDARDISED = 0.01  # share of negative values in a brain from which its intensities are not those of a scanner
+_LOWEST = 0.005  # quantile of such intensities that becomes nearly the smallest
 _OF_HOOK = "Its output must be above 0.5 in the brain and 0 elsewhere."
 
 
@@ -101,3 +103,17 @@ def refuse_background(mask: np.ndarray, image: Volume, where: str | Path | None)
             file=where or image.file,
             remedy="Is it inverted, or of another image? It must be above 0.5 in the brain and 0 elsewhere.",
         )
+
+
+def above_zero(image: Volume) -> Volume:
+    """A brain, 0 outside, with standardised intensities shifted above 0, since registrations take 0 and below for air.
+
+    Images of a scanner, of which at most a few values are negative by interpolation, are returned unchanged.
+    """
+    inside = image.data != 0
+    values = image.data[inside]
+    if not values.size or (values < 0).mean() <= _STANDARDISED:
+        return image
+    low, high = np.quantile(values, [_LOWEST, 1 - _LOWEST])
+    shifted = np.maximum(image.data - low, 0) + 0.01 * (high - low)
+    return Volume(np.where(inside, shifted, 0).astype(image.data.dtype), image.affine, image.subject, image.file)

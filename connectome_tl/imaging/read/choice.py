@@ -7,6 +7,8 @@ from pathlib import Path
 from connectome_tl.errors import Problem
 from connectome_tl.imaging.read.names import IMAGES, FoundFile
 
+_FIRST = "The first one is used."
+
 
 def belongs(found: FoundFile, image: FoundFile | None) -> bool:
     """Whether a mask or parcellation does not belong to another diffusion image of the session."""
@@ -54,14 +56,24 @@ def anatomical_of(found: list[FoundFile]) -> FoundFile | None:
     return next(iter(_ranked(found)), None)
 
 
-def repeated_anatomy(found: list[FoundFile], name: str) -> list[Problem]:
-    """Note that the first of several raw images of one contrast is used."""
-    problems = []
+def repeated_files(found: list[FoundFile], name: str) -> list[Problem]:
+    """Notes that the first of several raw images of one contrast, or of two formats of one image, is used."""
+    images = [f for f in found if f.ending in IMAGES and f.suffix not in ("dwi", "T1w", "T2w")]
+    stems: dict[str, list[FoundFile]] = {}
+    for f in images:
+        stems.setdefault(str(f.path).removesuffix(f.ending), []).append(f)
+    problems = [
+        Problem(
+            "an image exists in two formats", None, ", ".join(sorted(f.path.name for f in same)), name, remedy=_FIRST
+        )
+        for same in stems.values()
+        if len(same) > 1
+    ]
     for kind in ("T2w", "T1w"):
         ranked = _ranked([f for f in found if f.suffix == kind and f.ending in IMAGES and "space" not in f.entities])
         if len(ranked) > 1 and "desc" not in ranked[0].entities and "desc" not in ranked[1].entities:
             names = ", ".join(f.path.name for f in ranked)
-            problems.append(Problem(f"more than one {kind}", got=names, subject=name, remedy="The first one is used."))
+            problems.append(Problem(f"more than one {kind}", got=names, subject=name, remedy=_FIRST))
     return problems
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from connectome_tl.errors import DataError, raise_all
+from connectome_tl.imaging.read.gradient_files import read_gradients
 from connectome_tl.imaging.read.gradients import (
     B0_MAX,
     fsl_to_world,
@@ -16,10 +17,8 @@ from connectome_tl.imaging.read.gradients import (
     normalised,
     read_bvals,
     read_bvecs,
-    unit_directions,
 )
 from connectome_tl.imaging.read.images import grid_problem, read_mask, read_volume, same_grid
-from connectome_tl.imaging.read.text import read_number_rows
 from connectome_tl.settings.imaging import BvecLengths
 
 __all__ = [
@@ -134,8 +133,8 @@ def read_dwi(
     """Read diffusion volumes with their gradient table, and report all problems.
 
     Args:
-        bval, bvec: FSL files; not needed with `table`.
-        table: MRtrix's gradient table (`.b`): x y z b in world axes, one row per volume.
+        bval, bvec: FSL files; not needed with `table`, with which they must agree if given.
+        table: MRtrix's gradient table (`.b`): x y z b in world axes, one row per volume; preferred.
         bvec_axes: `fsl`, or `image` for QSIPrep's files.
         mask: brain mask on the same grid; default: the whole image.
         b0_max: largest b-value of an unweighted volume, s/mm2.
@@ -145,17 +144,9 @@ def read_dwi(
         MissingInputError, DataError: as the readers, or every fault of the table at once.
     """
     volume = read_volume(image, subject=subject, n_dimensions=(4,))
-    if table is not None:
-        rows = read_number_rows(table, subject=subject)
-        if rows.ndim != 2 or rows.shape[1] != 4:
-            raise DataError("not a gradient table", expected="x y z b in rows", subject=subject, file=table)
-        bvals, directions, sources = rows[:, 3], rows[:, :3], (table, table)
-    elif bval is not None and bvec is not None:
-        bvals, vectors, sources = read_bvals(bval, subject=subject), read_bvecs(bvec, subject=subject), (bval, bvec)
-        convert = fsl_to_world if bvec_axes == "fsl" else image_to_world
-        directions = convert(vectors, volume.affine)
-    else:
-        raise DataError("the gradient table is missing", expected="bval and bvec, or .b", subject=subject, file=image)
+    bvals, directions, sources, note = read_gradients(
+        image, volume.affine, bval, bvec, table, bvec_axes=bvec_axes, subject=subject, b0_max=b0_max, lengths=lengths
+    )
     directions_of_axes = volume.affine[:3, :3] / volume.zooms
     if np.abs(directions_of_axes.T @ directions_of_axes - np.eye(3)).max() > _SHEAR:
         raise DataError(
@@ -164,7 +155,6 @@ def read_dwi(
             file=image,
             remedy="Use the data as converted from the scanner, or resample images and vectors together.",
         )
-    bvals, directions, note = unit_directions(bvals, directions, b0_max, lengths)
     problems = gradient_problems(bvals, directions, volume.shape[3], subject=subject, files=sources, b0_max=b0_max)
     region = np.ones(volume.shape[:3], dtype=bool)
     if mask is not None:

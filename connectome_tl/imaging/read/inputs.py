@@ -13,7 +13,7 @@ from pathlib import Path
 
 from connectome_tl.errors import DataError, MissingInputError, Problem
 from connectome_tl.files import read_bytes
-from connectome_tl.imaging.read.choice import repeated_anatomy
+from connectome_tl.imaging.read.choice import repeated_files
 from connectome_tl.imaging.read.filters import Filters, select
 from connectome_tl.imaging.read.gradients import B0_MAX
 from connectome_tl.imaging.read.names import (
@@ -22,10 +22,12 @@ from connectome_tl.imaging.read.names import (
     doubled_tables,
     miscalled_folders,
     shared_gradients,
+    sidecars_of,
     subjects_without,
     walk,
 )
-from connectome_tl.imaging.read.runs import Wanted, sidecar_problems
+from connectome_tl.imaging.read.run_files import RunFiles, same_phases, sidecar_problems
+from connectome_tl.imaging.read.runs import Wanted
 from connectome_tl.imaging.read.scan import Scan, scan_of
 from connectome_tl.imaging.read.tables import padding_problems, table_problems
 
@@ -95,7 +97,7 @@ def take_inventory(
             subject,
             session,
             by_scan[subject, session],
-            gradients.get(subject, shared),
+            gradients[subject],
             kind,
             diffusion=diffusion,
             wanted=images,
@@ -105,7 +107,7 @@ def take_inventory(
         and (not visits or session in visits)
         and _has_images(by_scan[subject, session])
     )
-    problems += _problems(folder, kind, scans, by_scan)
+    problems += _problems(folder, kind, scans, by_scan, gradients)
     if not scans:
         raise MissingInputError(f"no scan in {folder}", problems=problems)
     return Inventory(folder, kind, scans, tuple(problems))
@@ -135,16 +137,26 @@ def _gradients(files: Sequence[FoundFile], shared: Sequence[FoundFile]) -> dict[
     """Companion files of diffusion images by subject, after those of all subjects."""
     gradients: dict[str, list[FoundFile]] = {}
     for found in files:
-        if found.suffix in ("dwi", "epi") and found.ending not in IMAGES:
-            gradients.setdefault(f"sub-{found.entities['sub']}", list(shared)).append(found)
+        if "sub" in found.entities:
+            own = gradients.setdefault(f"sub-{found.entities['sub']}", list(shared))
+            own += [found] if found.suffix in ("dwi", "epi") and found.ending not in IMAGES else []
     return gradients
 
 
-def _problems(folder: Path, kind: str, scans: Sequence[Scan], by_scan: _ByScan) -> list[Problem]:
+def _problems(
+    folder: Path, kind: str, scans: Sequence[Scan], by_scan: _ByScan, gradients: Mapping[str, Sequence[FoundFile]]
+) -> list[Problem]:
     """Problems of tables, repeated images, sidecars and the description of the folder."""
     subjects = {subject for subject, _ in by_scan}
     problems = [*table_problems(folder, subjects), *padding_problems(subjects)]
-    problems += [p for scan in scans for p in repeated_anatomy(by_scan[scan.subject, scan.session], scan.name)]
+    for subject in sorted(subjects):
+        problems += padding_problems({session for whose, session in by_scan if whose == subject and session}, subject)
+    for scan in scans:
+        files = by_scan[scan.subject, scan.session]
+        offered = gradients[scan.subject]
+        images = [f for f in files if f.suffix in ("dwi", "epi") and f.ending in IMAGES]
+        problems += repeated_files(files, scan.name)
+        problems += same_phases([RunFiles(f.path, sidecars=sidecars_of(f, offered)) for f in images])
     problems += sidecar_problems([run for scan in scans for run in (*scan.runs, *scan.opposite)])
     if kind == "bids" and not (folder / "dataset_description.json").is_file():
         problems.append(Problem("dataset_description.json is missing", file=folder))
@@ -165,7 +177,7 @@ def _kind(folder: Path) -> tuple[str, list[Path]]:
         anatomy = release.get("anat", beside)
         return "dhcp", [*diffusion[:1], *([anatomy] if anatomy.is_dir() else [])]
     description = folder / "dataset_description.json"
-    if description.is_file() and b"qsiprep" in read_bytes(description, limit=_MAX_BYTES).lower():
+    if os.path.lexists(description) and b"qsiprep" in read_bytes(description, limit=_MAX_BYTES).lower():
         return "qsiprep", [folder]
     return "bids", [folder]
 

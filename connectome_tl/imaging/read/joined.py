@@ -12,7 +12,7 @@ from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.dwi import Dwi, read_dwi
 from connectome_tl.imaging.read.gradients import B0_MAX
 from connectome_tl.imaging.read.images import Volume, grid_problem, same_grid
-from connectome_tl.imaging.read.runs import RunFiles
+from connectome_tl.imaging.read.run_files import RunFiles
 from connectome_tl.settings.imaging import BvecLengths
 
 

@@ -15,6 +15,7 @@ _NAME = re.compile(r"^(?P<entities>(?:[a-zA-Z]+-[a-zA-Z0-9+]+_)*)(?P<suffix>[a-z
 _GRADIENTS = (".bval", ".bvec", ".b")
 _WANTED = (*IMAGES, ".mgz", *_GRADIENTS)  # other files need no BIDS name
 _ASIDE = ("xfm", "figures", "log", "logs")  # folders of pipelines that contain no inputs
+_FOLDERS = ("anat", "dwi", "fmap")
 _SUFFIXES = {suffix.lower(): suffix for suffix in ("dwi", "T1w", "T2w")}
 
 
@@ -124,15 +125,21 @@ def shared_gradients(place: Path) -> list[FoundFile]:
 def inherited(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> Path | None:
     """The gradient file of an image by BIDS's inheritance principle.
 
-    It is in the image's folder or above, and the image has all of its entities; the nearest such file is used.
+    It is in the image's folder or above, and the image has all of its entities; the nearest such file is used, and of
+    several in one folder the one with most entities.
     """
+    return next(iter(equally_near(image, ending, offered)), None)
+
+
+def equally_near(image: FoundFile, ending: str, offered: Sequence[FoundFile]) -> list[Path]:
+    """The gradient files of an image, several if names do not determine which is meant."""
     near = [
         f for f in offered
         if f.ending == ending and f.suffix == "dwi" and f.path.parent in image.path.parents
         and f.entities.items() <= image.entities.items()
     ]  # fmt: skip
-    best = max(near, key=lambda f: (len(f.path.parent.parts), len(f.entities)), default=None)
-    return None if best is None else best.path
+    ranks = [(len(f.path.parent.parts), len(f.entities)) for f in near]
+    return [f.path for f, rank in zip(near, ranks, strict=True) if rank == max(ranks)]
 
 
 def sidecars_of(image: FoundFile, offered: Sequence[FoundFile]) -> tuple[Path, ...]:
@@ -168,6 +175,8 @@ def _misnamed(name: str, found: FoundFile | None) -> tuple[str, str] | None:
 
 
 def _misplaced(found: FoundFile, parts: tuple[str, ...]) -> tuple[str, str] | None:
+    if len(parts) > 1 and parts[-2] not in _FOLDERS and parts[-2].lower() in _FOLDERS:
+        return "BIDS names are case-sensitive", f"the folder {parts[-2].lower()}"
     if not parts[0].startswith("sub-") or "sub" not in found.entities:
         return None
     if f"sub-{found.entities['sub']}" != parts[0]:

@@ -5,34 +5,16 @@ Unweighted volumes of the other phase direction are in `fmap/*_epi.nii.gz` or, w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 from connectome_tl.errors import ConnectomeTLError, Problem
-from connectome_tl.files import read_json_object
 from connectome_tl.imaging.read.choice import the_only
 from connectome_tl.imaging.read.gradients import B0_MAX
-from connectome_tl.imaging.read.names import IMAGES, FoundFile, inherited, sidecars_of
+from connectome_tl.imaging.read.names import IMAGES, FoundFile, equally_near, inherited, sidecars_of
+from connectome_tl.imaging.read.run_files import RunFiles, read_sidecars
 from connectome_tl.imaging.read.tables import is_unweighted
-
-
-@dataclass(frozen=True)
-class RunFiles:
-    """One image with its gradients and sidecars (the nearest last), where available."""
-
-    image: Path
-    bval: Path | None = None
-    bvec: Path | None = None
-    table: Path | None = None
-    sidecars: tuple[Path, ...] = ()
-
-    def files(self, number: int) -> dict[str, Path]:
-        """Input files by role, for the run of that number."""
-        roles = {"dwi": self.image, "bval": self.bval, "bvec": self.bvec, "table": self.table}
-        return {f"{role}_{number}": path for role, path in roles.items() if path is not None}
 
 
 @dataclass(frozen=True)
@@ -56,32 +38,6 @@ class Runs:
 
     chosen: tuple[FoundFile, ...]
     opposite: tuple[FoundFile, ...]
-
-
-_IGNORED = "Until then the JSON files of this image are not used, and hooks that need them fail."
-
-
-def read_sidecars(paths: Sequence[Path]) -> dict[str, Any]:
-    """Merge the sidecars of one image; the nearest takes precedence.
-
-    Raises:
-        MissingInputError, DataError: no such file, or not a JSON object.
-    """
-    said: dict[str, Any] = {}
-    for path in paths:
-        said |= read_json_object(path)
-    return said
-
-
-def sidecar_problems(runs: Sequence[RunFiles]) -> list[Problem]:
-    """Sidecars that cannot be read, once each; those of their image are then ignored unless a hook needs them."""
-    found: list[Problem] = []
-    for path in sorted({path for run in runs for path in run.sidecars}):
-        try:
-            read_json_object(path)
-        except ConnectomeTLError as error:
-            found += [replace(one, remedy=f"{one.remedy or 'Correct it.'} {_IGNORED}") for one in error.problems]
-    return found
 
 
 def find_runs(
@@ -166,6 +122,11 @@ def _chosen(candidates: list[FoundFile], wanted: Wanted, name: str, problems: li
 def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, problems: list[Problem]) -> RunFiles:
     """An image with inherited files; adds a problem for missing b-values or b-vectors."""
     bval, bvec, table = (inherited(image, ending, offered) for ending in (".bval", ".bvec", ".b"))
+    for what, ending in (("b-values", ".bval"), ("b-vectors", ".bvec"), ("gradient tables", ".b")):
+        if len(several := equally_near(image, ending, offered)) > 1:
+            shown = ", ".join(file.name for file in several)
+            what = f"several files of {what} apply to one image"
+            problems.append(Problem(what, got=shown, subject=name, file=image.path, remedy="Leave one."))
     if table is None:
         stem = image.path.name.removesuffix(image.ending)
         problems += [
@@ -173,21 +134,7 @@ def with_files(image: FoundFile, offered: Sequence[FoundFile], name: str, proble
             for what, ending, there in (("b-values", ".bval", bval), ("b-vectors", ".bvec", bvec))
             if there is None
         ]
-        return RunFiles(image.path, bval, bvec, None, sidecars_of(image, offered))
-    return RunFiles(image.path, None, None, table, sidecars_of(image, offered))
-
-
-def phases_of(runs: Sequence[RunFiles]) -> set[str]:
-    """Phase directions of runs, where known from sidecars or names (`dir-`)."""
-    found: set[str] = set()
-    for run in runs:
-        named = re.search(r"_dir-([a-zA-Z0-9]+)_", run.image.name)
-        try:
-            said = read_sidecars(run.sidecars).get("PhaseEncodingDirection")
-        except ConnectomeTLError:  # reported when the file is needed
-            said = None
-        found |= {str(said)} if said else {named.group(1)} if named else set()
-    return found
+    return RunFiles(image.path, bval, bvec, table, sidecars_of(image, offered))
 
 
 def _in_order(found: FoundFile) -> tuple[int, str]:

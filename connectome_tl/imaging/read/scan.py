@@ -9,7 +9,8 @@ from pathlib import Path
 from connectome_tl.errors import Problem
 from connectome_tl.imaging.read.choice import anatomical_of, belongs, the_only, tissues_of
 from connectome_tl.imaging.read.names import IMAGES, FoundFile, sidecars_of
-from connectome_tl.imaging.read.runs import RunFiles, Wanted, find_runs, with_files
+from connectome_tl.imaging.read.run_files import RunFiles, unlike_runs
+from connectome_tl.imaging.read.runs import Wanted, find_runs, with_files
 
 _LABELLED = ("drawem87", "aparcaseg", "aparca2009s")  # `desc-` of label images that define regions
 _CONTRASTS = ("T2w", "T1w")
@@ -34,7 +35,7 @@ class Scan:
         sidecars: JSON files of the first run, the nearest last.
         opposite: unweighted volumes of another phase direction.
         surfaces: files of cortical surfaces with regions, by role.
-        labels_in_anat: label image in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
+        labels_in_anat: label images in the space of the anatomical image (Draw-EM's 87 regions of the dHCP).
         tissues: one 5TT image, one image of Draw-EM's nine labels, or maps of white matter, grey matter and fluid.
         tissues_in: space of `tissues`, `dwi` or `anat`.
         lesion: mask excluded from the cost of a registration, on the grid of `anatomical`.
@@ -55,7 +56,7 @@ class Scan:
     anatomical_mask: Path | None = None
     parcellation: Path | None = None
     parcellation_in: str = "dwi"
-    labels_in_anat: Path | None = None
+    labels_in_anat: tuple[Path, ...] = ()
     tissues: tuple[Path, ...] = ()
     tissues_in: str = "dwi"
     lesion: Path | None = None
@@ -120,6 +121,7 @@ def scan_of(
     name = subject if session is None else f"{subject}_{session}"
     found = find_runs(files, gradients, wanted, name, problems)
     runs = tuple(with_files(image, gradients, name, problems) for image in found.chosen)
+    problems += unlike_runs(runs, name)
     chosen, first = (found.chosen[0], runs[0]) if runs else (None, _NO_RUN)
     space = None if chosen is None else chosen.entities.get("space")
     anatomical = _anatomy(files, space)
@@ -191,7 +193,7 @@ def _lesion(files: list[FoundFile]) -> Path | None:
 
 def _label_images(
     files: list[FoundFile], chosen: FoundFile | None, space: str | None, name: str, problems: list[Problem]
-) -> tuple[FoundFile | None, Path | None]:
+) -> tuple[FoundFile | None, tuple[Path, ...]]:
     """Parcellations in the spaces of the diffusion data and of the anatomical image."""
     named = [f for f in _images(files, "dseg") if "atlas" in f.entities or "seg" in f.entities]
     own = [f for f in _images(files, "dseg") if f in named or f.entities.get("desc") in _LABELLED]
@@ -199,4 +201,4 @@ def _label_images(
     parcels = [f for f in named if f.path.parent.name == "dwi" or (space and f.entities.get("space") == space)]
     parcels = [f for f in parcels if belongs(f, chosen)]
     parcel = the_only(parcels, "parcellation", name, problems) if parcels else None
-    return parcel, own[0].path if len(own) == 1 else None
+    return parcel, tuple(f.path for f in own)

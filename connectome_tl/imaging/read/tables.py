@@ -13,6 +13,8 @@ from connectome_tl.files import read_table_text, regular_file
 from connectome_tl.imaging.read.text import read_number_rows
 
 _MAX_BYTES = 50_000_000
+_POINTERS = {b"/annex/objects/": "datalad get", b"version https://git-lfs": "git lfs pull --include"}
+_POINTER_BYTES = 1000
 
 
 def table_problems(folder: Path, subjects: set[str]) -> list[Problem]:
@@ -79,7 +81,7 @@ def _column(table: Path, column: str, problems: list[Problem]) -> list[str] | No
 
 
 def unfetched(file: Path, subject: str | None = None) -> Problem | None:
-    """Problem of a file that cannot be opened, such as a DataLad link to content that is not fetched."""
+    """Problem of a file that cannot be opened, or whose content is not fetched (a DataLad link, a pointer of Git)."""
     try:
         regular_file(file, subject=subject)
     except ConnectomeTLError as error:
@@ -87,6 +89,12 @@ def unfetched(file: Path, subject: str | None = None) -> Problem | None:
     if not os.access(file, os.R_OK):
         remedy = f"Ask its owner for the right to read it: chmod a+r {file.name}."
         return Problem("no permission to read the file", subject=subject, file=file, remedy=remedy)
+    if file.stat().st_size <= _POINTER_BYTES:
+        start = file.read_bytes()
+        for sign, command in _POINTERS.items():
+            if start.startswith(sign):
+                what = "the content of the file is not fetched; it has only a pointer to it"
+                return Problem(what, subject=subject, file=file, remedy=f"Get it first: {command} {file.name}.")
     return None
 
 
@@ -99,13 +107,18 @@ def is_unweighted(bval: Path | None, b0_max: float) -> bool:
     return bool(values.size) and bool(values.max() <= b0_max)
 
 
-def padding_problems(subjects: set[str]) -> list[Problem]:
-    """Problems for labels that differ only in zero padding, such as sub-1 and sub-01."""
+def padding_problems(labels: set[str], subject: str | None = None) -> list[Problem]:
+    """Problems for labels that differ only in zero padding or case, such as sub-1 and sub-01.
+
+    Args:
+        labels: of subjects, or of the sessions of one subject.
+    """
+    remedy = "Are they the same child?" if subject is None else "Are they the same visit?"
     groups: dict[str, list[str]] = {}
-    for subject in sorted(subjects):
-        groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", subject.lower()), []).append(subject)
+    for label in sorted(labels):
+        groups.setdefault(re.sub(r"(?<=\D)0+(?=\d)", "", label.lower()), []).append(label)
     return [
-        Problem("labels that differ only in zeros or case", got=", ".join(same), remedy="Are they the same child?")
+        Problem("labels that differ only in zeros or case", got=", ".join(same), subject=subject, remedy=remedy)
         for same in groups.values()
         if len(same) > 1
     ]

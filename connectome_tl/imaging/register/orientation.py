@@ -1,4 +1,4 @@
-"""Initial orientations of a registration: 24 rotations and 24 reflections of the axes."""
+"""Initial orientations of a registration: 192 rotations, and their reflections."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from connectome_tl.imaging.register.likeness import local_likeness
 from connectome_tl.imaging.register.registration import coarse_brain, cut, head_box, side_mm
 from connectome_tl.imaging.register.warps import Warp, carry_image
 
-CLEAR = 0.45  # similarity above which no other rotation is tried; wrong rotations of adults reach 0.40
+CLEAR = 0.6  # similarity above which no other rotation is tried; wrong rotations of adults reach 0.5
 MARGIN = 0.08  # by which the similarity of another rotation, or of the mirror image, must be larger
 _ACROSS = 20  # voxels across a brain, so that the grid is scaled to its size
 _STEPS = 40
-_TRIED = 8  # number of the 24 rotations that are registered
+_TRIED = 5  # number of the rotations that are registered; the right one was among the three best starts
 _TRIED_OF_ONE_HEAD = 3  # the same for two images of one head, whose outlines agree
 _BETTER = 0.015  # of the similarity on coarse grids; a mirrored image of one adult is less similar by 0.03 or more
+_SAME = 0.01  # difference of the similarity of two starts with one result
 _MIRROR = np.diag([-1.0, 1.0, 1.0])  # of the template, whose right is on the right
 _SIDES = (("right", "left"), ("front", "back"), ("top", "bottom"))
 
@@ -28,7 +29,7 @@ class Orientation:
     """Orientation of a head in its image, relative to a template.
 
     Attributes:
-        turn: (3, 3) signed permutation from directions of the image's header to those of the template.
+        turn: (3, 3) rotation from directions of the image's header to those of the template, one of `all_starts`.
         likeness: similarity with that rotation, after an affine registration on a coarse grid.
         plain: similarity with the header's orientation. mirrored: similarity of the best mirror image.
         searched: whether other rotations were tried.
@@ -51,13 +52,16 @@ class Orientation:
         return self.mirrored > self.likeness + MARGIN
 
     def said(self) -> str:
-        """True directions of the header's axes, as text."""
-        return f"the header's {sides_of(self.turn)}"
+        """True directions of the header's axes, or the angle between the two, as text."""
+        if np.isin(self.turn, (-1, 0, 1)).all():
+            return f"the header's {sides_of(self.turn)}"
+        angle = np.degrees(np.arccos(np.clip((np.trace(self.turn) - 1) / 2, -1, 1)))
+        return f"by about {angle:.0f} degrees"
 
     def record(self) -> dict[str, object]:
         """For the sidecar."""
         return {
-            "Turn": self.turn.astype(int).tolist(),
+            "Turn": np.round(self.turn, 3).tolist(),
             "Likeness": round(self.likeness, 3),
             "LikenessAsTheHeaderSays": round(self.plain, 3),
             "LikenessMirrored": round(self.mirrored, 3),
@@ -97,6 +101,19 @@ def all_turns() -> list[np.ndarray]:
     return sorted(found, key=lambda turn: -np.trace(turn))
 
 
+def all_starts() -> list[np.ndarray]:
+    """192 rotations, (3, 3) each: those of `all_turns`, then each of them tilted about each axis and each diagonal.
+
+    Any rotation is within 32 degrees of one of them, half are within 21; affine registrations correct the rest.
+    """
+    from scipy.spatial.transform import Rotation
+
+    diagonals = np.array([[1, y, z] for y, z in product((1, -1), repeat=2)]) / np.sqrt(3)
+    vectors = np.radians(np.vstack([45 * np.eye(3), 60 * diagonals]))
+    turns = all_turns()
+    return [*turns, *(tilt @ turn for tilt in Rotation.from_rotvec(vectors).as_matrix() for turn in turns)]
+
+
 def find_orientation(fixed: Volume, moving: Volume, *, left_out: np.ndarray | None = None) -> Orientation:
     """Find the rotation of `fixed` that matches the orientation of `moving`.
 
@@ -109,17 +126,21 @@ def find_orientation(fixed: Volume, moving: Volume, *, left_out: np.ndarray | No
         left_out: (x, y, z) bool of `fixed`; not used.
     """
     search = _Search(fixed, moving, left_out)
-    turns = all_turns()
-    plain = search.likeness(turns[0])
-    best, found, mirrored = turns[0], plain, search.likeness(_MIRROR)
+    starts = all_starts()
+    plain = search.likeness(starts[0])
+    best, found, mirrored = starts[0], plain, search.likeness(_MIRROR)
     searched = max(plain, mirrored) < CLEAR
     if searched:
-        other, likeness = search.best(turns[1:])
+        other, likeness = search.best(starts[1:])
+        if likeness < CLEAR:
+            reflection, behind = search.best([_MIRROR @ start for start in starts])
+            # A nearly symmetric brain that fits its mirror image from here fits as it is, too.
+            other, likeness = max((other, likeness), search.tried(_MIRROR @ reflection), key=lambda tried: tried[1])
+        else:
+            behind = search.likeness(_MIRROR @ other)
+        mirrored = max(mirrored, behind)
         if likeness > plain + MARGIN:
             best, found = other, likeness
-        # Mirror images are rotations of the mirrored template; if no rotation fits, try all.
-        behind = [other] if found >= CLEAR else turns[1:]
-        mirrored = max(mirrored, search.best([_MIRROR @ turn for turn in behind])[1])
     return Orientation(best, found, plain, mirrored, searched)
 
 
@@ -140,11 +161,19 @@ class _Search:
         self.moving = _small(moving)
 
     def best(self, turns: list[np.ndarray], n_tried: int = _TRIED) -> tuple[np.ndarray, float]:
-        """The rotation with the largest similarity after registration, among those with the best start."""
+        """The rotation with the largest similarity after registration, among those with the best start.
+
+        The first of `turns` with nearly this similarity, since neighbouring starts lead to the same result.
+        """
         before = [self._likeness(by_centre_and_size(self.fixed, self.moving, turn)) for turn in turns]
-        few = [turns[k] for k in np.argsort(before, kind="stable")[::-1][:n_tried]]
+        few = [turns[k] for k in sorted(np.argsort(before, kind="stable")[::-1][:n_tried])]
         after = [self.likeness(turn) for turn in few]
-        return few[int(np.argmax(after))], max(after)
+        first = next(k for k, likeness in enumerate(after) if likeness >= max(after) - _SAME)
+        return few[first], after[first]
+
+    def tried(self, turn: np.ndarray) -> tuple[np.ndarray, float]:
+        """A rotation with its `likeness`."""
+        return turn, self.likeness(turn)
 
     def likeness(self, turn: np.ndarray) -> float:
         """Similarity after an affine registration from a rotation."""

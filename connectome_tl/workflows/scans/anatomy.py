@@ -13,7 +13,6 @@ from connectome_tl.imaging.preprocess.tissues import SEGMENTED, Tissues, segment
 from connectome_tl.imaging.read.images import (
     Volume,
     grid_problem,
-    read_labels,
     read_mask,
     read_volume,
     same_grid,
@@ -25,6 +24,7 @@ from connectome_tl.imaging.register.template_fit import fit_template
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
 from connectome_tl.workflows.scans.template import ChosenTemplate, contrast_of
+from connectome_tl.workflows.scans.template_images import read_template
 
 _NOTABLE = 0.05  # share of the brain without data that is reported
 
@@ -92,6 +92,7 @@ def template_labels(
     brain: np.ndarray,
     to_anatomical: Warp | None = None,
     *,
+    warnings: list[str],
     keep: Callable[[Warp], None] = lambda _: None,
 ) -> tuple[Volume, Gate]:
     """The template's labels on `grid`, by registration to the anatomical image, if the gate accepts it.
@@ -99,29 +100,24 @@ def template_labels(
     Args:
         brain: (x, y, z) bool on `grid`, for the gate.
         to_anatomical: mm of `grid` to mm of the anatomical image; default: the same.
+        warnings: gets remarks on the template's images.
         keep: called with the transform from the anatomical image to the template.
 
     Raises:
-        DataError: the registration is refused, or template and mask, or image and lesion, have different grids.
+        DataError: the registration is refused; as `read_template`; or image and lesion have different grids.
     """
-    template, labels = read_volume(chosen.image), read_labels(chosen.labels)
-    whole = template.data > 0
-    if chosen.mask is not None:
-        mask = read_mask(chosen.mask)
-        if not same_grid(mask, template):
-            raise_all("the template's mask cannot be used", [grid_problem("the mask", mask, template)], DataError)
-        whole = mask.data
-    moving = Volume(np.where(whole, template.data, 0), template.affine)
+    template = read_template(chosen)
+    warnings += template.notes
     lesion = _lesion(scan, anatomical)
     contrasts = (contrast_of(scan.anatomical), chosen.contrast)
-    fit = fit_template(anatomical, moving, settings, contrasts=contrasts, lesion=lesion)
+    fit = fit_template(anatomical, template.image, settings, contrasts=contrasts, lesion=lesion)
     chain = fit.warp
     keep(chain)
     if to_anatomical is not None:
         chain = compose(to_anatomical, chain)
-    carried = carry_labels(chain, labels, grid)
-    covered = carry_image(chain, Volume(whole.astype(np.float32), template.affine), grid).data > 0.5
-    return carried, check(carried, labels, brain, covered, settings, fit)
+    carried = carry_labels(chain, template.labels, grid)
+    covered = carry_image(chain, Volume(template.brain.astype(np.float32), template.image.affine), grid).data > 0.5
+    return carried, check(carried, template.labels, brain, covered, settings, fit)
 
 
 def segmented(scan: Scan, anatomical: Volume, months: float | None, warnings: list[str]) -> Tissues:

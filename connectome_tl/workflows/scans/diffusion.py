@@ -13,7 +13,7 @@ from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.denoising import preprocess
 from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
-from connectome_tl.imaging.preprocess.structural import dwi_mask, refuse_background
+from connectome_tl.imaging.preprocess.structural import above_zero, dwi_mask, refuse_background
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues, tissue_warnings
 from connectome_tl.imaging.quality.direction_check import direction_warnings
 from connectome_tl.imaging.quality.record import ScanQuality, scan_quality, usable_volumes
@@ -21,7 +21,7 @@ from connectome_tl.imaging.read.dwi import Dwi
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.read.joined import read_runs
-from connectome_tl.imaging.read.runs import phases_of
+from connectome_tl.imaging.read.run_files import phases_of
 from connectome_tl.imaging.register.gate import Gate, check
 from connectome_tl.imaging.register.registration import register_affine
 from connectome_tl.imaging.register.sides import likeness_to_anatomy
@@ -155,7 +155,7 @@ def _anatomy(scan: Scan, dwi: Dwi, plan: Plan[ConnectomesSettings], scores: dict
         back = Warp(np.linalg.inv(register_affine(b0, head, settings, rigid=True).affine))
         return carry_image(back, Volume(dwi.mask.astype(np.float32), dwi.affine), head).data > 0.5
 
-    brain, _ = read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))
+    brain = above_zero(read_anatomical(scan, rough, extract=brain_finder(scan, plan, "anatomical"))[0])
     to_anatomical = register_affine(b0, brain, settings, rigid=True)
     likeness = likeness_to_anatomy(b0, brain, to_anatomical, settings)
     scores["anatomy_likeness"] = round(likeness, 4)
@@ -210,7 +210,7 @@ def _parcels(
     spaces = f"from-{space_of(chosen)}_to-{contrast_of(scan.anatomical) or 'anat'}"
     return template_labels(
         scan, anatomical, chosen, plan.settings.registration, grid, dwi.mask, to_anatomical,
-        keep=lambda warp: transforms.update({spaces: warp}),
+        warnings=warnings, keep=lambda warp: transforms.update({spaces: warp}),
     )  # fmt: skip
 
 

@@ -36,6 +36,7 @@ from connectome_tl.workflows.scans.pool import process_scans
 from connectome_tl.workflows.scans.result import Plan
 from connectome_tl.workflows.scans.scan import Done, finished_scans, scans_of_other_settings
 from connectome_tl.workflows.scans.template import template_notes
+from connectome_tl.workflows.scans.template_images import template_problems
 
 _NOT_BIDS = (  # names that BIDS does not define
     *(
@@ -119,7 +120,8 @@ def process_folder(
         progress: called with the number of processed scans and the total number.
 
     Raises:
-        UsageError: the output folder contains other data. DataError: the table of participants cannot be read.
+        UsageError: the output folder contains other data. DataError: the table of participants, or a template, cannot
+            be used.
         OutputError, InterruptedRunError: immediately, if the output cannot be written or a worker was killed.
     """
     said_of_subjects(inventory, plan.settings.id_prefix)  # a table that cannot be read is an error now, not at the end
@@ -133,6 +135,8 @@ def process_folder(
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
             left.unlink(missing_ok=True)
         found = _write_head(plan, inventory, scans)
+    if misfits := template_problems([plan.templates[s.name] for s in scans if s.name in plan.templates], plan.regions):
+        raise DataError("a template cannot be used", problems=[*misfits, *(p for scan in scans for p in scan.problems)])
     plan = replace(plan.with_threads(ready, n_workers), shown=tell is not None)
     for line in found:
         if tell is not None:

@@ -28,7 +28,7 @@ from connectome_tl.imaging.read.dwi import (
 from connectome_tl.imaging.read.dwi_files import write_dwi
 from connectome_tl.imaging.read.images import Volume, read_labels, write_volume
 from connectome_tl.imaging.read.inputs import Scan
-from connectome_tl.imaging.read.runs import read_sidecars
+from connectome_tl.imaging.read.run_files import read_sidecars
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.hooks import BrainHook, DiffusionHooks, DistortionHook, Hook
 from connectome_tl.settings.imaging import AnyScanSettings, ConnectomesSettings

@@ -22,6 +22,7 @@ from connectome_tl.connectome.morphometric import (
     values_by_region,
 )
 from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.connectome.names.unlisted import refuse_other_numbering
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.imaging.read.filters import read_filters
 from connectome_tl.imaging.read.images import Volume, grid_problem, read_labels, read_volume, same_grid
@@ -107,7 +108,8 @@ def _structural(scan: Scan, settings: MorphometrySettings) -> Scan:
         anatomical=scan.anatomical,
         other_anatomical=scan.other_anatomical,
         anatomical_mask=scan.anatomical_mask,
-        parcellation=scan.labels_in_anat,
+        parcellation=scan.labels_in_anat[0] if len(scan.labels_in_anat) == 1 else None,
+        labels_in_anat=scan.labels_in_anat,
         tissues=tissues,
         tissues_in="anat",
         lesion=scan.lesion,
@@ -149,6 +151,7 @@ def morphometry_files(
         DataError,
     )
     regions = region_table(parcels, labels, atlas)
+    refuse_other_numbering(parcels, regions)
     # A voxel that is not a number in one image has no part in any measure or distribution.
     known = np.logical_and.reduce([np.isfinite(volume.data) for volume in volumes])
     lost = int(np.count_nonzero(~known & (parcels.data > 0)))

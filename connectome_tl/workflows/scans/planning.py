@@ -37,6 +37,7 @@ from connectome_tl.workflows.scans.surface_rows import rows_of
 from connectome_tl.workflows.scans.surfaces import regions_of_surfaces, surface_files, surface_problems
 from connectome_tl.workflows.scans.template import ChosenTemplate, choose_templates, template_files
 
+_SELECT = "Select one by `parcellation` in the configuration, or leave one."
 ScanSettingsT = TypeVar("ScanSettingsT", bound=ScanSettings)
 
 
@@ -152,8 +153,11 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
         problem = Problem("there is no T2w or T1w image to register the template with", subject=scan.name)
     elif scan.parcellation is not None or settings.template is not None:
         return scan
-    elif scan.labels_in_anat is not None and scan.anatomical is not None:
-        return replace(scan, parcellation=scan.labels_in_anat, parcellation_in="anat")
+    elif len(scan.labels_in_anat) == 1 and scan.anatomical is not None:
+        return replace(scan, parcellation=scan.labels_in_anat[0], parcellation_in="anat")
+    elif scan.labels_in_anat and scan.anatomical is not None:
+        got = ", ".join(file.name for file in scan.labels_in_anat)
+        problem = Problem("more than one parcellation", got=got, subject=scan.name, remedy=_SELECT)
     else:
         remedy = "Give `parcellation` or `template` in the configuration, or put a _dseg into the folder of the data."
         problem = Problem(

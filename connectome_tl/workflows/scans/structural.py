@@ -17,7 +17,9 @@ from connectome_tl.connectome.morphometric import (
     similarity_network,
     values_by_region,
 )
+from connectome_tl.connectome.names.unlisted import refuse_other_numbering
 from connectome_tl.errors import MissingInputError
+from connectome_tl.imaging.preprocess.structural import above_zero
 from connectome_tl.imaging.preprocess.tissues import read_tissues
 from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, same_grid, write_volume
 from connectome_tl.imaging.read.inputs import Scan
@@ -60,13 +62,15 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     extract = brain_finder(scan, plan, "anatomical")
     first, brain = read_anatomical(scan, extract=extract, warnings=warnings)
     warnings += [] if scan.anatomical_mask is not None or extract is not None else [_NO_MASK]
-    segmentation = cache(lambda: segment(scan, plan, first))
+    shown = above_zero(first)
+    segmentation = cache(lambda: segment(scan, plan, shown))
     plan.step(scan.name)("labels")
-    labels, gate = _parcels(scan, first, brain, plan, segmentation, warnings)
+    labels, gate = _parcels(scan, shown, brain, plan, segmentation, warnings)
     warnings += [] if gate is None or gate.fit is None else gate.fit.warnings()
     regions = plan.regions or regions_of_image(labels)
     if regions.atlas is not None:
         check_places(labels, regions.atlas)
+    refuse_other_numbering(labels, regions)
     others, used = _others(scan, first, plan), brain
     for image in others:
         used = with_data(image, used, warnings)
@@ -74,7 +78,7 @@ def make_network(scan: Scan, plan: Plan[MorphometrySettings], inputs: Mapping[st
     inside = Volume(np.where(used, labels.data, 0), labels.affine, labels.subject, labels.file)
     warnings += _outside(labels, inside, regions)
     table = _measures(images, labels, inside, regions, settings)
-    for name, shares in _tissues(scan, first, plan, segmentation, warnings).items():
+    for name, shares in _tissues(scan, shown, plan, segmentation, warnings).items():
         table[name] = np.array([part.mean() if len(part) else np.nan for part in _values(shares, inside, regions)])
     made = _network(table, images, inside, regions, settings, scan)
     lost = int((~made.node_mask).sum())
@@ -133,7 +137,7 @@ def _parcels(
         return (labels if same_grid(labels, image) else carry_labels(_HERE, labels, image)), None
     chosen = plan.templates[scan.name]
     warnings += template_notes(scan, chosen, plan.ages)
-    return template_labels(scan, image, chosen, plan.settings.registration, image, brain)
+    return template_labels(scan, image, chosen, plan.settings.registration, image, brain, warnings=warnings)
 
 
 def _others(scan: Scan, first: Volume, plan: Plan[MorphometrySettings]) -> list[Volume]:

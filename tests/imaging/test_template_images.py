@@ -1,0 +1,112 @@
+"""Images of a template that contradict each other, or its table, stop a run before any scan is computed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from connectome_tl.connectome.names.unlisted import refuse_other_numbering
+from connectome_tl.connectome.regions import RegionTable
+from connectome_tl.errors import DataError
+from connectome_tl.imaging.preprocess.structural import above_zero
+from connectome_tl.imaging.read.images import Volume, write_volume
+from connectome_tl.workflows.scans.template import ChosenTemplate
+from connectome_tl.workflows.scans.template_images import read_template, template_problems
+
+from .heads import AFFINE, head
+
+IMAGE, LABELS = head()
+NUMBERS = tuple(int(number) for number in np.unique(LABELS) if number)
+TABLE = RegionTable(tuple(f"R{number}" for number in NUMBERS), NUMBERS)
+
+
+def moved(mm: float) -> np.ndarray:
+    affine = AFFINE.copy()
+    affine[1, 3] += mm
+    return affine
+
+
+@pytest.fixture
+def template(tmp_path: Path) -> ChosenTemplate:
+    files = [tmp_path / name for name in ("t_T2w.nii.gz", "labels.nii.gz", "mask.nii.gz")]
+    for file, data in zip(files, (IMAGE.astype(np.float32), LABELS, IMAGE > 0), strict=True):
+        write_volume(file, data, AFFINE)
+    return ChosenTemplate("t", files[0], files[1], files[2], "T2w", "declared")
+
+
+def test_a_whole_template_is_read_as_it_is(template: ChosenTemplate) -> None:
+    found = read_template(template)
+    np.testing.assert_array_equal(found.brain, IMAGE > 0)
+    np.testing.assert_allclose(found.image.data, IMAGE, rtol=1e-6)
+    assert not found.notes
+    assert not template_problems([template, template], TABLE)
+
+
+@pytest.mark.parametrize(
+    ("mask", "what"),
+    [
+        (np.zeros(IMAGE.shape, np.uint8), "the mask is empty"),
+        (np.ones(IMAGE.shape, np.uint8), "covers the background"),
+        (IMAGE == 0, "covers the background"),
+        (IMAGE[1:] > 0, "does not have the same grid"),
+    ],
+)
+def test_a_mask_that_is_no_brain_is_refused(mask: np.ndarray, what: str, template: ChosenTemplate) -> None:
+    assert template.mask is not None
+    write_volume(template.mask, mask, AFFINE)
+    with pytest.raises(DataError, match=rf"mask\.nii\.gz.*{what}"):
+        read_template(template)
+
+
+def test_labels_beside_the_brain_are_reported_and_far_beside_it_refused(template: ChosenTemplate) -> None:
+    write_volume(template.labels, LABELS, moved(16.0))
+    (note,) = read_template(template).notes
+    assert "outside its brain" in note
+    write_volume(template.labels, LABELS, moved(60.0))
+    with pytest.raises(DataError, match=r"labels\.nii\.gz: the template's labels are not where its brain is"):
+        read_template(template)
+
+
+def test_labels_on_a_coarser_grid_lie_in_the_brain_as_well(template: ChosenTemplate) -> None:
+    write_volume(template.labels, LABELS[::2, ::2, ::2], AFFINE @ np.diag([2.0, 2, 2, 1]))
+    assert not read_template(template).notes
+
+
+def test_values_that_are_no_numbers_become_background(template: ChosenTemplate) -> None:
+    image = IMAGE.astype(np.float32)
+    image[:, :, 20] = np.nan
+    write_volume(template.image, image, AFFINE)
+    assert np.isfinite(read_template(template).image.data).all()
+    write_volume(template.image, np.full(IMAGE.shape, 5, np.float32), AFFINE)
+    with pytest.raises(DataError, match="the image contains only 5"):
+        read_template(template)
+
+
+def test_a_problem_of_a_template_is_reported_once(template: ChosenTemplate) -> None:
+    write_volume(template.labels, np.where(LABELS > 100, LABELS + 10_000, LABELS), AFFINE)
+    (problem,) = template_problems([template, template], TABLE)
+    assert "different numberings" in problem.what
+    assert problem.file is not None
+
+
+@pytest.mark.parametrize("rows", [TABLE.numbers[:5], (*TABLE.numbers, 9001, 9002), TABLE.numbers[2:]])
+def test_a_table_may_have_fewer_or_more_rows_than_an_image(rows: tuple[int, ...]) -> None:
+    refuse_other_numbering(Volume(LABELS, AFFINE), RegionTable(tuple(map(str, rows)), rows))
+
+
+def test_an_image_without_any_row_of_the_table_is_refused() -> None:
+    with pytest.raises(DataError, match="24 of 24 rows without a label"):
+        refuse_other_numbering(Volume(LABELS[:1], AFFINE), TABLE)
+
+
+def test_standardised_intensities_become_positive_in_the_same_order_and_others_stay() -> None:
+    inside = IMAGE > 0
+    standard = np.where(inside, (IMAGE - IMAGE[inside].mean()) / IMAGE[inside].std(), 0.0)
+    lifted = above_zero(Volume(standard, AFFINE)).data
+    np.testing.assert_array_equal(lifted > 0, inside)
+    assert np.corrcoef(lifted[inside], IMAGE[inside])[0, 1] > 0.999
+    few = IMAGE.copy()
+    few[tuple(np.argwhere(inside)[0])] = -3
+    assert above_zero(Volume(few, AFFINE)).data is few
