@@ -17,7 +17,7 @@ from tests.small_study import small_cohorts, small_settings
 FEW = {"steps": 2, "controls": ("no_pretrain",), "baselines": ("prevalence", "clinical_only", "ridge")}
 
 
-def _write_run(home: Path, **changed: Any) -> Path:
+def write_run(home: Path, **changed: Any) -> Path:
     cohorts = small_cohorts()
     for name, cohort in (("older", cohorts.source), ("pool", cohorts.pool), ("target", cohorts.target)):
         write_cohort(cohort, home / "cohorts" / name)
@@ -29,13 +29,13 @@ def _write_run(home: Path, **changed: Any) -> Path:
 @pytest.fixture(scope="session")
 def finished_run(made_once) -> Path:
     """Folder with `cohorts/` (older, pool, target) and `run/`, the finished run of a study of few models."""
-    return made_once("audited", lambda home: _write_run(home, **FEW))
+    return made_once("audited", lambda home: write_run(home, **FEW))
 
 
 @pytest.fixture
 def run_of_all_models(tmp_path) -> Path:
     """The same with every control and baseline."""
-    return _write_run(tmp_path / "home")
+    return write_run(tmp_path / "home")
 
 
 @pytest.fixture

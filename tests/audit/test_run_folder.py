@@ -20,12 +20,18 @@ from connectome_tl.settings.study import Refits, SplitSettings
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.audit.audit import audit_run
 from connectome_tl.workflows.study.run import run_study
+from tests.audit.conftest import FEW, write_run
 from tests.audit.leaky_runs import leaky_ridge, predictions_of, rewrite
 from tests.small_study import small_cohorts, small_settings
 
 # Most tests edit files of one run, and none of its data.
-pytestmark = pytest.mark.usefixtures("audits_fit_once", "audits_draw_once")
+pytestmark = pytest.mark.usefixtures("audits_fit_once", "audits_draw_once", "without_figures")
 MOTOR = Task(name="motor", kind="binary", column="motor")
+
+
+@pytest.fixture(scope="module")
+def finished_run(made_once, without_figures):
+    return made_once("audited-without-figures", lambda home: write_run(home, **FEW))
 
 
 def failed(record):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from small_study import small_cohorts, small_settings
+from small_study import figures_left_out, small_cohorts, small_settings
 
 from connectome_tl import extension_code
 from connectome_tl.cohort.cohort import Cohort
@@ -70,6 +71,7 @@ def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
         cohorts: StudyCohorts | None = None,
         images: Callable[[Cohort, Path], object] | None = None,
         rewrite: Callable[[Cohort, Path], object] | None = None,
+        figures: bool = False,
         **settings: Any,
     ) -> StudyRun:
         home = tmp_path_factory.mktemp("extended")
@@ -103,7 +105,8 @@ def run_small(tmp_path_factory: pytest.TempPathFactory) -> RunSmall:
                 here = here[parent]
             here[last] = value
         (home / "study.yaml").write_text(yaml.safe_dump(text))
-        return run_study(home / "study.yaml", home / "run")
+        with nullcontext() if figures else figures_left_out():
+            return run_study(home / "study.yaml", home / "run")
 
     return run
 

@@ -109,6 +109,7 @@ def run(run_small: Callable) -> StudyRun:
         baselines=("prevalence", "ridge", "linear_all"),
         controls=("no_pretrain", "single_task"),
         permutations=2,
+        figures=True,
     )
 
 

@@ -51,6 +51,7 @@ def run(run_small: Callable) -> StudyRun:
         baselines=("prevalence", "clinical_only", "ridge", "linear_all"),
         controls=("no_pretrain", "single_task"),
         permutations=2,
+        figures=True,
     )
 
 

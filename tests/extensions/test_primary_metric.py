@@ -133,6 +133,7 @@ def test_a_study_uses_it_for_scores_comparisons_verdicts_and_the_learning_curve(
         controls=(),
         permutations=2,
         learning_curve=(10,),
+        figures=True,
     )
     assert set(run.comparisons["metric"]) == {"relative_error"}
     assert np.isfinite(run.comparisons["difference"]).all()

@@ -30,6 +30,8 @@ from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 
 @pytest.fixture(scope="module")
 def rounding() -> Iterator[None]:

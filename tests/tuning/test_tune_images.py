@@ -26,6 +26,8 @@ from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.tune import tune_study
 from connectome_tl.workflows.study.tuned import check_tuned
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 SPACE = Path(__file__).parents[2] / "configs" / "tune" / "images.yaml"
 TRIED: dict[str, Any] = {
     "model.encoder": {

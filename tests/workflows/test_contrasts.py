@@ -24,6 +24,8 @@ from connectome_tl.workflows.folder import claim
 from connectome_tl.workflows.images.contrasts import contrast_cohort
 from connectome_tl.workflows.study.run import run_study
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 LABELS = "labels/sub-{id}_dseg.nii.gz"
 SMALL = VolumeSettings(size=16)
 

@@ -39,6 +39,8 @@ from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 N = 20
 
 

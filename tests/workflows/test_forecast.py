@@ -22,6 +22,8 @@ from connectome_tl.workflows.study import forecast as forecast_module
 from connectome_tl.workflows.study.forecast import Forecast, forecast, is_long
 from connectome_tl.workflows.study.run import run_study
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 COHORTS = small_cohorts()
 STUDY = small_settings(
     controls=("no_adapt",), baselines=("ridge",), permutations=6, refits=Refits(linear=2), steps=20

@@ -25,6 +25,8 @@ from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.study.run import read_cohorts, run_study
 from connectome_tl.workflows.study.study_run import StudyRun
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 LEAKY = ["stages.finetune.ensemble.choose_on=tested", "splits.families=ignored"]
 
 

@@ -44,6 +44,8 @@ from connectome_tl.workflows.images.prune import prune_run
 from connectome_tl.workflows.study.inputs import read_cohorts
 from connectome_tl.workflows.study.run import run_study
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 BRIEF = TaylorPruning(
     target=0.3, per_event=0.3, between=Descent(steps=1, batch_size=4), after=Descent(steps=1, batch_size=4)
 )

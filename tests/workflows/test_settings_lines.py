@@ -13,6 +13,8 @@ from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.settings_lines import with_lines
 from connectome_tl.workflows.study.run import run_study
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 COHORT = """\
 name: lab
 participants: sheet.csv

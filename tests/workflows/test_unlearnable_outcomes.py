@@ -19,6 +19,8 @@ from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohor
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.tune import tune_study
 
+pytestmark = pytest.mark.usefixtures("without_figures")
+
 COHORT = """\
 name: lab
 participants: sheet.csv

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from inspect import unwrap
 from pathlib import Path
 from typing import Any, cast
 
@@ -206,13 +207,14 @@ def deconvolve(dwi: Dwi, response: Response, settings: ReconstructionSettings) -
     # One tissue: amplitudes below a tenth of the mean count as noise; two: only negative ones, since the
     # fluid is constrained by the same rule and may well be small.
     tau = 0.1 if n_tissues == 1 else 0.0
+    solve = unwrap(csdeconv)  # without the decorator, which inspects the signature in each call
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a voxel that has not converged after 50 rounds keeps its last estimate
         for voxel in np.argwhere(dwi.mask):
             at = tuple(voxel)
             signal = dwi.data[at][volumes].astype(float)
             if signal.any():
-                coefficients[at] = csdeconv(signal, forward, constraint, tau=tau, convergence=_CONVERGENCE, P=gram)[0]
+                coefficients[at] = solve(signal, forward, constraint, tau=tau, convergence=_CONVERGENCE, P=gram)[0]
     if n_tissues == 1:
         return Orientations(coefficients, None, dwi.mask, dwi.affine)
     return Orientations(coefficients[..., :-1], coefficients[..., -1], dwi.mask, dwi.affine)
