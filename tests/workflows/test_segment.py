@@ -267,6 +267,19 @@ def test_label_maps_of_another_scheme_are_refused_and_the_remedy_serves(
     assert segment_cohort(bare, tmp_path / "y", model=home / "out").scores == ()
 
 
+def test_one_label_map_of_another_scheme_is_named_before_training(
+    cohort_file: Path, home: Path, tmp_path: Path
+) -> None:
+    cohort = read_cohort(cohort_file)
+    volume = read_labels(cohort.volume_labels[1])
+    file = str(write_volume(tmp_path / "1.nii.gz", volume.data.astype(np.int32) * 4, volume.affine))
+    other = replace(cohort, volume_labels=(cohort.volume_labels[0], file, *cohort.volume_labels[2:]))
+    with pytest.raises(DataError, match=r"no other subject has a label of this map; got 40, 80") as refused:
+        segment_cohort(write_cohort(other, tmp_path / "c"), tmp_path / "x", study=home / "study.yaml", settings=BRIEF)
+    assert [one.subject for one in refused.value.problems] == [cohort.ids[1]]
+    assert not (tmp_path / "x" / "models").exists()
+
+
 def test_label_maps_of_the_call_that_trained_the_network_are_not_replaced(
     found: SegmentationRecord, home: Path, further: Path
 ) -> None:

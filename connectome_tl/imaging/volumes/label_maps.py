@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +17,6 @@ from connectome_tl.files import regular_file
 from connectome_tl.imaging.read.images import Volume, read_labels
 from connectome_tl.imaging.volumes.cache import StoredGrid, grid_key, image_hash
 from connectome_tl.imaging.volumes.grids import Gridded, head_on
-from connectome_tl.plurals import counted
 from connectome_tl.provenance import content_hash, file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.images.volumes import ImageSettings
 
@@ -112,19 +113,10 @@ def stored_labels(
         raise _damaged(record_file, repr(error)) from error
 
 
-def label_problem(grids: dict[str, LabelGrid], *, across: bool) -> str:
-    """Why the label maps of a cohort, by subject, cannot be contrasted; empty if they can.
-
-    Args:
-        across: whether voxels of different subjects are compared.
-    """
-    values = [set(grid.values) for grid in grids.values()]
-    every = set().union(*values)
-    if len(every) < 2:
-        return f"the label maps have {counted(len(every), 'label')}, and a contrast needs two"
-    if across and sum(map(len, values)) == len(every):
-        return "no two subjects have a label in common, and voxels of one label are compared between subjects"
-    return ""
+def of_another_scheme(grids: Mapping[str, LabelGrid]) -> list[str]:
+    """The subjects of whose labels no other subject has any; empty for a single subject."""
+    n_subjects = Counter(value for grid in grids.values() for value in grid.values)
+    return [i for i, grid in grids.items() if len(grids) > 1 and all(n_subjects[value] == 1 for value in grid.values)]
 
 
 @lru_cache(maxsize=1)

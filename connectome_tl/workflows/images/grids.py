@@ -19,8 +19,9 @@ from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.volumes.cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volumes.checks import unlike_others
 from connectome_tl.imaging.volumes.foreground import mixed_backgrounds
-from connectome_tl.imaging.volumes.label_maps import LabelGrid, label_problem, stored_labels
+from connectome_tl.imaging.volumes.label_maps import LabelGrid, of_another_scheme, stored_labels
 from connectome_tl.imaging.volumes.unlike_heads import unlike_heads
+from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
@@ -106,11 +107,35 @@ def _check_labels(pool: Cohort, objective: ObjectiveSettings, found: dict[str, L
     Raises:
         DataError: they cannot.
     """
-    across = isinstance(objective, VolumeContrast) and objective.contrast.scope == "across"
-    if problem := label_problem(found, across=across):
+    every = {value for grid in found.values() for value in grid.values}
+    if len(every) < 2:
         raise DataError(
-            problem, got=f"the label maps of {pool.name}", remedy="Give one number to one tissue or parcel."
+            f"the label maps have {counted(len(every), 'label')}, and a contrast needs two",
+            got=f"the label maps of {pool.name}",
+            remedy="Give one number to one tissue or parcel.",
         )
+    if isinstance(objective, VolumeContrast) and objective.contrast.scope == "across":
+        check_one_scheme(pool, found)
+
+
+def check_one_scheme(cohort: Cohort, found: Mapping[str, LabelGrid]) -> None:
+    """Check that every label map, by subject, has a label that another one has too.
+
+    Raises:
+        DataError: lists the others.
+    """
+    files = dict(zip(cohort.ids, cohort.volume_labels, strict=False))
+    problems = [
+        Problem(
+            "no other subject has a label of this map",
+            got=", ".join(map(str, found[i].values[:5])) + (" ..." if len(found[i].values) > 5 else ""),
+            subject=i,
+            file=files[i],
+            remedy="Give one number to one tissue or parcel in all subjects, or remove the label map.",
+        )
+        for i in of_another_scheme(found)
+    ]
+    raise_all("label maps have different schemes", problems)
 
 
 def made_grids(

@@ -78,8 +78,9 @@ def segment_cohort(
     Raises:
         UsageError: no volumes, or no label maps of four families; `out` contains the label maps of the cohort, or is
             `model`; settings of a training beside `model`, or a study whose grid is not that of `model`.
-        MissingInputError, DataError: images or label maps that cannot be used, all of them in one list; volumes of
-            another contrast, or label maps with other labels, than those of `model`.
+        MissingInputError, DataError: images or label maps that cannot be used, all of them in one list; a label
+            map with no label of another; volumes of another contrast, or label maps with other labels, than those of
+            `model`.
         LeakageError: `model` was trained on one of the subjects or images, or on a relative of one with a label map.
     """
     folder = Path(out)

@@ -18,7 +18,7 @@ from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.segmentation import SegmentationRecord
 from connectome_tl.training.images.lazy import LazyVolumes, read_lazily
 from connectome_tl.training.images.rows import VolumeRows
-from connectome_tl.workflows.images.grids import CACHE, made_grids, made_labels
+from connectome_tl.workflows.images.grids import CACHE, check_one_scheme, made_grids, made_labels
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,8 +71,8 @@ def read_data(
         earlier: record of the network that is applied, if there is one.
 
     Raises:
-        MissingInputError, DataError: files that cannot be used; volumes of another contrast, or label maps with other
-            labels, than those of `earlier`.
+        MissingInputError, DataError: files that cannot be used; a label map with no label of another;
+            volumes of another contrast, or label maps with other labels, than those of `earlier`.
     """
     contrasts = {cohort.volume_contrast, "" if earlier is None else earlier.contrast} - {""}
     if len(contrasts) > 1:
@@ -81,6 +81,8 @@ def read_data(
     fixed_by = "" if earlier is None else "the earlier call"
     grids = made_grids([cohort], image, cache, fixed_by=fixed_by, progress=progress)
     maps = made_labels(cohort, grids, image, cache)
+    if earlier is None:
+        check_one_scheme(cohort, maps)
     cohort = replace(cohort, volume_cache=str(cache))
     reader = read_volumes(cohort, cohort.ids, image)[0]
     values = tuple(reader.label_values.tolist())

@@ -164,17 +164,22 @@ def test_label_maps_without_two_labels_or_a_common_one_are_refused(cohorts: Stud
         for i, file in enumerate(pool.volume_labels):
             labels = read_volume(file)
             inside = labels.data > 0
-            data = inside * 1.0 if how == "one" else np.where(inside, labels.data + 100 * i, 0)
+            shift = {"one": 0, "own": 100 * i, "first": 100 * (i == 0)}[how]
+            data = inside * 1.0 if how == "one" else np.where(inside, labels.data + shift, 0)
             files.append(str(write_volume(tmp_path / how / f"{i}.nii.gz", data.astype(np.int32), labels.affine)))
         wrong = replace(pool, volume_labels=tuple(files))
         return StudyCohorts({**cohorts.roles, "pool": wrong})
 
     with pytest.raises(DataError, match="have 1 label, and a contrast needs two"):
         with_grids(study(classes="labels"), relabelled("one"), tmp_path / "cache")
-    own = relabelled("own")
-    with pytest.raises(DataError, match="no two subjects have a label in common"):
-        with_grids(study(classes="labels"), own, tmp_path / "cache")
-    with_grids(study(classes="labels", contrast={"scope": "within", "bank": "none"}), own, tmp_path / "cache")
+    for how, n in (("own", pool.n_subjects), ("first", 1)):
+        own = relabelled(how)
+        with pytest.raises(DataError, match="no other subject has a label of this map") as caught:
+            with_grids(study(classes="labels"), own, tmp_path / "cache")
+        assert [(one.subject, one.file) for one in caught.value.problems] == [
+            (i, file) for i, file in zip(pool.ids[:n], own.roles["pool"].volume_labels[:n], strict=True)
+        ]
+        with_grids(study(classes="labels", contrast={"scope": "within", "bank": "none"}), own, tmp_path / "cache")
 
 
 def test_label_maps_are_found_by_pattern_or_column(cohorts: StudyCohorts, tmp_path: Path) -> None:
