@@ -129,3 +129,8 @@ def test_tables_are_told_with_what_is_wrong(root: Path, name: str, text: str, ex
 def test_rows_of_sessions_are_no_doubles_and_quotes_no_part_of_names(root: Path, rows: str) -> None:
     lay(root, "participants.tsv", text=f"participant_id\tsession_id\n{rows}")
     assert told(take_inventory(root)) == []
+
+
+def test_a_subject_that_is_a_link_to_nowhere_is_told(root: Path) -> None:
+    (root / "sub-03").symlink_to(root / "absent")
+    assert any("subject sub-03" in line and "a broken link" in line for line in told(take_inventory(root)))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.spatial.transform import Rotation
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register import orientation
-from connectome_tl.imaging.register.orientation import all_turns, find_orientation, turned_about
+from connectome_tl.imaging.register.orientation import all_starts, all_turns, find_orientation, turned_about
 from connectome_tl.imaging.register.template_fit import fit_template
 from connectome_tl.imaging.register.warps import Warp, carry_image, carry_labels, compose
 from connectome_tl.settings.imaging import RegistrationSettings
@@ -45,6 +46,33 @@ def test_there_are_24_turns_and_the_first_changes_nothing() -> None:
     assert len(np.unique(turns.reshape(24, 9), axis=0)) == 24
 
 
+def between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Angles in degrees between rotations, (..., 3, 3) each."""
+    trace = np.einsum("...ij,...ij->...", one, other)
+    return np.asarray(np.degrees(np.arccos(np.clip((trace - 1) / 2, -1, 1))))
+
+
+def test_any_rotation_is_within_32_degrees_of_a_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(orientation, "all_turns", all_turns)
+    starts = np.array(all_starts())
+    assert len(np.unique(starts.round(6).reshape(-1, 9), axis=0)) == 192
+    drawn = Rotation.random(2000, random_state=0).as_matrix()
+    away = between(drawn[:, None], starts).min(axis=1)
+    assert away.max() < 32
+    assert np.median(away) < 22
+
+
+@pytest.mark.parametrize("vector", [(0, 0, 42), (65, 0, 0), (40, 40, 40)])
+def test_a_tilted_head_is_found_and_not_taken_for_a_mirror_image(
+    vector: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orientation, "all_turns", all_turns)
+    tilt = Rotation.from_rotvec(vector, degrees=True).as_matrix()
+    found = find_orientation(turned(brain(head(bend(2.0))[0]), tilt), brain(head()[0]))
+    assert between(found.turn, tilt) < 32
+    assert not found.is_mirrored
+
+
 def test_a_turned_head_is_found_and_said() -> None:
     turn = TURNS[2]
     template = brain(head()[0])
@@ -62,6 +90,8 @@ def test_where_the_axes_really_point_is_said_in_words() -> None:
     assert up.said() == "the header's right is right, front is back, top is bottom"
     quarter = orientation.Orientation(np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]]), 0.5, 0.1, 0.1, searched=True)
     assert quarter.said() == "the header's right is front, front is left, top is top"
+    tilt = Rotation.from_rotvec([0, 45, 0], degrees=True).as_matrix()
+    assert orientation.Orientation(tilt, 0.5, 0.1, 0.1, searched=True).said() == "by about 45 degrees"
 
 
 def test_a_head_as_its_header_says_costs_two_starts(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,10 +18,14 @@ def brain(shared_data: Path, number: int) -> Volume:
     return Volume(np.where(labels.data > 0, image.data, 0), image.affine)
 
 
-@pytest.mark.parametrize("signs", [(-1, -1, 1), (1, -1, -1), (-1, 1, -1)])
-def test_a_half_turn_of_an_adult_head_does_not_end_the_search(signs: tuple[int, ...], shared_data: Path) -> None:
+HALF_TURNS = [np.diag(signs) for signs in ((-1, -1, 1), (1, -1, -1), (-1, 1, -1))]
+ABOUT_A_DIAGONAL = np.array([[-1, 0, 0], [0, 0, -1], [0, -1, 0]])
+
+
+@pytest.mark.parametrize("turn", [*HALF_TURNS, ABOUT_A_DIAGONAL])
+def test_a_half_turn_of_an_adult_head_does_not_end_the_search(turn: np.ndarray, shared_data: Path) -> None:
     fixed, affine = brain(shared_data, 0), np.eye(4)
-    affine[:3, :3] = np.diag(signs)
+    affine[:3, :3] = turn
     search = _Search(Volume(fixed.data, affine @ fixed.affine), brain(shared_data, 3), None)
     assert search.likeness(np.eye(3)) < CLEAR
     assert search.likeness(affine[:3, :3].T) > CLEAR

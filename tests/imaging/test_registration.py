@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import Literal, get_args
+from pathlib import Path
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pytest
 
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.choice import Metric
 from connectome_tl.imaging.register.gate import check
@@ -172,3 +173,22 @@ def test_a_wrong_image_is_stopped_at_the_gate() -> None:
     covered = carry_labels(warp, Volume((image > 0).astype(np.int32), AFFINE), wrong).data > 0
     with pytest.raises(DataError, match="sub-09"):
         check(carried, atlas, arm, covered, SETTINGS)
+
+
+@pytest.mark.parametrize("ending", ["Warp.nii.gz", ".mat"])
+def test_a_transform_that_ants_could_not_write_to_its_end_is_refused(
+    ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ants = pytest.importorskip("ants")
+    real = ants.registration
+
+    def on_a_full_disk(*args: Any, **named: Any) -> Any:
+        found = real(*args, **named)
+        (cut,) = (Path(name) for name in found["fwdtransforms"] if name.endswith(ending))
+        cut.write_bytes(cut.read_bytes()[: 400 if ending == "Warp.nii.gz" else 0])
+        return found
+
+    monkeypatch.setattr(ants, "registration", on_a_full_disk)
+    image = Volume(head()[0], AFFINE)
+    with pytest.raises(OutputError, match=r"could not write its temporary files.*TMPDIR"):
+        register(image, image, SETTINGS.model_copy(update={"nonlinear_steps": (1, 0, 0)}), engine="ants")

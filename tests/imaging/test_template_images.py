@@ -12,6 +12,11 @@ from connectome_tl.connectome.regions import RegionTable
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.preprocess.structural import above_zero
 from connectome_tl.imaging.read.images import Volume, write_volume
+from connectome_tl.imaging.read.inputs import Scan
+from connectome_tl.settings.imaging import MorphometrySettings
+from connectome_tl.workflows.scans.age import ScanAges
+from connectome_tl.workflows.scans.result import Plan
+from connectome_tl.workflows.scans.structural import _others
 from connectome_tl.workflows.scans.template import ChosenTemplate
 from connectome_tl.workflows.scans.template_images import read_template, template_problems
 
@@ -110,3 +115,15 @@ def test_standardised_intensities_become_positive_in_the_same_order_and_others_s
     few = IMAGE.copy()
     few[tuple(np.argwhere(inside)[0])] = -3
     assert above_zero(Volume(few, AFFINE)).data is few
+
+
+def test_a_second_image_with_values_that_are_no_numbers_is_registered(tmp_path: Path) -> None:
+    image = IMAGE.astype(np.float32)
+    image[IMAGE == 0] = np.nan
+    file = write_volume(tmp_path / "sub-01_T1w.nii.gz", image[2:], AFFINE)
+    scan = Scan(subject="sub-01", session=None, anatomical=file, other_anatomical=file)
+    plan = Plan(MorphometrySettings(), None, "labels", {}, ScanAges(), tmp_path)
+    (moved,) = _others(scan, Volume(IMAGE.astype(np.float32), AFFINE), plan)
+    shown = np.isfinite(moved.data) & (IMAGE > 0)
+    assert shown.sum() > 0.7 * (IMAGE > 0).sum()
+    assert np.corrcoef(moved.data[shown], IMAGE[shown])[0, 1] > 0.9

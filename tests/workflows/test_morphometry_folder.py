@@ -308,3 +308,12 @@ def test_one_subject_needs_a_file_to_write_and_a_folder_takes_no_such_option(fol
         with pytest.raises(SystemExit) as left:
             main(["morphometry", *arguments])
         assert left.value.code == 64
+
+
+def test_a_folder_with_other_files_is_no_output_folder(folder: Path) -> None:
+    study = folder.parent / "study"
+    study.mkdir()
+    (study / "cohort.yaml").write_text("mine: 1\n")
+    with pytest.raises(UsageError, match=r"contains other files, which could be replaced; got cohort\.yaml"):
+        build_networks(folder, study, config=folder / "config.yaml")
+    assert (study / "cohort.yaml").read_text() == "mine: 1\n"

@@ -80,11 +80,12 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def subjects_without(place: Path, subjects: set[str]) -> list[Problem]:
-    """Problems for subjects' folders without usable files."""
+    """Problems for subjects' folders without usable files, and for links to folders that are not there."""
+    named = [e for e in _entries(place) if e.name.startswith("sub-") and e.name not in subjects]
     return [
-        Problem("there is no image of this subject", subject=entry.name, file=entry.path)
-        for entry in _entries(place)
-        if _is_folder(entry) and entry.name.startswith("sub-") and entry.name not in subjects
+        Problem("there is no image of this subject" if _is_folder(e) else "a broken link", subject=e.name, file=e.path)
+        for e in named
+        if _is_folder(e) or (e.is_symlink() and not os.path.exists(e.path))
     ]
 
 

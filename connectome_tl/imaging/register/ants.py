@@ -10,11 +10,12 @@ from __future__ import annotations
 import random
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.errors import DataError, MissingInputError, OutputError
 from connectome_tl.imaging.read.images import Volume
 from connectome_tl.imaging.register.warps import Warp
 
@@ -66,6 +67,7 @@ def register_with_ants(
     Raises:
         MissingInputError: antspyx is not installed.
         DataError: an image with oblique axes, which ITK does not support.
+        OutputError: temporary files cannot be written.
     """
     ants = _ants()
     f, m = _image(ants, fixed), _image(ants, moving)
@@ -82,6 +84,7 @@ def register_with_ants(
             mask=mask,
             mask_all_stages=mask is not None,
         )
+        _require_whole(found["fwdtransforms"])
         grid = np.stack(np.meshgrid(*(np.arange(n) for n in fixed.shape), indexing="ij"), axis=-1).reshape(-1, 3)
         to_lps = _TO_LPS @ fixed.affine
         places = _moved(ants, grid @ to_lps[:3, :3].T + to_lps[:3, 3], found["fwdtransforms"])
@@ -120,6 +123,29 @@ def _image(ants: Any, volume: Volume) -> Any:
         origin=affine[:3, 3].tolist(),
         spacing=volume.zooms.tolist(),
         direction=affine[:3, :3] / volume.zooms,
+    )
+
+
+def _require_whole(transforms: list[str]) -> None:
+    """Refuse files of transforms that ANTs could not write to their end, which it reads as other transforms."""
+    import nibabel as nib
+
+    for name in transforms:
+        try:
+            whole = Path(name).stat().st_size > 0
+            if whole and not name.endswith(".mat"):
+                np.asarray(nib.load(name).dataobj)
+        except Exception as error:
+            raise _not_written(name) from error
+        if not whole:
+            raise _not_written(name)
+
+
+def _not_written(name: str) -> OutputError:
+    return OutputError(
+        "ANTs could not write its temporary files",
+        file=Path(name).parent.parent,
+        remedy="Free space there, or set TMPDIR to a folder on another disk.",
     )
 
 

@@ -29,7 +29,7 @@ from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import (
     AnyScanSettings,
 )
-from connectome_tl.workflows.folder import alone
+from connectome_tl.workflows.folder import alone, refuse_others
 from connectome_tl.workflows.scans.cohort import finish, said_of_subjects
 from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
@@ -195,7 +195,8 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     """Refuse to overwrite tables of another dataset.
 
     Raises:
-        UsageError: the folder is the input, a subject of it, or contains results of another program or command.
+        UsageError: the folder is the input, a subject of it, or contains other files, or results of another program or
+            command.
     """
     inside = out.relative_to(root).parts if out.is_relative_to(root) else ("elsewhere",)
     if not inside or inside[0].startswith("sub-"):
@@ -208,6 +209,8 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
     if any(out.glob(f"sub-*/**/{other}/*_provenance.json")):
         made = "morphometry" if other == "anat" else "connectomes"
         raise UsageError(f"the output folder contains results of `{made}`", expected="a separate folder", got=str(out))
+    if not description.is_file():
+        refuse_others(out)
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
@@ -300,6 +303,6 @@ def _write_head(plan: Plan[AnyScanSettings], inventory: Inventory, scans: list[S
         for scan in unlabelled
         for note in template_notes(scan, plan.templates.get(scan.name), plan.ages)
     ]
-    lines = [str(problem) for problem in found]
+    lines = ["\\n".join(str(problem).splitlines()) for problem in found]  # names may contain line breaks
     write_text(out / "inventory.txt", "\n".join(lines or ["no problems found"]) + "\n")
     return lines

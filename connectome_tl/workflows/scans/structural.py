@@ -21,7 +21,14 @@ from connectome_tl.connectome.names.unlisted import refuse_other_numbering
 from connectome_tl.errors import MissingInputError
 from connectome_tl.imaging.preprocess.structural import above_zero
 from connectome_tl.imaging.preprocess.tissues import read_tissues
-from connectome_tl.imaging.read.images import Volume, read_labels, read_volume, same_grid, write_volume
+from connectome_tl.imaging.read.images import (
+    Volume,
+    read_labels,
+    read_volume,
+    same_grid,
+    with_contrast,
+    write_volume,
+)
 from connectome_tl.imaging.read.inputs import Scan
 from connectome_tl.imaging.register.gate import Gate
 from connectome_tl.imaging.register.registration import register_affine
@@ -145,9 +152,10 @@ def _others(scan: Scan, first: Volume, plan: Plan[MorphometrySettings]) -> list[
     if scan.other_anatomical is None:
         return []
     image = read_volume(scan.other_anatomical, subject=scan.name)
+    numbers = with_contrast(image)  # the registration accepts no NaN; the measures leave it out
     if same_grid(image, first):
         return [image]
-    return [carry_image(register_affine(first, image, plan.settings.registration, rigid=True), image, first)]
+    return [carry_image(register_affine(first, numbers, plan.settings.registration, rigid=True), image, first)]
 
 
 def _scaled(image: Volume, brain: np.ndarray) -> Volume:
