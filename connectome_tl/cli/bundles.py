@@ -85,6 +85,7 @@ def predict(
 @command(app)
 def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
     """Validate a bundle on another cohort with outcomes: scores, calibration, decision curve, report."""
+    from connectome_tl.report import labels
     from connectome_tl.workflows.release.validate import validate_on
 
     done = validate_on(bundle_dir, cohort_file, out, show_progress=terminal.shows_progress)
@@ -99,7 +100,8 @@ def validate(bundle_dir: BundleDir, cohort_file: CohortFile, out: Out) -> None:
     _warn(done.notes)
     for one in done.record.tasks:
         leading = one.scores[0]
-        terminal.say(f"{one.task.label}: {leading.metric} {leading.value:.2f} [{leading.low:.2f}, {leading.high:.2f}]")
+        text = f"{labels.number(leading.value)} {labels.interval(leading.low, leading.high)}"
+        terminal.say(f"{one.task.label}: {leading.metric} {text}")
     terminal.say(f"To put into the bundle: {done.validation}")
     terminal.say(f"\nReport: {done.report}")
 

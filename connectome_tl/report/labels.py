@@ -95,11 +95,19 @@ def signed(value: float | None, digits: int = 2) -> str:
 
 
 def interval(low: float, high: float, *, digits: int = 2, with_sign: bool = False) -> str:
-    """Format an interval as `[0.41, 0.80]`; an undefined interval is `[no interval]`."""
+    """Format an interval as `[0.41, 0.80]`; an undefined interval is `[no interval]`.
+
+    A narrow interval has as many digits as distinguish its ends: `[-0.005, 0.005]`.
+    """
     if not (math.isfinite(low) and math.isfinite(high)):
         return "[no interval]"
-    show = signed if with_sign else number
+    show, digits = signed if with_sign else number, interval_digits(low, high, digits)
     return f"[{show(low, digits)}, {show(high, digits)}]"
+
+
+def interval_digits(low: float, high: float, digits: int = 2) -> int:
+    """Number of decimals, at least `digits` and at most 6, that distinguishes the ends of an interval."""
+    return next((d for d in range(digits, 6) if low == high or round(low, d) != round(high, d)), 6)
 
 
 def count(n: int, n_positive: int | None) -> str:

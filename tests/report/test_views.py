@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from report_example import example_record
 
 from connectome_tl.report import labels, views
+from connectome_tl.report.text import verdict
 from connectome_tl.settings.model_table import model_order
 from connectome_tl.settings.records.results import Comparison
 
@@ -147,3 +148,18 @@ def test_every_model_of_the_contract_has_a_name_and_a_colour_of_its_own() -> Non
     assert len({model.label for model in shown}) == len({model.colour for model in shown}) == len(names)
     assert sorted([*names[4:], *names[:4]], key=model_order) == names
     assert labels.model_label("my_own").label == "My own"
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "with_sign", "text"),
+    [
+        (0.41, 0.8, False, "[0.41, 0.80]"),
+        (-0.0049, 0.0049, True, "[−0.005, +0.005]"),
+        (0.9996, 1.0, False, "[0.9996, 1.0000]"),
+        (0.5, 0.5, False, "[0.50, 0.50]"),
+    ],
+)
+def test_an_interval_is_printed_with_enough_decimals_to_have_a_length(low, high, with_sign, text) -> None:
+    assert labels.interval(low, high, with_sign=with_sign) == text
+    words = verdict.interval(low, high, with_sign)
+    assert words == "no interval" if low == high else text.strip("[]").replace("−", "-").replace(", ", " to ") in words

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 
 from connectome_tl.plurals import counted
-from connectome_tl.report.labels import one
+from connectome_tl.report.labels import interval_digits, one
 from connectome_tl.report.text.probes import probes_verdict
 from connectome_tl.settings.metrics import metric_named
 from connectome_tl.settings.model_table import CORE, FULL, model_named, words_of
@@ -111,12 +111,12 @@ def better_baseline(main: Score, scores: Sequence[Score]) -> Score | None:
     return max(rivals, key=lambda s: sign * s.value, default=None)
 
 
-def number(value: float, signed: bool = False) -> str:
+def number(value: float, signed: bool = False, digits: int = 2) -> str:
     """Two decimals: 0.78, -0.05, +0.03; `not estimable` where the value is not finite."""
     if not math.isfinite(value):
         return NOT_ESTIMABLE
-    rounded = round(value, 2) + 0.0  # no negative zero
-    return f"{rounded:+.2f}" if signed else f"{rounded:.2f}"
+    rounded = round(value, digits) + 0.0  # no negative zero
+    return f"{rounded:{'+' if signed else ''}.{digits}f}"
 
 
 def interval(low: float, high: float, signed: bool = False) -> str:
@@ -125,7 +125,8 @@ def interval(low: float, high: float, signed: bool = False) -> str:
         return f"95 % interval {NOT_ESTIMABLE}"
     if low == high:
         return "no interval"
-    return f"95 % interval {number(low, signed)} to {number(high, signed)}"
+    digits = interval_digits(low, high)
+    return f"95 % interval {number(low, signed, digits)} to {number(high, signed, digits)}"
 
 
 def _p(value: float) -> str:
