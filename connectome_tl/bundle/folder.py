@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,17 +86,25 @@ def write_folder(path: Path, files: Mapping[str, bytes]) -> str:
         UsageError: the folder contains other files than an older bundle.
         OutputError: the folder cannot be written.
     """
-    if path.exists() and (not path.is_dir() or set(_names(path)) - {*FILES, MANIFEST, VALIDATION}):
-        raise UsageError(
-            "the folder is not empty and is not a bundle", file=path, remedy="Give an empty or a new folder as --out."
-        )
-    for name in (MANIFEST, VALIDATION):  # of an older bundle
+    own, remedy = {*FILES, MANIFEST, VALIDATION}, "Give an empty or a new folder as --out."
+    others = set(_names(path)) - own if path.is_dir() else set()
+    unfinished = {name for name in others if _replaced_by(name) in own}
+    if others - unfinished or (path.exists() and not path.is_dir()):
+        raise UsageError("the folder is not empty and is not a bundle", file=path, remedy=remedy)
+    for name in (MANIFEST, VALIDATION, *unfinished):  # of an older bundle, or of a process that was killed
         (path / name).unlink(missing_ok=True)
     for name in FILES:
         write_bytes(path / name, files[name])
     data = manifest_bytes(files)
     write_bytes(path / MANIFEST, data)
     return content_hash(data)
+
+
+def _replaced_by(temporary: str) -> str:
+    """The file for which `write_bytes` makes a temporary file of this name."""
+    folder, _, name = temporary.rpartition("/")
+    found = re.fullmatch(r"\.(.+)\.[^.]+\.part", name)
+    return "" if found is None else f"{folder}/{found[1]}".lstrip("/")
 
 
 def manifest_bytes(files: Mapping[str, bytes]) -> bytes:
