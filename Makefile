@@ -7,17 +7,19 @@ DEMO ?= demo
 
 install: .venv/.installed
 
+# Modules are compiled when they are first imported: pip would compile 20,000, of which a fifth is used.
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(PIP_INSTALL) torch==2.13.0
+	$(PIP_INSTALL) --editable '.[dev]'
 	touch $@
 
 demo: install
 	$(BIN)/connectome-tl demo --out $(DEMO)
 
-PYTEST := pytest -n auto --dist worksteal
+PYTEST := pytest --dist worksteal
 # Style and types need one core for a while: they are checked beside the first tests, and their result is printed last.
 CHECKS := ( $(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy && $(BIN)/lint-imports )
 
@@ -26,13 +28,14 @@ COVERED := .venv/covered.json
 test: install
 	@$(CHECKS) >.venv/check.log 2>&1 & check=$$!; trap 'kill $$check' INT TERM; \
 	rm -f $(COVERED); \
-	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --out $(COVERED) -m $(PYTEST) -m "not slow"; tests=$$?; \
+	OMP_NUM_THREADS=1 $(BIN)/python -m slipcover --out $(COVERED) -m $(PYTEST) -n auto -m "not slow"; tests=$$?; \
 	wait $$check; style=$$?; cat .venv/check.log; \
 	$(BIN)/python tests/covered.py $(COVERED); covered=$$?; exit $$((tests || style || covered))
 
-# Whole pipelines, killed processes, tutorials: what needs most of the time, without coverage.
+# Whole pipelines, killed processes, tutorials, without coverage. Many of them wait, hence a worker more than cores.
+SLOW_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -n $(SLOW_WORKERS) -m slow
 
 check: install
 	$(CHECKS)

@@ -35,7 +35,7 @@ stages:
 n_jobs: 1
 """  # fewer models and steps, for the tests
 folder = Path(tempfile.mkdtemp())
-n_source, n_pool, n_target = (40, 20, 60) if SMALL else (240, 120, 120)
+n_source, n_pool, n_target = (40, 20, 36) if SMALL else (240, 120, 120)
 study = simulate_study(n_source=n_source, n_pool=n_pool, n_target=n_target, seed=2, effect=1.5)
 for name, cohort in (("older", study.source), ("pool", study.pool), ("target", study.target)):
     write_cohort(cohort, folder / name)
