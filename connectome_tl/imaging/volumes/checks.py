@@ -147,9 +147,9 @@ def head_problem(volume: Volume, foreground: np.ndarray, side: str, flat: float)
         return "the head fills the field of view: it may be noise, or have no background"
     width, length, height = head_extent(volume, foreground)
     if width < _NARROW * length:
-        return f"the head is {width:.0f} mm wide and {length:.0f} mm long: half a brain?"
+        return f"the head is {width:.0f} mm wide and {length:.0f} mm long: it may be half a brain"
     if height < _LOW * length:
-        return f"the head is {height:.0f} mm high and {length:.0f} mm long: cut off?"
+        return f"the head is {height:.0f} mm high and {length:.0f} mm long: it may be cut off"
     if width > _WIDE * length or height > _HIGH * length:
         return f"the head is only {length:.0f} mm long, {width:.0f} mm wide, {height:.0f} mm high: cut off at one end"
     return cut_side(side, flat) if flat > _CUT else ""
