@@ -185,7 +185,7 @@ def flattest_side(volume: Volume, foreground: np.ndarray, *, is_stripped: bool) 
 
 def cut_side(side: str, flat: float) -> str:
     """A note on a side at which the head seems to be cut off; empty if it is not."""
-    return f"the head ends abruptly at the {side}: cut off?" if flat > _FLAT else ""
+    return f"the head ends abruptly at the {side}: it may be cut off" if flat > _FLAT else ""
 
 
 def _single(data: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ def unlike_heads(heads: Sequence[HeadNumbers], ages: Sequence[float]) -> list[tu
             )
         for at, ratio in _outlying(height - (width + length) / 2, _FEW_HEIGHT if few else _HEIGHT):
             if ratio < 0:
-                found.append((rows[at], f"the head is {1 - np.exp(ratio):.0%} lower than those of others: cut off?"))
+                found.append((rows[at], f"the head is {1 - np.exp(ratio):.0%} lower than others: it may be cut off"))
         for at, more in _outlying(np.array([one.repeated for one in own]), _REPEATED):
             if more > 0:
                 share = own[at].repeated
