@@ -61,7 +61,7 @@ def test_a_clean_cohort_has_no_note(cohort: tuple[SimulatedVolumes, list[np.ndar
 
 @pytest.mark.parametrize(
     ("fault", "said"),
-    [(zeroed, "have one value"), (larger, "times the volume"), (cut, "lower than those of others|times the volume")],
+    [(zeroed, "have one value"), (larger, "times the volume"), (cut, "lower than others|times the volume")],
     ids=lambda one: getattr(one, "__name__", ""),
 )
 def test_a_bad_volume_is_noted_and_no_other(
