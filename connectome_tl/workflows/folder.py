@@ -16,10 +16,10 @@ from connectome_tl.errors import OutputError, UsageError
 from connectome_tl.files import is_hidden
 
 _BEGUN = ("log/claim", "log/members", "split_plan.json", "trials.sqlite")  # of a folder that was written to before
-_EARLY = ("log", "scans", "volumes", "weights")  # folders that may be made before
+EARLY = ("log", "scans", "volumes", "weights")  # folders that may be made before
 
 
-def refuse_others(folder: Path, own: Collection[str] = _EARLY) -> None:
+def refuse_others(folder: Path, own: Collection[str] = EARLY) -> None:
     """Refuse an output folder with other files, which could be replaced; hidden files are ignored.
 
     Args:

@@ -21,7 +21,8 @@ from sklearn.metrics import (
 import connectome_tl
 from connectome_tl.errors import DataError, DivergedError, InternalError, UsageError
 from connectome_tl.evaluation.baselines.engines.linear import fit_ridge
-from connectome_tl.evaluation.intervals.pairs import auc_variance, macro_pairs, within_fold_pairs
+from connectome_tl.evaluation.intervals.out_of_fold import TEST_ONLY
+from connectome_tl.evaluation.intervals.pairs import auc_interval, auc_variance, macro_pairs, within_fold_pairs
 from connectome_tl.evaluation.permutation.tests import FoldRows, linear_statistics, permutation_results
 from connectome_tl.evaluation.scores.compare import compare, comparisons, without_network
 from connectome_tl.evaluation.scores.counts import within_fold_counts
@@ -422,3 +423,20 @@ def test_transfer_that_silences_the_network_keeps_its_verdict(scratch: tuple[flo
     for before, after in zip(compared, without_network(compared, weights), strict=True):
         assert after.verdict == ("not applicable" if after.control == "core" else before.verdict)
         assert before.verdict != "not applicable"
+
+
+def test_the_interval_of_a_macro_auc_has_a_length_where_the_influences_of_classes_cancel() -> None:
+    """Two classes that meet in three pairs: what one class gains by a subject the other loses."""
+    y = np.array([1.0, 0.0, 1.0])
+    probability = np.array(
+        [
+            [[0.25, 0.25, 0.5], [0.5, 0.25, 0.25], [0.4, 0.4, 0.2]],
+            [[0.25, 0.5, 0.25], [0.4, 0.2, 0.4], [0.5, 0.25, 0.25]],
+        ]
+    )
+    fold = np.array([[3, 3, 1], [0, 0, 0]])
+    pairs = macro_pairs(y, probability, fold)
+    assert pairs.auc == 0.75
+    low, high = auc_interval(pairs, np.arange(3), TEST_ONLY)
+    assert low < 0.5
+    assert high > 0.9

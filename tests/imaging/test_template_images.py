@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -127,3 +128,12 @@ def test_a_second_image_with_values_that_are_no_numbers_is_registered(tmp_path: 
     shown = np.isfinite(moved.data) & (IMAGE > 0)
     assert shown.sum() > 0.7 * (IMAGE > 0).sum()
     assert np.corrcoef(moved.data[shown], IMAGE[shown])[0, 1] > 0.9
+
+
+def test_a_standardised_template_without_a_mask_is_refused_with_the_reason(template: ChosenTemplate) -> None:
+    inside = IMAGE > 0
+    scores = np.where(inside, (IMAGE - IMAGE[inside].mean()) / IMAGE[inside].std(), 0).astype(np.float32)
+    write_volume(template.image, scores, AFFINE)
+    with pytest.raises(DataError, match=r"values below 0.*Give the mask"):
+        read_template(replace(template, mask=None))
+    np.testing.assert_array_equal(read_template(template).brain, inside)

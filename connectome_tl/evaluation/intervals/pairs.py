@@ -79,17 +79,20 @@ class MacroPairs:
 
     @cached_property
     def variance(self) -> Callable[[float], float]:
-        """Test-only variance: that of each class, with the correlations of the classes' influences."""
+        """Test-only variance: that of each class, with the correlations of the classes' influences.
+
+        Negative correlations count as 0: with few subjects the influences of two classes may cancel exactly.
+        """
         each = np.array([pairs.influence(self.n_subjects) for pairs in self.classes])
         size = np.sqrt((each**2).sum(axis=1))
         scale = np.outer(size, size)
         # With zero influences (an AUC of 0 or 1) the correlation is unknown; assume the largest.
-        correlation = np.where(scale > 0, each @ each.T / np.where(scale > 0, scale, 1.0), 1.0)
+        correlation = np.where(scale > 0, np.maximum(each @ each.T, 0.0) / np.where(scale > 0, scale, 1.0), 1.0)
         functions = [pairs.variance for pairs in self.classes]
 
         def variance(auc: float) -> float:
             error = np.sqrt([function(auc) for function in functions])
-            return max(float(error @ correlation @ error), 0.0) / len(functions) ** 2
+            return float(error @ correlation @ error) / len(functions) ** 2
 
         return variance
 

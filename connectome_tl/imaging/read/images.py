@@ -202,9 +202,7 @@ def read_mask(path: str | Path, *, subject: str | None = None) -> Volume:
     volume = read_volume(path, subject=subject)
     data = volume.data > 0.5
     if not data.any():
-        raise DataError(
-            "the mask is empty", subject=subject, file=path, remedy="Delete it to have one made, or fix it."
-        )
+        raise DataError("the mask is empty", subject=subject, file=path, remedy="Correct it, or give none.")
     return Volume(data, volume.affine, subject, volume.file)
 
 

@@ -29,7 +29,7 @@ from connectome_tl.provenance import write_json, write_text
 from connectome_tl.settings.imaging import (
     AnyScanSettings,
 )
-from connectome_tl.workflows.folder import alone, refuse_others
+from connectome_tl.workflows.folder import EARLY, alone, refuse_others
 from connectome_tl.workflows.scans.cohort import finish, said_of_subjects
 from connectome_tl.workflows.scans.forecast import choices, forecast
 from connectome_tl.workflows.scans.pool import process_scans
@@ -210,7 +210,8 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
         made = "morphometry" if other == "anat" else "connectomes"
         raise UsageError(f"the output folder contains results of `{made}`", expected="a separate folder", got=str(out))
     if not description.is_file():
-        refuse_others(out)
+        made = {path.relative_to(out).parts[0] for path in out.glob(f"sub-*/**/{datatype}/*_provenance.json")}
+        refuse_others(out, (*EARLY, *made))  # scans from other machines are no other files
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:

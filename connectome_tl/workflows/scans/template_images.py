@@ -47,10 +47,19 @@ def read_template(chosen: ChosenTemplate) -> TemplateImages:
 
     Raises:
         MissingInputError, DataError: as the readers; the image is constant; the mask has another grid or covers the
-            background; or more than a quarter of the labelled voxels are outside the brain.
+            background; values below 0 without a mask; or more than a quarter of the labelled voxels are outside the
+            brain.
     """
     image, labels = with_contrast(read_volume(chosen.image)), read_labels(chosen.labels)
     brain = image.data > 0
+    if chosen.mask is None and (image.data < 0).sum() > _MOST * brain.sum():
+        raise DataError(
+            "the template's image has values below 0, so that its brain cannot be told from the background",
+            expected="values above 0 in the brain and 0 elsewhere, or a mask",
+            got=f"{(image.data < 0).mean():.0%} of the voxels below 0",
+            file=chosen.image,
+            remedy="Give the mask of the template's brain (`template.mask`).",
+        )
     if chosen.mask is not None:
         mask = read_mask(chosen.mask)
         if not same_grid(mask, image):
