@@ -210,8 +210,8 @@ def _refuse_foreign(out: Path, root: Path, datatype: str) -> None:
         made = "morphometry" if other == "anat" else "connectomes"
         raise UsageError(f"the output folder contains results of `{made}`", expected="a separate folder", got=str(out))
     if not description.is_file():
-        made = {path.relative_to(out).parts[0] for path in out.glob(f"sub-*/**/{datatype}/*_provenance.json")}
-        refuse_others(out, (*EARLY, *made))  # scans from other machines are no other files
+        finished = {path.relative_to(out).parts[0] for path in out.glob(f"sub-*/**/{datatype}/*_provenance.json")}
+        refuse_others(out, (*EARLY, *finished))  # scans from other machines are no other files
 
 
 def _refuse_other_settings(plan: Plan[AnyScanSettings], run: set[str]) -> None:
