@@ -7,7 +7,7 @@ DEMO ?= demo
 
 install: .venv/.installed
 
-# Modules are compiled when they are first imported: pip would compile 20,000, of which a fifth is used.
+# Modules are compiled when they are first imported; pip would compile every module of every library.
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt
 .venv/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
