@@ -35,7 +35,8 @@ test: install
 # Whole pipelines, killed processes, tutorials, without coverage. Many of them wait, hence a worker more than cores.
 SLOW_WORKERS ?= $(shell echo $$(($$(nproc) + 1)))
 test-slow: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -n $(SLOW_WORKERS) -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m $(PYTEST) -n $(SLOW_WORKERS) -m slow \
+		$$(grep --recursive --files-with-matches 'mark\.slow' tests --include='test_*.py')
 
 check: install
 	$(CHECKS)

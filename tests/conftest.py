@@ -22,6 +22,8 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 # Processes that tests start would otherwise compile the package again, half a second of CPU time each.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+# A run forces each of its files to the disk; files of tests need not outlive a power failure.
+os.fsync = lambda _: None
 
 # On a busy machine an example may take any time.
 hypothesis.settings.register_profile("busy", deadline=None)

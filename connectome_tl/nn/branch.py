@@ -26,6 +26,10 @@ class Encoded:
         """(batch, n_nodes, n_channels), or None."""
         return torch.cat(self.parts) if self.parts else None
 
+    def repeated(self, n: int) -> Encoded:
+        """The only row of the batch, `n` times."""
+        return Encoded(self.embedding.expand(n, -1), tuple(part.expand(n, -1, -1) for part in self.parts))
+
 
 class Branch(nn.Module):
     """Base of all encoders.

@@ -117,13 +117,18 @@ def test_maps_of_a_fused_network_keep_the_other_modalities_of_each_subject(run: 
     (target,) = targets_of(model.tasks)
     view = NetworkView.of(model, cohort, cohort.ids, items_of(cohort, [model.features]))
     scale, mean = float(model.targets.scale[0]), float(model.targets.mean[0])
+    encoded = []
+    for network in predictor.networks:
+        network.branches["connectome"].register_forward_hook(lambda *_: encoded.append(1))
     for i in (0, 1):
         volume = view.batch.rows(torch.tensor([i, i])).image.volumes
         with torch.no_grad():
             shown = predictor.beside(cohort, cohort.ids[i])(volume)[:, 0]
+            np.testing.assert_array_equal(predictor(volume)[:, 0], shown)
         wanted = view.value(target)[i]
         got = shown.numpy() * scale + mean if target.task.kind == "regression" else shown.numpy()
         np.testing.assert_allclose(got, wanted, atol=2e-2 * max(1.0, abs(wanted)))
+    assert len(encoded) == 2 * len(predictor.networks)  # once per subject, not per volume
 
 
 def test_an_occluded_volume_is_the_mean_of_the_training_volumes(run: Path) -> None:

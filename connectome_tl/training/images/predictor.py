@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,8 @@ from torch import Tensor, nn
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.errors import UsageError
 from connectome_tl.nn.batch import Batch, ImageRows
+from connectome_tl.nn.branch import Encoded
+from connectome_tl.nn.devices import exact_on_gpu
 from connectome_tl.nn.model import OutcomeModel
 from connectome_tl.training.fitted_models import MixtureModel, NetworkModel, to_batch
 from connectome_tl.training.interface import FittedModel
@@ -42,23 +45,35 @@ class VolumePredictor(nn.Module):
         self.networks = nn.ModuleList(network.networks(task))
         self.features = network.features
         self.is_fused = len(network.sizes) > 1
-        self.context: Batch | None = None
+        self.others: tuple[Mapping[str, Encoded], ...] = ()
+        self.present: Mapping[str, Tensor] = {}
 
+    @exact_on_gpu()
     def beside(self, cohort: Cohort, subject: str) -> VolumePredictor:
-        """Use the other modalities of this subject for all volumes."""
-        if self.is_fused:
-            batch = to_batch(self.features.rows(cohort, [subject]))
-            self.context = batch.to(next(self.networks.parameters()).device)
+        """Use the other modalities of this subject for all volumes. They are encoded once."""
+        if not self.is_fused:
+            return self
+        batch = to_batch(self.features.rows(cohort, [subject])).to(next(self.networks.parameters()).device)
+        self.present = {name: here for name, here in batch.present.items() if name != "image"}
+        rows = replace(batch, modalities={name: batch.modalities[name] for name in self.present}, present=self.present)
+        with torch.no_grad():
+            self.others = tuple(one.encode(rows) for one in self._models)
         return self
 
     def forward(self, volumes: Tensor) -> Tensor:
         """(n, n_outputs) of volumes (n, n_channels, depth, height, width)."""
-        here = torch.ones(len(volumes), dtype=torch.bool, device=volumes.device)
-        images = ImageRows(volume=volumes)
-        if self.context is None:
-            batch = Batch({"image": images}, {"image": here})
-        else:
-            rows = self.context.rows(torch.zeros(len(volumes), dtype=torch.long, device=volumes.device))
-            batch = replace(rows.with_image(images), present={**rows.present, "image": here})
-        outputs = [one(batch)[:, self.place] for one in self.networks if isinstance(one, OutcomeModel)]
+        n = len(volumes)
+        here = torch.ones(n, dtype=torch.bool, device=volumes.device)
+        batch = Batch({"image": ImageRows(volume=volumes)}, {"image": here})
+        present = {**{name: there.expand(n) for name, there in self.present.items()}, **batch.present}
+        outputs = []
+        for i, model in enumerate(self._models):
+            others = self.others[i] if self.others else {}
+            encoded = {**{name: one.repeated(n) for name, one in others.items()}, **model.encode(batch)}
+            fused = model.fuse({name: encoded[name] for name in model.branches if name in encoded}, present)
+            outputs.append(model.outputs(fused)[:, self.place])
         return torch.stack(outputs).mean(dim=0)
+
+    @property
+    def _models(self) -> list[OutcomeModel]:
+        return [one for one in self.networks if isinstance(one, OutcomeModel)]
