@@ -117,6 +117,9 @@ def problem_of(
         expected = f"one of {', '.join(fields)}" if fields else None
         place = " of the file itself" if near == path[-1] else ""
         remedy = f"Did you mean {near}{place}?" if near else None
+        inner = item.get("input")
+        if isinstance(inner, dict) and inner and set(inner) <= set(fields):
+            remedy = f"Give the keys below `{path[-1]}:` one level higher, without it."
         return Problem(f"{where}: unknown key", expected, file=file, line=line, remedy=remedy)
     if item["type"] == "missing":
         return Problem(f"{where}: this key is required", file=file, line=line)

@@ -19,6 +19,7 @@ from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.objectives import DenoisingAutoencoder
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.training import Adapt, FineTune, Stages, Training
+from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.settings_lines import with_lines
 from connectome_tl.workflows.study.results import read_record
 
@@ -55,6 +56,16 @@ def test_a_key_of_the_file_in_a_block_is_said_to_be_one_of_the_file() -> None:
     said = refusal(COHORTS + "splits:\n  permutations: 99\n")
     assert "splits.permutations: unknown key" in said
     assert "Did you mean permutations of the file itself?" in said
+
+
+def test_the_keys_of_a_file_below_a_heading_are_said_to_belong_one_level_higher(tmp_path: Path) -> None:
+    space = {"space": {"model.dropout": {"low": 0.0, "high": 0.5}}}
+    file = tmp_path / "space.yaml"
+    file.write_text(yaml.safe_dump({"tune": space}))
+    with pytest.raises(UsageError, match="Give the keys below `tune:` one level higher, without it"):
+        load_settings(file, TuneSettings)
+    file.write_text(yaml.safe_dump(space))
+    assert set(load_settings(file, TuneSettings).space) == {"model.dropout"}
 
 
 def test_keys_of_another_kind_are_not_offered() -> None:
