@@ -62,10 +62,11 @@ def test_unlike_sides_of_one_head_are_refused_whichever_image_is_mirrored(which:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("signs", [[1.0, -1.0, -1.0], [-1.0, 1.0, -1.0]])
-def test_a_turned_header_is_refused(signs: list[float]) -> None:
+def test_a_turned_header_is_refused() -> None:
     b0, image = pair()
-    turned = Volume(image.data, turned_about(np.diag(signs), image) @ image.affine, "sub-01", "sub-01_T2w.nii.gz")
+    turned = Volume(
+        image.data, turned_about(np.diag([-1.0, 1.0, -1.0]), image) @ image.affine, "sub-01", "sub-01_T2w.nii.gz"
+    )
     warp = register_affine(b0, turned, SETTINGS, rigid=True)
     with pytest.raises(DataError, match="are turned by 180 degrees against each other"):
         likeness_to_anatomy(b0, turned, warp, SETTINGS)
