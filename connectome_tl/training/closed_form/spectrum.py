@@ -48,7 +48,7 @@ class Families:
         return means
 
     def left_out(
-        self, solved: np.ndarray, blocks: Sequence[np.ndarray], fallback: np.ndarray, least: float
+        self, solved: np.ndarray, blocks: Sequence[np.ndarray], fallback: np.ndarray, least: float | np.ndarray
     ) -> np.ndarray:
         """Residuals (..., n_rows, n_columns) of fits without the row's family.
 
@@ -57,7 +57,7 @@ class Families:
             blocks: G_FF of each stack, (..., n_families, size, size).
             fallback: residuals (n_rows, n_columns) where the other families do not determine the unpenalised
                 columns.
-            least: eigenvalue of G_FF below which they do not.
+            least: eigenvalue of G_FF below which they do not, or (..., 1, 1) of them.
         """
         residuals = np.empty_like(solved)
         for stack, block in zip(self.stacks, blocks, strict=True):
@@ -103,14 +103,12 @@ class Design:
         fallback = y - self.families.means_of_others(y)
         if self.basis.shape[1] == 1:
             return fallback
-        return self.families.left_out(self.project(y), self.diagonal_blocks(1.0), fallback, _SINGULAR)
+        return self.families.left_out(self.project(y), self.diagonal_blocks(), fallback, _SINGULAR)
 
-    def diagonal_blocks(self, factor: float) -> list[np.ndarray]:
-        """factor (I - Z Z^+)_FF of each stack of families."""
-        return [
-            factor * (np.eye(stack.shape[1]) - self.basis[stack] @ self.basis[stack].swapaxes(1, 2))
-            for stack in self.families.stacks
-        ]
+    def diagonal_blocks(self) -> list[np.ndarray]:
+        """(I - Z Z^+)_FF of each stack of families, (n_families, size, size)."""
+        parts = [self.basis[stack] for stack in self.families.stacks]
+        return [np.eye(part.shape[1]) - part @ part.swapaxes(1, 2) for part in parts]
 
     def coefficients(self, y: np.ndarray) -> np.ndarray:
         """Least squares of y on the unpenalised columns, (n_unpenalised, n_columns)."""
@@ -157,18 +155,25 @@ class Spectrum:
             y: (n_rows, n_columns).
             errors: of the unpenalised columns alone, `Design.residuals(y)`.
         """
-        families = self.design.families
+        # For all penalties at once, so that the vectors are read once.
+        weights = 1.0 / (self.values + penalties[:, None]) - 1.0 / penalties[:, None]
         rotated, rest = self.vectors.T @ y, self.design.project(y)
-        added = np.empty((len(penalties), *y.shape))
-        for k, penalty in enumerate(penalties):
-            weights = 1.0 / (self.values + penalty) - 1.0 / penalty
-            solved = rest / penalty + self.vectors @ (weights[:, None] * rotated)
-            blocks = self.design.diagonal_blocks(1.0 / penalty)
-            for stack, block in zip(families.stacks, blocks, strict=True):
-                part = self.vectors[stack]
-                block += (part * weights) @ part.swapaxes(1, 2)
-            added[k] = errors - families.left_out(solved, blocks, errors, _SINGULAR / penalty)
-        return added
+        turned = weights.T[:, :, None] * rotated[:, None]
+        solved = np.moveaxis((self.vectors @ turned.reshape(len(rotated), -1)).reshape(len(y), *turned.shape[1:]), 1, 0)
+        solved += rest / penalties[:, None, None]
+        blocks = [
+            block / penalties[:, None, None, None] + self._weighted(stack, weights)
+            for stack, block in zip(self.design.families.stacks, self.design.diagonal_blocks(), strict=True)
+        ]
+        left_out = self.design.families.left_out(solved, blocks, errors, _SINGULAR / penalties[:, None, None])
+        return np.subtract(errors, left_out, out=left_out)
+
+    def _weighted(self, stack: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """V_F diag(w) V_F' of families F (n_families, size) for weights (n_penalties, rank); (n_penalties, n_families,
+        size, size)."""
+        part = self.vectors[stack]
+        found = [(part * part[:, [row]]) @ weights.T for row in range(stack.shape[1])]
+        return np.moveaxis(np.stack(found, axis=1), 3, 0)
 
     def dual(self, y: np.ndarray, penalties: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Dual weights (n_landmarks, n_columns) of a sum of ridge fits.
