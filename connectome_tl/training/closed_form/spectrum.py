@@ -38,13 +38,13 @@ class Families:
         stacks = tuple(order[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes))
         return Families(stacks, len(which), len(sizes))
 
-    def means_of_others(self, y: np.ndarray) -> np.ndarray:
-        """Mean of y (n_rows, n_columns) over all rows of other families, for each row."""
-        means = np.empty_like(y)
-        total = y.sum(axis=0)
+    def means_of_others(self, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Mean of y (n_rows, n_columns) over all rows of other families, for each row; weights are (n_rows, 1)."""
+        weights = np.ones((self.n_rows, 1)) if weights is None else weights
+        means, weighted = np.empty_like(y), weights * y
         for stack in self.stacks:
-            others = (total - y[stack].sum(axis=1)) / (self.n_rows - stack.shape[1])
-            means[stack] = others[:, None]
+            others = weighted.sum(axis=0) - weighted[stack].sum(axis=1)
+            means[stack] = (others / (weights.sum() - weights[stack].sum(axis=1)))[:, None]
         return means
 
     def left_out(
@@ -79,7 +79,8 @@ class Design:
     """The unpenalised columns of some rows and their predictions alone.
 
     Attributes:
-        z: (n_rows, n_unpenalised), the first column is 1.
+        z: (n_rows, n_unpenalised). The first column is 1, or the square root of the rows' weights, by which kernel,
+            outcomes and other columns are then multiplied as well.
         basis: (n_rows, rank), orthonormal.
         families: of the rows.
     """
@@ -100,7 +101,8 @@ class Design:
 
     def residuals(self, y: np.ndarray) -> np.ndarray:
         """y less its prediction from the unpenalised columns of other families, (n_rows, n_columns)."""
-        fallback = y - self.families.means_of_others(y)
+        root = self.z[:, :1]
+        fallback = y - root * self.families.means_of_others(y / root, root**2)
         if self.basis.shape[1] == 1:
             return fallback
         return self.families.left_out(self.project(y), self.diagonal_blocks(), fallback, _SINGULAR)
