@@ -6,11 +6,14 @@ there are no messages, only the transformation of a region's own features.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from connectome_tl.nn.adjacency import Graph
-from connectome_tl.nn.products import plus_messages, thin_linear
+from connectome_tl.nn.products import is_streamed, plus_messages, thin_linear
 
 
 class GatheringLayer(nn.Module):
@@ -54,21 +57,29 @@ class GraphConv(GatheringLayer):
         return thin_linear(gathered, weights, self.own.bias)
 
     def forward(self, h: Tensor, graph: Graph) -> Tensor:
-        # One product for self-connections and messages reads the features once. Tensors of the size of the edges keep
-        # their precision; all others have that of the weights.
-        weights = torch.cat([self.own.weight, *(part for message in self.messages for part in message.parameters())])
-        bias = torch.cat([self.own.bias, self.own.bias.new_zeros(len(weights) - len(self.own.bias))])
-        mixed = thin_linear(h, weights.to(h.dtype), bias.to(h.dtype))
         if not self.messages:
-            return mixed.to(weights.dtype)
+            return thin_linear(h, self.own.weight.to(h.dtype), self.own.bias.to(h.dtype)).to(self.own.weight.dtype)
+        # Tensors of the size of the edges keep their precision; all others have that of the weights.
         adjacency = graph.adjacency
-        out, *sent = mixed.to(adjacency.dtype).split(self.own.out_features, dim=-1)
+        out, *sent = (part.to(adjacency.dtype) for part in self._mapped(h))
         for m, message in enumerate(sent):
             if self.engine == "dense":
                 out = plus_messages(out, adjacency[:, m], message)
             else:
                 out = out + _sparse_sum(adjacency[:, m], message)
-        return out.to(weights.dtype)
+        return out.to(self.own.weight.dtype)
+
+    def _mapped(self, h: Tensor) -> Sequence[Tensor]:
+        """Maps of the features for self-connections and for each measure, in the precision of the features."""
+        weights = [self.own.weight, *(part for message in self.messages for part in message.parameters())]
+        bias = self.own.bias.to(h.dtype)
+        if not is_streamed(h):
+            own, *others = (weight.to(h.dtype) for weight in weights)
+            return [functional.linear(h, own, bias), *(functional.linear(h, weight) for weight in others)]
+        # One product reads the features once.
+        joined = torch.cat(weights).to(h.dtype)
+        bias = torch.cat([bias, bias.new_zeros(len(joined) - len(bias))])
+        return thin_linear(h, joined, bias).split(self.own.out_features, dim=-1)
 
 
 def _sparse_sum(adjacency: Tensor, sent: Tensor) -> Tensor:

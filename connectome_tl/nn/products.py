@@ -28,15 +28,12 @@ def plus_messages(own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
 
 
 def thin_linear(features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`functional.linear` of features (batch, n_regions, n_in) and few outputs.
-
-    In float32, large ones are multiplied as a convolution of single pixels: for few outputs oneDNN is faster than BLAS.
-    """
+    """`functional.linear` of features (batch, n_regions, n_in) and few outputs; fast for large constant features."""
     full = features.dtype == weight.dtype == torch.float32
-    if not (full and _is_streamed(features) and torch.backends.mkldnn.is_available()):
+    apart = features.requires_grad or torch.is_autocast_enabled(features.device.type)
+    if apart or not (full and is_streamed(features) and torch.backends.mkldnn.is_available()):
         return functional.linear(features, weight, bias)
-    pixels = features.transpose(1, 2).unsqueeze(2)  # channels last, so that nothing is copied
-    return functional.conv2d(pixels, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
+    return cast(Tensor, _ThinLinear.apply(features, weight, bias))
 
 
 def wide_linear(rows: Tensor, weight: Tensor, mask: Tensor | None = None) -> Tensor:
@@ -51,8 +48,8 @@ def wide_linear(rows: Tensor, weight: Tensor, mask: Tensor | None = None) -> Ten
     return cast(Tensor, _WideLinear.apply(rows, weight, mask))
 
 
-def _is_streamed(tensor: Tensor) -> bool:
-    """Whether a processor reads this tensor from memory."""
+def is_streamed(tensor: Tensor) -> bool:
+    """Whether a processor reads this tensor from memory and not from its cache."""
     return tensor.device.type == "cpu" and tensor.numel() * tensor.element_size() > _CACHED_AT_MOST
 
 
@@ -65,7 +62,7 @@ class _PlusMessages(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, own: Tensor, adjacency: Tensor, sent: Tensor) -> Tensor:
         ctx.save_for_backward(adjacency)
-        if _is_streamed(adjacency):
+        if is_streamed(adjacency):
             return torch.baddbmm(own.transpose(1, 2), sent.transpose(1, 2), adjacency).transpose(1, 2).contiguous()
         # Parts of a wider product are not contiguous, and adding them directly would go row by row.
         return (adjacency @ sent.contiguous()).add_(own.contiguous())
@@ -73,9 +70,26 @@ class _PlusMessages(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
         (adjacency,), (gradient,) = ctx.saved_tensors, gradients
-        if _is_streamed(adjacency):
+        if is_streamed(adjacency):
             return gradient, None, (gradient.transpose(1, 2) @ adjacency).transpose(1, 2)
         return gradient, None, adjacency @ gradient
+
+
+class _ThinLinear(torch.autograd.Function):
+    """Forward as a convolution of single pixels, for which with few outputs oneDNN is faster than BLAS; backward as a
+    product, for which BLAS is faster."""
+
+    @staticmethod
+    def forward(ctx: Any, features: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.save_for_backward(features)
+        pixels = features.transpose(1, 2).unsqueeze(2)  # channels last, so that nothing is copied
+        return functional.conv2d(pixels, weight[:, :, None, None], bias).squeeze(2).transpose(1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[None, Tensor, Tensor]:
+        (features,) = ctx.saved_tensors
+        gradient = gradients[0].flatten(0, 1)
+        return None, gradient.T @ features.flatten(0, 1), gradient.sum(dim=0)
 
 
 class _WideLinear(torch.autograd.Function):

@@ -50,17 +50,20 @@ def test_messages_have_the_value_and_gradients_of_plain_torch(cached: int, monke
     assert torch.autograd.gradcheck(plus_messages, (own, moving, sent))  # explanations need it
 
 
-def test_thin_map_has_the_value_and_gradients_of_plain_torch(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("n_moving", [2, 3])
+def test_thin_map_has_the_value_and_gradients_of_plain_torch(n_moving: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two moving arguments: the features need no gradient."""
     torch.manual_seed(0)
     features, pull = torch.randn(3, 5, 7), torch.randn(3, 5, 2)
     found = []
     for cached in (0, 2**22):
         monkeypatch.setattr(products, "_CACHED_AT_MOST", cached)
-        given = [x.requires_grad_() for x in (features.clone(), torch.ones(2, 7), torch.ones(2))]
-        made = thin_linear(given[0], given[1], given[2])
+        given = (features.clone(), torch.ones(2, 7), torch.ones(2))
+        moving = [x.requires_grad_() for x in given[-n_moving:]]
+        made = thin_linear(*given)
         assert made.is_contiguous()
         (made * pull).sum().backward()
-        found.append([made.detach(), *(x.grad for x in given)])
+        found.append([made.detach(), *(x.grad for x in moving)])
     torch.testing.assert_close(found[0], found[1])
 
 

@@ -257,13 +257,14 @@ def ranking_instability(score: np.ndarray, fold: np.ndarray) -> float:
 
     Models of different folds are not compared, as in the AUC.
     """
-    first, second = np.triu_indices(fold.shape[1], 1)
-    together = (fold[:, first] == fold[:, second]) & (fold[:, first] >= 0)
-    times = together.sum(axis=0)
-    often = times > 1
-    if not often.any():
+    met = np.zeros((fold.shape[1], fold.shape[1]), dtype=np.int32)
+    for one in fold.astype(np.int32):
+        met += (one[:, None] == one) & (one >= 0)
+    first, second = np.nonzero(np.triu(met > 1, 1))  # pairs that were tested together more than once
+    if not first.size:
         return UNKNOWN_INSTABILITY
-    first, second, together, times = first[often], second[often], together[:, often], times[often]
+    together = (fold[:, first] == fold[:, second]) & (fold[:, first] >= 0)
+    times = met[first, second]
     values = score if score.ndim == 3 else score[:, :, None]
     apart = np.where(together[:, :, None], values[:, first] - values[:, second], 0.0)
     mean = apart.sum(axis=0) / times[:, None]

@@ -8,6 +8,8 @@ import numpy as np
 
 from connectome_tl.training.closed_form.spectrum import Design, Families, Spectrum
 
+_LEAST = 1e-12  # eigenvalues relative to the largest one below which a direction is constant
+
 
 def fit_few_columns(
     x: np.ndarray, y: np.ndarray, families: Sequence[str] | np.ndarray, penalties: np.ndarray
@@ -20,9 +22,13 @@ def fit_few_columns(
     """
     design = Design.of(np.ones((len(y), 1)), Families.of([str(name) for name in families]))
     centre, target = x.mean(axis=0), y[:, None]
-    left, size, right = np.linalg.svd(x - centre, full_matrices=False)
+    inside = x - centre
+    values, vectors = np.linalg.eigh(inside.T @ inside)
+    kept = values > _LEAST * max(values[-1], 1e-300)
+    values, vectors = values[kept], vectors[:, kept]
+    left = inside @ (vectors / np.sqrt(values))
     errors = design.residuals(target)
-    path = Spectrum(size**2, left, design).path(target, errors, penalties)
+    path = Spectrum(values, left, design).path(target, errors, penalties)
     penalty = penalties[((errors - path) ** 2).mean(axis=(1, 2)).argmin()]
-    slopes = right.T @ (size / (size**2 + penalty) * (left.T @ (y - y.mean())))
+    slopes = vectors @ (np.sqrt(values) / (values + penalty) * (left.T @ (y - y.mean())))
     return slopes, float(y.mean() - centre @ slopes)

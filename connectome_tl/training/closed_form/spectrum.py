@@ -38,17 +38,17 @@ class Families:
         stacks = tuple(order[starts[sizes == size][:, None] + np.arange(size)] for size in np.unique(sizes))
         return Families(stacks, len(which), len(sizes))
 
-    def means_of_others(self, y: np.ndarray) -> np.ndarray:
-        """Mean of y (n_rows, n_columns) over all rows of other families, for each row."""
-        means = np.empty_like(y)
-        total = y.sum(axis=0)
+    def means_of_others(self, y: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """Mean of y (n_rows, n_columns) over all rows of other families, for each row; weights are (n_rows, 1)."""
+        weights = np.ones((self.n_rows, 1)) if weights is None else weights
+        means, weighted = np.empty_like(y), weights * y
         for stack in self.stacks:
-            others = (total - y[stack].sum(axis=1)) / (self.n_rows - stack.shape[1])
-            means[stack] = others[:, None]
+            others = weighted.sum(axis=0) - weighted[stack].sum(axis=1)
+            means[stack] = (others / (weights.sum() - weights[stack].sum(axis=1)))[:, None]
         return means
 
     def left_out(
-        self, solved: np.ndarray, blocks: Sequence[np.ndarray], fallback: np.ndarray, least: float
+        self, solved: np.ndarray, blocks: Sequence[np.ndarray], fallback: np.ndarray, least: float | np.ndarray
     ) -> np.ndarray:
         """Residuals (..., n_rows, n_columns) of fits without the row's family.
 
@@ -57,7 +57,7 @@ class Families:
             blocks: G_FF of each stack, (..., n_families, size, size).
             fallback: residuals (n_rows, n_columns) where the other families do not determine the unpenalised
                 columns.
-            least: eigenvalue of G_FF below which they do not.
+            least: eigenvalue of G_FF below which they do not, or (..., 1, 1) of them.
         """
         residuals = np.empty_like(solved)
         for stack, block in zip(self.stacks, blocks, strict=True):
@@ -79,7 +79,8 @@ class Design:
     """The unpenalised columns of some rows and their predictions alone.
 
     Attributes:
-        z: (n_rows, n_unpenalised), the first column is 1.
+        z: (n_rows, n_unpenalised). The first column is 1, or the square root of the rows' weights, by which kernel,
+            outcomes and other columns are then multiplied as well.
         basis: (n_rows, rank), orthonormal.
         families: of the rows.
     """
@@ -100,17 +101,16 @@ class Design:
 
     def residuals(self, y: np.ndarray) -> np.ndarray:
         """y less its prediction from the unpenalised columns of other families, (n_rows, n_columns)."""
-        fallback = y - self.families.means_of_others(y)
+        root = self.z[:, :1]
+        fallback = y - root * self.families.means_of_others(y / root, root**2)
         if self.basis.shape[1] == 1:
             return fallback
-        return self.families.left_out(self.project(y), self.diagonal_blocks(1.0), fallback, _SINGULAR)
+        return self.families.left_out(self.project(y), self.diagonal_blocks(), fallback, _SINGULAR)
 
-    def diagonal_blocks(self, factor: float) -> list[np.ndarray]:
-        """factor (I - Z Z^+)_FF of each stack of families."""
-        return [
-            factor * (np.eye(stack.shape[1]) - self.basis[stack] @ self.basis[stack].swapaxes(1, 2))
-            for stack in self.families.stacks
-        ]
+    def diagonal_blocks(self) -> list[np.ndarray]:
+        """(I - Z Z^+)_FF of each stack of families, (n_families, size, size)."""
+        parts = [self.basis[stack] for stack in self.families.stacks]
+        return [np.eye(part.shape[1]) - part @ part.swapaxes(1, 2) for part in parts]
 
     def coefficients(self, y: np.ndarray) -> np.ndarray:
         """Least squares of y on the unpenalised columns, (n_unpenalised, n_columns)."""
@@ -157,18 +157,25 @@ class Spectrum:
             y: (n_rows, n_columns).
             errors: of the unpenalised columns alone, `Design.residuals(y)`.
         """
-        families = self.design.families
+        # For all penalties at once, so that the vectors are read once.
+        weights = 1.0 / (self.values + penalties[:, None]) - 1.0 / penalties[:, None]
         rotated, rest = self.vectors.T @ y, self.design.project(y)
-        added = np.empty((len(penalties), *y.shape))
-        for k, penalty in enumerate(penalties):
-            weights = 1.0 / (self.values + penalty) - 1.0 / penalty
-            solved = rest / penalty + self.vectors @ (weights[:, None] * rotated)
-            blocks = self.design.diagonal_blocks(1.0 / penalty)
-            for stack, block in zip(families.stacks, blocks, strict=True):
-                part = self.vectors[stack]
-                block += (part * weights) @ part.swapaxes(1, 2)
-            added[k] = errors - families.left_out(solved, blocks, errors, _SINGULAR / penalty)
-        return added
+        turned = weights.T[:, :, None] * rotated[:, None]
+        solved = np.moveaxis((self.vectors @ turned.reshape(len(rotated), -1)).reshape(len(y), *turned.shape[1:]), 1, 0)
+        solved += rest / penalties[:, None, None]
+        blocks = [
+            block / penalties[:, None, None, None] + self._weighted(stack, weights)
+            for stack, block in zip(self.design.families.stacks, self.design.diagonal_blocks(), strict=True)
+        ]
+        left_out = self.design.families.left_out(solved, blocks, errors, _SINGULAR / penalties[:, None, None])
+        return np.subtract(errors, left_out, out=left_out)
+
+    def _weighted(self, stack: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """V_F diag(w) V_F' of families F (n_families, size) for weights (n_penalties, rank); (n_penalties, n_families,
+        size, size)."""
+        part = self.vectors[stack]
+        found = [(part * part[:, [row]]) @ weights.T for row in range(stack.shape[1])]
+        return np.moveaxis(np.stack(found, axis=1), 3, 0)
 
     def dual(self, y: np.ndarray, penalties: np.ndarray, shares: np.ndarray) -> np.ndarray:
         """Dual weights (n_landmarks, n_columns) of a sum of ridge fits.

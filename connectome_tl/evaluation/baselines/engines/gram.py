@@ -44,36 +44,43 @@ class KernelFit:
 
 
 def fit_kernel(
-    gram: np.ndarray, y: np.ndarray, families: np.ndarray, penalties: Sequence[float] = PENALTIES
+    gram: np.ndarray,
+    y: np.ndarray,
+    families: np.ndarray,
+    penalties: Sequence[float] = PENALTIES,
+    counts: np.ndarray | None = None,
 ) -> KernelFit:
     """Fit ridge regression with an unpenalised intercept.
 
     Args:
         gram: (n_rows, n_rows), centred or not. y: (n_rows, n_labellings), NaN where missing.
         families: (n_rows,) codes.
+        counts: (n_rows,) copies of each row in a bootstrap sample, which are left out together; None for one each.
     """
     dual, left_out = np.zeros(y.shape), np.full(y.shape, np.nan)
     offset, loss = np.zeros(y.shape[1]), np.zeros(y.shape[1])
     grid = np.asarray(penalties, dtype=float)
     for rows, columns in missing_patterns(y):
         groups = Families.of([str(code) for code in families[rows]])
+        copies = np.ones(len(rows)) if counts is None else counts[rows].astype(float)
+        root, share = np.sqrt(copies)[:, None], copies / copies.sum()
         if groups.n_families < 2:  # no family can be left out: predict the mean
-            target = y[np.ix_(rows, columns)]
-            offset[columns], left_out[np.ix_(rows, columns)] = target.mean(axis=0), target.mean(axis=0)
+            offset[columns] = left_out[np.ix_(rows, columns)] = share @ y[np.ix_(rows, columns)]
             continue
-        design = closed_form.Design.of(np.ones((len(rows), 1)), groups)
+        design = closed_form.Design.of(root, groups)
         part = gram[np.ix_(rows, rows)]
-        spectrum = Spectrum.of(part, np.arange(len(rows)), design)
+        spectrum = Spectrum.of(root * part * root.T, np.arange(len(rows)), design)
         for start in range(0, columns.size, _AT_ONCE):
             some = columns[start : start + _AT_ONCE]
-            target = y[np.ix_(rows, some)]
+            target = root * y[np.ix_(rows, some)]
+            mean = share @ y[np.ix_(rows, some)]
             errors = design.residuals(target)
             shares, added = best_fit(spectrum.path(target, errors, grid), errors, np.zeros(some.size, dtype=bool))
-            weights = spectrum.dual(target, grid, shares)
+            weights = root * spectrum.dual(target, grid, shares)
             dual[np.ix_(rows, some)] = weights
-            offset[some] = target.mean(axis=0) - (part @ weights).mean(axis=0)
-            left_out[np.ix_(rows, some)] = target.mean(axis=0) + added
-            loss[some] = ((errors - added) ** 2).mean(axis=0)
+            offset[some] = mean - share @ (part @ weights)
+            left_out[np.ix_(rows, some)] = mean + added / root
+            loss[some] = ((errors - added) ** 2).sum(axis=0) / copies.sum()
     return KernelFit(dual, offset, left_out, loss)
 
 
@@ -82,9 +89,10 @@ def best_kernel(
     y: np.ndarray,
     families: np.ndarray,
     penalties: Sequence[float] = PENALTIES,
+    counts: np.ndarray | None = None,
 ) -> Scored:
     """Scores of the kernel with the smallest leave-one-family-out error, per labelling."""
-    fits = [fit_kernel(gram, y, families, penalties) for gram, _ in kernels]
+    fits = [fit_kernel(gram, y, families, penalties, counts) for gram, _ in kernels]
     chosen = np.argmin([fit.loss for fit in fits], axis=0)
     columns = np.arange(y.shape[1])
     test = np.array([fit.scores(cross) for fit, (_, cross) in zip(fits, kernels, strict=True)])
@@ -92,12 +100,34 @@ def best_kernel(
     return Scored(test[chosen, :, columns].T, left_out[chosen, :, columns].T)
 
 
-def linear_kernel(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def linear_kernel(train: np.ndarray, test: np.ndarray) -> Kernel:
     """Gram matrices of columns centred on the training rows, scaled to a mean eigenvalue of 1."""
     center = train.mean(axis=0)
     train, test = train - center, test - center
     scale = max(float(np.einsum("ij,ij->", train, train)) / len(train), 1e-300)
     return train @ train.T / scale, test @ train.T / scale
+
+
+def sampled(kernel: Kernel, rows: np.ndarray, counts: np.ndarray) -> Kernel:
+    """The linear kernel of a bootstrap sample from that of all training rows: centred on the sample and scaled.
+
+    Args:
+        rows: numbers of the drawn rows, each once. counts: copies of each.
+    """
+    share = counts / counts.sum()
+    gram, cross = kernel[0][np.ix_(rows, rows)], kernel[1][:, rows]
+    mean = gram @ share
+    centred = gram - mean[:, None] - mean + share @ mean
+    scale = max(float(share @ centred.diagonal()), 1e-300)
+    return centred / scale, (cross - (cross @ share)[:, None] - mean + share @ mean) / scale
+
+
+def moments(values: np.ndarray, counts: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation (n_columns,) of known values (n_rows, n_columns) with copies of each row."""
+    weights = np.isfinite(values) * (1.0 if counts is None else counts[:, None])
+    weights = weights / weights.sum(axis=0)
+    mean = np.nansum(weights * values, axis=0)
+    return mean, np.sqrt(np.nansum(weights * (values - mean) ** 2, axis=0))
 
 
 def unit_scale(gram: np.ndarray, cross: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

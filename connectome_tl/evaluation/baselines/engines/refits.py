@@ -2,7 +2,8 @@
 
 A sample is a count per row, used as a weight. Leaving out a row leaves out all its copies, so that no subject is both
 in the training and the held-out part when a penalty is chosen. For ridge and logistic regression, scaling, inner
-products and kernels are computed once per fold; other learners get the sample as rows.
+products and kernels are computed once per fold; other learners get the sample as rows. Kernels have one row for all
+copies of a subject.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from connectome_tl.evaluation.baselines.design import Design, Learner
+from connectome_tl.evaluation.baselines.design import Design, Learner, Scored
 from connectome_tl.evaluation.baselines.engines.gram import Kernel, best_kernel, linear_kernel
 from connectome_tl.evaluation.baselines.engines.learners import risks_of
 from connectome_tl.evaluation.baselines.engines.linear import DEFAULT_ALPHAS, fit_edge_scaler, probability_from_ridge
@@ -66,13 +67,31 @@ def kernel_refits(
     Args:
         kernels: function of training and test rows that returns pairs (n_train, n_train) and (n_test, n_train).
     """
-    made, every = kernels(train, test), np.arange(len(train))
-    found = np.empty((len(counts), len(test)))
-    for b, count in enumerate(counts):
-        rows = np.repeat(every, count)
+    made = kernels(train, test)
+
+    def solve(rows: np.ndarray, copies: np.ndarray) -> Scored:
         drawn = [(gram[np.ix_(rows, rows)], cross[:, rows]) for gram, cross in made]
-        found[b] = risks_of(best_kernel(drawn, y[rows][:, None], families[rows]), y[rows], families[rows])
-    return found
+        return best_kernel(drawn, y[rows, None], families[rows], counts=copies)
+
+    return weighted_refits(solve, y, families, counts)
+
+
+def weighted_refits(
+    solve: Callable[[np.ndarray, np.ndarray], Scored], y: np.ndarray, families: np.ndarray, counts: np.ndarray
+) -> np.ndarray:
+    """Risks (n_samples, n_test) from the scores of each sample.
+
+    Args:
+        solve: function of the numbers of the drawn rows, each once, and their counts that returns their scores.
+    """
+    found = []
+    for count in counts:
+        rows = np.flatnonzero(count)
+        scored = solve(rows, count[rows])
+        known = np.repeat(np.arange(len(rows)), np.where(np.isfinite(y[rows]), count[rows], 0))
+        risks = risks_of(Scored(scored.test, scored.left_out[known]), y[rows][known], families[rows][known])
+        found.append(risks)
+    return np.array(found)
 
 
 def gram_refits(
