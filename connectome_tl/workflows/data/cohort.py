@@ -169,7 +169,8 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
 
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
     """Print the cohort as tables. Names from files are printed as text, never as markup."""
-    measures = ", ".join(record.measures) or "no connectomes"
+    volumes = counted(record.n_volumes, "volume") if record.n_volumes else ""
+    measures = ", ".join([*record.measures, *([volumes] if volumes else [])]) or "no connectomes"
     who = record.people.text if record.people is not None else counted(record.n_subjects, "subject")
     regions = f"{counted(record.n_regions, 'region')} ({record.atlas}), " if record.n_regions else ""
     console.print(Text(f"{record.name}: {who}, {regions}{measures}"))
