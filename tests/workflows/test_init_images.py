@@ -49,10 +49,9 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_lab(tmp_path_factory.mktemp("lab"), 24, seed=5)
 
 
-def start(lab: Path, folder: Path, **more: object) -> tuple[Path, ...]:
-    return init_study(
-        lab / "sheet.csv", lab / "images", folder, images=True, answers={"outcomes": "age_months"}, **more
-    )  # type: ignore[arg-type]
+def start(lab: Path, folder: Path, pattern: str | None = None) -> tuple[Path, ...]:
+    answers = {"outcomes": "age_months"}
+    return init_study(lab / "sheet.csv", lab / "images", folder, images=True, answers=answers, pattern=pattern)
 
 
 def test_grey_levels_are_taken_before_label_maps_and_series_are_left_out(lab: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from connectome_tl.connectome.quality import (
     measure_records,
     subject_measures,
 )
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.provenance import versions, write_text
 from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord, QualityFinding
@@ -55,6 +55,8 @@ def check_cohort(
     console: Console | None = None,
 ) -> CheckedCohort:
     """Read a cohort, print its description, and optionally write its quality page.
+
+    Volumes are read only for the page, which is written before an error on them is raised.
 
     Args:
         study: a study.yaml whose `image` settings are used for the figures of volumes.
@@ -88,7 +90,8 @@ def check_cohort(
             ticker.say("drawing the volumes")
             images, shown = volume_images(cohort, image)
             quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
-        print_findings(quality.findings, screen)
+        unusable = [one for one in quality.findings if (one.check, one.level) == ("volume", "error")]
+        print_findings([one for one in quality.findings if one not in unusable], screen)
         page = None
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
@@ -96,6 +99,12 @@ def check_cohort(
             ticker.say("writing the report")
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
+        by = "" if study is not None else " with the default image settings; --study STUDY.yaml takes those of a study"
+        raise_all(
+            f"volumes cannot be used{by}",
+            [Problem(one.message, subject=one.subject or None) for one in unusable],
+            DataError,
+        )
     return CheckedCohort(cohort, record, tuple(quality.findings), page)
 
 

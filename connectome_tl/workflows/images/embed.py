@@ -79,7 +79,8 @@ def embed_cohort(
             raise UsageError(f"cohort {cohort.name!r} has no volumes", file=cohort_file)
         with steps.counted("volumes") as progress:
             asked = known.with_role("target", cohort)
-            grids = with_grids(study, StudyCohorts({"target": asked.target}), Path(cache), progress=progress)
+            asked = StudyCohorts({"target": asked.target})
+            grids = with_grids(study, asked, Path(cache), fixed_by="the run", progress=progress)
         cohort = grids.target
         splits = SplitPlan.load(folder / "split_plan.json")
         planned = planned_folds(study, known, splits, tasks_of(study, known), "network")

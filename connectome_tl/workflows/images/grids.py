@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from connectome_tl.training.schemes import StudyCohorts
 
 CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
+_LEAVE_OUT = "Fix the image, or leave the subject out (`select` in cohort.yaml)."  # where settings cannot be changed
 
 
 def needs_grids(settings: StudySettings, cohorts: StudyCohorts) -> bool:
@@ -45,34 +46,49 @@ def needs_grids(settings: StudySettings, cohorts: StudyCohorts) -> bool:
 
 
 def with_grids(
-    settings: StudySettings, cohorts: StudyCohorts, folder: Path, *, progress: Progress | None = None
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    folder: Path,
+    *,
+    fixed_by: str = "",
+    progress: Progress | None = None,
 ) -> StudyCohorts:
     """The cohorts with their volumes as grids under `folder`; unchanged if the study has no volumes.
+
+    Args:
+        fixed_by: as for `made_grids`.
 
     Raises:
         DataError, MissingInputError: images that no grid can be made of, all of them in one list.
     """
     if not needs_grids(settings, cohorts):
         return cohorts
-    grids = made_grids(cohorts.roles.values(), settings.image, folder, progress=progress)
-    adapt, labelled = settings.stages.adapt, None
-    if adapt is not None and adapt.objective.needs_labels and cohorts.pool is not None:
-        labelled = cohorts.pool
-        _check_labels(labelled, adapt.objective, made_labels(labelled, grids, settings.image, folder))
+    cohorts = with_used_labels(settings, cohorts)
+    grids = made_grids(cohorts.roles.values(), settings.image, folder, fixed_by=fixed_by, progress=progress)
+    adapt, pool = settings.stages.adapt, cohorts.pool
+    if adapt is not None and adapt.objective.needs_labels and pool is not None:
+        _check_labels(pool, adapt.objective, made_labels(pool, grids, settings.image, folder))
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
         if id(cohort) not in done:
             notes = [*_notes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
-            if cohort is cohorts.pool and labelled is None and _contrasts(settings) and any(cohort.volume_labels):
-                notes.append("label maps are not used: stages.adapt.objective.classes is a number, not labels")
-            # Fits depend on label maps only where an objective uses them.
-            labels = cohort.volume_labels if cohort is labelled else ()
-            done[id(cohort)] = replace(
-                cohort, volume_cache=str(folder), volume_labels=labels, notes=(*cohort.notes, *notes)
-            )
+            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
+
+
+def with_used_labels(settings: StudySettings, cohorts: StudyCohorts) -> StudyCohorts:
+    """The cohorts without label maps that no objective uses: fits, and hashes of the cohorts, do not depend on them."""
+    adapt = settings.stages.adapt
+    used = cohorts.pool if adapt is not None and adapt.objective.needs_labels else None
+    done: dict[int, Cohort] = {}
+    for cohort in cohorts.roles.values():
+        notes = cohort.notes
+        if cohort is cohorts.pool and _contrasts(settings) and any(cohort.volume_labels):
+            notes = (*notes, "label maps are not used: stages.adapt.objective.classes is a number, not labels")
+        done[id(cohort)] = cohort if cohort is used else replace(cohort, volume_labels=(), notes=notes)
+    return type(cohorts)({role: done[id(cohort)] for role, cohort in cohorts.roles.items()})
 
 
 def _contrasts(settings: StudySettings) -> bool:
@@ -172,6 +188,8 @@ def made_grids(
                 progress(len(grids), total)
     only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
     fixed = f" (the image settings are those of {fixed_by} and cannot be changed)" if fixed_by else ""
+    if fixed_by:
+        problems = [replace(one, remedy=_LEAVE_OUT) if "image." in (one.remedy or "") else one for one in problems]
     raise_all(f"volumes cannot be used{fixed}", problems, MissingInputError if only_missing else DataError)
     _check_voxels(settings, every, grids)
     return grids
