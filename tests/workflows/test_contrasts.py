@@ -182,8 +182,8 @@ def test_a_cohort_of_the_user_is_never_overwritten(home: Path, tmp_path: Path) -
 def test_a_slice_is_no_label_map_and_ids_with_their_prefix_fit_the_pattern(home: Path, tmp_path: Path) -> None:
     (tmp_path / "labels").mkdir()
     old = read_cohort(home / "older" / "cohort.yaml")
-    for name, file in zip(("s1", "s2"), old.volume_labels, strict=False):
-        shutil.copy(file, tmp_path / "labels" / f"sub-{name}_dseg.nii.gz")
+    for name, source in zip(("s1", "s2"), old.volume_labels, strict=False):
+        shutil.copy(source, tmp_path / "labels" / f"sub-{name}_dseg.nii.gz")
     (tmp_path / "cohort.tsv").write_text("id\nsub-s1\nsub-s2\n")
     file = tmp_path / "cohort.yaml"
     file.write_text("name: few\nparticipants: cohort.tsv\nid: id\n")
