@@ -28,7 +28,7 @@ from connectome_tl.connectome.quality import (
 )
 from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import versions, write_text
+from connectome_tl.provenance import remove_halves, versions, write_text
 from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord, QualityFinding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.workflows.images.cohort_volumes import volume_images
@@ -97,6 +97,7 @@ def check_cohort(
             from connectome_tl.report.cohort_report import render_cohort_report
 
             ticker.say("writing the report")
+            remove_halves(report)
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
         by = "" if study is not None else " with the default image settings; --study STUDY.yaml takes those of a study"

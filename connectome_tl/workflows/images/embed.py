@@ -17,7 +17,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.imaging.volumes.cache import image_hash
-from connectome_tl.provenance import versions, write_json
+from connectome_tl.provenance import remove_halves, versions, write_json
 from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
@@ -103,6 +103,7 @@ def embed_cohort(
     }
     notes = (UNUSED,) if is_unused(study, [fit for fit, _ in fits]) else ()
     record = ImageEmbeddings(made_of=made_of, images=images, notes=notes, fits=tuple(made))
+    remove_halves(out)
     write_json(out, record)
     return record
 
