@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,16 +19,14 @@ from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.volumes.cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volumes.checks import unlike_others
 from connectome_tl.imaging.volumes.foreground import mixed_backgrounds
-from connectome_tl.imaging.volumes.label_maps import LabelGrid, of_another_scheme, stored_labels
 from connectome_tl.imaging.volumes.unlike_heads import unlike_heads
-from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.objectives import ObjectiveSettings, VolumeContrast
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.workflows.images.labels import check_contrast_of, made_labels, with_used_labels
 
 if TYPE_CHECKING:
     from connectome_tl.training.fit import Progress
@@ -67,7 +65,7 @@ def with_grids(
     grids = made_grids(cohorts.roles.values(), settings.image, folder, fixed_by=fixed_by, progress=progress)
     adapt, pool = settings.stages.adapt, cohorts.pool
     if adapt is not None and adapt.objective.needs_labels and pool is not None:
-        _check_labels(pool, adapt.objective, made_labels(pool, grids, settings.image, folder))
+        check_contrast_of(pool, adapt.objective, made_labels(pool, grids, settings.image, folder))
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
@@ -76,82 +74,6 @@ def with_grids(
             done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
-
-
-def with_used_labels(settings: StudySettings, cohorts: StudyCohorts) -> StudyCohorts:
-    """The cohorts without label maps that no objective uses: fits, and hashes of the cohorts, do not depend on them."""
-    adapt = settings.stages.adapt
-    used = cohorts.pool if adapt is not None and adapt.objective.needs_labels else None
-    done: dict[int, Cohort] = {}
-    for cohort in cohorts.roles.values():
-        notes = cohort.notes
-        if cohort is cohorts.pool and _contrasts(settings) and any(cohort.volume_labels):
-            notes = (*notes, "label maps are not used: stages.adapt.objective.classes is a number, not labels")
-        done[id(cohort)] = cohort if cohort is used else replace(cohort, volume_labels=(), notes=notes)
-    return type(cohorts)({role: done[id(cohort)] for role, cohort in cohorts.roles.items()})
-
-
-def _contrasts(settings: StudySettings) -> bool:
-    adapt = settings.stages.adapt
-    return adapt is not None and isinstance(adapt.objective, VolumeContrast)
-
-
-def made_labels(
-    cohort: Cohort, grids: Mapping[str, StoredGrid], settings: ImageSettings, folder: Path
-) -> dict[str, LabelGrid]:
-    """The label map of each subject that has one, on the grid of its volume.
-
-    Raises:
-        DataError, MissingInputError: label maps that cannot be used, all of them in one list.
-    """
-    found, problems, only_missing = {}, list[Problem](), True
-    for subject, label_map, image in zip(cohort.ids, cohort.volume_labels, cohort.volumes, strict=False):
-        if not label_map:
-            continue
-        try:
-            found[subject] = stored_labels(label_map, image, subject, grids[image], settings, folder)
-        except (DataError, MissingInputError) as error:
-            problems += error.problems
-            only_missing = only_missing and isinstance(error, MissingInputError)
-    raise_all("label maps cannot be used", problems, MissingInputError if only_missing else DataError)
-    return found
-
-
-def _check_labels(pool: Cohort, objective: ObjectiveSettings, found: dict[str, LabelGrid]) -> None:
-    """Check that the label maps of a pool can be contrasted.
-
-    Raises:
-        DataError: they cannot.
-    """
-    every = {value for grid in found.values() for value in grid.values}
-    if len(every) < 2:
-        raise DataError(
-            f"the label maps have {counted(len(every), 'label')}, and a contrast needs two",
-            got=f"the label maps of {pool.name}",
-            remedy="Give one number to one tissue or parcel.",
-        )
-    if isinstance(objective, VolumeContrast) and objective.contrast.scope == "across":
-        check_one_scheme(pool, found)
-
-
-def check_one_scheme(cohort: Cohort, found: Mapping[str, LabelGrid]) -> None:
-    """Check that every label map, by subject, has a label that another one has too.
-
-    Raises:
-        DataError: lists the others.
-    """
-    files = dict(zip(cohort.ids, cohort.volume_labels, strict=False))
-    problems = [
-        Problem(
-            "no other subject has a label of this map",
-            got=", ".join(map(str, found[i].values[:5])) + (" ..." if len(found[i].values) > 5 else ""),
-            subject=i,
-            file=files[i],
-            remedy="Give one number to one tissue or parcel in all subjects, or remove the label map.",
-        )
-        for i in of_another_scheme(found)
-    ]
-    raise_all("label maps have different schemes", problems)
 
 
 def made_grids(

@@ -48,7 +48,7 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
         if role != "target"
     }
     from connectome_tl.training.schemes import StudyCohorts
-    from connectome_tl.workflows.images.grids import with_used_labels
+    from connectome_tl.workflows.images.labels import with_used_labels
 
     return with_used_labels(settings, StudyCohorts({"target": target, **others}))
 
