@@ -6,6 +6,7 @@ Files contain no time, host or run id, so that the same inputs give the same byt
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import io
 import json
@@ -14,7 +15,9 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from functools import cache
+from glob import escape
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -144,6 +147,8 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         target.parent.mkdir(parents=True, exist_ok=True)
         handle, temporary = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".part", dir=target.parent)
         with os.fdopen(handle, "wb") as stream:
+            with suppress(OSError):  # file systems without locks
+                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
@@ -160,6 +165,18 @@ def write_bytes(path: str | Path, data: bytes) -> Path:
         if temporary is not None and os.path.exists(temporary):
             os.unlink(temporary)
     return target
+
+
+def remove_halves(path: str | Path) -> None:
+    """Remove hidden files that killed writes of this file have left beside it; those of running writers are locked.
+
+    For commands that write a single file; those that write a folder remove such files when they lock it.
+    """
+    target = Path(path)
+    for half in target.parent.glob(f".{escape(target.name[:40])}.*.part"):
+        with suppress(OSError), half.open("rb") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            half.unlink()
 
 
 def write_text(path: str | Path, text: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import tempfile
@@ -20,6 +21,7 @@ from connectome_tl.provenance import (
     file_hash,
     read_json,
     read_own_json_object,
+    remove_halves,
     sidecar_path,
     write_bytes,
     write_json,
@@ -42,6 +44,21 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path, mon
     assert caught.value.exit_code == 74
     assert file.read_text() == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["scores.json"]
+
+
+def test_what_a_killed_write_left_is_removed_and_the_half_of_a_running_one_is_not(tmp_path: Path) -> None:
+    target = tmp_path / "result [1].json"
+    killed, running, other = (
+        tmp_path / f".{name}.part" for name in ("result [1].json.a1", "result [1].json.b2", "x.c3")
+    )
+    for file in (killed, running, other):
+        file.write_bytes(b"half")
+    with running.open("wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        remove_halves(target)
+        assert set(tmp_path.iterdir()) == {running, other}
+    remove_halves(target)
+    assert set(tmp_path.iterdir()) == {other}
 
 
 def test_what_cannot_be_written_is_an_output_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,27 +59,36 @@ def init(
     matrices: Annotated[
         Path | None, typer.Option("--matrices", help="Folder with your matrices, or one file with all of them.")
     ] = None,
+    images: Annotated[
+        Path | None, typer.Option("--images", help="Folder with your images (NIfTI), instead of matrices.")
+    ] = None,
     atlas: AtlasName = None,
-    pattern: Annotated[str | None, typer.Option(help="Pattern of the matrix files, e.g. '{id}_fbc.csv'.")] = None,
+    pattern: Annotated[str | None, typer.Option(help="Pattern of these files, e.g. '{id}_fbc.csv'.")] = None,
     answer: Annotated[
         list[str] | None, typer.Option("--answer", help="Answer a question in advance: KEY=VALUE.")
     ] = None,
 ) -> None:
     """Write initial settings: for your own table and matrices, or commented examples of every command.
 
-    With --from and --matrices it inspects your files, asks for missing information, and writes cohort.yaml and
-    study.yaml. Without a terminal it does not ask: it lists open questions, for --answer.
+    With --from and --matrices (or --images) it inspects your files, asks for missing information, and writes
+    cohort.yaml and study.yaml. Without a terminal it does not ask: it lists open questions, for --answer.
     """
-    if table is None and matrices is None:
+    if matrices is not None and images is not None:
+        raise typer.BadParameter("give --matrices or --images; add the other to cohort.yaml by hand")
+    files = images if matrices is None else matrices
+    if images is not None and atlas is not None:
+        raise typer.BadParameter("--atlas names the rows of matrices: leave it out with --images")
+    if table is None and files is None:
         if atlas or pattern or answer:
-            raise typer.BadParameter("--atlas, --pattern and --answer need --from TABLE and --matrices FOLDER")
+            needed = "--from TABLE and --matrices FOLDER"
+            raise typer.BadParameter(f"--atlas, --pattern and --answer need {needed}")
         from connectome_tl.workflows.init.examples import write_examples
 
         _wrote(write_examples(folder))
         return
-    if table is None or matrices is None:
-        raise typer.BadParameter("give both --from TABLE and --matrices FOLDER")
-    _start(folder, table, matrices, atlas, pattern, answer or [])
+    if table is None or files is None:
+        raise typer.BadParameter("give both --from TABLE and --matrices FOLDER, or --from TABLE and --images FOLDER")
+    _start(folder, table, files, atlas, pattern, answer or [], images=images is not None)
 
 
 def _wrote(paths: Sequence[Path]) -> None:
@@ -93,7 +102,16 @@ def _shell(*words: str | Path) -> str:
     return shlex.join(map(str, words))
 
 
-def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern: str | None, given: list[str]) -> None:
+def _start(
+    folder: Path,
+    table: Path,
+    files: Path,
+    atlas: str | None,
+    pattern: str | None,
+    given: list[str],
+    *,
+    images: bool,
+) -> None:
     from connectome_tl.workflows.data.cohort import check_cohort
     from connectome_tl.workflows.init.from_files import start_from
     from connectome_tl.workflows.init.questions import Question
@@ -106,12 +124,13 @@ def _start(folder: Path, table: Path, matrices: Path, atlas: str | None, pattern
     answers = dict(one.partition("=")[::2] for one in given)
     seen, made = start_from(
         table,
-        matrices,
+        files,
         folder,
         answers=answers,
         ask=ask if sys.stdin.isatty() else None,
         pattern=pattern,
         atlas=atlas,
+        images=images,
     )
     _wrote(made)
     for note in notes_on(seen):

@@ -95,14 +95,15 @@ def prune(
     settings = checked(TaylorPruning, target=target, after=usual.after.model_copy(update={"steps": steps}))
     found = prune_run(run_dir, task=task, settings=settings, base=base, show_progress=terminal.shows_progress)
     page = run_dir / FOLDER / PAGE
-    terminal.answer(folder=run_dir / FOLDER, page=page, pruned=found)
+    seconds = {one.file: one.seconds for one in found.networks}
+    terminal.answer(folder=run_dir / FOLDER, page=page, pruned=found, cpu_seconds=seconds)
     for one in found.networks:
         cost = ", ".join(
             f"{name} {100 * (after / before - 1):+.0f} %"
             for name, (before, after) in (
                 ("multiply-accumulates", one.macs),
                 ("weights", one.parameters),
-                ("CPU seconds", one.seconds),
+                *([("CPU seconds", one.seconds)] if one.seconds is not None else []),
             )
         )
         terminal.say(

@@ -164,7 +164,6 @@ def _network(one: PrunedNetwork) -> Sequence[str]:
         str(one.network + 1),
         f"{one.macs[0] / 1e6:.2f} → {one.macs[1] / 1e6:.2f} ({_percent(one.macs[1] / one.macs[0] - 1)})",
         f"{one.parameters[0]:,} → {one.parameters[1]:,}",
-        f"{1000 * one.seconds[0]:.2f} → {1000 * one.seconds[1]:.2f}",
         " → ".join(_mib(n_bytes) for n_bytes in one.memory),
         number(one.loss),
         number(one.tuned_loss),

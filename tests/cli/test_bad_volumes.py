@@ -13,6 +13,8 @@ import yaml
 from voxel_study import STUDY
 
 from connectome_tl.cli import main
+from connectome_tl.cohort.reading import read_cohort
+from connectome_tl.errors import DataError
 from connectome_tl.simulation.volume_cohorts import write_volume_cohort
 from connectome_tl.simulation.volumes import VolumeSettings
 
@@ -129,6 +131,32 @@ def test_a_bad_image_ends_in_one_message_with_subject_and_file(
     assert "Traceback" not in error
     assert error.count("Error:") == 1
     assert not (study.parent / "run" / "models").exists()
+
+
+@pytest.mark.parametrize("kind", ["column: scan", "files: 'images/sub-{id}_T1w.nii.gz', labels: scan"])
+def test_a_file_that_names_another_subject_of_the_table_is_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "images").mkdir()
+    for one in ("01", "02", "C"):
+        (tmp_path / "images" / f"sub-{one}_T1w.nii.gz").write_bytes(b"")
+    (tmp_path / "images" / "sub-zz_02.nii.gz").write_bytes(b"")  # of no other subject of the table
+    named = {"01": "sub-02_T1w", "02": "sub-zz_02", "C": "sub-C_T1w"}
+    rows = [f"sub-{one}\timages/{name}.nii.gz" for one, name in named.items()]
+    (tmp_path / "cohort.tsv").write_text("\n".join(["id\tscan", *rows]) + "\n")
+    declared = f"name: few\nparticipants: cohort.tsv\nid: id\nvolumes: {{{kind}}}\n"
+    (tmp_path / "cohort.yaml").write_text(declared)
+    with pytest.raises(DataError, match=r"another subject by its name; got sub-02") as refused:
+        read_cohort(tmp_path / "cohort.yaml")
+    assert [one.subject for one in refused.value.problems] == ["sub-01"]
+
+
+def test_a_missing_image_of_an_id_with_a_prefix_is_named_without_a_second_one(tmp_path: Path) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "sub-a_T1w.nii.gz").write_bytes(b"")
+    (tmp_path / "cohort.tsv").write_text("id\nsub-a\nsub-b\n")
+    volumes = 'volumes: {files: "images/sub-{id}_T1w.nii.gz"}'
+    (tmp_path / "cohort.yaml").write_text(f"name: few\nparticipants: cohort.tsv\nid: id\n{volumes}\n")
+    with pytest.raises(DataError, match=r"expected images/sub-b_T1w\.nii\.gz"):
+        read_cohort(tmp_path / "cohort.yaml")
 
 
 def test_an_image_that_the_table_names_and_that_is_not_there_is_named(

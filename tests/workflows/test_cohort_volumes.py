@@ -12,7 +12,7 @@ from rich.console import Console
 from voxel_study import write_study
 
 from connectome_tl.cohort.reading import read_cohort
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import DataError, UsageError
 from connectome_tl.imaging.read.images import read_volume, write_volume
 from connectome_tl.imaging.volumes.grids import gridded
 from connectome_tl.report.figures.cohort import volume_pngs
@@ -77,12 +77,13 @@ def test_volumes_that_cannot_be_used_are_findings_with_subject_and_file(cohort_f
     write_volume(cohort.volumes[1], np.zeros_like(volume.data), volume.affine)
     one = read_volume(cohort.volumes[2])
     write_volume(cohort.volumes[3], 2 * one.data, one.affine)
-    screen = io.StringIO()
-    check_cohort(cohort_file, tmp_path / "page.html", console=Console(file=screen, width=400))
-    assert f"error: {cohort.ids[1]}:" in screen.getvalue()
-    assert Path(cohort.volumes[1]).name in screen.getvalue()
-    assert f"subject {cohort.ids[1]}" not in screen.getvalue()
-    assert f"error: {cohort.ids[2]}: the same image as {cohort.ids[3]}" in screen.getvalue()
+    with pytest.raises(DataError, match=r"--study STUDY\.yaml") as refused:
+        check_cohort(cohort_file, tmp_path / "page.html", console=Console(file=io.StringIO()))
+    zeros, twice = refused.value.problems
+    assert zeros.subject == cohort.ids[1]
+    assert Path(cohort.volumes[1]).name in zeros.what
+    assert str(zeros).count(cohort.ids[1]) == 2  # as the subject, and in the name of the file
+    assert str(twice) == f"subject {cohort.ids[2]}: the same image as {cohort.ids[3]}"
     assert (tmp_path / "page.html").read_text().count('alt="Cuts through the volume of') == 3
 
 

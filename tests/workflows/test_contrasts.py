@@ -177,3 +177,18 @@ def test_a_cohort_of_the_user_is_never_overwritten(home: Path, tmp_path: Path) -
         contrast_cohort(home / "older" / "cohort.yaml", LABELS, tmp_path / "older")
     (tmp_path / "elsewhere.yaml").rename(tmp_path / "older" / "cohort.yaml")
     assert {file: file.read_bytes() for file in (tmp_path / "older").rglob("*") if file.is_file()} == before
+
+
+def test_a_slice_is_no_label_map_and_ids_with_their_prefix_fit_the_pattern(home: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels").mkdir()
+    old = read_cohort(home / "older" / "cohort.yaml")
+    for name, source in zip(("s1", "s2"), old.volume_labels, strict=False):
+        shutil.copy(source, tmp_path / "labels" / f"sub-{name}_dseg.nii.gz")
+    (tmp_path / "cohort.tsv").write_text("id\nsub-s1\nsub-s2\n")
+    file = tmp_path / "cohort.yaml"
+    file.write_text("name: few\nparticipants: cohort.tsv\nid: id\n")
+    assert read_cohort(contrast_cohort(file, LABELS, tmp_path / "out")).n_subjects == 2
+    labels = read_volume(tmp_path / "labels" / "sub-s2_dseg.nii.gz")
+    write_volume(tmp_path / "labels" / "sub-s2_dseg.nii.gz", labels.data[:, :, 8:9], labels.affine)
+    with pytest.raises(DataError, match=r"(?s)subject sub-s2.*a slice, not a volume"):
+        contrast_cohort(file, LABELS, tmp_path / "other")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -183,9 +184,10 @@ def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(
 
     real, settings = pruned_network, BRIEF.model_copy(update={"momentum": 0.5})
     pruned: list[tuple[int, int]] = []
+    resumed: list[bool] = []
 
     def counted(fold: PlannedFold, number: int, *rest: object, **more: object) -> object:
-        if len(pruned) == 3:
+        if len(pruned) == 3 and not resumed:
             raise KeyboardInterrupt
         pruned.append((fold.fold_number, number))
         return real(fold, number, *rest, **more)  # type: ignore[arg-type]
@@ -195,10 +197,12 @@ def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(
     with pytest.raises(KeyboardInterrupt):
         prune_run(run_dir, settings=settings)
     # The interrupted call leaves the earlier result as it is.
-    assert VolumePruningRecord.model_validate_json((run_dir / "pruning" / "pruning.json").read_bytes()) == before
+    written = VolumePruningRecord.model_validate_json((run_dir / "pruning" / "pruning.json").read_bytes())
+    assert written.model_dump() == before.model_dump()
     assert all((run_dir / "pruning" / one.file).is_file() for one in before.networks)
     first = list(pruned)
     pruned.clear()
+    resumed.append(True)
     found = prune_run(run_dir, settings=settings)
     assert first == [(0, 0), (0, 1), (1, 0)]
     assert pruned == [(1, 1)]
@@ -208,6 +212,16 @@ def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(
     assert prune_run(run_dir, settings=settings) == found
     assert pruned == []
     assert {file.name: file.read_bytes() for file in (run_dir / "pruning").iterdir()} == files
+    # Nothing but the log has measured times: the same call from the beginning writes the same files.
+    assert all(one.seconds is not None for one in found.networks)
+    assert set(json.loads((run_dir / "log" / "pruning_seconds.json").read_text())) == {
+        one.file for one in found.networks
+    }
+    shutil.rmtree(run_dir / "pruning")
+    (run_dir / "log" / "pruning_seconds.json").write_text("damaged")
+    prune_run(run_dir, settings=settings)
+    assert {file.name: file.read_bytes() for file in (run_dir / "pruning").iterdir()} == files
+    pruned.clear()
     # A damaged file of weights is made again.
     (run_dir / "pruning" / found.networks[2].file).write_bytes(b"damaged")
     prune_run(run_dir, settings=settings)

@@ -97,6 +97,12 @@ def _as_regex(tail: str) -> str:
     return text
 
 
+def name_of(pattern: str, subject: str) -> str:
+    """The file of a subject; `sub-` is not repeated if pattern and id have it."""
+    bare = subject.removeprefix("sub-")
+    return pattern.replace("sub-{id}", f"sub-{bare}").replace("{id}", subject)
+
+
 _SINGULAR = {
     "were left out": "was left out",
     "stay without one": "stays without one",
@@ -222,7 +228,7 @@ class Search:
     ) -> Problem:
         """One problem for all rows without data, with the expected and the existing files."""
         pattern = str(file)
-        looked = pattern.replace("{id}", without[0]) if "{id}" in pattern else f"the id {without[0]!r}"
+        looked = name_of(pattern, without[0]) if "{id}" in pattern else f"the id {without[0]!r}"
         names = [pattern.replace("{id}", one) if "{id}" in pattern else repr(one) for one in lying]
         if not names and "{id}" in pattern:
             folder = self.folder / os.path.dirname(pattern.split("{id}")[0])

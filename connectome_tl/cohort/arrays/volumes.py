@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from connectome_tl.cohort.arrays.files import Search, found_files
+from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.findings import listed
 from connectome_tl.errors import ConnectomeTLError, Problem
 from connectome_tl.files import is_there
@@ -78,13 +80,37 @@ def _by_pattern(pattern: str, search: Search, what: str) -> dict[str, str]:
     return {subject: str(found[name]) for subject, name in names.items()}
 
 
+def _other_owner(path: str, subject: str, everyone: set[str]) -> str:
+    """The subject in the `sub-` entity of a name, if it is another one of the table and the path lacks this id.
+
+    Args:
+        everyone: all ids of the table, as `bare` makes them.
+    """
+    stated = re.search(r"(?:^|_)sub-([A-Za-z0-9]+)", path.rsplit("/", 1)[-1])
+    own = re.escape(subject.removeprefix("sub-"))
+    if stated is None or re.search(rf"(?<![A-Za-z0-9]){own}(?![A-Za-z0-9])", path):
+        return ""
+    return stated[1] if bare(stated[1]) in everyone - {bare(subject)} else ""
+
+
 def _by_column(column: str | None, search: Search, cells: Mapping[str, str], what: str) -> dict[str, str]:
     noun = "image" if what == "volume" else what
     found = {i: str(search.folder / cells[i]) for i in search.ids if i in cells}
+    others = {bare(i) for i in search.everyone}
     for subject, file in found.items():
         if not is_there(search.folder / cells[subject]):
             search.findings.problems.append(
                 Problem(f"the {noun} named in the table was not found", subject=subject, file=file)
+            )
+        elif owner := _other_owner(cells[subject], subject, others):
+            search.findings.problems.append(
+                Problem(
+                    f"the {noun} named in the table is that of another subject by its name",
+                    got=f"sub-{owner}",
+                    subject=subject,
+                    file=file,
+                    remedy=f"Correct column {column!r}.",
+                )
             )
     without = [i for i in search.ids if i not in found]
     if without and search.unmatched == "refuse":

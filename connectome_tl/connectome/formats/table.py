@@ -82,7 +82,11 @@ _OTHER_FILES = (
     ((".edgelist", ".edges"), "Set format: edges for lines of two nodes and a weight; name the columns in a header."),
     ((".rds", ".rdata", ".rda", ".parquet", ".feather", ".sav", ".dta"), "Save the matrix as a .csv file with names."),
     ((".mtx", ".json"), "Save the matrix, or a list of edges, as a .csv file with the names of its regions."),
-    ((".nii", ".gii", ".nii.gz"), "Save the matrix as a .csv file with the names of its regions."),
+    (
+        (".nii", ".gii", ".nii.gz", ".mgz"),
+        "Volumes are not matrices: name them in `volumes` of cohort.yaml (init --images FOLDER). If it holds a matrix, "
+        "save that as a .csv file with the names of its regions.",
+    ),
 )
 FORMATS: list[Format] = [
     Format("relmat", "BIDS relmat table (also giga_connectome, XCP-D)", _BIDS, read_relmat, names_rows=True),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pydantic import Field
+
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.records.scores import Number
 
@@ -11,7 +13,9 @@ class PrunedNetwork(Record):
 
     Attributes:
         fold, network: numbers from 0.
-        macs, parameters, seconds, memory: cost for one volume, unpruned and pruned; memory in bytes.
+        macs, parameters, memory: cost for one volume, unpruned and pruned; memory in bytes.
+        seconds: measured CPU seconds for one volume, unpruned and pruned; not part of written records, since they
+            differ between equal calls. None if they are unknown.
         loss, tuned_loss, pruned_loss: mean loss of the tested subjects (squared error for a regression): of the
             original network, of the unpruned network after the same number of further steps, and of the pruned
             network.
@@ -25,7 +29,7 @@ class PrunedNetwork(Record):
     network: int
     macs: tuple[float, float]
     parameters: tuple[int, int]
-    seconds: tuple[float, float]
+    seconds: tuple[float, float] | None = Field(default=None, exclude=True)
     memory: tuple[int, int]
     loss: Number
     tuned_loss: Number

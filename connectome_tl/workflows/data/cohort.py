@@ -26,9 +26,9 @@ from connectome_tl.connectome.quality import (
     measure_records,
     subject_measures,
 )
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import DataError, Problem, UsageError, raise_all
 from connectome_tl.plurals import counted
-from connectome_tl.provenance import versions, write_text
+from connectome_tl.provenance import remove_halves, versions, write_text
 from connectome_tl.settings.records.results import CohortQualityRecord, CohortRecord, QualityFinding
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.workflows.images.cohort_volumes import volume_images
@@ -55,6 +55,8 @@ def check_cohort(
     console: Console | None = None,
 ) -> CheckedCohort:
     """Read a cohort, print its description, and optionally write its quality page.
+
+    Volumes are read only for the page, which is written before an error on them is raised.
 
     Args:
         study: a study.yaml whose `image` settings are used for the figures of volumes.
@@ -88,14 +90,22 @@ def check_cohort(
             ticker.say("drawing the volumes")
             images, shown = volume_images(cohort, image)
             quality = quality.model_copy(update={"volumes": images, "findings": (*shown, *quality.findings)})
-        print_findings(quality.findings, screen)
+        unusable = [one for one in quality.findings if (one.check, one.level) == ("volume", "error")]
+        print_findings([one for one in quality.findings if one not in unusable], screen)
         page = None
         if report is not None:
             from connectome_tl.report.cohort_report import render_cohort_report
 
             ticker.say("writing the report")
+            remove_halves(report)
             page = write_text(report, render_cohort_report(record, quality))
             screen.print(Text(f"report: {page}"))
+        by = "" if study is not None else " with the default image settings; --study STUDY.yaml takes those of a study"
+        raise_all(
+            f"volumes cannot be used{by}",
+            [Problem(one.message, subject=one.subject or None) for one in unusable],
+            DataError,
+        )
     return CheckedCohort(cohort, record, tuple(quality.findings), page)
 
 
@@ -169,7 +179,8 @@ def print_findings(found: Sequence[QualityFinding], console: Console) -> None:
 
 def print_cohort(record: CohortRecord, notes: Sequence[str], console: Console) -> None:
     """Print the cohort as tables. Names from files are printed as text, never as markup."""
-    measures = ", ".join(record.measures) or "no connectomes"
+    volumes = counted(record.n_volumes, "volume") if record.n_volumes else ""
+    measures = ", ".join([*record.measures, *([volumes] if volumes else [])]) or "no connectomes"
     who = record.people.text if record.people is not None else counted(record.n_subjects, "subject")
     regions = f"{counted(record.n_regions, 'region')} ({record.atlas}), " if record.n_regions else ""
     console.print(Text(f"{record.name}: {who}, {regions}{measures}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.arrays.files import name_of
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
@@ -82,7 +83,7 @@ def _check_place(home: Path) -> None:
 def _labelled(cohort: Cohort, labels: str | None, file: Path) -> Cohort:
     """The subjects with a label map, by a pattern or by their cohort.yaml."""
     if labels is not None:
-        files = (str(file.parent / labels.replace("{id}", subject)) for subject in cohort.ids)
+        files = (str(file.parent / name_of(labels, subject)) for subject in cohort.ids)
         return replace(cohort, volume_labels=tuple(files))
     known = [subject for subject, path in zip(cohort.ids, cohort.volume_labels, strict=False) if path]
     if not known:
@@ -105,6 +106,9 @@ def _read(cohort: Cohort) -> list[tuple[np.ndarray, np.ndarray]]:
         except (DataError, MissingInputError) as error:
             problems += error.problems
             missing += isinstance(error, MissingInputError)
+            continue
+        if min(volume.shape) < 4:
+            problems.append(Problem("the label map is a slice, not a volume", subject=subject, file=file))
             continue
         known, codes = np.unique(volume.data, return_inverse=True)
         if len(known) > _MOST_LABELS:

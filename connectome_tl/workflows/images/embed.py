@@ -17,7 +17,7 @@ from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.imaging.volumes.cache import image_hash
-from connectome_tl.provenance import versions, write_json
+from connectome_tl.provenance import remove_halves, versions, write_json
 from connectome_tl.settings.images.embedding import EmbeddedFit, ImageEmbeddings
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
@@ -79,7 +79,8 @@ def embed_cohort(
             raise UsageError(f"cohort {cohort.name!r} has no volumes", file=cohort_file)
         with steps.counted("volumes") as progress:
             asked = known.with_role("target", cohort)
-            grids = with_grids(study, StudyCohorts({"target": asked.target}), Path(cache), progress=progress)
+            asked = StudyCohorts({"target": asked.target})
+            grids = with_grids(study, asked, Path(cache), fixed_by="the run", progress=progress)
         cohort = grids.target
         splits = SplitPlan.load(folder / "split_plan.json")
         planned = planned_folds(study, known, splits, tasks_of(study, known), "network")
@@ -102,6 +103,7 @@ def embed_cohort(
     }
     notes = (UNUSED,) if is_unused(study, [fit for fit, _ in fits]) else ()
     record = ImageEmbeddings(made_of=made_of, images=images, notes=notes, fits=tuple(made))
+    remove_halves(out)
     write_json(out, record)
     return record
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,22 +19,21 @@ from connectome_tl.files import is_there, regular_file
 from connectome_tl.imaging.volumes.cache import StoredGrid, stored_grid
 from connectome_tl.imaging.volumes.checks import unlike_others
 from connectome_tl.imaging.volumes.foreground import mixed_backgrounds
-from connectome_tl.imaging.volumes.label_maps import LabelGrid, of_another_scheme, stored_labels
 from connectome_tl.imaging.volumes.unlike_heads import unlike_heads
-from connectome_tl.plurals import counted
 from connectome_tl.provenance import file_hash, read_own_json_object, write_bytes, write_json
 from connectome_tl.settings.encoders import EncoderSettings
 from connectome_tl.settings.images.cards import CARD, WeightsCard
 from connectome_tl.settings.images.volumes import ImageEncoder, ImageSettings
 from connectome_tl.settings.model import ModelSettings
-from connectome_tl.settings.objectives import ObjectiveSettings, VolumeContrast
 from connectome_tl.settings.study import StudySettings
+from connectome_tl.workflows.images.labels import check_contrast_of, made_labels, with_used_labels
 
 if TYPE_CHECKING:
     from connectome_tl.training.fit import Progress
     from connectome_tl.training.schemes import StudyCohorts
 
 CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
+_LEAVE_OUT = "Fix the image, or leave the subject out (`select` in cohort.yaml)."  # where settings cannot be changed
 
 
 def needs_grids(settings: StudySettings, cohorts: StudyCohorts) -> bool:
@@ -45,97 +44,36 @@ def needs_grids(settings: StudySettings, cohorts: StudyCohorts) -> bool:
 
 
 def with_grids(
-    settings: StudySettings, cohorts: StudyCohorts, folder: Path, *, progress: Progress | None = None
+    settings: StudySettings,
+    cohorts: StudyCohorts,
+    folder: Path,
+    *,
+    fixed_by: str = "",
+    progress: Progress | None = None,
 ) -> StudyCohorts:
     """The cohorts with their volumes as grids under `folder`; unchanged if the study has no volumes.
+
+    Args:
+        fixed_by: as for `made_grids`.
 
     Raises:
         DataError, MissingInputError: images that no grid can be made of, all of them in one list.
     """
     if not needs_grids(settings, cohorts):
         return cohorts
-    grids = made_grids(cohorts.roles.values(), settings.image, folder, progress=progress)
-    adapt, labelled = settings.stages.adapt, None
-    if adapt is not None and adapt.objective.needs_labels and cohorts.pool is not None:
-        labelled = cohorts.pool
-        _check_labels(labelled, adapt.objective, made_labels(labelled, grids, settings.image, folder))
+    cohorts = with_used_labels(settings, cohorts)
+    grids = made_grids(cohorts.roles.values(), settings.image, folder, fixed_by=fixed_by, progress=progress)
+    adapt, pool = settings.stages.adapt, cohorts.pool
+    if adapt is not None and adapt.objective.needs_labels and pool is not None:
+        check_contrast_of(pool, adapt.objective, made_labels(pool, grids, settings.image, folder))
     done: dict[int, Cohort] = {}
     roles = {}
     for role, cohort in cohorts.roles.items():
         if id(cohort) not in done:
             notes = [*_notes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
-            if cohort is cohorts.pool and labelled is None and _contrasts(settings) and any(cohort.volume_labels):
-                notes.append("label maps are not used: stages.adapt.objective.classes is a number, not labels")
-            # Fits depend on label maps only where an objective uses them.
-            labels = cohort.volume_labels if cohort is labelled else ()
-            done[id(cohort)] = replace(
-                cohort, volume_cache=str(folder), volume_labels=labels, notes=(*cohort.notes, *notes)
-            )
+            done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
-
-
-def _contrasts(settings: StudySettings) -> bool:
-    adapt = settings.stages.adapt
-    return adapt is not None and isinstance(adapt.objective, VolumeContrast)
-
-
-def made_labels(
-    cohort: Cohort, grids: Mapping[str, StoredGrid], settings: ImageSettings, folder: Path
-) -> dict[str, LabelGrid]:
-    """The label map of each subject that has one, on the grid of its volume.
-
-    Raises:
-        DataError, MissingInputError: label maps that cannot be used, all of them in one list.
-    """
-    found, problems, only_missing = {}, list[Problem](), True
-    for subject, label_map, image in zip(cohort.ids, cohort.volume_labels, cohort.volumes, strict=False):
-        if not label_map:
-            continue
-        try:
-            found[subject] = stored_labels(label_map, image, subject, grids[image], settings, folder)
-        except (DataError, MissingInputError) as error:
-            problems += error.problems
-            only_missing = only_missing and isinstance(error, MissingInputError)
-    raise_all("label maps cannot be used", problems, MissingInputError if only_missing else DataError)
-    return found
-
-
-def _check_labels(pool: Cohort, objective: ObjectiveSettings, found: dict[str, LabelGrid]) -> None:
-    """Check that the label maps of a pool can be contrasted.
-
-    Raises:
-        DataError: they cannot.
-    """
-    every = {value for grid in found.values() for value in grid.values}
-    if len(every) < 2:
-        raise DataError(
-            f"the label maps have {counted(len(every), 'label')}, and a contrast needs two",
-            got=f"the label maps of {pool.name}",
-            remedy="Give one number to one tissue or parcel.",
-        )
-    if isinstance(objective, VolumeContrast) and objective.contrast.scope == "across":
-        check_one_scheme(pool, found)
-
-
-def check_one_scheme(cohort: Cohort, found: Mapping[str, LabelGrid]) -> None:
-    """Check that every label map, by subject, has a label that another one has too.
-
-    Raises:
-        DataError: lists the others.
-    """
-    files = dict(zip(cohort.ids, cohort.volume_labels, strict=False))
-    problems = [
-        Problem(
-            "no other subject has a label of this map",
-            got=", ".join(map(str, found[i].values[:5])) + (" ..." if len(found[i].values) > 5 else ""),
-            subject=i,
-            file=files[i],
-            remedy="Give one number to one tissue or parcel in all subjects, or remove the label map.",
-        )
-        for i in of_another_scheme(found)
-    ]
-    raise_all("label maps have different schemes", problems)
 
 
 def made_grids(
@@ -172,6 +110,8 @@ def made_grids(
                 progress(len(grids), total)
     only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
     fixed = f" (the image settings are those of {fixed_by} and cannot be changed)" if fixed_by else ""
+    if fixed_by:
+        problems = [replace(one, remedy=_LEAVE_OUT) if "image." in (one.remedy or "") else one for one in problems]
     raise_all(f"volumes cannot be used{fixed}", problems, MissingInputError if only_missing else DataError)
     _check_voxels(settings, every, grids)
     return grids

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.errors import UsageError
+from connectome_tl.errors import DataError, OutputError, UsageError
 from connectome_tl.evaluation.explain.units import planned_folds
 from connectome_tl.evaluation.images.study_pruning import pruned_network, pruning_key
 from connectome_tl.evaluation.nested_cv import tasks_of
@@ -36,6 +36,7 @@ from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
 
 FOLDER, SUMMARY, PAGE = "pruning", "pruning.json", "pruning.html"
+TIMES = "log/pruning_seconds.json"  # of the run folder: measured times, by file of weights
 
 
 def prune_run(
@@ -50,7 +51,8 @@ def prune_run(
 
     Each network is pruned and fine-tuned on its training rows, and compared on the test rows with the unpruned network
     after the same number of further steps. An interrupted call resumes with the networks that it has pruned; those of
-    calls with other settings are removed at the end.
+    calls with other settings are removed at the end. Measured times are written to `log/`, so that all other files are
+    equal after equal calls.
 
     Args:
         task: outcome whose head is kept; the first of the study by default.
@@ -74,7 +76,7 @@ def prune_run(
         chosen, device = _task(tasks, task), device_again(study.device)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]
         every = [(fold, number) for fold in planned for number in range(max(1, len(fold.plans[0].inner)))]
-        networks, out = [], folder / FOLDER
+        networks, out, times = [], folder / FOLDER, _times(folder)
         with steps.counted("pruning") as progress:
             for fold, number in every:
                 key = pruning_key(fold, number, cohorts.target, chosen, settings, seed=study.seed, device=device)
@@ -91,11 +93,14 @@ def prune_run(
                         seed=study.seed,
                         device=device,
                     )
+                    times[file.name] = made.seconds
+                    write_json(folder / TIMES, times)
                     write_bytes(file, tensor_bytes(state))
                     made = made.model_copy(update={"file": file.name})
                     fit = fold.plans[0].key
                     write_sidecar(file, settings=settings, seed=study.seed, Outcome=chosen.name, Fit=fit, Network=made)
-                networks.append(PrunedNetwork.model_validate(read_own_json_object(sidecar_path(file))["Network"]))
+                found = PrunedNetwork.model_validate(read_own_json_object(sidecar_path(file))["Network"])
+                networks.append(found.model_copy(update={"seconds": times.get(file.name)}))
                 progress(len(networks), len(every))
         record = _record(chosen, settings, networks)
         write_json(out / SUMMARY, record)
@@ -104,7 +109,17 @@ def prune_run(
         for old in out.iterdir():  # of an earlier call with other settings
             if old.is_file() and old.name not in kept and old.with_suffix(".safetensors").name not in kept:
                 old.unlink()
+        write_json(folder / TIMES, {name: seconds for name, seconds in times.items() if name in kept})
     return record
+
+
+def _times(folder: Path) -> dict[str, tuple[float, float] | None]:
+    """Measured seconds of the networks of an earlier call, by file; empty if there are none that can be read."""
+    try:
+        found = read_own_json_object(folder / TIMES) if (folder / TIMES).is_file() else {}
+        return {str(name): (float(before), float(after)) for name, (before, after) in found.items()}
+    except (DataError, OutputError, TypeError, ValueError):
+        return {}
 
 
 def _is_complete(file: Path) -> bool:

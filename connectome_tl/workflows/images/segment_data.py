@@ -18,7 +18,8 @@ from connectome_tl.settings.images.volumes import ImageSettings
 from connectome_tl.settings.records.segmentation import SegmentationRecord
 from connectome_tl.training.images.lazy import LazyVolumes, read_lazily
 from connectome_tl.training.images.rows import VolumeRows
-from connectome_tl.workflows.images.grids import CACHE, check_one_scheme, made_grids, made_labels
+from connectome_tl.workflows.images.grids import CACHE, made_grids
+from connectome_tl.workflows.images.labels import check_one_scheme, made_labels
 
 
 @dataclass(frozen=True, eq=False)

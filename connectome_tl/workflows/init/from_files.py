@@ -1,4 +1,4 @@
-"""`connectome-tl init --from TABLE --matrices FOLDER`: inspect files, ask, write settings."""
+"""`connectome-tl init --from TABLE --matrices FOLDER` (or `--images`): inspect files, ask, write settings."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from connectome_tl.arguments import checked_arguments
 from connectome_tl.atlas import load_atlas
 from connectome_tl.errors import OutputError
 from connectome_tl.provenance import write_text
+from connectome_tl.workflows.init.images import look_at_images
 from connectome_tl.workflows.init.look import Seen, all_of, look
 from connectome_tl.workflows.init.questions import FILE_QUESTIONS, Ask, choice_of, settle
 from connectome_tl.workflows.init.text import cohort_text, study_text
@@ -25,11 +26,13 @@ def init_study(
     answers: Mapping[str, str] | None = None,
     pattern: str | None = None,
     atlas: str | None = None,
+    images: bool = False,
 ) -> tuple[Path, ...]:
     """Write a `cohort.yaml` and a `study.yaml` from a spreadsheet and matrices, like `connectome-tl init --from`.
 
     Args:
         table: the spreadsheet. matrices: folder of the matrices. folder: where the settings are written.
+        images: whether `matrices` is a folder of images, one volume per subject, as for `--images`.
         answers: what the files do not contain, as for `--answer`: `{"atlas": "aal90"}`.
         pattern: pattern of the matrices, if subjects have several.
         atlas: atlas of the rows if the files do not name them.
@@ -42,7 +45,7 @@ def init_study(
     """
     told = answers or {}
     _, made = start_from(
-        Path(table), Path(matrices), Path(folder), answers=told, ask=None, pattern=pattern, atlas=atlas
+        Path(table), Path(matrices), Path(folder), answers=told, ask=None, pattern=pattern, atlas=atlas, images=images
     )
     return tuple(made)
 
@@ -56,17 +59,20 @@ def start_from(
     ask: Ask | None,
     pattern: str | None = None,
     atlas: str | None = None,
+    images: bool = False,
 ) -> tuple[Seen, list[Path]]:
     """Inspect the files, ask questions, and write the settings.
 
     Args:
         atlas: atlas of the rows if the files do not name them. pattern: of the files, if the subjects have several.
+        images: whether `matrices` is a folder of images.
     """
     told = {key: answers[key] for key in FILE_QUESTIONS if key in answers} | ({"pattern": pattern} if pattern else {})
     if "pattern" in told:  # relative to the matrices, or as the note on other patterns and cohort.yaml have it
         told["pattern"] = told["pattern"].removeprefix(f"{Path(os.path.relpath(matrices, folder)).as_posix()}/")
     answers = {key: value for key, value in answers.items() if key not in FILE_QUESTIONS}
-    seen = look(table, matrices, folder, lambda key, choices: choice_of(key, choices, told, ask))
+    inspect = look_at_images if images else look
+    seen = inspect(table, matrices, folder, lambda key, choices: choice_of(key, choices, told, ask))
     if atlas is not None:
         seen = replace(seen, atlases=(load_atlas(atlas).name,))
         answers = answers if seen.named else {"atlas": seen.atlases[0], **answers}

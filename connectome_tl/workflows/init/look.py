@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +57,7 @@ class Seen:
         atlases: the smallest that have its names, or those of its size.
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
         rows: table or list with the ids in the order of one file of all matrices. key: its array, if it has several.
+        images: whether the files are images, not matrices; `measure` is then their contrast.
     """
 
     table: Path
@@ -75,6 +76,7 @@ class Seen:
     columns: tuple[ColumnGuess, ...]
     rows: str = ""
     key: str = ""
+    images: bool = False
 
     @property
     def is_stack(self) -> bool:
@@ -94,16 +96,10 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
             names, or no file is a matrix.
     """
-    cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
-    if (line := row_for_header(cells)) is not None:
-        raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
+    cells = cells_of(table)
     if matrices.is_file():
         return _stack(table, cells, matrices, folder, choose)
-    files = _files(matrices, table)
-    found = id_pattern(cells, files)
-    if found is None:
-        raise _no_ids(cells, files, table)
-    ids, patterns = found
+    ids, patterns = patterns_in(matrices, table, cells)
     read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in patterns}
     readable = {one: n for one, n in patterns if not isinstance(read[one], ConnectomeTLError)}
     if not readable:
@@ -135,6 +131,31 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         _transform(matrix.values),
         guess_columns(cells, [ids]),
     )
+
+
+def cells_of(table: Path) -> pd.DataFrame:
+    """The cells of a table as text.
+
+    Raises:
+        MissingInputError: no table. DataError: no header.
+    """
+    cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
+    if (line := row_for_header(cells)) is not None:
+        raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
+    return cells
+
+
+def patterns_in(folder: Path, table: Path, cells: pd.DataFrame) -> tuple[str, tuple[tuple[str, int], ...]]:
+    """The id column, and the patterns of the files in a folder with their numbers of rows, see `id_pattern`.
+
+    Raises:
+        MissingInputError: no folder, or an empty one. DataError: no column has ids that occur in file names.
+    """
+    files = _files(folder, table)
+    found = id_pattern(cells, files)
+    if found is None:
+        raise _no_ids(cells, files, table)
+    return found
 
 
 def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choose: Choose) -> Seen:
@@ -241,7 +262,7 @@ def _files(matrices: Path, table: Path) -> list[str]:
     shown = [name.as_posix() for name in names if not any(map(is_hidden, name.parts))]
     files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
     if not files:
-        raise MissingInputError("there is no file in this folder", expected="one matrix per subject", file=matrices)
+        raise MissingInputError("there is no file in this folder", expected="one file per subject", file=matrices)
     if len(files) > _MOST_FILES:
         got = counted(len(files), "file")
         raise DataError("too many files to look through", expected=f"at most {_MOST_FILES}", got=got, file=matrices)
@@ -288,7 +309,7 @@ def _first_matrix(
     """The first readable matrix among the first files of a pattern, or the formats to choose from, else what is wrong
     with the first of them."""
     wrong: list[ConnectomeTLError] = []
-    for file in itertools.islice(_files_of(matrices, cells, ids, pattern), _TRIED):
+    for file in itertools.islice(files_of(matrices, cells, ids, pattern), _TRIED):
         try:
             formats = formats_of(file) if format == "auto" else ()
             if formats:
@@ -309,7 +330,8 @@ def _first_matrix(
     )
 
 
-def _files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Iterator[Path]:
+def files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Iterator[Path]:
+    """The files of a pattern that are there, in the order of the rows."""
     for one in cells[ids]:
         bare = str(one).removeprefix("sub-")
         spelled = (matrices / pattern.replace("{id}", unicodedata.normalize(form, bare)) for form in FORMS)
@@ -331,6 +353,12 @@ def span_of(seen: Seen, column: ColumnGuess) -> str:
 def first_of(seen: Seen, meaning: str) -> ColumnGuess | None:
     """The first column with this meaning, if any."""
     return next((one for one in seen.columns if one.meaning == meaning), None)
+
+
+def age_of(seen: Seen, roles: Mapping[str, str]) -> ColumnGuess | None:
+    """The column of the age at scan, which may be an outcome too; `roles` are the answers on columns."""
+    named = next((one for one in seen.columns if one.column == roles.get("age")), None)
+    return named or first_of(seen, "age")
 
 
 def all_of(seen: Seen, meaning: str) -> tuple[ColumnGuess, ...]:

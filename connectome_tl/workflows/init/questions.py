@@ -11,7 +11,7 @@ from connectome_tl.cohort.tables.cells import nearest
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
-from connectome_tl.workflows.init.look import Seen, all_of, first_of, span_of
+from connectome_tl.workflows.init.look import Seen, age_of, all_of, first_of, span_of
 
 _UNITS: tuple[AgeUnit, ...] = ("weeks", "months", "years", "days", "hours")
 _NONE = "none"
@@ -37,7 +37,7 @@ Ask = Callable[[Question], str]
 
 # On the files of matrices, asked while they are read; key: question.
 FILE_QUESTIONS = {
-    "pattern": "Which files hold the matrices",
+    "pattern": "Which files are to be used",
     "format": "Each file holds several: which one",
     "measure": "Each file holds several measures: which one",
     "key": "The file holds several arrays: which one",
@@ -69,7 +69,7 @@ def settle(seen: Seen, answers: Mapping[str, str], ask: Ask | None) -> tuple[See
     roles = _settled(first, {key: value for key, value in answers.items() if key in keys}, ask)
     seen = with_roles(seen, roles)
     later = {key: value for key, value in answers.items() if key not in keys}
-    return seen, {**roles, **_settled(questions_of(seen), later, ask)}
+    return seen, {**roles, **_settled(questions_of(seen, roles), later, ask)}
 
 
 def _refuse_dates(seen: Seen, column: str | None) -> None:
@@ -163,10 +163,10 @@ def _columns_in(text: str, columns: Sequence[str]) -> list[str]:
     return [*found, *(part.strip() for part in left.split(",") if part.strip())]
 
 
-def questions_of(seen: Seen) -> tuple[Question, ...]:
-    """Questions that cannot be answered from the files."""
+def questions_of(seen: Seen, roles: Mapping[str, str]) -> tuple[Question, ...]:
+    """Questions that cannot be answered from the files; `roles` are the answers on columns."""
     found: list[Question] = []
-    age = first_of(seen, "age")
+    age = age_of(seen, roles)
     if age is not None and age.unit is None:
         found.append(Question("age_unit", f"Column {age.column!r} ({span_of(seen, age)}): which unit of time", _UNITS))
     if age is not None and age.reference is None and age.unit in (None, "weeks"):

@@ -13,8 +13,15 @@ import numpy as np
 from connectome_tl.cohort.columns.guesses import numbers_of
 from connectome_tl.cohort.findings import listed
 from connectome_tl.plurals import counted
-from connectome_tl.workflows.init.look import Seen, all_of, first_of, span_of
+from connectome_tl.workflows.init.look import Seen, age_of, all_of, first_of, span_of
 
+_IMAGE_LINES = (
+    "image: {size: 64, voxel: 2.5}                        # grid of 64 x 64 x 64 voxels of 2.5 mm; smaller is faster",
+    "model: {encoder: {kind: resnet}}",
+    "stages: {pretrain: null, adapt: null}                # remove what source and pool are given for",
+    "controls: []",
+    "baselines: [prevalence, volumes, quantiles, volumes_quantiles, pca_gpr]",
+)
 _FEWEST_POSITIVE = 5
 _MOST_PATTERNS = 5
 
@@ -27,9 +34,9 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         f"name: {_quoted(seen.table.stem)}",
         f"participants: {_quoted(os.path.relpath(seen.table, folder))}",
         f"id: {_quoted(seen.ids)}                    # "
-        + ("the ids of the matrices" if seen.is_stack else "its values occur in the names of the matrices"),
+        + ("the ids of the matrices" if seen.is_stack else f"its values occur in the names of the {files_in(seen)}"),
     ]
-    age = first_of(seen, "age")
+    age = age_of(seen, answers)
     if age is not None:
         unit = age.unit or answers["age_unit"]
         reference = age.reference or (answers.get("age_reference", "birth") if unit == "weeks" else "birth")
@@ -47,7 +54,29 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
             )
             lines.append(f"{meaning}: {given}                 # {said}")
     lines += _covariate_lines(seen) + _outcome_lines(seen, answers) + _unused_lines(seen)
+    lines += _volume_lines(seen) if seen.images else _connectome_lines(seen, answers)
+    return "\n".join(lines) + "\n"
+
+
+def files_in(seen: Seen) -> str:
+    """What the files of the subjects are."""
+    return "images" if seen.images else "matrices"
+
+
+def _volume_lines(seen: Seen) -> list[str]:
+    lines = ["", "volumes:", f"  files: {_quoted(seen.pattern)}   # images of {seen.n_matched} of {seen.n_rows} rows"]
     lines += [
+        f"  # {'labels' if 'dseg' in other else 'files'}: {_quoted(other)}   # of the same subjects"
+        for other in seen.other_patterns[:_MOST_PATTERNS]
+    ]
+    lines += [f"  contrast: {seen.measure}"] if seen.measure else ["  # contrast: T1w    # T2w, FLAIR, ADC, FA, ..."]
+    if seen.n_matched < seen.n_rows:
+        lines.append("  missing: allow             # rows without an image are kept; exclude them by `select`")
+    return lines
+
+
+def _connectome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
+    lines = [
         "",
         "connectomes:",
         f"  {'stack' if seen.is_stack else 'files'}: {_quoted(seen.pattern)}   "
@@ -72,7 +101,7 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
     if seen.n_matched < seen.n_rows:
         lines.append("  unmatched: drop            # rows without a matrix are excluded and counted")
     lines.append(f"  transform: {seen.transform}         # none, log1p (counts) or fisher_z (correlations)")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _covariate_lines(seen: Seen) -> list[str]:
@@ -118,7 +147,8 @@ def notes_on(seen: Seen) -> list[str]:
     if seen.other_patterns:
         others = listed(seen.other_patterns, _MOST_PATTERNS)
         notes.append(
-            f"the subjects have several matrices: {seen.pattern} was taken, not {others}; --pattern chooses another"
+            f"the subjects have several {files_in(seen)}: {seen.pattern} was taken, not {others}; --pattern chooses "
+            "another"
         )
     if first_of(seen, "age") is None:
         notes += [
@@ -148,7 +178,7 @@ def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
             lines.append(f"  - {{name: {name}, column: {column}, kind: multiclass, levels: {levels}{more}}}")
         elif one.numeric:
             values = numbers_of(seen.cells[one.column])
-            unit = "points"
+            unit = one.unit or answers["age_unit"] if one == age_of(seen, answers) else "points"
             if (
                 one.developmental
                 and _is_score(values)
@@ -183,15 +213,16 @@ def _is_score(values: np.ndarray) -> bool:
 
 def study_text(seen: Seen) -> str:
     """A commented study.yaml of the target cohort alone."""
-    repeats = 5 if seen.n_matched <= 100 else 1
+    repeats = 5 if seen.n_matched <= 100 and not seen.images else 1
     return "\n".join(
         [
             "# Written by `connectome-tl init`: check every line.",
             "# Run it with: connectome-tl run study.yaml --out results",
-            "title: Outcome from the connectome",
+            f"title: Outcome from {'the volume' if seen.images else 'the connectome'}",
             "# source: {cohort: older.yaml, tasks: [age, sex]}    # stage 1: older subjects, in another cohort file",
             "# pool: {cohort: neonates.yaml}                      # stage 2: scans without outcomes",
             "target: {cohort: cohort.yaml}",
+            *(_IMAGE_LINES if seen.images else ()),
             f"splits: {{repeats: {repeats}, outer: 5, seed: 0}}",
             "permutations: 199",
             "n_jobs: 2                                            # processes; results do not depend on it",

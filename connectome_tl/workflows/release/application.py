@@ -49,7 +49,7 @@ def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) ->
         if image is not None:
             with steps.counted("volumes") as progress:
                 made_grids([cohort], image.grid, Path(scratch), fixed_by="the bundle", progress=progress)
-            cohort = replace(cohort, volume_cache=scratch)
+            cohort = replace(cohort, volume_cache=scratch, volume_labels=())  # a bundle uses no label maps
         refuse_strangers(bundle.facts, cohort)
         refuse_training_cohort(bundle.members, cohort, bundle.facts.n_train)
         if warning := note_on_order(bundle.members, cohort):

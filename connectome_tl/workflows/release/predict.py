@@ -10,7 +10,7 @@ import pandas as pd
 from connectome_tl.arguments import checked_arguments
 from connectome_tl.bundle.individual import COLUMNS, individual_rows
 from connectome_tl.bundle.permission import withheld
-from connectome_tl.provenance import write_sidecar, write_table
+from connectome_tl.provenance import remove_halves, write_sidecar, write_table
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.release.application import opened_for, refuse_within
 
@@ -57,6 +57,7 @@ def predict_cohort(
         steps.step("predicting"),
     ):
         rows = individual_rows(bundle, cohort, research=research_individual)
+    remove_halves(out)
     file = write_table(out, rows)
     why = {one.task.name: withheld(one, bundle.validation) for one in bundle.facts.tasks}
     write_sidecar(

@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # schemes import torch
 
 
 def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
-    """The study's cohorts, aligned by region name to the target's order.
+    """The study's cohorts, aligned by region name to the target's order, without label maps that it does not use.
 
     Raises:
         DataError: a cohort is invalid, or its regions, measures or transforms differ from the target's.
@@ -48,8 +48,9 @@ def read_cohorts(settings: StudySettings, home: Path) -> StudyCohorts:
         if role != "target"
     }
     from connectome_tl.training.schemes import StudyCohorts
+    from connectome_tl.workflows.images.labels import with_used_labels
 
-    return StudyCohorts({"target": target, **others})
+    return with_used_labels(settings, StudyCohorts({"target": target, **others}))
 
 
 def make_learnable_plan(settings: StudySettings, home: Path, cohorts: StudyCohorts) -> SplitPlan:

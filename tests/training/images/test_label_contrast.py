@@ -182,6 +182,21 @@ def test_label_maps_without_two_labels_or_a_common_one_are_refused(cohorts: Stud
         with_grids(study(classes="labels", contrast={"scope": "within", "bank": "none"}), own, tmp_path / "cache")
 
 
+def test_the_label_map_of_another_subject_is_refused_and_that_of_one_template_is_not(
+    cohorts: StudyCohorts, tmp_path: Path
+) -> None:
+    pool, settings = pool_of(cohorts), study(classes="labels")
+    first, second, *others = pool.volume_labels
+    copied = str(tmp_path / "copy.nii.gz")
+    Path(copied).write_bytes(Path(second).read_bytes())
+    twice = replace(pool, volume_labels=(copied, second, *others))
+    with pytest.raises(DataError, match=f"the same label map as {pool.ids[0]}") as caught:
+        with_grids(settings, StudyCohorts({**cohorts.roles, "pool": twice}), tmp_path / "cache")
+    assert [(one.subject, one.file) for one in caught.value.problems] == [(pool.ids[1], second)]
+    template = replace(pool, volume_labels=(first,) * pool.n_subjects)
+    with_grids(settings, StudyCohorts({**cohorts.roles, "pool": template}), tmp_path / "cache")
+
+
 def test_label_maps_are_found_by_pattern_or_column(cohorts: StudyCohorts, tmp_path: Path) -> None:
     home = Path(pool_of(cohorts).volumes[0]).parent.parent
     text = write_cohort(pool_of(cohorts), home).read_text("utf-8")
