@@ -137,3 +137,34 @@ def test_a_standardised_template_without_a_mask_is_refused_with_the_reason(templ
     with pytest.raises(DataError, match=r"values below 0.*Give the mask"):
         read_template(replace(template, mask=None))
     np.testing.assert_array_equal(read_template(template).brain, inside)
+
+
+@pytest.mark.parametrize(
+    ("signs", "said"),
+    [
+        ((1, 1, -1), "upside down"),
+        ((1, -1, 1), "turned front to back"),
+        ((1, -1, -1), "upside down and turned front to back"),
+    ],
+)
+def test_labels_that_are_turned_within_the_brain_are_refused(
+    signs: tuple[int, int, int], said: str, template: ChosenTemplate
+) -> None:
+    middle = AFFINE[:3, :3] @ ((np.array(IMAGE.shape) - 1) / 2) + AFFINE[:3, 3]
+    turn = np.diag([*signs, 1.0])
+    turn[:3, 3] = middle - turn[:3, :3] @ middle
+    write_volume(template.labels, LABELS, turn @ AFFINE)
+    with pytest.raises(DataError, match=rf"labels\.nii\.gz: the template's labels are {said} in its image"):
+        read_template(template)
+
+
+@pytest.mark.parametrize("n_parcels", [4, 40])
+def test_parcels_that_do_not_follow_the_anatomy_are_accepted(n_parcels: int, template: ChosenTemplate) -> None:
+    inside = np.argwhere(IMAGE > 0)
+    parcels = np.zeros(IMAGE.shape, np.int32)
+    for seed in range(3):
+        centres = np.random.default_rng(seed).choice(inside, n_parcels, replace=False)
+        nearest = np.linalg.norm(inside[:, None] - centres, axis=2).argmin(axis=1)
+        parcels[tuple(inside.T)] = nearest + 1
+        write_volume(template.labels, parcels, AFFINE)
+        assert not read_template(template).notes

@@ -220,6 +220,19 @@ def with_contrast(image: Volume) -> Volume:
     return Volume(np.where(known, image.data, 0), image.affine, image.subject, image.file)
 
 
+def in_usual_order(image: Volume) -> Volume:
+    """The same image with its voxels stored from right to left, back to front and bottom to top, as by FSL.
+
+    Grids and random numbers follow the order of storage, which differs between converters; in one order, results do
+    not depend on it.
+    """
+    now = nib.orientations.io_orientation(image.affine)
+    order = nib.orientations.ornt_transform(now, nib.orientations.axcodes2ornt("LAS"))
+    affine = image.affine @ nib.orientations.inv_ornt_aff(order, image.shape[:3])
+    data = np.ascontiguousarray(nib.orientations.apply_orientation(image.data, order))
+    return Volume(data, affine, image.subject, image.file)
+
+
 def same_grid(a: Volume, b: Volume, *, tolerance_mm: float = 1e-2) -> bool:
     """Whether two images have the same voxels in the same places."""
     if a.shape[:3] != b.shape[:3]:

@@ -14,7 +14,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from connectome_tl.errors import DataError
-from connectome_tl.imaging.read.images import Volume
+from connectome_tl.imaging.read.images import Volume, in_usual_order
 from connectome_tl.imaging.register.contrast import in_contrast_of
 from connectome_tl.imaging.register.warps import Warp
 from connectome_tl.settings.imaging import RegistrationSettings
@@ -193,9 +193,10 @@ def _correlation(turn: _Round, left_out: np.ndarray | None) -> Any:
 
 
 def coarse(image: Volume, voxel_mm: float) -> Volume:
-    """Downsample an image to isotropic voxels, with smoothing."""
+    """Downsample an image to isotropic voxels, with smoothing; the result does not depend on the order of storage."""
     from scipy.ndimage import affine_transform, gaussian_filter
 
+    image = in_usual_order(image)
     factor = np.maximum(voxel_mm / image.zooms, 1.0)
     if (factor < 1.2).all():
         return Volume(np.ascontiguousarray(image.data, dtype=np.float64), image.affine)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from connectome_tl.errors import DataError
+from connectome_tl.imaging.read.images import Volume, in_usual_order
 from connectome_tl.imaging.track.orientation_field import GridValues, grid_values, peak_amplitudes, polynomials
 from connectome_tl.imaging.track.propagation import Front, Step, deterministic, probabilistic, seeds, seeds_on_peaks
 from connectome_tl.imaging.track.reconstruction import Orientations
@@ -83,12 +84,18 @@ def track(
     """
     if not mask.any():
         raise DataError("the tracking mask is empty", subject=subject)
-    affine = orientations.affine
-    filled = mask & orientations.coefficients.any(axis=-1)
-    inside = orientations.coefficients[filled]
+
+    def ordered(data: np.ndarray) -> Volume:
+        return in_usual_order(Volume(data, orientations.affine))
+
+    usual = ordered(orientations.coefficients)
+    affine, mask = usual.affine, ordered(mask).data
+    filled = mask & usual.data.any(axis=-1)
+    inside = usual.data[filled]
+    del usual
     strong = np.zeros(mask.shape, dtype=bool)
     strong[filled] = peak_amplitudes(inside) >= max(settings.seed_amplitude, settings.fod_cutoff)
-    seeds_from = np.argwhere(strong if seed_mask is None else strong & seed_mask)
+    seeds_from = np.argwhere(strong if seed_mask is None else strong & ordered(seed_mask).data)
     if not len(seeds_from):
         raise DataError(
             "there are no voxels to seed",
@@ -97,7 +104,7 @@ def track(
         )
     ground = _Ground(
         grid_values(polynomials(inside), filled, affine, empty=mask & ~filled),
-        None if tissues is None else _tissues(tissues, affine),
+        None if tissues is None else _tissues([ordered(tissue).data for tissue in tissues], affine),
     )
     del inside
     step_mm = settings.step_voxels * float(np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).min())
@@ -194,7 +201,7 @@ def _length(line: np.ndarray) -> float:
     return float(np.sqrt((np.diff(line, axis=0) ** 2).sum(axis=1)).sum()) if len(line) > 1 else -1.0
 
 
-def _tissues(tissues: tuple[np.ndarray, np.ndarray, np.ndarray], affine: np.ndarray) -> GridValues:
+def _tissues(tissues: list[np.ndarray], affine: np.ndarray) -> GridValues:
     """What is not a valid end, and fluid; outside the image and where no tissue is, streamlines end validly."""
     white, grey, fluid = (np.asarray(tissue, dtype=np.float32) for tissue in tissues)
     barred = np.where(white + grey + fluid > 0, 1 - grey, 0)

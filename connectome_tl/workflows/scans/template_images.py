@@ -20,6 +20,7 @@ from connectome_tl.imaging.read.images import (
     same_grid,
     with_contrast,
 )
+from connectome_tl.imaging.register.label_turn import turn_of_labels
 from connectome_tl.imaging.register.warps import Warp, carry_labels
 from connectome_tl.workflows.scans.template import ChosenTemplate
 
@@ -47,8 +48,8 @@ def read_template(chosen: ChosenTemplate) -> TemplateImages:
 
     Raises:
         MissingInputError, DataError: as the readers; the image is constant; the mask has another grid or covers the
-            background; values below 0 without a mask; or more than a quarter of the labelled voxels are outside the
-            brain.
+            background; values below 0 without a mask; more than a quarter of the labelled voxels are outside the
+            brain; or the labels are rotated by 180 degrees.
     """
     image, labels = with_contrast(read_volume(chosen.image)), read_labels(chosen.labels)
     brain = image.data > 0
@@ -75,8 +76,17 @@ def read_template(chosen: ChosenTemplate) -> TemplateImages:
             file=chosen.labels,
             remedy="Labels, image and mask of a template must be in one space: take all from the same release.",
         )
-    note = f"{share:.0%} of the template's labelled voxels are outside its brain: are its labels in its space?"
     inside = Volume(np.where(brain, image.data, 0), image.affine)
+    turned = turn_of_labels(inside, labels)
+    if turned is not None:
+        raise DataError(
+            f"the template's labels are {turned[0]} in its image",
+            expected="labels that explain local intensities better as stored than after a rotation",
+            got=f"{turned[1]:.2f} of their variance as stored, {turned[2]:.2f} after a rotation by 180 degrees",
+            file=chosen.labels,
+            remedy=f"One of the headers is wrong, of the labels or of {chosen.image.name}: convert both again.",
+        )
+    note = f"{share:.0%} of the template's labelled voxels are outside its brain: are its labels in its space?"
     return TemplateImages(above_zero(inside), brain, labels, (note,) if share > _NOTABLE else ())
 
 
