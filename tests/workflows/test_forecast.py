@@ -17,6 +17,7 @@ from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.timing import FitCost, cost_of, kind_of, steps_of
 from connectome_tl.workflows.study import forecast as forecast_module
 from connectome_tl.workflows.study.forecast import Forecast, forecast, is_long
@@ -65,6 +66,27 @@ def test_each_saving_is_a_setting_and_less_than_the_whole(before: Forecast) -> N
         key, _, value = saving.change.partition("=")
         assert STUDY.with_settings({key: () if value == "[]" else int(value)}) != STUDY
         assert 0 < saving.seconds < before.seconds
+
+
+def test_what_the_first_fit_of_a_process_loads_does_not_hide_the_cost_of_a_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from small_study import plan_of
+
+    from connectome_tl.training import timing
+
+    done: list[str] = []
+
+    def timed(plan: FitPlan, *_: object) -> float:
+        done.append(plan.key)
+        loading = 5.0 if len(done) == 1 else 0.0
+        return loading + 1.0 + 0.1 * (plan.training.steps or 0) if plan.training is not None else 0.1
+
+    lineage = plan_of(SPLITS.repeats[0][0], STUDY, cohorts=COHORTS, scheme="network").lineage()
+    plan = next(one for one in lineage if one.training is not None and not one.parents)
+    monkeypatch.setattr(timing, "_timed", timed)
+    cost = timing.measure([plan], COHORTS.roles, brief=True)
+    assert cost[kind_of(plan)].per_step == pytest.approx(0.1)
 
 
 def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
