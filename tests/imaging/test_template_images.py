@@ -156,6 +156,8 @@ def test_labels_that_are_turned_within_the_brain_are_refused(
     write_volume(template.labels, LABELS, turn @ AFFINE)
     with pytest.raises(DataError, match=rf"labels\.nii\.gz: the template's labels are {said} in its image"):
         read_template(template)
+    (note,) = read_template(template, trust_header=True).notes
+    assert f"are {said}" in note
 
 
 @pytest.mark.parametrize("n_parcels", [4, 40])

@@ -106,7 +106,7 @@ def template_labels(
     Raises:
         DataError: the registration is refused; as `read_template`; or image and lesion have different grids.
     """
-    template = read_template(chosen)
+    template = read_template(chosen, trust_header=settings.orientation == "header")
     warnings += template.notes
     lesion = _lesion(scan, anatomical)
     contrasts = (contrast_of(scan.anatomical), chosen.contrast)

@@ -135,7 +135,9 @@ def process_folder(
         for left in plan.out.glob(".*.part"):  # of a run that was killed while writing
             left.unlink(missing_ok=True)
         found = _write_head(plan, inventory, scans)
-    if misfits := template_problems([plan.templates[s.name] for s in scans if s.name in plan.templates], plan.regions):
+    templates = [plan.templates[scan.name] for scan in scans if scan.name in plan.templates]
+    trust = plan.settings.registration.orientation == "header"
+    if misfits := template_problems(templates, plan.regions, trust_header=trust):
         raise DataError("a template cannot be used", problems=[*misfits, *(p for scan in scans for p in scan.problems)])
     plan = replace(plan.with_threads(ready, n_workers), shown=tell is not None)
     for line in found:

@@ -43,8 +43,11 @@ class TemplateImages:
     notes: tuple[str, ...] = ()
 
 
-def read_template(chosen: ChosenTemplate) -> TemplateImages:
+def read_template(chosen: ChosenTemplate, *, trust_header: bool = False) -> TemplateImages:
     """Read a template's image, mask and labels; without a mask its brain is where the image is above 0.
+
+    Args:
+        trust_header: report labels that seem to be rotated by 180 degrees instead of refusing them.
 
     Raises:
         MissingInputError, DataError: as the readers; the image is constant; the mask has another grid or covers the
@@ -76,26 +79,37 @@ def read_template(chosen: ChosenTemplate) -> TemplateImages:
             file=chosen.labels,
             remedy="Labels, image and mask of a template must be in one space: take all from the same release.",
         )
+    notes = []
+    if share > _NOTABLE:
+        notes.append(
+            f"{share:.0%} of the template's labelled voxels are outside its brain: are its labels in its space?"
+        )
     inside = Volume(np.where(brain, image.data, 0), image.affine)
     turned = turn_of_labels(inside, labels)
     if turned is not None:
-        raise DataError(
-            f"the template's labels are {turned[0]} in its image",
-            expected="labels that explain local intensities better as stored than after a rotation",
-            got=f"{turned[1]:.2f} of their variance as stored, {turned[2]:.2f} after a rotation by 180 degrees",
-            file=chosen.labels,
-            remedy=f"One of the headers is wrong, of the labels or of {chosen.image.name}: convert both again.",
-        )
-    note = f"{share:.0%} of the template's labelled voxels are outside its brain: are its labels in its space?"
-    return TemplateImages(above_zero(inside), brain, labels, (note,) if share > _NOTABLE else ())
+        what = f"the template's labels are {turned[0]} in its image"
+        got = f"{turned[1]:.2f} of their variance as stored, {turned[2]:.2f} after a rotation by 180 degrees"
+        if not trust_header:
+            raise DataError(
+                what,
+                expected="labels that explain local intensities better as stored than after a rotation",
+                got=got,
+                file=chosen.labels,
+                remedy=f"One of the headers is wrong, of the labels or of {chosen.image.name}: convert both again. If "
+                "both are right, set registration.orientation: header.",
+            )
+        notes.append(f"{what}, or do not follow its anatomy: they explain {got}")
+    return TemplateImages(above_zero(inside), brain, labels, tuple(notes))
 
 
-def template_problems(templates: Iterable[ChosenTemplate], regions: RegionTable | None) -> list[Problem]:
+def template_problems(
+    templates: Iterable[ChosenTemplate], regions: RegionTable | None, *, trust_header: bool = False
+) -> list[Problem]:
     """Problems of templates whose images do not belong together, or not to the table of regions; once per template."""
     found: list[Problem] = []
     for template in {tuple(chosen.files().values()): chosen for chosen in templates}.values():
         try:
-            labels = read_template(template).labels
+            labels = read_template(template, trust_header=trust_header).labels
             if regions is not None:
                 refuse_other_numbering(labels, regions)
         except DataError as error:
