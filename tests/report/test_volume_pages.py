@@ -113,7 +113,7 @@ def test_withheld_outcomes_are_named_with_their_reason_and_have_no_picture() -> 
 
 def test_pruned_networks_are_compared_with_those_trained_as_long() -> None:
     text = visible(pruning_page(network()))
-    assert "1 2 2.00 → 1.00 (−50 %) 3,000 → 1,200 4.00 → 2.00 3.0 → 1.0 0.71 0.65 0.68 " + FILE in text
+    assert "1 2 2.00 → 1.00 (−50 %) 3,000 → 1,200 3.0 → 1.0 0.71 0.65 0.68 " + FILE in text
     assert "+5 % [−10 %, +20 %]" in text
     assert "50 % of the multiply-accumulates removed" in text
     assert "head: an output" in text

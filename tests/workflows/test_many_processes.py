@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -169,6 +170,8 @@ def test_an_interrupt_waits_until_all_workers_have_their_arguments(
         return started[-1]
 
     monkeypatch.setattr(pool.ProcessPoolExecutor, "submit", submit_and_interrupt)
+    other = get_context("spawn").Process(target=time.sleep, args=(60,))
+    other.start()
     before = signal.signal(number, interrupt)
     try:
         with pytest.raises(Interrupted):
@@ -177,6 +180,9 @@ def test_an_interrupt_waits_until_all_workers_have_their_arguments(
     finally:
         signal.signal(number, before)
     assert len(started) == 2
+    assert other.is_alive()  # other processes of the calling program go on
+    other.kill()
+    other.join()
 
 
 _INTERRUPTED = """

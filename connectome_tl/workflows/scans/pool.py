@@ -49,6 +49,7 @@ def _in_turn(scans: list[Scan], plan: Plan[AnyScanSettings]) -> Iterator[tuple[s
 def _at_once(
     scans: list[Scan], plan: Plan[AnyScanSettings], n_workers: int
 ) -> Iterator[tuple[str, Done | ConnectomeTLError]]:
+    others = active_children()  # of the calling program, as the workers of an earlier `run`
     pool = ProcessPoolExecutor(min(n_workers, len(scans)), mp_context=get_context("spawn"), initializer=_begin)
     try:
         with _signals_held():  # a worker whose start is interrupted ends with a traceback
@@ -61,7 +62,7 @@ def _at_once(
             remedy="Run the same command again; it resumes. Fewer --n-cpus need less memory.",
         ) from error
     except BaseException:
-        _stop(active_children())
+        _stop([worker for worker in active_children() if worker not in others])
         raise
     finally:
         pool.shutdown(cancel_futures=True)
