@@ -80,8 +80,7 @@ def init(
         raise typer.BadParameter("--atlas names the rows of matrices: leave it out with --images")
     if table is None and files is None:
         if atlas or pattern or answer:
-            needed = "--from TABLE and --matrices FOLDER"
-            raise typer.BadParameter(f"--atlas, --pattern and --answer need {needed}")
+            raise typer.BadParameter("--atlas, --pattern and --answer need --from TABLE and --matrices (or --images)")
         from connectome_tl.workflows.init.examples import write_examples
 
         _wrote(write_examples(folder))

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.stats import rankdata
 
 from connectome_tl.nn.batch import Batch
 from connectome_tl.nn.model import OutcomeModel
@@ -106,20 +105,15 @@ def probe(model: OutcomeModel, rows: Probed, modality: str = "connectome") -> di
 
 
 def _score(x: np.ndarray, y: np.ndarray, families: np.ndarray, *, binary: bool) -> float:
+    from sklearn.metrics import r2_score, roc_auc_score
+
     fold = _folds(y, families)
     read = np.empty(len(y))
     for k in range(_FOLDS):
         read[fold == k] = _ridge(x[fold != k], y[fold != k], families[fold != k], x[fold == k])
     if not binary:
-        return 1.0 - float(((y - read) ** 2).sum() / ((y - y.mean()) ** 2).sum())
-    return float(np.mean([_auc(y[fold == k], read[fold == k]) for k in range(_FOLDS)]))
-
-
-def _auc(y: np.ndarray, scores: np.ndarray) -> float:
-    """Share of pairs of both classes in which the row of class 1 has the larger score; ties are half."""
-    n_ones = y.sum()
-    above = rankdata(scores)[y == 1].sum() - n_ones * (n_ones + 1) / 2
-    return float(above / (n_ones * (len(y) - n_ones)))
+        return float(r2_score(y, read))
+    return float(np.mean([roc_auc_score(y[fold == k], read[fold == k]) for k in range(_FOLDS)]))
 
 
 def _folds(y: np.ndarray, families: np.ndarray) -> np.ndarray:

@@ -93,26 +93,28 @@ def check_one_scheme(cohort: Cohort, found: Mapping[str, LabelGrid]) -> None:
 
 
 def _check_own_labels(cohort: Cohort) -> None:
-    """Check that no subject has the label map of another one; all may have that of one template.
+    """Check that no subject has a copy of the label map of another one, unless all have copies of one template.
+
+    One file that is named for several subjects is a choice, as of a template for each age.
 
     Raises:
-        DataError: lists the equal label maps.
+        DataError: lists the copies.
     """
-    owners: dict[str, list[int]] = {}
-    for i, file in enumerate(cohort.volume_labels):
+    owners: dict[str, dict[str, str]] = {}  # by content, the first subject of each file
+    for subject, file in zip(cohort.ids, cohort.volume_labels, strict=False):
         if file:
-            owners.setdefault(image_hash(file), []).append(i)
+            owners.setdefault(image_hash(file), {}).setdefault(file, subject)
     if len(owners) < 2:
         return
     problems = [
         Problem(
-            f"the same label map as {cohort.ids[rows[0]]}",
-            subject=cohort.ids[i],
-            file=cohort.volume_labels[i],
+            f"the same label map as {next(iter(files.values()))}",
+            subject=subject,
+            file=file,
             remedy="Name the map of the subject itself, or remove it (volumes.missing: allow).",
         )
-        for rows in owners.values()
-        for i in rows[1:]
+        for files in owners.values()
+        for file, subject in [*files.items()][1:]
     ]
     raise_all("subjects have the label map of another one", problems)
 

@@ -193,8 +193,10 @@ def test_the_label_map_of_another_subject_is_refused_and_that_of_one_template_is
     with pytest.raises(DataError, match=f"the same label map as {pool.ids[0]}") as caught:
         with_grids(settings, StudyCohorts({**cohorts.roles, "pool": twice}), tmp_path / "cache")
     assert [(one.subject, one.file) for one in caught.value.problems] == [(pool.ids[1], second)]
-    template = replace(pool, volume_labels=(first,) * pool.n_subjects)
-    with_grids(settings, StudyCohorts({**cohorts.roles, "pool": template}), tmp_path / "cache")
+    n = pool.n_subjects
+    for templates in ((first,) * n, (first,) * (n - 1) + (others[-1],)):  # one, or one for each age
+        shared = replace(pool, volume_labels=templates)
+        with_grids(settings, StudyCohorts({**cohorts.roles, "pool": shared}), tmp_path / "cache")
 
 
 def test_label_maps_are_found_by_pattern_or_column(cohorts: StudyCohorts, tmp_path: Path) -> None:
