@@ -19,10 +19,12 @@ from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings, load_settings
 from connectome_tl.evaluation import planning, power
+from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.settings.study import CohortUse, SplitSettings, StudySettings
 from connectome_tl.settings.tuning import TuneSettings
 from connectome_tl.simulation.phantom import PhantomSettings
 from connectome_tl.simulation.phantom_folder import write_phantom
+from connectome_tl.simulation.volumes import VolumeSettings, affine_of, each_volume
 from connectome_tl.workflows.study.study_run import StudyRun, read_run
 
 pytestmark = pytest.mark.slow
@@ -133,6 +135,9 @@ def of_readme(language: str) -> list[str]:
 def readme(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the files that the README names."""
     infants = small_cohorts(n_target=40).target
+    volumes = VolumeSettings(size=8)
+    for one, image in zip(infants.ids, each_volume(len(infants.ids), volumes, seed=0), strict=True):
+        write_volume(tmp_path / "images" / f"{one}_T1w.nii.gz", image.volume, affine_of(volumes))
     (tmp_path / "matrices").mkdir()
     for one, weights in zip(infants.ids, infants.weights[:, 0], strict=True):
         table = pd.DataFrame(weights, index=infants.regions, columns=infants.regions)
@@ -169,7 +174,7 @@ def test_the_readme_is_typed_as_printed(readme: Path, monkeypatch: pytest.Monkey
         if line.startswith("connectome-tl ")
     }
     lines = [line for fence in of_readme("") for line in fence.splitlines() if line.startswith("connectome-tl ")]
-    assert len(lines) == 14
+    assert len(lines) == 15
     for line in lines:
         command, shown = line.split()[1], line.split("#")[0]
         if command == "connectomes":
@@ -179,6 +184,7 @@ def test_the_readme_is_typed_as_printed(readme: Path, monkeypatch: pytest.Monkey
         else:
             run_bash(shown)
     assert (readme / "my_study" / "study.yaml").is_file()
+    assert load_settings(readme / "my_images" / "study.yaml", StudySettings).model.reads_volumes
     assert len(pd.read_csv(readme / "sub-01_relmat.tsv", sep="\t")) == 90
 
 
