@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import special
+from scipy import optimize, special
 
 from connectome_tl.evaluation.intervals.out_of_fold import TAIL, design_effect, one_family
 from connectome_tl.evaluation.intervals.wilson import Z95
@@ -173,27 +174,27 @@ def score_interval(estimate: float, variance: Callable[[float], float]) -> tuple
     """
     if not np.isfinite(estimate):
         return float("nan"), float("nan")
-    accepts = _beta_accepts if abs(estimate - 0.5) >= SKEWED else _normal_accepts
-    ends = []
-    for bound in (0.0, 1.0):
-        inside, outside = estimate, bound
-        for _ in range(50):
-            middle = (inside + outside) / 2.0
-            accepted = accepts(estimate, middle, variance(middle))
-            inside, outside = (middle, outside) if accepted else (inside, middle)
-        ends.append(inside)
-    return ends[0], ends[1]
+    excess = _beta_excess if abs(estimate - 0.5) >= SKEWED else _normal_excess
+
+    def rejected(value: float) -> float:
+        return -1.0 if value == estimate else excess(estimate, value, variance(value))
+
+    low, high = (bound if rejected(bound) <= 0 else optimize.brentq(rejected, estimate, bound) for bound in (0.0, 1.0))
+    return float(low), float(high)
 
 
-def _normal_accepts(estimate: float, value: float, variance: float) -> bool:
-    return (estimate - value) ** 2 <= Z95**2 * variance
+def _normal_excess(estimate: float, value: float, variance: float) -> float:
+    """Positive for values that are rejected."""
+    return abs(estimate - value) - Z95 * math.sqrt(max(variance, 0.0))
 
 
-def _beta_accepts(estimate: float, value: float, variance: float) -> bool:
+def _beta_excess(estimate: float, value: float, variance: float) -> float:
+    """Positive for values that are rejected."""
     if variance <= 0:
-        return False
+        return 1.0
     n = value * (1.0 - value) / variance
-    return bool(TAIL <= special.betainc(estimate * n + 0.5, (1.0 - estimate) * n + 0.5, value) <= 1.0 - TAIL)
+    below = special.betainc(estimate * n + 0.5, (1.0 - estimate) * n + 0.5, value)
+    return float(max(TAIL - below, below - (1.0 - TAIL)))
 
 
 def auc_interval(
