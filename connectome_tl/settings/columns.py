@@ -35,6 +35,9 @@ def _as_written(value: Any) -> Any:
 
 
 Word = Annotated[str, BeforeValidator(_as_written)]
+MissingCodes = Annotated[
+    tuple[Word, ...], Field(description="further codes for a missing value in this column, as written")
+]
 
 
 class AgeColumn(Settings):
@@ -52,6 +55,7 @@ class AgeColumn(Settings):
     to: Literal["birth", "postmenstrual", "corrected"] | None = None
     range: tuple[float, float] | None = Field(default=None, description="lowest and highest age of this cohort")
     censored: Censored | None = None
+    missing: MissingCodes = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -84,6 +88,7 @@ class Covariate(Settings):
     role: Literal["clinical", "nuisance", "both"] = "clinical"
     levels: dict[Word, Word] = Field(default_factory=dict)
     censored: Censored | None = None
+    missing: MissingCodes = ()
 
     @field_validator("available_at")
     @classmethod
@@ -137,6 +142,7 @@ class Outcome(Settings):
     edition: str | None = None
     levels: tuple[Word, ...] = ()
     censored: Censored | None = None
+    missing: MissingCodes = ()
     status: StatusRule | None = None
 
     @model_validator(mode="after")

@@ -303,3 +303,37 @@ def test_words_for_sexes_may_be_cut_off(on_disk: OnDisk, cells: list[str]) -> No
     on_disk.table["sex"] = cells
     on_disk.settings["covariates"] = [{"column": "sex", "type": "categorical"}]
     assert len(set(on_disk.read().covariates["sex"])) == 2
+
+
+def test_a_code_of_one_column_is_a_value_in_the_others(on_disk: OnDisk) -> None:
+    tables_only(on_disk)
+    on_disk.table["apgar"] = ["9", "8", "10", "9", "7", "9"]
+    on_disk.table["cp"] = ["0", "1", "9", "0", "1", "9"]
+    on_disk.table["grade"] = ["1", "2", "9", "1", "2", "1"]
+    on_disk.settings["covariates"] = [
+        {"column": "apgar"},
+        {"column": "grade", "type": "categorical", "missing": [9]},
+        {"column": "ga", "unit": "weeks", "missing": [on_disk.table["ga"][1]]},
+    ]
+    palsy: dict[str, object] = {"name": "cp", "column": "cp", "kind": "binary", "levels": [0, 1], "missing": [9]}
+    palsy["status"] = {"column": "cp"}
+    on_disk.settings["outcomes"] = [*on_disk.settings["outcomes"], palsy]
+    on_disk.settings["age"]["missing"] = [on_disk.table["pma"][0]]
+    cohort = on_disk.read()
+    assert cohort.covariates["apgar"].to_list() == [9, 8, 10, 9, 7, 9]
+    assert cohort.covariates["grade"].isna().to_list() == [False, False, True, False, False, False]
+    assert cohort.covariates["ga"].isna().to_list() == [False, True, False, False, False, False]
+    assert cohort.targets["cp"].fillna(-1).to_list() == [0, 1, -1, 0, 1, -1]
+    assert np.isnan(cohort.age[:5]).tolist() == [True, False, False, False, False]
+
+
+def test_a_code_of_all_tables_that_removes_possible_values_is_noted(on_disk: OnDisk) -> None:
+    tables_only(on_disk)
+    on_disk.table["apgar"] = ["9", "8", "10", "9", "7", "9"]
+    on_disk.settings["covariates"] = [{"column": "apgar"}]
+    on_disk.settings["missing"] = [9]
+    notes = [note for note in on_disk.read().notes if note.startswith("apgar")]
+    assert len(notes) == 1
+    assert "9 in 3 rows was read as missing, as in all tables, and is between other values" in notes[0]
+    on_disk.table["apgar"] = ["9", "8", "7", "9", "7", "5"]
+    assert not [note for note in on_disk.read().notes if note.startswith("apgar")]

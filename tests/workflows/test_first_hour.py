@@ -275,3 +275,29 @@ def test_own_matrices_and_a_messy_sheet_of_abide_become_a_report(shared_data: Pa
     assert len(truth) == n - 1
     for one, diagnosis in zip(some["sub"][:-1], some["dx"][:-1], strict=True):
         assert truth[one] == (diagnosis == "ASD")
+
+
+@pytest.mark.parametrize(
+    ("scores", "setting"),
+    [
+        (np.random.default_rng(0).normal(size=N).round(2), "unit: z,"),
+        (np.arange(N) % 19 + 1, "unit: scaled,"),
+        (np.arange(N) % 60 + 70, "unit: points,"),
+    ],
+)
+def test_the_scale_of_a_score_is_written_and_passes_the_check(lab: Path, scores: np.ndarray, setting: str) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";")
+    sheet["Bayley3 cognitive"], sheet["CP"] = scores, ["0", "1", "9"] * 10
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    written = _start(lab, {"atlas": "aal90", "positive:CP": "1"})
+    assert setting in written.read_text("utf-8")
+    cohort = read_cohort(written)
+    assert np.isfinite(cohort.targets["Bayley3_cognitive"]).all()
+    assert cohort.targets["CP"].isna().sum() == 10
+
+
+def test_composite_scores_are_no_z_scores(lab: Path) -> None:
+    written = _start(lab)
+    written.write_text(written.read_text("utf-8").replace("unit: points", "unit: z"))
+    with pytest.raises(DataError, match="range of z scores"):
+        read_cohort(written)

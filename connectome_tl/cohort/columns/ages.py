@@ -30,6 +30,7 @@ def ages(
     repeated: bool = False,
 ) -> np.ndarray:
     """Ages (n_rows,) in `spec.unit`, with checks of plausibility and of a single unit."""
+    marks = marks.with_codes(spec.missing)
     values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
     check_ages(values, spec, ids, file, findings, repeated=repeated)
     return values
@@ -66,6 +67,7 @@ def gestation(
     marks: Marks = PLAIN,
 ) -> np.ndarray:
     """Gestational age at birth in weeks (n_rows,), checked to be 20 to 45 weeks."""
+    marks = marks.with_codes(spec.missing)
     values = numbers(column, ids, file, findings, marks=marks, unit=spec.unit, censored=spec.censored)
     return check_gestation(values, spec.column, spec.unit, ids, file, findings)
 

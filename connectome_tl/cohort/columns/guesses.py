@@ -18,7 +18,8 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.columns.ids import bare
-from connectome_tl.cohort.columns.numeric import weeks_and_days
+from connectome_tl.cohort.columns.numeric import CODES, weeks_and_days
+from connectome_tl.cohort.columns.status import status_word
 from connectome_tl.cohort.tables.cells import fold, texts, whole
 
 Meaning = Literal["age", "gestational_age", "site", "family", "session", "covariate", "outcome", "status", "other"]
@@ -95,7 +96,8 @@ class ColumnGuess:
 
     Attributes:
         meaning: its role in a cohort file; `other` if unknown.
-        numeric: whether its cells are numbers. levels: its values, if few.
+        numeric: whether its cells are numbers, but for reasons of missing scores. levels: its values, if few.
+        codes: 8, 9, 99 and similar cells beside two levels 0 and 1 or 1 and 2, which are not among `levels`.
         unit: unit of an age, from the name of the column. reference: origin of an age, from the name.
         developmental: whether the name is that of a developmental score. edition: edition of the test, if named.
         known_at_birth, nuisance: of a covariate.
@@ -106,6 +108,7 @@ class ColumnGuess:
     meaning: Meaning
     numeric: bool
     levels: tuple[str, ...] = ()
+    codes: tuple[str, ...] = ()
     unit: str | None = None
     reference: str | None = None
     developmental: bool = False
@@ -133,7 +136,11 @@ def _guess(column: pd.Series) -> ColumnGuess:
     name = str(column.name)
     words = _words(name)
     joined = "".join(words)
-    known = [cell for cell in texts(column) if cell]
+    filled = [cell for cell in texts(column) if cell]
+    scored = [cell for cell in filled if status_word(cell) is None]
+    known = scored if 2 * len(scored) > len(filled) else filled
+    codes = _codes_beside_two_levels(known)
+    known = [cell for cell in known if cell not in codes]
     values = [_number(cell) for cell in known]
     numeric = bool(known) and float(np.isfinite(values).mean()) >= _MOSTLY
     dates = list(known) if are_dates_in_digits(name, known) else [cell for cell in known if is_date(cell)]
@@ -145,8 +152,8 @@ def _guess(column: pd.Series) -> ColumnGuess:
     if unit is None and sum(weeks_and_days(cell) is not None for cell in known) > len(known) / 2:
         unit = "weeks"
     counter = known == [str(i) for i in range(1, len(known) + 1)] or joined in _COUNTERS
-    codes = not numeric or bool(np.equal(np.mod([v for v in values if np.isfinite(v)], 1), 0).all())
-    meaning, reference = _meaning(_Facts(frozenset(words), joined, numeric, levels, len(known), counter, codes))
+    whole_numbers = not numeric or bool(np.equal(np.mod([v for v in values if np.isfinite(v)], 1), 0).all())
+    meaning, reference = _meaning(_Facts(frozenset(words), joined, numeric, levels, len(known), counter, whole_numbers))
     dated = bool(known) and len(dates) >= _MOSTLY * len(known)
     meaning, reference = ("other", None) if dated else (meaning, reference)
     return ColumnGuess(
@@ -154,6 +161,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
         meaning,
         numeric,
         levels,
+        codes,
         unit=unit or ("weeks" if reference == "postmenstrual" else None),
         reference=reference,
         developmental=any(word in joined for word in DEVELOPMENT),
@@ -162,6 +170,14 @@ def _guess(column: pd.Series) -> ColumnGuess:
         nuisance=bool(_NUISANCE & {*words, joined}),
         date=dates[0] if dated else "",
     )
+
+
+def _codes_beside_two_levels(cells: Sequence[str]) -> tuple[str, ...]:
+    """Cells that may mean a missing value where all others are 0 and 1, or 1 and 2."""
+    distinct = set(cells)
+    codes = {cell for cell in distinct if whole(cell) in (*CODES, "8", "9")}
+    levels = {whole(cell) for cell in distinct - codes}
+    return tuple(sorted(codes)) if levels in ({"0", "1"}, {"1", "2"}) else ()
 
 
 Meant = tuple[Meaning, str | None]  # the meaning, and the origin of an age if the name contains it

@@ -6,6 +6,7 @@ Unambiguous notations are converted, with a note; ambiguous ones are reported as
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import pandas as pd
 
 from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts
+from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
 from connectome_tl.connectome.formats.cells import points_of_thousands
 from connectome_tl.plurals import counted
 
@@ -34,7 +35,7 @@ _SMALL_CODES = (8.0, 9.0)  # codes only where the others are at most 6
 _LONGEST = 60  # characters; longer cells are not numbers
 _MOST_LISTED = 4  # cells in a remedy
 _FEW, _FAR = 3, 10.0  # number of other values, and distance in their range, from which on a value is far
-_IF_MISSING = "if it means missing, set missing: [...]"
+_IF_MISSING = "if it means missing, set missing: [{code}] for this column"
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
@@ -176,7 +177,22 @@ def read_numbers(
         findings.notes.append(f"{name}: {commas}")
     if reader.unit != unit_word(unit):
         findings.notes.append(f"{name}: the unit of all cells is {reader.unit}; give it as unit")
+    _note_removed_values(texts(column), values, name, marks, findings)
     return Numbers(without_codes(values, name, findings), tuple(bounds))
+
+
+def _note_removed_values(cells: Sequence[str], values: np.ndarray, name: str, marks: Marks, findings: Findings) -> None:
+    """Note codes of all tables that may be values of this column: numbers within the range of the others."""
+    codes = {whole(fold(code)) for code in marks.missing} - {whole(fold(code)) for code in marks.of_column}
+    known = values[np.isfinite(values)]
+    removed = Counter(code for cell in cells if cell and (code := whole(fold(cell))) in codes)
+    for code, n in removed.items():
+        if known.size and _NUMBER.fullmatch(code) and known.min() < float(code) < known.max():
+            findings.notes.append(
+                f"{name}: {code} in {counted(n, 'row')} was read as missing, as in all tables, and is between other "
+                f"values; if it is a value here, set missing: [{code}] for the columns where it is a code, not for the "
+                "cohort"
+            )
 
 
 _SAID: dict[str, tuple[str, str | None]] = {
@@ -347,15 +363,16 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
     others = values[~small & ~is_code & ~np.isnan(values)]
     if small.any() and others.size and others.min() >= 0 and others.max() <= 6 and (others % 1 == 0).all():
         said = ", ".join(f"{value:g}" for value in np.unique(values[small]))
-        findings.notes.append(f"{name}: {said} above values up to {others.max():g}; {_IF_MISSING}")
+        findings.notes.append(f"{name}: {said} above values up to {others.max():g}; {_IF_MISSING.format(code=said)}")
     below = np.isin(values, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
     if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
         lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
-        findings.notes.append(f"{name}: {lowest} below values that are 0 or more; {_IF_MISSING}")
+        findings.notes.append(f"{name}: {lowest} below values that are 0 or more; {_IF_MISSING.format(code=lowest)}")
     for value in {rest.min(), rest.max()} if rest.size else set():
         others = rest[rest != value]
         if others.size >= _FEW and np.abs(others - value).min() > _FAR * np.ptp(others) > 0:
-            findings.notes.append(f"{name}: {value:g} is far from all other values; {_IF_MISSING}, or correct it")
+            declared = _IF_MISSING.format(code=f"{value:.15g}")
+            findings.notes.append(f"{name}: {value:g} is far from all other values; {declared}, or correct it")
     if not is_code.any() or rest.size == 0:
         return values
     low, high = float(rest.min()), float(rest.max())
@@ -371,6 +388,6 @@ def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarr
         elif code >= 555:
             findings.notes.append(
                 f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as a value; "
-                f"if it means missing, set missing: ['{code:g}']"
+                f"{_IF_MISSING.format(code=f'{code:g}')}"
             )
     return values

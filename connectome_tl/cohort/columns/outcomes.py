@@ -30,6 +30,7 @@ from connectome_tl.settings.columns import Outcome
 from connectome_tl.tasks import Status, kind_named
 
 _COMPOSITE = (40.0, 160.0)  # range of the Bayley composite scores (mean 100, SD 15)
+_Z_UNITS, _Z = ("z", "sd", "sds", "z-score", "z score"), (-8.0, 8.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ def read_outcome(
     Args:
         codes: names of the codes by column, from covariates and the table's dictionary.
     """
-    column = table[spec.column]
+    column, marks = table[spec.column], marks.with_codes(spec.missing)
     levels = {fold(level) for level in spec.levels}
     said = [None if fold(cell) in levels else status_word(cell) for cell in column]
     said = [None if word == "observed" else word for word in said]
@@ -70,6 +71,7 @@ def read_outcome(
     table = with_status_words(table, spec, codes)
     status = read_status(table, spec, said, absent, unread, ids, file, findings)
     _check_range(spec, scores, ids, file, findings)
+    meanings = "missing, positive or negative" if spec.task().form == "risk" else "missing"
     for state in ("died", "untestable"):
         rows = [i for i, found in enumerate(status) if found == state]
         rule = None if spec.status is None else getattr(spec.status, state)
@@ -79,7 +81,7 @@ def read_outcome(
                 f"no rule says what {state!r} means for outcome {spec.name!r}",
                 file,
                 f"Set status: {{column: {status_column(table, spec) or spec.column}, "
-                f"{state}: missing, positive or negative}} for this outcome.",
+                f"{state}: {meanings}}} for this outcome.",
             )
         if rule in ("positive", "negative"):
             targets[rows] = float(rule == "positive")
@@ -170,13 +172,14 @@ def _check_range(spec: Outcome, scores: np.ndarray, ids: Sequence[str], file: st
         return
     if kind_named(spec.kind).form != "value" and spec.operator is None:
         return
-    low, high = _COMPOSITE
+    scale, (low, high) = ("range of z scores", _Z) if fold(spec.unit) in _Z_UNITS else ("composite range", _COMPOSITE)
     outside = np.flatnonzero((scores < low) | (scores > high)).tolist()
     findings.several(
         [(ids[i], f"{scores[i]:g}") for i in outside],
-        f"outcome {spec.name!r} is outside the composite range {low:g} to {high:g}",
+        f"outcome {spec.name!r} is outside the {scale} {low:g} to {high:g}",
         file,
-        "Scaled scores are declared by unit: scaled; other missing-value codes by missing: [...].",
+        "Scaled scores are declared by unit: scaled, z scores by unit: z, further codes for a missing value by "
+        "missing: [...] of this outcome.",
     )
 
 

@@ -176,8 +176,8 @@ def _covariates(
     dictionary: Dictionary,
 ) -> pd.DataFrame:
     made: dict[str, pd.Series] = {}
-    marks = marks_of(settings)
     for spec in settings.covariates:
+        marks = marks_of(settings).with_codes(spec.missing)
         if spec.type == "numeric":
             unit = dictionary.unit(spec.column, spec.unit, findings)
             values = numbers(table[spec.column], ids, file, findings, marks=marks, unit=unit, censored=spec.censored)

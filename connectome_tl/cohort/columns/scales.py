@@ -89,7 +89,7 @@ def note_scales(values: np.ndarray, name: str, findings: Findings) -> None:
         if odd.size and not any(note.startswith(f"{name}: ") and "below values" in note for note in findings.notes):
             findings.notes.append(
                 f"{name}: {listed([f'{one:g}' for one in np.unique(odd)], 4)} among values of {positive[0]:g} to "
-                f"{positive[-1]:g}; if it means missing, set missing: [...], or correct it"
+                f"{positive[-1]:g}; if it means missing, set missing: [...] for this column, or correct it"
             )
     if len(np.unique(positive)) >= _FEWEST_DISTINCT and (known < 0).mean() <= _RARE:
         _note_gap(positive, name, findings)

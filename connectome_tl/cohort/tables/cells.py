@@ -6,7 +6,7 @@ import difflib
 import re
 import unicodedata
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import pandas as pd
@@ -71,10 +71,16 @@ class Marks:
     Attributes:
         missing: further codes for a missing value.
         decimal: the decimal mark; None if it is determined from the cells.
+        of_column: those of the codes that are declared for one column; the others are those of all tables.
     """
 
     missing: tuple[str, ...] = ()
     decimal: Literal[".", ","] | None = None
+    of_column: tuple[str, ...] = ()
+
+    def with_codes(self, codes: tuple[str, ...]) -> Marks:
+        """The same with the codes of one column."""
+        return replace(self, missing=(*self.missing, *codes), of_column=codes)
 
 
 PLAIN = Marks()

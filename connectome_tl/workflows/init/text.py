@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from connectome_tl.cohort.columns.guesses import numbers_of
+from connectome_tl.cohort.columns.guesses import ColumnGuess, numbers_of
 from connectome_tl.cohort.findings import listed
 from connectome_tl.plurals import counted
 from connectome_tl.workflows.init.look import Seen, age_of, all_of, first_of, span_of
@@ -24,6 +24,7 @@ _IMAGE_LINES = (
 )
 _FEWEST_POSITIVE = 5
 _MOST_PATTERNS = 5
+_LARGEST_Z, _LARGEST_SCALED = 6.0, 19.0
 
 
 def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
@@ -115,6 +116,8 @@ def _covariate_lines(seen: Seen) -> list[str]:
             parts.append("type: categorical")
         elif one.meaning == "gestational_age":
             parts.append(f"unit: {one.unit or 'weeks'}")
+        if one.codes:
+            parts.append(_missing(one))
         if one.known_at_birth:
             parts.append("available_at: birth")
         if one.nuisance:
@@ -170,6 +173,7 @@ def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
         if len(one.levels) == 2:
             positive = answers[f"positive:{one.column}"]
             levels = json.dumps(sorted(one.levels, key=lambda level: level == positive), ensure_ascii=False)
+            more += f", {_missing(one)}" if one.codes else ""
             lines.append(
                 f"  - {{name: {name}, column: {column}, kind: binary, levels: {levels}{more}}}   # negative first"
             )
@@ -178,7 +182,7 @@ def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
             lines.append(f"  - {{name: {name}, column: {column}, kind: multiclass, levels: {levels}{more}}}")
         elif one.numeric:
             values = numbers_of(seen.cells[one.column])
-            unit = one.unit or answers["age_unit"] if one == age_of(seen, answers) else "points"
+            unit = one.unit or answers["age_unit"] if one == age_of(seen, answers) else _score_unit(one, values)
             if (
                 one.developmental
                 and _is_score(values)
@@ -198,6 +202,21 @@ def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
     if status is not None:
         lines.append(f"  # reasons of missing outcomes: status: {{column: {_quoted(status.column)}, died: missing}}")
     return ["", "outcomes:", *lines]
+
+
+def _missing(one: ColumnGuess) -> str:
+    """The codes for a missing value as a setting of their column."""
+    return f"missing: {json.dumps(list(one.codes))}"
+
+
+def _score_unit(one: ColumnGuess, values: np.ndarray) -> str:
+    """The unit of a score: values of both signs are z scores, whole numbers of 1 to 19 are scaled scores."""
+    if not one.developmental or not len(values):
+        return "points"
+    if values.min() < 0 < values.max() and np.abs(values).max() <= _LARGEST_Z:
+        return "z"
+    is_scaled = values.min() >= 1 and values.max() <= _LARGEST_SCALED and bool((values == np.round(values)).all())
+    return "scaled" if is_scaled else "points"
 
 
 def _task_name(column: str) -> str:
