@@ -55,3 +55,13 @@ def test_reasons_of_missing_scores_leave_a_column_of_scores_an_outcome() -> None
 def test_codes_beside_two_levels_are_no_level(cells: str, levels: tuple[str, ...], codes: tuple[str, ...]) -> None:
     found = guessed("CP", cells.split())
     assert (found.levels, found.codes) == (levels, codes)
+
+
+@pytest.mark.parametrize("name", ["Mullen ELC", "WPPSI_FSIQ", "ASQ-3 total", "Vineland ABC", "SRS-2 T", "MABC_2"])
+def test_tests_of_development_are_outcomes(name: str) -> None:
+    assert guessed(name, ["85", "<55", "101", "110", "77"]).meaning == "outcome"
+
+
+def test_limits_are_numbers() -> None:
+    found = guessed("Bayley-4 Language", ["<50", "<50", "80", "95", "102"])
+    assert (found.numeric, found.meaning) == (True, "outcome")

@@ -182,6 +182,8 @@ def test_a_negative_level_is_known_by_its_word_only() -> None:
     assert negative_level(("ASD", "control")) == "control"
     assert negative_level(("a", "b")) is None
     assert negative_level(("0", "no")) is None
+    assert negative_level(("NDI", "No NDI")) == "No NDI"
+    assert negative_level(("no NDI", "no delay")) is None
 
 
 def test_a_person_may_say_which_columns_are_outcomes_and_which_is_the_age(lab: Path) -> None:

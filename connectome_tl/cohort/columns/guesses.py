@@ -59,12 +59,13 @@ _CODE = {"id", "ids", "code", "number", "nr", "no", "num", "pair", "group", "set
 _SESSION = {"session", "sessionid", "visit", "timepoint", "event"}
 _STATUS = {"status", "outcomestatus", "followupstatus"}
 _FOLLOW_UP = re.compile(
-    r"bayley|bsid|griffiths|cbcl|mchat|gmfcs|outcome|follow.?up|cerebral.?palsy|zerebralparese|paralysie.?cerebrale"
+    r"bayley|bsid|griffiths|mullen|vineland|wppsi|kaufman|cbcl|mchat|gmfcs|outcome|follow.?up|cerebral.?palsy|zerebralparese|paralysie.?cerebrale"
     r"|nachuntersuchung|quotient.?developpemental"
 )
 DEVELOPMENT = ("cognitive", "language", "motor", "bayley", "bsid", "kognitiv", "cognitif", "langage", "developpemental")
 _FOLLOW_UP_WORDS = {*DEVELOPMENT, "iq", "fiq", "viq", "piq", "cp", "ndi", "diagnosis", "dx", "score", "diagnose"}
 _FOLLOW_UP_WORDS |= {"diagnostico", "diagnosi", "ci", "cognitivo", "lenguaje", "linguagem", "linguaggio", "taal"}
+_FOLLOW_UP_WORDS |= {"wisc", "wais", "kabc", "vabs", "mabc", "pdms", "asq", "srs", "ados", "sdq", "bdi"}
 _FOLLOW_UP_WORDS |= {"diagnostic", "qi", "sprache", "motorik", "moteur", "motricite"}
 _BIRTH = {"birth", "sex", "gender", "apgar", "twin", "multiple", "singleton", "ga", "gestational", "gestation", "bw"}
 _BIRTH |= {"sexo", "sesso", "geslacht", "nacimiento", "nascimento", "nascita", "geboorte", "gemelo", "gemello"}
@@ -284,12 +285,12 @@ def _words(name: str) -> list[str]:
 
 
 def _number(cell: str) -> float:
-    """A cell as a number or as weeks and days; NaN for anything else."""
+    """A cell as a number, that of a limit (`<55`), or weeks and days; NaN for anything else."""
     weeks = weeks_and_days(cell)
     if weeks is not None:
         return weeks
     try:
-        return float(cell.replace(",", "."))
+        return float(cell.lstrip("<>≤≥= ").replace(",", "."))
     except ValueError:
         return float("nan")
 
@@ -372,8 +373,13 @@ def ids_written_differently(table: pd.DataFrame, files: Sequence[str]) -> tuple[
 
 
 def negative_level(levels: Sequence[str]) -> str | None:
-    """The one of two levels that denotes absence; None if the words do not determine it."""
-    found = [level for level in levels if " ".join(_words(level)) in _NEGATIVE]
+    """The one of two levels that denotes absence, as `no` or `no NDI`; None if the words do not determine it."""
+    words = {level: _words(level) for level in levels}
+    found = [
+        level
+        for level, own in words.items()
+        if " ".join(own) in _NEGATIVE or (len(own) > 1 and own[0] in _NEGATIVE and own[1:] in words.values())
+    ]
     return found[0] if len(found) == 1 else None
 
 
