@@ -107,6 +107,14 @@ def test_what_the_files_leave_open_is_asked_and_never_guessed(lab: Path) -> None
     assert 'levels: ["beta", "alpha"]' in (lab / "study" / "cohort.yaml").read_text()
 
 
+def test_the_origin_of_an_age_in_weeks_is_never_assumed(lab: Path) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";").rename(columns={"PMA at scan": "age"})
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    with pytest.raises(UsageError, match="from when are the weeks counted.*age_reference"):
+        _start(lab, {"atlas": "aal90", "age_unit": "weeks"})
+    assert read_cohort(_start(lab, {"atlas": "aal90", "age_unit": "months"})).age_reference == "birth"
+
+
 def test_a_wrong_answer_and_an_unknown_question_are_refused(lab: Path) -> None:
     with pytest.raises(UsageError, match="one of"):
         _start(lab, {"atlas": "nonsense"})

@@ -25,12 +25,14 @@ class Question:
     Attributes:
         key: key in `--answer key=value`. choices: accepted answers; empty for any text.
         default: answer used without a reply; None for no default.
+        only_if: key and answer of an earlier question without which this one does not arise.
     """
 
     key: str
     text: str
     choices: tuple[str, ...] = ()
     default: str | None = None
+    only_if: tuple[str, str] | None = None
 
 
 Ask = Callable[[Question], str]
@@ -98,6 +100,8 @@ def _settled(questions: Sequence[Question], answers: Mapping[str, str], ask: Ask
     settled: dict[str, str] = {}
     open_: list[Problem] = []
     for one in questions:
+        if one.only_if is not None and settled.get(one.only_if[0]) != one.only_if[1]:
+            continue
         given = answers.get(one.key)
         if given is None and ask is not None:
             given = ask(one)
@@ -171,7 +175,8 @@ def questions_of(seen: Seen, roles: Mapping[str, str]) -> tuple[Question, ...]:
         found.append(Question("age_unit", f"Column {age.column!r} ({span_of(seen, age)}): which unit of time", _UNITS))
     if age is not None and age.reference is None and age.unit in (None, "weeks"):
         text = f"Column {age.column!r}: from when are the weeks counted"
-        found.append(Question("age_reference", text, _REFERENCES, None if age.unit == "weeks" else "birth"))
+        in_weeks = None if age.unit == "weeks" else ("age_unit", "weeks")
+        found.append(Question("age_reference", text, _REFERENCES, only_if=in_weeks))
     if not seen.named:
         text = (
             f"The matrices have {counted(seen.n_regions, 'row')} without names: which atlas are they of, or are they "
