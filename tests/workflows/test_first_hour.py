@@ -110,7 +110,7 @@ def test_what_the_files_leave_open_is_asked_and_never_guessed(lab: Path) -> None
 def test_the_origin_of_an_age_in_weeks_is_never_assumed(lab: Path) -> None:
     sheet = pd.read_csv(lab / "sheet.csv", sep=";").rename(columns={"PMA at scan": "age"})
     sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
-    with pytest.raises(UsageError, match="from when are the weeks counted.*age_reference"):
+    with pytest.raises(UsageError, match=r"from when are the weeks counted.*age_reference"):
         _start(lab, {"atlas": "aal90", "age_unit": "weeks"})
     assert read_cohort(_start(lab, {"atlas": "aal90", "age_unit": "months"})).age_reference == "birth"
 
