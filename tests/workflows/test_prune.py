@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -175,6 +177,37 @@ def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
 def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:
     with pytest.raises(UsageError, match="no outcome 'injury'"):
         prune_run(run_dir, task="injury")
+
+
+def test_a_call_that_is_killed_at_its_writes_resumes_to_the_same_files(run_dir: Path) -> None:
+    """SIGKILL before the weights, the sidecar, weights beside a finished network, and the page."""
+    out = run_dir / "pruning"
+    prune_run(run_dir, settings=BRIEF)
+    whole = {file.name: file.read_bytes() for file in out.iterdir()}
+    shutil.rmtree(out)
+    for writes, left in ((1, 0), (2, 1), (4, 1), (10, 4)):  # files replaced before the kill, weights afterwards
+        child = os.fork()
+        if child == 0:
+            _kill_after(writes)
+            prune_run(run_dir, settings=BRIEF)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert len(list(out.glob("*.safetensors"))) == left
+    assert not (out / "pruning.html").exists()
+    prune_run(run_dir, settings=BRIEF)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == whole
+
+
+def _kill_after(writes: int) -> None:
+    """Kill this process by SIGKILL at the next write after this number, with the temporary file there."""
+    real, left = os.replace, iter(range(writes))
+
+    def replace(*names: Path) -> None:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*names)
+
+    os.replace = replace  # type: ignore[assignment]
 
 
 def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(
