@@ -8,6 +8,7 @@ import shutil
 import signal
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -20,6 +21,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.images.study_pruning import pruned_network
 from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.heads import SoftLabelHead
 from connectome_tl.nn.losses import Outcomes
@@ -172,6 +174,27 @@ def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
     assert found[1][0] > 2 * found[0][0]
     training_loss(network, volumes, goal, task).backward()
     assert head.linear.bias.grad is not None
+
+
+@pytest.mark.parametrize("command", ["maps", "prune", "embed", "explain", "bundle"])
+def test_an_image_that_has_changed_since_the_run_is_named_by_every_command(
+    run_dir: Path, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = sorted((run_dir.parent / "target").rglob("*.nii.gz"))[3]
+    more = {"embed": [str(run_dir.parent / "target" / "cohort.yaml")]}.get(command, [])
+    more += ["--out", str(tmp_path / "out")] if command in ("embed", "bundle") else []
+    content = file.read_bytes()
+    image = nib.load(file)
+    write_volume(file, np.flip(np.asarray(image.dataobj), 2), image.affine)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main([command, str(run_dir), *more])
+    finally:
+        file.write_bytes(content)
+    assert left.value.code == 65
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cohorts have changed since the run: target; got another image of " in said
+    assert file.name in said
 
 
 def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:
