@@ -93,6 +93,10 @@ def fold_maps(
     affines = np.reshape([grid.affine for grid in grids_of(cohort, test.ids, image)], (-1, 4, 4))
     inside = np.array([head_on(v[0].numpy(), a, image) for v, a in zip(mapped, affines, strict=True)])
     references = train.batch(np.random.default_rng(seed).permutation(len(train))[:N_REFERENCES])
+    subjects = pd.Series(test.ids, name="subject")
+    random = _areas(
+        predictor, test.ids, mapped, np.random.default_rng(seed).random(inside.shape), inside, references, cohort
+    )
     found: dict[MapKind, FoldMaps] = {}
     for kind in kinds:
         maps = _maps(kind, predictor, train, test.ids, mapped, noise, seed, cohort)
@@ -103,8 +107,9 @@ def fold_maps(
             assert isinstance(other, VolumePredictor)
             shown = _maps(kind, other.eval(), train, test.ids, mapped, noise, seed, cohort).mean(axis=0)
             likeness = agreement([maps.mean(axis=0), shown], everywhere)
-        areas = _areas(predictor, test.ids, mapped, maps, inside, references, seed, cohort)
-        found[kind] = FoldMaps(maps, affines, mapped.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
+        areas = _areas(predictor, test.ids, mapped, maps, inside, references, cohort)
+        measures = pd.concat([subjects, areas, random.add_prefix("random_")], axis=1)
+        found[kind] = FoldMaps(maps, affines, mapped.mean(dim=(0, 1)).numpy(), everywhere, measures, likeness)
     return found
 
 
@@ -147,15 +152,12 @@ def _areas(
     maps: np.ndarray,
     inside: np.ndarray,
     references: Tensor,
-    seed: int,
     cohort: Cohort,
 ) -> pd.DataFrame:
-    rng, rows = np.random.default_rng(seed), []
+    rows = []
     for subject, volume, found, head in zip(test, volumes, maps, inside, strict=True):
         predictor.beside(cohort, subject)
-        row: dict[str, object] = {"subject": subject}
-        for prefix, ranked in (("", found), ("random_", rng.random(found.shape))):
-            row[f"{prefix}deletion"] = area(deletion_curve(predictor, volume, ranked, head, references))
-            row[f"{prefix}insertion"] = area(insertion_curve(predictor, volume, ranked, head, references))
-        rows.append(row)
+        deletion = area(deletion_curve(predictor, volume, found, head, references))
+        insertion = area(insertion_curve(predictor, volume, found, head, references))
+        rows.append({"deletion": deletion, "insertion": insertion})
     return pd.DataFrame(rows)
