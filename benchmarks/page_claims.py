@@ -115,7 +115,7 @@ def of_headline(line: str, one: Outcome, where: str) -> Iterator[Claim]:
 
 
 def _of_rival(clause: str, one: Outcome, where: str) -> Iterator[Claim]:
-    """`worse than ridge (AUC 0.70 against 0.60)`, `a lower score than ridge (...), possibly by chance`."""
+    """`worse than ridge (AUC 0.60 against 0.70)`, `a lower score than ridge (...), possibly by chance`."""
     rest = clause.partition(" than ")[2]
     forms: tuple[Form, ...] = ("risk", "value")
     names = {words_of(name, form): name for name in MODELS for form in forms}
@@ -127,8 +127,8 @@ def _of_rival(clause: str, one: Outcome, where: str) -> Iterator[Claim]:
     yield Claim((one.title, name), where, words)
     values = re.search(rf" ({NUMBER}) against ({NUMBER})\)", rest)
     if values:
-        yield Claim((one.title, f"score of {name}"), where, value=number(values[1]))
-        yield Claim((one.title, ""), where, value=number(values[2]))
+        yield Claim((one.title, f"score of {name}"), where, value=number(values[2]))
+        yield Claim((one.title, ""), where, value=number(values[1]))
         if values[1] == values[2]:
             yield Claim((one.title, "a baseline is ahead"), where, frozenset({"by an invisible difference"}))
 

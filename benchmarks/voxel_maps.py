@@ -40,6 +40,7 @@ from connectome_tl.evaluation.images.map_checks import (
     planted_auc,
     randomised,
 )
+from connectome_tl.evaluation.images.study_maps import N_REFERENCES
 from connectome_tl.evaluation.images.voxel_maps import gradient_maps, occlusion_maps
 from connectome_tl.settings.images.descent import Descent
 from connectome_tl.settings.images.importance import ComparedMaps, NoiseMap
@@ -86,14 +87,15 @@ class Scene:
         maps = self.maps(kind, self.net, self.seed)
         everyone = list(zip(self.volumes, maps, self.inside, strict=True))
         mean = np.broadcast_to(maps.mean(axis=0), maps.shape)
+        others = self.train.volumes[:N_REFERENCES]
         random = randomised(self.net, self.seed)
         assert isinstance(random, AgePredictor)
         return {
             "auc": self.auc(maps),
             "population": self.auc(mean),
             "randomised": self.auc(self.maps(kind, random.eval(), self.seed)),
-            "deletion": float(np.mean([area(deletion_curve(self.net, *one)) for one in everyone])),
-            "insertion": float(np.mean([area(insertion_curve(self.net, *one)) for one in everyone])),
+            "deletion": float(np.mean([area(deletion_curve(self.net, *one, others)) for one in everyone])),
+            "insertion": float(np.mean([area(insertion_curve(self.net, *one, others)) for one in everyone])),
         }
 
     def stability(self, kind: str) -> dict[str, float]:

@@ -262,10 +262,10 @@ class Task(BaseModel, metaclass=Answering):
 
     @property
     def label(self) -> str:
-        """Label in reports: `cognitive (bayley_cog < 85)`."""
+        """Label in reports: `cognitive (bayley_cog < 85)`, `age (months)`; a unit in the name is not repeated."""
         if self.operator is not None:
             return f"{self.name} ({self.column} {self.operator} {self.cutoff:g})"
-        return f"{self.name} ({self.unit})" if self.unit else self.name
+        return f"{self.name} ({self.unit})" if self.unit and self.unit not in self.name.split("_") else self.name
 
 
 def values_of(tasks: Iterable[Task]) -> tuple[str, ...]:

@@ -46,6 +46,8 @@ def maps(
             f"{one.insertion:.3f} (random {one.random_insertion:.3f}), folds agree {_number(one.agreement)}, "
             f"randomised network {_number(one.randomised)}"
         )
+    if found.maps:
+        terminal.say("A map is informative if its deletion is larger, and its insertion smaller, than of random maps.")
     terminal.say(f"\nPage: {page}")
 
 

@@ -22,6 +22,7 @@ from connectome_tl.training.threads import one_thread
 
 Kind = tuple[str, tuple[str, ...], int, bool]
 _SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
+_COSTLY, _FEW = 15.0, (2, 4)  # CPU seconds of a fit of one step above which fewer steps are timed
 _WHOLE = 12.0  # CPU seconds; ensembles up to this time are trained completely, to find the step where they stop
 _STOPPED = 0.6  # assumed fraction of the steps of an ensemble if it was not measured
 
@@ -81,27 +82,31 @@ def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort], *, 
     context = Context(cohorts, done)
     found: dict[Kind, FitCost] = {}
     warm: set[tuple[str, ...]] = set()
+    few, many = _SHORT, _LONG
     for kind, plan in sorted(chosen.items(), key=lambda item: item[1].depth):
         for parent in plan.lineage()[:-1]:
-            _timed(_shortened(parent, _SHORT), context, done)
-        short = _shortened(plan, _SHORT)
+            _timed(_shortened(parent, few), context, done)
         context.features(plan, context.cohort(plan.train.cohort))  # shared by the fits of the same rows
         if plan.training is not None and plan.modalities not in warm:
-            _timed(_shortened(plan, 1), context, done)  # libraries are loaded in the first fit, which hides the steps
+            # Libraries are loaded in the first fit, which hides the steps.
+            if _timed(_shortened(plan, 1), context, done) > _COSTLY:
+                few, many = _FEW
             warm.add(plan.modalities)
+        short = _shortened(plan, few)
         first = _timed(short, context, done)
         if plan.training is None:
             found[kind] = FitCost(first)
             continue
-        longer = _timed(replace(short, training=_steps(plan, _LONG)), context, done)
-        per_step = max(longer - first, 0.0) / (_LONG - _SHORT)
-        cost = FitCost(max(first - _SHORT * per_step, 0.0), per_step, networks=max(len(plan.inner), 1))
-        found[kind] = replace(cost, taken=_share_taken(plan, cost, found, context, done, longest=longest))
+        longer = _timed(replace(short, training=_steps(plan, many)), context, done)
+        per_step = max(longer - first, 0.0) / (many - few)
+        cost = FitCost(max(first - few * per_step, 0.0), per_step, networks=max(len(plan.inner), 1))
+        found[kind] = replace(cost, taken=_share_taken(plan, short, cost, found, context, done, longest=longest))
     return found
 
 
 def _share_taken(
     plan: FitPlan,
+    short: FitPlan,
     cost: FitCost,
     found: Mapping[Kind, FitCost],
     context: Context,
@@ -118,7 +123,7 @@ def _share_taken(
     steps = steps_of(plan)
     if steps <= _LONG or cost.fixed + cost.per_step * steps > longest:
         return 1.0 if steps <= _LONG else _STOPPED
-    whole = _timed(replace(_shortened(plan, _SHORT), training=plan.training), context, done)
+    whole = _timed(replace(short, training=plan.training), context, done)
     return min(max((whole - cost.fixed) / max(cost.per_step * steps, 1e-9), 0.1), 1.0)
 
 

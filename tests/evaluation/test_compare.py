@@ -249,7 +249,7 @@ def test_the_baseline_of_a_regression_predicts_the_mean():
         for model, values in (("full", (-0.5, -0.9, -0.1)), ("prevalence", (0.0, 0.0, 0.0)))
     )
     (said,) = task_verdicts([task], [low, base], [])
-    assert "than the mean alone (R2 0.00 against -0.50)" in said.headline
+    assert "than the mean alone (R2 -0.50 against 0.00)" in said.headline
 
 
 def test_a_task_without_scores_has_no_verdict():

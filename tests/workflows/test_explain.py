@@ -194,5 +194,5 @@ def test_what_is_not_there_is_said(run: StudyRun, tmp_path: Path, monkeypatch: p
 
 def test_other_data_than_those_of_the_run_are_refused(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("connectome_tl.cohort.cohort.Cohort.rows_hash", lambda *_: "changed")
-    with pytest.raises(DataError, match="is not that of the run"):
+    with pytest.raises(DataError, match="have changed since the run: target"):
         explain_run(run.folder)

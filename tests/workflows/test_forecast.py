@@ -89,6 +89,30 @@ def test_what_the_first_fit_of_a_process_loads_does_not_hide_the_cost_of_a_step(
     assert cost[kind_of(plan)].per_step == pytest.approx(0.1)
 
 
+@pytest.mark.parametrize(("second", "steps"), [(0.1, [1, 4, 16]), (20.0, [1, 2, 4])])
+def test_fewer_steps_are_timed_if_each_takes_long(
+    monkeypatch: pytest.MonkeyPatch, second: float, steps: list[int]
+) -> None:
+    from small_study import plan_of
+
+    from connectome_tl.training import timing
+
+    trained: list[int] = []
+
+    def timed(plan: FitPlan, *_: object) -> float:
+        assert plan.training is not None
+        assert isinstance(plan.training.steps, int)
+        trained.append(plan.training.steps)
+        return second * plan.training.steps
+
+    lineage = plan_of(SPLITS.repeats[0][0], STUDY, cohorts=COHORTS, scheme="network").lineage()
+    plan = next(one for one in lineage if one.training is not None and not one.parents)
+    monkeypatch.setattr(timing, "_timed", timed)
+    cost = timing.measure([plan], COHORTS.roles, brief=True)
+    assert trained == steps
+    assert cost[kind_of(plan)].per_step == pytest.approx(second)
+
+
 def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
     from small_study import plan_of
 

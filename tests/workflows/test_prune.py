@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 import torch
@@ -18,6 +21,7 @@ from connectome_tl.config import load_settings
 from connectome_tl.errors import UsageError
 from connectome_tl.evaluation.images.study_pruning import pruned_network
 from connectome_tl.evaluation.nested_cv import PlannedFold
+from connectome_tl.imaging.read.images import write_volume
 from connectome_tl.nn.batch import Batch, ImageRows
 from connectome_tl.nn.heads import SoftLabelHead
 from connectome_tl.nn.losses import Outcomes
@@ -172,9 +176,61 @@ def test_a_head_of_distributions_is_tuned_by_its_own_loss() -> None:
     assert head.linear.bias.grad is not None
 
 
+@pytest.mark.parametrize("command", ["maps", "prune", "embed", "explain", "bundle"])
+def test_an_image_that_has_changed_since_the_run_is_named_by_every_command(
+    run_dir: Path, command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = sorted((run_dir.parent / "target").rglob("*.nii.gz"))[3]
+    more = {"embed": [str(run_dir.parent / "target" / "cohort.yaml")]}.get(command, [])
+    more += ["--out", str(tmp_path / "out")] if command in ("embed", "bundle") else []
+    content = file.read_bytes()
+    image = nib.load(file)
+    write_volume(file, np.flip(np.asarray(image.dataobj), 2), image.affine)
+    try:
+        with pytest.raises(SystemExit) as left:
+            main([command, str(run_dir), *more])
+    finally:
+        file.write_bytes(content)
+    assert left.value.code == 65
+    said = " ".join(capsys.readouterr().err.split())
+    assert "cohorts have changed since the run: target; got another image of " in said
+    assert file.name in said
+
+
 def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:
     with pytest.raises(UsageError, match="no outcome 'injury'"):
         prune_run(run_dir, task="injury")
+
+
+def test_a_call_that_is_killed_at_its_writes_resumes_to_the_same_files(run_dir: Path) -> None:
+    """SIGKILL before the weights, the sidecar, weights beside a finished network, and the page."""
+    out = run_dir / "pruning"
+    prune_run(run_dir, settings=BRIEF)
+    whole = {file.name: file.read_bytes() for file in out.iterdir()}
+    shutil.rmtree(out)
+    for writes, left in ((1, 0), (2, 1), (4, 1), (10, 4)):  # files replaced before the kill, weights afterwards
+        child = os.fork()
+        if child == 0:
+            _kill_after(writes)
+            prune_run(run_dir, settings=BRIEF)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
+        assert len(list(out.glob("*.safetensors"))) == left
+    assert not (out / "pruning.html").exists()
+    prune_run(run_dir, settings=BRIEF)
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == whole
+
+
+def _kill_after(writes: int) -> None:
+    """Kill this process by SIGKILL at the next write after this number, with the temporary file there."""
+    real, left = os.replace, iter(range(writes))
+
+    def replace(*names: Path) -> None:
+        if next(left, None) is None:
+            os.kill(os.getpid(), signal.SIGKILL)
+        real(*names)
+
+    os.replace = replace  # type: ignore[assignment]
 
 
 def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(

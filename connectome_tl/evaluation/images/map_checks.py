@@ -36,22 +36,39 @@ def planted_auc(found: np.ndarray, region: np.ndarray, inside: np.ndarray) -> fl
 
 
 def deletion_curve(
-    predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float] = SHARES
+    predictor: nn.Module,
+    volume: Tensor,
+    found: np.ndarray,
+    inside: np.ndarray,
+    references: Tensor,
+    shares: Sequence[float] = SHARES,
 ) -> np.ndarray:
-    """Absolute change of the prediction, (n_shares,), when the highest-ranked shares of brain voxels are set to 0.
+    """Absolute change of the prediction, (n_shares,), when the highest-ranked shares of brain voxels are replaced.
+
+    Voxels are replaced by those of other subjects, and changes are averaged over these. A constant instead, or blank
+    voxels, would make images unlike all others: networks then react to the edge of the region, and even the true
+    region may seem worse than a random one (Hooker et al. 2019, arXiv:1806.10758; Sturmfels et al. 2020,
+    doi:10.23915/distill.00022).
 
     Args:
         volume: (n_channels, depth, height, width). A good map changes the prediction early and has a large area.
+        references: (n, n_channels, depth, height, width) volumes of other subjects.
     """
-    return _curve(predictor, volume, found, inside, shares, keep=False)
+    return _curve(predictor, volume, found, inside, references, shares, keep=False)
 
 
 def insertion_curve(
-    predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float] = SHARES
+    predictor: nn.Module,
+    volume: Tensor,
+    found: np.ndarray,
+    inside: np.ndarray,
+    references: Tensor,
+    shares: Sequence[float] = SHARES,
 ) -> np.ndarray:
     """Absolute difference, (n_shares,), to the prediction of the whole volume when only the highest-ranked shares of
-    brain voxels are kept. A good map approaches it early and has a small area."""
-    return _curve(predictor, volume, found, inside, shares, keep=True)
+    brain voxels are kept, and the others are those of other subjects. A good map approaches it early and has a small
+    area."""
+    return _curve(predictor, volume, found, inside, references, shares, keep=True)
 
 
 def area(curve: np.ndarray, shares: Sequence[float] = SHARES) -> float:
@@ -61,20 +78,28 @@ def area(curve: np.ndarray, shares: Sequence[float] = SHARES) -> float:
 
 @exact_on_gpu()
 def _curve(
-    predictor: nn.Module, volume: Tensor, found: np.ndarray, inside: np.ndarray, shares: Sequence[float], *, keep: bool
+    predictor: nn.Module,
+    volume: Tensor,
+    found: np.ndarray,
+    inside: np.ndarray,
+    references: Tensor,
+    shares: Sequence[float],
+    *,
+    keep: bool,
 ) -> np.ndarray:
-    volume = volume.to(device_of_network(predictor))
+    device = device_of_network(predictor)
+    volume, references = volume.to(device), references.to(device)
     order = np.flatnonzero(inside)[np.argsort(-found[inside], kind="stable")]
+    changes = []
     with torch.no_grad():
         whole = predictor(volume[None]).flatten()[0]
-        changed = []
         for share in shares:
             chosen = np.zeros(found.size, dtype=bool)
             chosen[order[: round(share * len(order))]] = True
-            left = torch.from_numpy((chosen if keep else ~chosen).reshape(found.shape) | ~inside)
-            changed.append(volume * left.to(volume.device))
-        outputs = predictor(torch.stack(changed))
-    return (outputs.reshape(len(shares), -1)[:, 0] - whole).abs().cpu().numpy()
+            left = torch.from_numpy((chosen if keep else ~chosen).reshape(found.shape) | ~inside).to(device)
+            outputs = predictor(torch.where(left, volume, references)).reshape(len(references), -1)[:, 0]
+            changes.append(float((outputs - whole).abs().mean()))
+    return np.array(changes)
 
 
 def randomised(network: nn.Module, seed: int) -> nn.Module:

@@ -28,6 +28,7 @@ from connectome_tl.training.images.predictor import VolumePredictor
 from connectome_tl.training.images.rows import VolumeRows
 
 KINDS: tuple[MapKind, ...] = ("noise", "occlusion", "gradients")
+N_REFERENCES = 2  # training subjects whose voxels replace those of a mapped subject
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,10 +88,17 @@ def fold_maps(
         raise UsageError(
             "maps by learned noise need a network on volumes alone", remedy="Ask for occlusion and gradients."
         )
+    if not len(test) or not len(train):
+        return {}
     affines = np.reshape([grid.affine for grid in grids_of(cohort, test.ids, image)], (-1, 4, 4))
     inside = np.array([head_on(v[0].numpy(), a, image) for v, a in zip(mapped, affines, strict=True)])
+    references = train.batch(np.random.default_rng(seed).permutation(len(train))[:N_REFERENCES])
+    subjects = pd.Series(test.ids, name="subject")
+    random = _areas(
+        predictor, test.ids, mapped, np.random.default_rng(seed).random(inside.shape), inside, references, cohort
+    )
     found: dict[MapKind, FoldMaps] = {}
-    for kind in kinds if len(test) and len(train) else ():
+    for kind in kinds:
         maps = _maps(kind, predictor, train, test.ids, mapped, noise, seed, cohort)
         everywhere: np.ndarray = np.all(inside, axis=0)
         likeness = float("nan")
@@ -99,8 +107,9 @@ def fold_maps(
             assert isinstance(other, VolumePredictor)
             shown = _maps(kind, other.eval(), train, test.ids, mapped, noise, seed, cohort).mean(axis=0)
             likeness = agreement([maps.mean(axis=0), shown], everywhere)
-        areas = _areas(predictor, test.ids, mapped, maps, inside, seed, cohort)
-        found[kind] = FoldMaps(maps, affines, mapped.mean(dim=(0, 1)).numpy(), everywhere, areas, likeness)
+        areas = _areas(predictor, test.ids, mapped, maps, inside, references, cohort)
+        measures = pd.concat([subjects, areas, random.add_prefix("random_")], axis=1)
+        found[kind] = FoldMaps(maps, affines, mapped.mean(dim=(0, 1)).numpy(), everywhere, measures, likeness)
     return found
 
 
@@ -142,20 +151,13 @@ def _areas(
     volumes: Tensor,
     maps: np.ndarray,
     inside: np.ndarray,
-    seed: int,
+    references: Tensor,
     cohort: Cohort,
 ) -> pd.DataFrame:
-    rng, rows = np.random.default_rng(seed), []
+    rows = []
     for subject, volume, found, head in zip(test, volumes, maps, inside, strict=True):
-        random = rng.random(found.shape)
         predictor.beside(cohort, subject)
-        rows.append(
-            {
-                "subject": subject,
-                "deletion": area(deletion_curve(predictor, volume, found, head)),
-                "insertion": area(insertion_curve(predictor, volume, found, head)),
-                "random_deletion": area(deletion_curve(predictor, volume, random, head)),
-                "random_insertion": area(insertion_curve(predictor, volume, random, head)),
-            }
-        )
+        deletion = area(deletion_curve(predictor, volume, found, head, references))
+        insertion = area(insertion_curve(predictor, volume, found, head, references))
+        rows.append({"deletion": deletion, "insertion": insertion})
     return pd.DataFrame(rows)

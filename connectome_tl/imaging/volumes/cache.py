@@ -82,6 +82,11 @@ def stored_grid(path: str, subject: str, settings: ImageSettings, folder: Path) 
         raise _damaged(record_file, repr(error)) from error
 
 
+def is_stored(path: str, settings: ImageSettings, folder: Path) -> bool:
+    """Whether the cache has the grid of an image with its present content."""
+    return (folder / f"{grid_key(path, settings)}.json").is_file()
+
+
 def grid_key(path: str, settings: ImageSettings) -> str:
     """Key of a grid: hash of the image's content, the settings, and the code that computes grids."""
     return content_hash(image_hash(path), settings.gridding, _code())[:32]

@@ -60,6 +60,8 @@ def overlays(
         affine: (4, 4) from voxels to mm.
     """
     import nibabel as nib
+    from matplotlib import colormaps
+    from matplotlib.colors import ListedColormap
     from nilearn.plotting import plot_stat_map
     from scipy.ndimage import gaussian_filter
 
@@ -73,6 +75,7 @@ def overlays(
     figure.set_facecolor("black")
     low, high = np.quantile(background[inside], (0.01, 0.99))
     grey = np.where(inside, 0.1 + 0.9 * np.clip((background - low) / max(float(high - low), 1e-6), 0, 1), 0.0)
+    visible = ListedColormap(colormaps["inferno"](np.linspace(0.25, 1, 256)))  # black would look like no value
     for row, (title, values) in enumerate(maps):
         shown = np.where(inside, values, 0.0).astype(np.float32)
         least, most = np.percentile(shown[inside], (_SHOWN, _BRIGHTEST))
@@ -84,7 +87,7 @@ def overlays(
             axes=(0.0, 1 - (row + 1) / len(maps), 1.0, 1 / len(maps)),
             display_mode="ortho",
             cut_coords=tuple((affine @ [*peak, 1])[:3]),
-            cmap="inferno",
+            cmap=visible,
             threshold=max(float(least), 1e-12),
             vmin=float(least),
             vmax=max(float(most), 1.01 * float(least) + 1e-12),

@@ -223,7 +223,7 @@ def _listed(names: Sequence[str], word: str) -> str:
 
 def _beaten(task: Task, main: Score, best: Score, comparison: Comparison | None) -> str:
     """A baseline with a better score, and whether its interval excludes 0."""
-    values = f"{number(best.value)} against {number(main.value)}"
+    values = f"{number(main.value)} against {number(best.value)}"
     if number(best.value) == number(main.value):
         values = f"{number(main.value)} for both, rounded"
     values = f"{metric_named(main.metric).words} {values}"

@@ -31,6 +31,7 @@ from connectome_tl.workflows.images.grids import with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.unchanged import refuse_changed
 
 UNUSED = (
     "the run did not use this network of stage 1: none of the source's outcomes is predicted better than by chance in "
@@ -62,7 +63,7 @@ def embed_cohort(
         UsageError: the run has no network on volumes, or no such stage; the cohort has no volumes, or too few of the
             fit's training rows (see `training.images.embedding.out_of_fold`).
         MissingInputError: no finished run, or a fit is not stored.
-        DataError: images cannot be converted to grids.
+        DataError: images cannot be converted to grids, or the data of the run have changed.
     """
     folder = Path(run_dir)
     results = read_record(folder)
@@ -74,6 +75,7 @@ def embed_cohort(
     with Steps(shown=show_progress) as steps, TemporaryDirectory() as cache, one_thread():
         with steps.step("reading cohorts"):
             known = read_run_cohorts(study, folder, base)
+            refuse_changed(folder, known, study)
             cohort = read_cohort(cohort_file)
         if not any(cohort.volumes):
             raise UsageError(f"cohort {cohort.name!r} has no volumes", file=cohort_file)

@@ -38,6 +38,7 @@ from connectome_tl.workflows.images.map_files import FOLDER, SUMMARY, write_back
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.unchanged import refuse_changed
 
 SUBJECTS, PAGE = "subjects.tsv", "maps.html"
 SUBJECT_MAPS = "subjects"  # folder within FOLDER
@@ -74,6 +75,7 @@ def map_volumes(
     Raises:
         UsageError: the study has no volumes, or no such model.
         MissingInputError: no finished run, or a fit is not stored.
+        DataError: the data are not those of the run.
     """
     folder = Path(run_dir)
     out = folder / subfolder
@@ -85,7 +87,9 @@ def map_volumes(
     store, noise, device = FitStore(folder / "models"), noise or NoiseMap(), device_again(study.device)
     with Steps(shown=show_progress) as steps, claim(folder):
         with steps.step("reading cohorts"):
-            cohorts = with_grids(study, read_run_cohorts(study, folder, base), folder / CACHE)
+            cohorts = read_run_cohorts(study, folder, base)
+            refuse_changed(folder, cohorts, study)
+            cohorts = with_grids(study, cohorts, folder / CACHE)
         tasks = tasks_of(study, cohorts)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, model) if one.repeat == 0]
         if not planned:

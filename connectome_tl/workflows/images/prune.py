@@ -34,6 +34,7 @@ from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.unchanged import refuse_changed
 
 FOLDER, SUMMARY, PAGE = "pruning", "pruning.json", "pruning.html"
 TIMES = "log/pruning_seconds.json"  # of the run folder: measured times, by file of weights
@@ -61,7 +62,7 @@ def prune_run(
     Raises:
         UsageError: the study has no network on volumes alone, or no such outcome.
         MissingInputError: no finished run, or a fit is not stored.
-        DataError: nothing, or less than requested, can be pruned.
+        DataError: nothing, or less than requested, can be pruned; the data are not those of the run.
     """
     folder, settings = Path(run_dir), settings or TaylorPruning()
     results = read_record(folder)
@@ -71,7 +72,9 @@ def prune_run(
     splits, store = SplitPlan.load(folder / "split_plan.json"), FitStore(folder / "models")
     with Steps(shown=show_progress) as steps, claim(folder), one_thread():
         with steps.step("reading cohorts"):
-            cohorts = with_grids(study, read_run_cohorts(study, folder, base), folder / CACHE)
+            cohorts = read_run_cohorts(study, folder, base)
+            refuse_changed(folder, cohorts, study)
+            cohorts = with_grids(study, cohorts, folder / CACHE)
         tasks = tasks_of(study, cohorts)
         chosen, device = _task(tasks, task), device_again(study.device)
         planned = [one for one in planned_folds(study, cohorts, splits, tasks, "network") if one.repeat == 0]

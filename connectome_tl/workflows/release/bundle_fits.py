@@ -26,7 +26,7 @@ from connectome_tl.training.schemes import Scheme, StudyCohorts, scheme_named, s
 from connectome_tl.workflows.images.grids import CACHE, with_grids
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.results import read_predictions, read_record
-from connectome_tl.workflows.study.unchanged import changed_cohorts
+from connectome_tl.workflows.study.unchanged import refuse_changed
 
 SAME = 1e-6  # tolerance of predictions, relative above 1
 _NEVER = 1_000_000_000  # value of `rbf_from` that disables radial kernels
@@ -63,12 +63,9 @@ def read_finished(folder: Path, base: str | Path | None) -> FinishedStudy:
     """
     record = read_record(folder)
     settings = read_study(folder)
-    cohorts = with_grids(settings, read_run_cohorts(settings, folder, base), folder / CACHE)
-    changed = changed_cohorts(folder, cohorts)
-    if changed:
-        raise DataError(
-            f"cohorts have changed since the run: {', '.join(changed)}", file=folder, remedy="Run the study again."
-        )
+    cohorts = read_run_cohorts(settings, folder, base)
+    refuse_changed(folder, cohorts, settings)
+    cohorts = with_grids(settings, cohorts, folder / CACHE)
     return FinishedStudy(
         folder,
         settings,

@@ -11,7 +11,7 @@ import pandas as pd
 
 from connectome_tl.arguments import Count, checked_arguments
 from connectome_tl.cohort.splits import SplitPlan
-from connectome_tl.errors import DataError, MissingInputError, UsageError
+from connectome_tl.errors import MissingInputError, UsageError
 from connectome_tl.evaluation.explain.study import Explanation, explain_study
 from connectome_tl.evaluation.nested_cv import tasks_of
 from connectome_tl.provenance import write_json, write_sidecar, write_table, write_text
@@ -37,6 +37,7 @@ from connectome_tl.workflows.study.explain_files import (
 from connectome_tl.workflows.study.inputs import read_run_cohorts, read_study
 from connectome_tl.workflows.study.ledger import reveal
 from connectome_tl.workflows.study.results import read_record
+from connectome_tl.workflows.study.unchanged import refuse_changed
 
 MODELS = ("core", "full")
 VOXEL_MAPS = f"{FOLDER}/volume_maps"
@@ -87,11 +88,7 @@ def explain_run(
         with steps.step("reading cohorts"):
             cohorts = read_run_cohorts(settings, folder, base)
             tasks = tasks_of(settings, cohorts)
-        for name, cohort in cohorts.by_name().items():
-            if results.provenance.get(f"cohort {name}") != cohort.rows_hash(cohort.ids):
-                raise DataError(
-                    f"the cohort {name} is not that of the run", file=folder, remedy="Run the study again first."
-                )
+        refuse_changed(folder, cohorts, settings)
         cohorts = with_grids(settings, cohorts, folder / CACHE)
         reveal(folder, "explain", results)
         try:

@@ -158,16 +158,40 @@ def test_planted_auc_counts_pairs_and_ties() -> None:
     assert planted_auc(-region.astype(float), region, inside) == 0.0
 
 
-def test_the_true_map_deletes_early_and_inserts_early() -> None:
-    predictor, volume = Brightness(SIDES[:1]), volumes_of(1, seed=2)[0] + torch.tensor(BRAIN, dtype=torch.float32)
+class OnEdges(nn.Module):
+    """The mean of a region, and the roughness of the whole volume, which blank voxels around a region change."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.region = Brightness(SIDES[:1])
+
+    def forward(self, volumes: Tensor) -> Tensor:
+        edges = sum(volumes.diff(dim=axis).square().mean(dim=(1, 2, 3, 4)) for axis in (2, 3, 4))
+        return self.region(volumes) + 10 * edges
+
+
+@pytest.mark.parametrize("predictor", [Brightness(SIDES[:1]), OnEdges()], ids=["region alone", "region and edges"])
+def test_the_true_map_deletes_early_and_inserts_early(predictor: nn.Module) -> None:
+    heads = torch.tensor(BRAIN, dtype=torch.float32) * (1 + 0.05 * volumes_of(5, seed=2))
+    volumes = heads + torch.linspace(-1, 1, 5)[:, None, None, None, None] * torch.tensor(SIDES[0]).float()
+    volume, others = volumes[0], volumes[2:]
     true, noise = SIDES[0].astype(float), np.random.default_rng(0).normal(size=BRAIN.shape)
-    deletion = [area(deletion_curve(predictor, volume, found, BRAIN)) for found in (true, noise)]
-    insertion = [area(insertion_curve(predictor, volume, found, BRAIN)) for found in (true, noise)]
+    deletion = [area(deletion_curve(predictor, volume, found, BRAIN, others)) for found in (true, noise)]
+    insertion = [area(insertion_curve(predictor, volume, found, BRAIN, others)) for found in (true, noise)]
     assert deletion[0] > 1.2 * deletion[1]
     assert insertion[0] < 0.5 * insertion[1]
-    ends = deletion_curve(predictor, volume, true, BRAIN)
-    assert ends[0] == 0.0
-    assert ends[-1] == pytest.approx(float(predictor(volume[None]).abs()), abs=1e-6)
+
+
+def test_the_ends_of_the_curves_are_the_subject_and_the_others() -> None:
+    predictor, volumes = Brightness(SIDES[:1]), volumes_of(3, seed=2)
+    volume, others = volumes[0], volumes[1:]
+    found = np.random.default_rng(0).normal(size=BRAIN.shape)
+    change = float((predictor(others) - predictor(volume[None])).abs().mean())
+    deletion = deletion_curve(predictor, volume, found, BRAIN, others)
+    insertion = insertion_curve(predictor, volume, found, BRAIN, others)
+    assert deletion[0] == insertion[-1] == 0.0
+    assert deletion[-1] == pytest.approx(change, abs=1e-6)
+    assert insertion[0] == pytest.approx(change, abs=1e-6)
 
 
 def test_a_randomised_network_has_other_weights_and_the_given_one_its_own() -> None:
