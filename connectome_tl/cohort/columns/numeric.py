@@ -30,11 +30,13 @@ CODES = (
     *(str(code) for code in _WHOLE_CODES if code > 99 or code in (77, 88, 99)),
     *("-9.9", "-99.9", "-999.9", "99.9", "999.9"),
 )
+_CODE_VALUES = np.array([float(code) for code in CODES])
 _SMALL_CODES = (8.0, 9.0)  # codes only where the others are at most 6
 _LONGEST = 60  # characters; longer cells are not numbers
 _MOST_LISTED = 4  # cells in a remedy
 _FEW, _FAR = 3, 10.0  # number of other values, and distance in their range, from which on a value is far
 _IF_MISSING = "if it means missing, set missing: [...]"
+_EXACT = re.compile(r"[+-]?[0-9]{1,4}\.[0-9]{4,25}(?:[eE][+-]?[0-9]{1,2})?")  # one number in every notation
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
@@ -134,6 +136,9 @@ def read_numbers(
     """
     name = str(column.name)
     cells = ["" if cell.casefold() == "none" else cell for cell in texts(column, marks.missing)]
+    if all(not cell or _EXACT.fullmatch(cell) for cell in cells):
+        exact = np.array([float(cell) if cell else np.nan for cell in cells])
+        return Numbers(without_codes(exact, name, findings), ("",) * len(cells))
     reader = _Reader(name, cells, marks.decimal, unit_word(unit))
     values, bounds = np.full(len(cells), np.nan), [""] * len(cells)
     wrong: dict[str, list[tuple[str, str]]] = {}
@@ -341,7 +346,7 @@ def weeks_and_days(cell: str) -> float | None:
 
 def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarray:
     """Replace -9, 999 and similar codes by NaN if they are far from all other values."""
-    is_code = np.isin(values, [float(code) for code in CODES])
+    is_code = np.isin(values, _CODE_VALUES)
     rest = values[~is_code & ~np.isnan(values)]
     small = np.isin(values, _SMALL_CODES)
     others = values[~small & ~is_code & ~np.isnan(values)]
