@@ -171,6 +171,12 @@ def read_numbers(
     if n_bounds and censored is not None:
         meaning = "their limit" if censored == "limit" else "missing"
         findings.notes.append(f"{name}: {n_bounds} censored values were read as {meaning}")
+    _tell_conventions(reader, name, unit_word(unit), findings)
+    return Numbers(without_codes(values, name, findings), tuple(bounds))
+
+
+def _tell_conventions(reader: _Reader, name: str, unit: str, findings: Findings) -> None:
+    """Add notes on what was determined from the whole column."""
     if reader.tenths_like_days:
         findings.notes.append(
             f"{name}: {reader.tenths_like_days} was read as tenths of a week, and no value ends in .7, .8 or .9; if "
@@ -179,9 +185,8 @@ def read_numbers(
     if reader.n_commas:
         commas = counted(reader.n_commas, "decimal comma was read as a point", "decimal commas were read as points")
         findings.notes.append(f"{name}: {commas}")
-    if reader.unit != unit_word(unit):
+    if reader.unit != unit:
         findings.notes.append(f"{name}: the unit of all cells is {reader.unit}; give it as unit")
-    return Numbers(without_codes(values, name, findings), tuple(bounds))
 
 
 _SAID: dict[str, tuple[str, str | None]] = {
