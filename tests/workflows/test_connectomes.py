@@ -69,7 +69,7 @@ def folder(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         (root / "config.yaml").write_text(CONFIG)
         (root / "quick.yaml").write_text(QUICK)
         (root / "registered.yaml").write_text(REGISTERED)
-        theirs = REGISTERED.replace("nonlinear_mm: 2.0", "engine: ants")
+        theirs = REGISTERED.replace("nonlinear_mm: 2.0", "engine: ants, nonlinear_mm: 2.5")
         theirs = theirs.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
         theirs = theirs.replace("{motion: none}", "{denoise: dwidenoise, gibbs: mrdegibbs, motion: none}")
         (root / "theirs.yaml").write_text(theirs + "engine: mrtrix3\nkeep_tractogram: true\n")
@@ -314,7 +314,7 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
     assert sidecar["Response"]["of"] == "this subject"
     folder = copied(folder, tmp_path / "bids")
     (folder / "group.json").write_text(json.dumps(sidecar["Response"]))
-    text = QUICK.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
+    text = QUICK.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true, sh_order: 4}")
     (folder / "group.yaml").write_text(text)
     out = tmp_path / "out"
     build_connectomes(folder, out, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
