@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -349,9 +350,12 @@ def test_without_parcellation_or_template_it_is_said_before_anything_else(folder
 
 
 def test_killed_at_random_and_run_again_it_ends_with_the_same_files(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    whole, tmp_path = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+    folder, whole, tmp_path = (tmp_path_factory.mktemp(name) for name in ("few volumes", "whole", "killed"))
+    few = replace(SMALL, voxel=3.0, shells=((0.0, 3), (1000.0, 16)))
+    write_phantom(folder, n_subjects=2, n_sessions=1, settings=few)
+    (folder / "quick.yaml").write_text(QUICK.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}"))
     build_connectomes(folder, whole, config=folder / "quick.yaml")
     rng, wanted = np.random.default_rng(0), len(snapshot(whole))
     code = "import sys; from connectome_tl.workflows.scans.connectomes import build_connectomes as b; "
