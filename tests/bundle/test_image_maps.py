@@ -13,7 +13,7 @@ import torch
 
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import UsageError
-from connectome_tl.evaluation.explain import study
+from connectome_tl.evaluation.explain import network_view, study
 from connectome_tl.evaluation.explain.items import split_sets
 from connectome_tl.evaluation.explain.network_view import NetworkView
 from connectome_tl.evaluation.explain.study import items_of
@@ -35,6 +35,13 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return fused_run(tmp_path_factory.mktemp("maps"))[0]
 
 
+@pytest.fixture
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coarse integrated gradients: their sums are tested below with all steps."""
+    monkeypatch.setattr(network_view, "STEPS", 4)
+
+
+@pytest.mark.usefixtures("few_steps")
 def test_maps_of_every_model_have_the_volumes_as_a_modality_and_in_cells(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +80,7 @@ def test_maps_of_every_model_have_the_volumes_as_a_modality_and_in_cells(
         map_volumes(run, kinds=["noise"])
 
 
+@pytest.mark.usefixtures("few_steps", "without_figures")
 def test_refits_give_p_values_of_cells(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study, "not_above_chance", lambda *_: "")
     found = explain_run(run, models=("network",), n_refitted=1)

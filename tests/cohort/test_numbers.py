@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import numpy as np
 import pandas as pd
 import pytest
 
+from connectome_tl.cohort.columns import numeric
 from connectome_tl.cohort.columns.numeric import numbers
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import Marks
@@ -185,3 +187,28 @@ def test_a_column_has_one_unit(cells: list[str], unit: str, values: list[float] 
         assert "another unit" in str(findings.problems[0])
     else:
         np.testing.assert_allclose(found, values)
+
+
+@pytest.mark.parametrize("options", [{}, {"unit": "weeks"}, {"unit": "years"}, {"marks": Marks(decimal=",")}])
+@pytest.mark.parametrize(
+    "cells",
+    [
+        ["0.1234", "", "-1.50000", "1.5e3"],
+        ["0.1234", "12.34567", "-9.0000", "+3.25000e-2"],
+        ["999.0000", "1.2500", "1.2700", "2.0000"],
+        ["100.0000", "1.0001", "1.0002", "1.0003", "1.0004"],
+        ["38.1000", "38.2000", "0.00001", "8.0000"],
+        ["", "n/a"],
+        ["1.234567", "12.3456789", "1.2000"],
+    ],
+)
+def test_columns_of_long_decimals_are_read_as_cell_by_cell(
+    cells: list[str], options: dict[str, object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found, findings = read(cells, **options)
+    monkeypatch.setattr(numeric, "_EXACT", re.compile("never"))
+    wanted, others = read(cells, **options)
+    np.testing.assert_array_equal(found, wanted)
+    assert findings.notes == others.notes
+    assert not findings.problems
+    assert not others.problems

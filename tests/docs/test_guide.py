@@ -91,6 +91,13 @@ def run_bash(text: str) -> None:
         assert left.value.code == 0, line
 
 
+def shorten(study: Path) -> None:
+    """Let a study that `init` wrote train few networks for few steps: its commands are tested, not its model."""
+    brief = "stages: {finetune: {training: {steps: 5}, ensemble: {networks: 2}}}\n"
+    if study.is_file() and brief not in study.read_text("utf-8"):
+        study.write_text(study.read_text("utf-8") + brief, encoding="utf-8")
+
+
 def run_python(script: str) -> None:
     """In a separate process: an extension that is registered here would affect later tests."""
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
@@ -132,6 +139,7 @@ def test_the_commands_of_a_page_run_as_printed(
                 run_python(script)
             is_new = False
             run_bash(block.text)
+            shorten(tmp_path / "study" / "study.yaml")
         elif block.language == "python":
             script, is_new = script + block.text, True
     if is_new:

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -69,7 +70,7 @@ def folder(made_once: Callable[[str, Callable[[Path], object]], Path]) -> Path:
         (root / "config.yaml").write_text(CONFIG)
         (root / "quick.yaml").write_text(QUICK)
         (root / "registered.yaml").write_text(REGISTERED)
-        theirs = REGISTERED.replace("nonlinear_mm: 2.0", "engine: ants")
+        theirs = REGISTERED.replace("nonlinear_mm: 2.0", "engine: ants, nonlinear_mm: 2.5")
         theirs = theirs.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}")
         theirs = theirs.replace("{motion: none}", "{denoise: dwidenoise, gibbs: mrdegibbs, motion: none}")
         (root / "theirs.yaml").write_text(theirs + "engine: mrtrix3\nkeep_tractogram: true\n")
@@ -314,7 +315,7 @@ def test_a_group_response_is_used_and_said(folder: Path, made: Path, tmp_path: P
     assert sidecar["Response"]["of"] == "this subject"
     folder = copied(folder, tmp_path / "bids")
     (folder / "group.json").write_text(json.dumps(sidecar["Response"]))
-    text = QUICK.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true}")
+    text = QUICK.replace("{response_voxels: 60}", "{response_file: group.json, normalise: true, sh_order: 4}")
     (folder / "group.yaml").write_text(text)
     out = tmp_path / "out"
     build_connectomes(folder, out, config=folder / "group.yaml", participants=["01"], engine="mrtrix3")
@@ -349,9 +350,12 @@ def test_without_parcellation_or_template_it_is_said_before_anything_else(folder
 
 
 def test_killed_at_random_and_run_again_it_ends_with_the_same_files(
-    folder: Path, tmp_path_factory: pytest.TempPathFactory
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    whole, tmp_path = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("killed")
+    folder, whole, tmp_path = (tmp_path_factory.mktemp(name) for name in ("few volumes", "whole", "killed"))
+    few = replace(SMALL, voxel=3.0, shells=((0.0, 3), (1000.0, 16)))
+    write_phantom(folder, n_subjects=2, n_sessions=1, settings=few)
+    (folder / "quick.yaml").write_text(QUICK.replace("{response_voxels: 60}", "{response_voxels: 60, sh_order: 4}"))
     build_connectomes(folder, whole, config=folder / "quick.yaml")
     rng, wanted = np.random.default_rng(0), len(snapshot(whole))
     code = "import sys; from connectome_tl.workflows.scans.connectomes import build_connectomes as b; "

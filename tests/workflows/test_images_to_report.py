@@ -1,4 +1,7 @@
-"""The shipped study from raw scans to the report, on six phantom infants: `configs/images_to_report.yaml`."""
+"""The shipped study from raw scans to the report, on six phantom infants: `configs/images_to_report.yaml`.
+
+The search for the orientation of a head is tested in `tests/imaging`; here the headers are used.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import numpy as np
 import pytest
 
 from connectome_tl.workflows.audit.audit import audit_run
-from connectome_tl.workflows.demos.scans import run_scans_demo
+from connectome_tl.workflows.demos import scans
 from connectome_tl.workflows.study import run as run_module
 from connectome_tl.workflows.study.run import run_study
 from connectome_tl.workflows.study.study_run import StudyRun
@@ -34,7 +37,19 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> StudyRun:
-    return run_scans_demo(folder, n_infants=6, overrides=SMALL, show_progress=False)
+    write = scans.write_scans_demo
+
+    def write_with_trusted_headers(out: Path, **options: int) -> Path:
+        study = write(out, **options)
+        cohort = out / "images_to_report" / "infants.yaml"
+        text = cohort.read_text()
+        assert "    registration:\n" in text
+        cohort.write_text(text.replace("    registration:\n", "    registration:\n      orientation: header\n"))
+        return study
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(scans, "write_scans_demo", write_with_trusted_headers)
+        return scans.run_scans_demo(folder, n_infants=6, overrides=SMALL, show_progress=False)
 
 
 @pytest.mark.slow

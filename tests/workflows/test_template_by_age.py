@@ -31,7 +31,7 @@ measures: [count]
 tracking: {n_streamlines: 200}
 reconstruction: {response_voxels: 60}
 preprocessing: {denoise: none, motion: none}
-registration: {orientation: header, nonlinear_steps: [20, 5, 0]}
+registration: {orientation: header, nonlinear_mm: 2.5, nonlinear_steps: [20, 5, 0]}
 age: {column: scan_age, unit: weeks, reference: postmenstrual}
 """
 CACHE = QUICK + "template: {by_age: templateflow, labels: desc-structures}\n"

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.codes import CODES, without_codes
 from connectome_tl.cohort.columns.ids import bare
-from connectome_tl.cohort.columns.numeric import CODES, without_codes
 from connectome_tl.cohort.columns.spellings import are_sexes, is_sex, replies_of, same_category
 from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import NO_VALUE, NOBODY, PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole

@@ -16,9 +16,10 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.codes import CODES
 from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.columns.ids import bare
-from connectome_tl.cohort.columns.numeric import CODES, weeks_and_days
+from connectome_tl.cohort.columns.numeric import weeks_and_days
 from connectome_tl.cohort.columns.status import status_word
 from connectome_tl.cohort.tables.cells import fold, texts, whole
 

@@ -6,7 +6,6 @@ Unambiguous notations are converted, with a note; ambiguous ones are reported as
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +14,17 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.codes import CODES, note_removed_values, without_codes
 from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.findings import Findings
-from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts, whole
+from connectome_tl.cohort.tables.cells import PLAIN, SPREADSHEET_ERRORS, Marks, fold, texts
 from connectome_tl.connectome.formats.cells import points_of_thousands
 from connectome_tl.plurals import counted
 
 Censored = Literal["limit", "missing"]
-_WHOLE_CODES = (
-    *(7, 8, 9, 66, 77, 88, 555, 666, 777, 888, 6666, 7777, 8888),
-    *(10**k - i for k in (2, 3, 4, 5, 6) for i in range(1, 6)),
-)  # 95 to 99, 995 to 999, ...
-CODES = (
-    *(f"-{code}" for code in _WHOLE_CODES),
-    *(str(code) for code in _WHOLE_CODES if code > 99 or code in (77, 88, 99)),
-    *("-9.9", "-99.9", "-999.9", "99.9", "999.9"),
-)
-_SMALL_CODES = (8.0, 9.0)  # codes only where the others are at most 6
 _LONGEST = 60  # characters; longer cells are not numbers
 _MOST_LISTED = 4  # cells in a remedy
-_FEW, _FAR = 3, 10.0  # number of other values, and distance in their range, from which on a value is far
-_IF_MISSING = "if it means missing, set missing: [{code}] for this column"
+_EXACT = re.compile(r"[+-]?[0-9]{1,4}\.[0-9]{4,25}(?:[eE][+-]?[0-9]{1,2})?")  # one number in every notation
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
 _COMMA = re.compile(r"[+-]?[0-9]+,[0-9]+(?:[eE][+-]?[0-9]+)?")
 _THOUSANDS = {mark: re.compile(rf"[+-]?[1-9][0-9]{{0,2}}(?:{re.escape(mark)}[0-9]{{3}})+") for mark in ".,"}
@@ -135,6 +124,10 @@ def read_numbers(
     """
     name = str(column.name)
     cells = ["" if cell.casefold() == "none" else cell for cell in texts(column, marks.missing)]
+    if all(not cell or _EXACT.fullmatch(cell) for cell in cells):
+        exact = np.array([float(cell) if cell else np.nan for cell in cells])
+        note_removed_values(texts(column), exact, name, marks, findings)
+        return Numbers(without_codes(exact, name, findings), ("",) * len(cells))
     reader = _Reader(name, cells, marks.decimal, unit_word(unit))
     values, bounds = np.full(len(cells), np.nan), [""] * len(cells)
     wrong: dict[str, list[tuple[str, str]]] = {}
@@ -167,6 +160,13 @@ def read_numbers(
     if n_bounds and censored is not None:
         meaning = "their limit" if censored == "limit" else "missing"
         findings.notes.append(f"{name}: {n_bounds} censored values were read as {meaning}")
+    _tell_conventions(reader, name, unit_word(unit), findings)
+    note_removed_values(texts(column), values, name, marks, findings)
+    return Numbers(without_codes(values, name, findings), tuple(bounds))
+
+
+def _tell_conventions(reader: _Reader, name: str, unit: str, findings: Findings) -> None:
+    """Add notes on what was determined from the whole column."""
     if reader.tenths_like_days:
         findings.notes.append(
             f"{name}: {reader.tenths_like_days} was read as tenths of a week, and no value ends in .7, .8 or .9; if "
@@ -175,24 +175,8 @@ def read_numbers(
     if reader.n_commas:
         commas = counted(reader.n_commas, "decimal comma was read as a point", "decimal commas were read as points")
         findings.notes.append(f"{name}: {commas}")
-    if reader.unit != unit_word(unit):
+    if reader.unit != unit:
         findings.notes.append(f"{name}: the unit of all cells is {reader.unit}; give it as unit")
-    _note_removed_values(texts(column), values, name, marks, findings)
-    return Numbers(without_codes(values, name, findings), tuple(bounds))
-
-
-def _note_removed_values(cells: Sequence[str], values: np.ndarray, name: str, marks: Marks, findings: Findings) -> None:
-    """Note codes of all tables that may be values of this column: numbers within the range of the others."""
-    codes = {whole(fold(code)) for code in marks.missing} - {whole(fold(code)) for code in marks.of_column}
-    known = values[np.isfinite(values)]
-    removed = Counter(code for cell in cells if cell and (code := whole(fold(cell))) in codes)
-    for code, n in removed.items():
-        if known.size and _NUMBER.fullmatch(code) and known.min() < float(code) < known.max():
-            findings.notes.append(
-                f"{name}: {code} in {counted(n, 'row')} was read as missing, as in all tables, and is between other "
-                f"values; if it is a value here, set missing: [{code}] for the columns where it is a code, not for the "
-                "cohort"
-            )
 
 
 _SAID: dict[str, tuple[str, str | None]] = {
@@ -353,41 +337,3 @@ def weeks_and_days(cell: str) -> float | None:
         return None
     match = next((m for pattern in _WEEKS_DAYS if (m := pattern.fullmatch(cell))), None)
     return None if match is None else int(match.group(1)) + int(match.group(2) or 0) / 7
-
-
-def without_codes(values: np.ndarray, name: str, findings: Findings) -> np.ndarray:
-    """Replace -9, 999 and similar codes by NaN if they are far from all other values."""
-    is_code = np.isin(values, [float(code) for code in CODES])
-    rest = values[~is_code & ~np.isnan(values)]
-    small = np.isin(values, _SMALL_CODES)
-    others = values[~small & ~is_code & ~np.isnan(values)]
-    if small.any() and others.size and others.min() >= 0 and others.max() <= 6 and (others % 1 == 0).all():
-        said = ", ".join(f"{value:g}" for value in np.unique(values[small]))
-        findings.notes.append(f"{name}: {said} above values up to {others.max():g}; {_IF_MISSING.format(code=said)}")
-    below = np.isin(values, [-1.0, -2.0, -3.0, -4.0, -5.0, -6.0])
-    if below.any() and (values[~below & ~is_code & ~np.isnan(values)] >= 0).all():
-        lowest = ", ".join(f"{value:g}" for value in np.unique(values[below]))
-        findings.notes.append(f"{name}: {lowest} below values that are 0 or more; {_IF_MISSING.format(code=lowest)}")
-    for value in {rest.min(), rest.max()} if rest.size else set():
-        others = rest[rest != value]
-        if others.size >= _FEW and np.abs(others - value).min() > _FAR * np.ptp(others) > 0:
-            declared = _IF_MISSING.format(code=f"{value:.15g}")
-            findings.notes.append(f"{name}: {value:g} is far from all other values; {declared}, or correct it")
-    if not is_code.any() or rest.size == 0:
-        return values
-    low, high = float(rest.min()), float(rest.max())
-    usual = abs(float(np.median(rest)))
-    for code in np.unique(values[is_code]):
-        # 77 or 99 may be values if the others are of similar size; 999 rarely is.
-        reach = max(high - low, 1e-12, usual / 2 if 0 < code < 100 else 0.0)
-        outside = (code < 0 <= low) or code < low - 2 * reach or code > high + 2 * reach
-        hits = values == code
-        if outside:
-            findings.notes.append(f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as missing")
-            values = np.where(hits, np.nan, values)
-        elif code >= 555:
-            findings.notes.append(
-                f"{name}: {code:g} in {counted(int(hits.sum()), 'row')} was read as a value; "
-                f"{_IF_MISSING.format(code=f'{code:g}')}"
-            )
-    return values

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.columns.categories import outcome_levels
-from connectome_tl.cohort.columns.numeric import CODES, read_numbers
+from connectome_tl.cohort.columns.codes import CODES
+from connectome_tl.cohort.columns.numeric import read_numbers
 from connectome_tl.cohort.columns.scales import note_scales
 from connectome_tl.cohort.columns.status import (
     NO_CODES,

@@ -159,6 +159,7 @@ class _Search:
     def __init__(self, fixed: Volume, moving: Volume, left_out: np.ndarray | None) -> None:
         self.fixed = _small(fixed if left_out is None else Volume(np.where(left_out, 0, fixed.data), fixed.affine))
         self.moving = _small(moving)
+        self._known: dict[bytes, float] = {}
 
     def best(self, turns: list[np.ndarray], n_tried: int = _TRIED) -> tuple[np.ndarray, float]:
         """The rotation with the largest similarity after registration, among those with the best start.
@@ -176,8 +177,11 @@ class _Search:
         return turn, self.likeness(turn)
 
     def likeness(self, turn: np.ndarray) -> float:
-        """Similarity after an affine registration from a rotation."""
-        return self._likeness(_affine_from(self.fixed, self.moving, turn))
+        """Similarity after an affine registration from a rotation, which is computed once."""
+        key = (turn + 0.0).tobytes()  # without negative zeros
+        if key not in self._known:
+            self._known[key] = self._likeness(_affine_from(self.fixed, self.moving, turn))
+        return self._known[key]
 
     def _likeness(self, affine: np.ndarray) -> float:
         warp = Warp(affine)

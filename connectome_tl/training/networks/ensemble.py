@@ -26,6 +26,7 @@ from connectome_tl.training.networks.setting import (
     outcomes_of,
     result_of,
     seed_of,
+    seed_torch,
     state_of,
     work_of,
 )
@@ -156,7 +157,7 @@ def _member(setting: Setting, held: _HeldOut, number: int, total: int, context: 
     others = torch.from_numpy(np.setdiff1d(np.arange(len(setting.batch)), held.part))
     start_heads(model, setting, others.numpy(), carried)
     pool = {TRAIN: Pool(setting.batch.rows(others), setting.goal[others])}
-    torch.manual_seed(seed_of(plan, "noise", number))
+    seed_torch(seed_of(plan, "noise", number))
     return train(
         model,
         setting.supervised(others.numpy()),

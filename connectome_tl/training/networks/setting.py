@@ -89,7 +89,7 @@ class Setting:
 
     def fresh(self, number: int) -> tuple[OutcomeModel, frozenset[str]]:
         """A network with random and transferred weights, and the names of the latter."""
-        torch.manual_seed(seed_of(self.plan, "weights", number))
+        seed_torch(seed_of(self.plan, "weights", number))
         model = build_model(self.model, self.sizes, self.heads, values_of(self.tasks))
         for t, task in enumerate(self.tasks):
             if task.name in model.soft_heads and self.goal.shape[1]:
@@ -156,7 +156,7 @@ def trained(
     watch: Callable[[int], bool] | None = None,
 ) -> np.ndarray:
     """Train one network of a fit in place; returns its training curve, as `train` does."""
-    torch.manual_seed(seed_of(setting.plan, "noise", 0))
+    seed_torch(seed_of(setting.plan, "noise", 0))
     return train(
         model,
         objective,
@@ -180,6 +180,14 @@ def work_of(plan: FitPlan, number: int) -> Work:
     augment = augmentation(image.augment, seed_of(plan, "augmentation", number))
     labelled = plan.objective is not None and plan.objective.needs_labels
     return Work(torch.device(device_of(plan.device)), precision, augment, labelled)
+
+
+def seed_torch(seed: int) -> None:
+    """Seed torch's generators. Without an accelerator `torch.manual_seed` records the stack for each absent device."""
+    if torch.accelerator.is_available():
+        torch.manual_seed(seed)
+    else:
+        torch.default_generator.manual_seed(seed)
 
 
 def seed_of(plan: FitPlan, purpose: str, number: int) -> int:
