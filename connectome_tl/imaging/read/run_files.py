@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,8 @@ def phases_of(runs: Sequence[RunFiles]) -> set[str]:
 
 def _number(run: RunFiles, key: str) -> float | None:
     value = _stated(run).get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return float(value) if number and math.isfinite(value) else None
 
 
 def _stated(run: RunFiles) -> dict[str, Any]:
