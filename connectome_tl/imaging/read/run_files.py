@@ -111,8 +111,9 @@ def phases_of(runs: Sequence[RunFiles]) -> set[str]:
 
 def _number(run: RunFiles, key: str) -> float | None:
     value = _stated(run).get(key)
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return float(value) if number and math.isfinite(value) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _stated(run: RunFiles) -> dict[str, Any]:
