@@ -76,6 +76,45 @@ def test_two_gradient_tables_of_an_image_agree_or_are_refused(
         read_dwi(file, bval, bvec, table=table, subject="sub-01")
 
 
+@pytest.mark.parametrize(
+    ("rows", "value", "message"),
+    [
+        (3, np.nan, "b-values are not b-values.*got nan"),
+        (0, np.nan, "b-values are not b-values.*got nan"),
+        (3, -1000.0, "b-values are not b-values.*got -1000"),
+        (3, 1e9, "b-values are not b-values"),
+    ],
+)
+def test_b_values_of_either_table_are_checked_alike(rows: int, value: float, message: str, tmp_path: Path) -> None:
+    file, affine = image(tmp_path / "x.nii.gz")
+    bvals = np.where(np.arange(12) == rows, value, BVALS)
+    table = of_mrtrix(tmp_path / "x.b", bvals, DIRECTIONS, affine)
+    with pytest.raises(DataError, match=rf"sub-01.*x\.b: {message}"):
+        read_dwi(file, table=table, subject="sub-01")
+    with pytest.raises(DataError, match=rf"sub-01.*x_dwi\.bval: {message}"):
+        read_dwi(file, *fsl(tmp_path / "x", bvals), subject="sub-01")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_vectors_of_unweighted_volumes_need_not_be_numbers_in_either_table(value: float, tmp_path: Path) -> None:
+    file, affine = image(tmp_path / "x.nii.gz")
+    table = of_mrtrix(tmp_path / "x.b", BVALS, DIRECTIONS, affine)
+    rows = np.loadtxt(table)
+    rows[:2, :3] = value
+    np.savetxt(table, rows)
+    found = read_dwi(file, table=table).directions
+    assert not found[:2].any()
+    assert np.allclose(np.linalg.norm(found[2:], axis=1), 1)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "1e400", '"0.09"'])
+def test_an_echo_time_that_is_no_number_is_not_compared(value: str, tmp_path: Path) -> None:
+    lay(tmp_path, *(f"sub-01/dwi/sub-01_run-{run}_dwi.{end}" for run in (1, 2) for end in ("nii.gz", "bval", "bvec")))
+    for run, stated in ((1, value), (2, "0.09")):
+        lay(tmp_path, f"sub-01/dwi/sub-01_run-{run}_dwi.json", text=f'{{"EchoTime": {stated}}}')
+    assert "echo times" not in said(take_inventory(tmp_path, join=True))
+
+
 def test_a_table_for_all_scans_does_not_replace_an_images_own(tmp_path: Path) -> None:
     place = tmp_path / "sub-01" / "dwi"
     fsl(place / "sub-01")

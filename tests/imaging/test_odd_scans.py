@@ -137,6 +137,20 @@ WRONG: dict[str, tuple[Callable[[Files], object], str]] = {
     ),
     "negative size of a qform": (lambda f: f.header(without_sform), "negative voxel sizes.*convert it again"),
     "two hands": (lambda f: f.header(mirrored), "sform and qform disagree about left and right.*fslorient"),
+    "another encoding": (
+        lambda f: f.bvec.write_bytes(f.bvec.read_text().encode("utf-16")),
+        "not a text file.*plain text",
+    ),
+    "semicolons": (lambda f: f.bvec.write_text(f.bvec.read_text().replace(" ", ";")), "separated by blanks, tabs or"),
+    "a weighted volume without a direction": (
+        lambda f: np.savetxt(f.bvec, np.where(np.arange(9)[:, None] == 4, np.nan, vectors()).T),
+        "got nan at volume 5. Write the direction of each weighted volume",
+    ),
+    "a b-value below 0": (lambda f: f.bval.write_text(f.bval.read_text().replace("0", "-1", 1)), "Write 0 for volumes"),
+    "an affine without a first axis": (
+        lambda f: f.header(lambda header: header.__setitem__("srow_x", [0, 0, 0, 0])),
+        "cannot be inverted.*Convert the image again",
+    ),
     "decimal commas": (
         lambda f: f.bvec.write_text(f.bvec.read_text().replace(".", ",")),
         "number of b-vectors|wrong shape",

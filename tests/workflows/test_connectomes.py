@@ -177,12 +177,37 @@ def test_content_that_was_not_fetched_is_named_and_what_is_there_is_used(
 def test_what_is_odd_about_a_gradient_table_is_also_told_at_once(folder: Path, tmp_path: Path) -> None:
     root = copied(folder, tmp_path / "bids")
     bvec = root / "sub-01" / "ses-01" / "dwi" / "sub-01_ses-01_dwi.bvec"
-    np.savetxt(bvec, np.loadtxt(bvec) * [[-3.0], [3.0], [3.0]])
+    np.savetxt(bvec, np.loadtxt(bvec) * 3.0)
     told: list[str] = []
     made = build_connectomes(root, tmp_path / "out", participants=["01"], config=root / "quick.yaml", tell=told.append)
     assert any("of length 3 are taken as directions" in line and "sub-01_ses-01" in line for line in told)
-    assert any("gradient table looks wrong" in line for line in told)
     assert made.done[0].state == "computed"
+
+
+@pytest.mark.parametrize("wrong", ["b-vectors", "headers of all images"])
+def test_a_table_that_contradicts_the_header_is_refused_and_reported_on_request(
+    wrong: str, folder: Path, tmp_path: Path
+) -> None:
+    root, told = copied(folder, tmp_path / "bids"), list[str]()
+    if wrong == "b-vectors":
+        bvec = root / "sub-01" / "ses-01" / "dwi" / "sub-01_ses-01_dwi.bvec"
+        np.savetxt(bvec, np.loadtxt(bvec) * [[-1.0], [1.0], [1.0]])
+    else:
+        for file in root.rglob("sub-01*.nii.gz"):
+            image = nib.load(file)
+            nib.save(nib.Nifti1Image(np.asanyarray(image.dataobj), np.diag([-1, 1, 1, 1]) @ image.affine), file)
+
+    def run() -> str:
+        made = build_connectomes(
+            root, tmp_path / "out", participants=["01"], config=root / "quick.yaml", tell=told.append
+        )
+        return made.done[0].state
+
+    with pytest.raises(DataError, match=r"sub-01_ses-01.*flipped along the image's axis x.*set wrong_table: warn"):
+        run()
+    (root / "quick.yaml").write_text(QUICK + "wrong_table: warn\n")
+    assert run() == "computed"
+    assert any("gradient table looks wrong" in line for line in told)
 
 
 def header(offset: int, code: str, *values: float) -> object:

@@ -1,4 +1,4 @@
-"""Detect flipped or swapped gradient axes by fibre coherence. Only warns.
+"""Detect flipped or swapped gradient axes by fibre coherence.
 
 As in MRtrix3's `dwigradcheck` (Jeurissen et al. 2014, doi:10.1016/j.media.2014.05.012): principal directions of the
 tensor are tracked by FACT (Mori et al. 1999) from many seeds, and the correct table gives the longest streamlines. A
@@ -23,6 +23,13 @@ _STEP = 0.5  # of the smallest voxel edge
 _MAX_STEPS = 200
 _MIN_COSINE = np.cos(np.radians(35))  # from one step to the next
 _MARGIN = 1.1  # factor by which streamlines must be longer for a warning
+# Certain only if streamlines are also long, since motion shortens all of them, and if the mask is thin along no axis,
+# since streamlines then leave it early or late depending on the table's axes.
+_SURE, _SURE_EDGES, _SURE_EXTENT = 1.4, 4.0, 8  # factor; length in edges of a voxel; voxels
+_SURELY = (
+    "Either the b-vectors are wrong, or the headers mirror or turn all images alike: left and right may be wrong. "
+)
+_TRUSTED = " Where both are known to be right, set wrong_table: warn."
 
 
 def lengths_of_tables(dwi: Dwi, maps: TensorMaps, *, seed: int = 0) -> dict[str, float]:
@@ -45,18 +52,27 @@ def lengths_of_tables(dwi: Dwi, maps: TensorMaps, *, seed: int = 0) -> dict[str,
     return found
 
 
-def flip_warning(lengths: dict[str, float], *, subject: str | None = None) -> Problem | None:
-    """Warning if streamlines are clearly longer with a transformed table, else None."""
+def table_problem(lengths: dict[str, float], dwi: Dwi) -> tuple[Problem, bool] | None:
+    """Problem if streamlines are clearly longer with a transformed table, and whether that is certain; else None.
+
+    A wrong header has the same effect, since b-vectors refer to the axes of the image as the header states them.
+    """
     best = max(lengths, key=lambda name: lengths[name])
-    if best == AS_IT_STANDS or lengths[best] < _MARGIN * lengths[AS_IT_STANDS]:
+    longest, present = lengths[best], lengths[AS_IT_STANDS]
+    if best == AS_IT_STANDS or longest < _MARGIN * present:
         return None
-    return Problem(
+    extent = min(int(np.ptp(places)) + 1 for places in np.nonzero(dwi.mask))
+    sure = longest >= max(_SURE * present, _SURE_EDGES * dwi.voxel_mm3 ** (1 / 3)) and extent >= _SURE_EXTENT
+    problem = Problem(
         f"{_LOOKS_WRONG}: fibres are longer with it {best}",
         expected="the longest streamlines with the table unchanged",
-        got=f"{lengths[best]:.1f} mm against {lengths[AS_IT_STANDS]:.1f} mm",
-        subject=subject,
-        remedy="Nothing was changed. Check a colour map of directions, and correct the b-vectors at their source.",
+        got=f"{longest:.1f} mm against {present:.1f} mm",
+        subject=dwi.subject,
+        file=dwi.file if sure else None,
+        remedy=(_SURELY if sure else "Nothing was changed. ") + "Check a colour map of directions, and correct "
+        "the b-vectors or the header at their source." + (_TRUSTED if sure else ""),
     )
+    return problem, sure
 
 
 def about_gradients(warnings: Sequence[str]) -> list[str]:

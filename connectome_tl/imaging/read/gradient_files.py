@@ -9,6 +9,8 @@ import numpy as np
 
 from connectome_tl.errors import DataError
 from connectome_tl.imaging.read.gradients import (
+    checked_bvals,
+    finite_vectors,
     fsl_to_world,
     image_to_world,
     normalised,
@@ -58,8 +60,16 @@ def read_gradients(
     if table is not None:
         rows = read_number_rows(table, subject=subject)
         if rows.ndim != 2 or rows.shape[1] != 4:
-            raise DataError("not a gradient table", expected="x y z b in rows", subject=subject, file=table)
-        found.append(_in_units(rows[:, 3], rows[:, :3], (table, table), b0_max, lengths))
+            raise DataError(
+                "not a gradient table",
+                expected="x y z b in rows",
+                got=str(rows.shape),
+                subject=subject,
+                file=table,
+                remedy="Write one row per volume, in the format of mrinfo -export_grad_mrtrix.",
+            )
+        bvals = checked_bvals(rows[:, 3], table, subject=subject)
+        found.append(_in_units(bvals, finite_vectors(rows[:, :3]), (table, table), b0_max, lengths))
     if bval is not None and bvec is not None:
         bvals, vectors = read_bvals(bval, subject=subject), read_bvecs(bvec, subject=subject)
         to_world = fsl_to_world if bvec_axes == "fsl" else image_to_world

@@ -27,7 +27,15 @@ def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
     Raises:
         MissingInputError, DataError: not there; not numbers; negative or beyond 20,000.
     """
-    rows = read_number_rows(path, subject=subject, joined=True)
+    return checked_bvals(read_number_rows(path, subject=subject, joined=True), path, subject=subject)
+
+
+def checked_bvals(rows: np.ndarray, path: str | Path, *, subject: str | None = None) -> np.ndarray:
+    """b-values of a file as a vector, with those rounded below 0 set to 0.
+
+    Raises:
+        DataError: not numbers; negative or beyond 20,000.
+    """
     bvals = np.where((rows < 0) & (rows > -_ROUNDING), 0.0, rows).ravel()
     wrong = ~(np.isfinite(bvals) & (bvals >= 0) & (bvals <= _MAX_B))
     if bvals.size == 0 or wrong.any():
@@ -45,7 +53,9 @@ def read_bvals(path: str | Path, *, subject: str | None = None) -> np.ndarray:
 def _unit_of(bvals: np.ndarray) -> str | None:
     """What to do with b-values that are too large because of their unit."""
     positive = bvals[bvals > 0]
-    if not np.isfinite(bvals).all() or (bvals < 0).any() or not positive.size or np.median(positive) <= _MAX_B:
+    if not np.isfinite(bvals).all() or (bvals < 0).any():
+        return "Write 0 for volumes without weighting, and leave out volumes of unknown weighting, in image and table."
+    if not positive.size or np.median(positive) <= _MAX_B:
         return None
     for unit, factor in (("s/m2", 1_000_000), ("s/cm2", 100)):
         if B0_MAX < bvals.max() / factor <= _MAX_B:
@@ -65,8 +75,12 @@ def read_bvecs(path: str | Path, *, subject: str | None = None) -> np.ndarray:
             "b-vectors have the wrong shape", expected="3 rows, as FSL writes them", got=f"{table.shape}",
             subject=subject, file=path, remedy=_fourth_of(table),
         )  # fmt: skip
-    table = np.where(np.isfinite(table), table, np.nan)  # a rotation of infinite vectors is not defined
-    return table.T if table.shape[0] == 3 else table
+    return finite_vectors(table.T if table.shape[0] == 3 else table)
+
+
+def finite_vectors(vectors: np.ndarray) -> np.ndarray:
+    """The vectors with NaN in place of infinite components, since a rotation of infinite vectors is not defined."""
+    return np.where(np.isfinite(vectors), vectors, np.nan)
 
 
 def _fourth_of(table: np.ndarray) -> str | None:
@@ -233,7 +247,9 @@ def gradient_problems(
             problem(
                 f"{counted(int(wrong.sum()), 'b-vector')} of weighted volumes not of length 1",
                 got=f"{norms[first]:.3g} at volume {first + 1}",
-                remedy="Check that the file is not transposed and that b-values do not sit in the vectors.",
+                remedy="Check that the file is not transposed and that b-values do not sit in the vectors."
+                if np.isfinite(norms[wrong]).all() and (norms[wrong] > 0).all()
+                else "Write the direction of each weighted volume; leave out volumes without one, in image and table.",
             )
         )
         return found

@@ -123,12 +123,25 @@ def _read(
     if data.ndim not in n_dimensions:
         wanted = " or ".join(f"{n}-dimensional" for n in n_dimensions)
         raise DataError(
-            "the image has the wrong number of axes", expected=wanted, got=f"{data.shape}", subject=subject, file=file
+            "the image has the wrong number of axes",
+            expected=wanted,
+            got=f"{data.shape}",
+            subject=subject,
+            file=file,
+            remedy="Use one volume of it, or merge one volume per label into a label image."
+            if data.ndim > max(n_dimensions)
+            else None,
         )
     affine = image.affine
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-9 * sizes.prod():
-        raise DataError("the affine cannot be inverted", got=str(affine.tolist()), subject=subject, file=file)
+        raise DataError(
+            "the affine cannot be inverted",
+            got=str(affine.tolist()),
+            subject=subject,
+            file=file,
+            remedy="Convert the image again from the original, or copy a valid qform (fslorient -copyqform2sform).",
+        )
     if sizes.min() < _SIZES_MM[0] or sizes.max() > _SIZES_MM[1]:
         raise DataError(
             "voxels are not of the size of a head's",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -110,7 +111,9 @@ def phases_of(runs: Sequence[RunFiles]) -> set[str]:
 
 def _number(run: RunFiles, key: str) -> float | None:
     value = _stated(run).get(key)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return None
+    return float(value)
 
 
 def _stated(run: RunFiles) -> dict[str, Any]:

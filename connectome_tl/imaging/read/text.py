@@ -25,7 +25,9 @@ def read_number_rows(path: str | Path, *, subject: str | None = None, joined: bo
     try:
         text = read_bytes(file, limit=_MAX_BYTES, subject=subject).decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DataError("not a text file", subject=subject, file=file) from error
+        raise DataError(
+            "not a text file", subject=subject, file=file, remedy="Save it as plain text (UTF-8)."
+        ) from error
     rows = [line.replace(",", " ").split() for line in text.splitlines() if line.strip() and line.strip()[0] != "#"]
     if joined and len({len(row) for row in rows}) > 1:
         rows = [[word for row in rows for word in row]]
@@ -40,4 +42,9 @@ def read_number_rows(path: str | Path, *, subject: str | None = None, joined: bo
     try:
         return np.array(rows, dtype=float)
     except ValueError as error:
-        raise DataError(f"not a table of numbers: {error}", subject=subject, file=file) from error
+        raise DataError(
+            f"not a table of numbers: {error}",
+            subject=subject,
+            file=file,
+            remedy="Numbers are separated by blanks, tabs or commas, and have decimal points.",
+        ) from error

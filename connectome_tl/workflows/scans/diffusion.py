@@ -12,7 +12,7 @@ from connectome_tl.connectome.assemble import Assembly, assemble, joins_two_regi
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import read_json_object
 from connectome_tl.imaging.preprocess.denoising import preprocess
-from connectome_tl.imaging.preprocess.gradient_check import flip_warning, lengths_of_tables
+from connectome_tl.imaging.preprocess.gradient_check import lengths_of_tables, table_problem
 from connectome_tl.imaging.preprocess.structural import above_zero, dwi_mask, refuse_background
 from connectome_tl.imaging.preprocess.tissues import Tissues, read_tissues, tissue_warnings
 from connectome_tl.imaging.quality.direction_check import direction_warnings
@@ -78,9 +78,12 @@ def make_connectomes(scan: Scan, plan: Plan[ConnectomesSettings], inputs: Mappin
     if recon.free_water:
         free = fit_free_water(dwi, max_b=recon.tensor_max_b)
         images |= dict(zip(FREE_WATER, (free.fraction, free.fa, free.md), strict=True))
-    flip = flip_warning(lengths_of_tables(dwi, maps), subject=scan.name)
-    if flip is not None:
-        warnings.append(str(flip))
+    wrong = table_problem(lengths_of_tables(dwi, maps), dwi)
+    if wrong is not None:
+        problem, sure = wrong
+        if sure and settings.wrong_table == "refuse":
+            raise DataError("the gradient table must be wrong", problems=[problem])
+        warnings.append(str(problem))
     warnings += direction_warnings(dwi, np.flatnonzero(quality.volumes["left_out"] == 0))
     warnings += few_directions(dwi, recon)
     response = _response(dwi, maps, plan)

@@ -146,7 +146,9 @@ def _with_parcellation(scan: Scan, plan: Plan[AnyScanSettings], root: Path) -> S
         file = root / settings.parcellation.format(subject=scan.subject, session=scan.session or "")
         if file.is_file():
             return replace(scan, parcellation=file)
-        problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name)
+        empty = scan.session is None and "{session}" in settings.parcellation
+        remedy = "The scan has no session, so that {session} is empty: move it into a session." if empty else None
+        problem = Problem("the parcellation is missing", expected=str(file), subject=scan.name, remedy=remedy)
     elif _from_hook(settings) and scan.parcellation is None and scan.anatomical is not None:
         return replace(scan, parcellation_in="hook")
     elif settings.template is not None and scan.anatomical is None and scan.parcellation is None:

@@ -31,7 +31,7 @@ from connectome_tl.workflows.scans.structural import make_network
 _LIBRARIES = (
     "connectome-tl", "numpy", "scipy", "pandas", "scikit-learn", "networkx", "nibabel", "matplotlib", *IMAGING,
 )  # fmt: skip
-_CODE = 21  # version of the outputs; increase it whenever the files of a scan change
+_CODE = 22  # version of the outputs; increase it whenever the files of a scan change
 
 
 @dataclass(frozen=True)
