@@ -38,6 +38,8 @@ def test_reasons_of_missing_scores_leave_a_column_of_scores_an_outcome() -> None
     assert guessed("Bayley cognitive", [*scores, "lost", "†", "untestable", "died", "LTFU"]).numeric
     assert guessed("Bayley cognitive", [*scores, "lost", "n.t.", "died", "n.t."]).numeric
     assert guessed("vital status", ["alive", "died", "lost", "died"]).meaning == "status"
+    death = guessed("outcome", ["survived", "survived", "died", "survived"])
+    assert (death.meaning, death.levels) == ("outcome", ("died", "survived"))
 
 
 @pytest.mark.parametrize(

@@ -60,7 +60,8 @@ _CODE = {"id", "ids", "code", "number", "nr", "no", "num", "pair", "group", "set
 _SESSION = {"session", "sessionid", "visit", "timepoint", "event"}
 _STATUS = {"status", "outcomestatus", "followupstatus"}
 _FOLLOW_UP = re.compile(
-    r"bayley|bsid|griffiths|mullen|vineland|wppsi|kaufman|cbcl|mchat|gmfcs|outcome|follow.?up|cerebral.?palsy|zerebralparese|paralysie.?cerebrale"
+    r"bayley|bsid|griffiths|mullen|vineland|wppsi|kaufman|cbcl|mchat|gmfcs|outcome|follow.?up"
+    r"|cerebral.?palsy|zerebralparese|paralysie.?cerebrale"
     r"|nachuntersuchung|quotient.?developpemental"
 )
 DEVELOPMENT = ("cognitive", "language", "motor", "bayley", "bsid", "kognitiv", "cognitif", "langage", "developpemental")
@@ -140,7 +141,8 @@ def _guess(column: pd.Series) -> ColumnGuess:
     joined = "".join(words)
     filled = [cell for cell in texts(column) if cell]
     scored = [cell for cell in filled if status_word(cell) is None]
-    known = scored if 2 * len(scored) > len(filled) else filled
+    # `died` beside one other level is an outcome, not a reason why it is missing.
+    known = scored if 2 * len(scored) > len(filled) and len(set(scored)) > 1 else filled
     codes = _codes_beside_two_levels(known)
     known = [cell for cell in known if cell not in codes]
     values = [_number(cell) for cell in known]
