@@ -114,7 +114,7 @@ def _start(
     from connectome_tl.workflows.data.cohort import check_cohort
     from connectome_tl.workflows.init.from_files import start_from
     from connectome_tl.workflows.init.questions import Question
-    from connectome_tl.workflows.init.text import notes_on
+    from connectome_tl.workflows.init.text import notes_on, without_outcome
 
     def ask(question: Question) -> str:
         choices = f" ({', '.join(question.choices)})" if question.choices else ""
@@ -145,7 +145,7 @@ def _start(
         run = _shell("connectome-tl", "run", made[1], "--out", folder / "results")
         terminal.say(f"Check both files, then: {run}")
     elif not any(one.meaning == "outcome" for one in seen.columns):
-        terminal.say("No outcome column was recognised: add outcomes to cohort.yaml, then write a study.yaml.")
+        terminal.say(without_outcome(seen, made[0]))
 
 
 @command(app)

@@ -194,6 +194,35 @@ def test_a_negative_level_is_known_by_its_word_only() -> None:
     assert negative_level(("no NDI", "no delay")) is None
 
 
+def test_levels_that_pandas_wrote_as_numbers_are_those_of_the_sheet(lab: Path) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";")
+    sheet["CP"] = sheet["CP"].map({"no": 0.0, "yes": 1.0})
+    sheet.loc[0, "CP"] = np.nan
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    assert "1.0" in (lab / "sheet.csv").read_text()
+    cohort = read_cohort(_start(lab))
+    assert next(task.levels for task in cohort.tasks if task.name == "CP") == ("0", "1")
+    known = sheet.set_index("Record ID").loc[[one.removeprefix("sub-") for one in cohort.ids], "CP"].to_numpy()
+    np.testing.assert_array_equal(cohort.targets["CP"], known)
+    assert not [note for note in cohort.notes if "other spellings" in note]
+
+
+def test_without_a_known_outcome_the_columns_and_the_option_are_named_and_work(lab: Path) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";")
+    sheet = sheet[["Record ID", "Sex", "Notes"]].assign(haemorrhage=sheet["CP"].map({"no": 0.0, "yes": 1.0}))
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    command = ["init", str(lab / "s"), "--from", str(lab / "sheet.csv"), "--matrices", str(lab / "mats")]
+    command += ["--answer", "atlas=aal90"]
+    first = CliRunner().invoke(app, command)
+    said = " ".join(first.output.split())
+    assert f"delete {lab / 's' / 'cohort.yaml'} and repeat the command with --answer outcomes=COLUMN" in said
+    assert "Sex, haemorrhage" in said
+    (lab / "s" / "cohort.yaml").unlink()
+    second = CliRunner().invoke(app, [*command, "--answer", "outcomes=haemorrhage"])
+    assert second.exit_code == 0, second.output
+    assert (lab / "s" / "study.yaml").is_file()
+
+
 def test_a_person_may_say_which_columns_are_outcomes_and_which_is_the_age(lab: Path) -> None:
     sheet = pd.read_csv(lab / "sheet.csv", sep=";").assign(**{"scanned, weeks": 40.5, "Nr": range(1, N + 1)})
     sheet.to_csv(lab / "sheet.csv", sep=";", index=False)

@@ -104,7 +104,7 @@ def outcome_levels(
     coded_rank = [rank.get(key(named.get(whole(fold(cell)), "")), np.nan) for cell in column]
     found = np.array([b if a is None else a for a, b in zip(direct, coded_rank, strict=True)], dtype=float)
     spelled = {cell.strip(): levels[int(i)] for cell, i in zip(column, direct, strict=True) if i is not None}
-    other = [f"{cell} as {level}" for cell, level in sorted(spelled.items()) if cell != level]
+    other = [f"{cell} as {level}" for cell, level in sorted(spelled.items()) if whole(cell) != level]
     if other:
         findings.notes.append(f"{column.name}: other spellings of levels were read as these: {'; '.join(other[:8])}")
     known = texts(column, marks.missing)

@@ -121,6 +121,11 @@ class ColumnGuess:
     date: str = ""
 
     @property
+    def readable(self) -> bool:
+        """Whether it can be read as an outcome: numbers, or a few levels."""
+        return self.numeric or bool(self.levels)
+
+    @property
     def looks_like_age(self) -> bool:
         """Whether the name is that of an age, for any content."""
         return bool(_AGE & set(_words(self.column)) or "pma" in _words(self.column))
@@ -144,7 +149,7 @@ def _guess(column: pd.Series) -> ColumnGuess:
     # `died` beside one other level is an outcome, not a reason why it is missing.
     known = scored if 2 * len(scored) > len(filled) and len(set(scored)) > 1 else filled
     codes = _codes_beside_two_levels(known)
-    known = [cell for cell in known if cell not in codes]
+    known = [whole(cell) for cell in known if cell not in codes]
     values = [_number(cell) for cell in known]
     numeric = bool(known) and float(np.isfinite(values).mean()) >= _MOSTLY
     dates = list(known) if are_dates_in_digits(name, known) else [cell for cell in known if is_date(cell)]

@@ -141,7 +141,7 @@ def with_roles(seen: Seen, roles: Mapping[str, str]) -> Seen:
             near = nearest(name, known)
             remedy = f"Did you mean {' or '.join(near)}?" if near else None
             raise UsageError(f"outcomes: the table has no column {name!r}", file=seen.table, remedy=remedy)
-        if not known[name].numeric and not known[name].levels:
+        if not known[name].readable:
             raise UsageError(f"outcomes: column {name!r} has neither numbers nor a few levels", file=seen.table)
 
     def role(one: ColumnGuess) -> ColumnGuess:

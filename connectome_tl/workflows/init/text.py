@@ -163,6 +163,18 @@ def notes_on(seen: Seen) -> list[str]:
     return notes
 
 
+def without_outcome(seen: Seen, cohort: Path) -> str:
+    """What to do if no column was taken as an outcome."""
+    said = "No outcome column was recognised"
+    able = [one.column for one in seen.columns if one.readable and one.meaning in ("covariate", "other")]
+    if not able:
+        return f"{said}: add outcomes to cohort.yaml, then write a study.yaml."
+    return (
+        f"{said}. If a column is one, delete {cohort} and repeat the command with --answer outcomes=COLUMN "
+        f"(columns with numbers or a few values: {listed(able)})."
+    )
+
+
 def _outcome_lines(seen: Seen, answers: Mapping[str, str]) -> list[str]:
     lines: list[str] = []
     status = first_of(seen, "status")
