@@ -123,7 +123,7 @@ def _share_taken(
     steps = steps_of(plan)
     if steps <= _LONG or cost.fixed + cost.per_step * steps > longest:
         return 1.0 if steps <= _LONG else _STOPPED
-    whole = _timed(replace(short, training=plan.training), context, done)
+    whole = _timed(replace(plan, parents=short.parents), context, done)
     return min(max((whole - cost.fixed) / max(cost.per_step * steps, 1e-9), 0.1), 1.0)
 
 
@@ -133,11 +133,11 @@ def _steps(plan: FitPlan, steps: int) -> Training:
 
 
 def _shortened(plan: FitPlan, steps: int) -> FitPlan:
-    """The plan and its parents with few steps."""
+    """The plan and its parents with few steps, which are all made: held-out rows are evaluated after the last one."""
     parents = tuple((name, _shortened(parent, steps)) for name, parent in plan.parents)
     if plan.training is None:
         return replace(plan, parents=parents)
-    return replace(plan, parents=parents, training=_steps(plan, steps))
+    return replace(plan, parents=parents, training=_steps(plan, steps), checkpoints=())
 
 
 def _timed(plan: FitPlan, context: Context, done: dict[str, FitResult]) -> float:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from small_study import TASKS, last_stage, small_cohorts, small_settings
 from typer.testing import CliRunner
@@ -16,7 +18,7 @@ from connectome_tl.config import dump_settings
 from connectome_tl.evaluation.nested_cv import cross_validate
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
 from connectome_tl.settings.training import Training
-from connectome_tl.training.checkpoint import FitStore
+from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.timing import FitCost, cost_of, kind_of, steps_of
 from connectome_tl.workflows.study import forecast as forecast_module
@@ -111,6 +113,28 @@ def test_fewer_steps_are_timed_if_each_takes_long(
     cost = timing.measure([plan], COHORTS.roles, brief=True)
     assert trained == steps
     assert cost[kind_of(plan)].per_step == pytest.approx(second)
+
+
+def test_a_timed_ensemble_makes_all_of_its_steps() -> None:
+    """With a rate that only makes predictions worse, networks of the study itself stop at the first checkpoint."""
+    from small_study import plan_of, retrained
+
+    from connectome_tl.training import timing
+    from connectome_tl.training.context import Context
+    from connectome_tl.training.fit import FITTERS
+
+    def n_steps(plan: FitPlan) -> float:
+        done: dict[str, FitResult] = {}
+        for one in plan.lineage():
+            done[one.key] = FITTERS[one.stage](one, Context(COHORTS.by_name(), done))
+        return sum(np.isfinite(done[plan.key].curve))
+
+    plan = plan_of(SPLITS.repeats[0][0], STUDY, cohorts=COHORTS, scheme="network")
+    bad = replace(retrained(plan, steps=64, learning_rate=3.0), checkpoints=(0.0, 1 / 16, 1 / 4))
+    assert bad.inner
+    short = timing._shortened(bad, 64)
+    assert n_steps(short) > n_steps(bad)
+    assert n_steps(short) == n_steps(timing._shortened(retrained(bad, learning_rate=1e-9), 64))
 
 
 def test_the_cost_of_a_network_grows_with_its_steps_and_its_ensemble() -> None:
