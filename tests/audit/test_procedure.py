@@ -40,6 +40,7 @@ def test_what_catches_what():
     assert "poisoned test outcomes" in failed(audit_procedure(threshold_on_test, rows, folds))
 
 
+@pytest.mark.slow
 def test_of_sixty_honest_runs_none_is_accused():
     accused = []
     for seed in range(15):

@@ -53,6 +53,7 @@ def test_an_honest_run_passes_and_its_refitted_fold_is_the_same_to_the_last_bit(
     assert json.loads((run_of_all_models / "run" / "audit.json").read_text())["findings"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["selection", "harmonised"])
 def test_steps_fitted_before_the_split_are_caught_though_the_folder_agrees_with_itself(run_copy, how):
     home = rewrite(run_copy, leaky_ridge(run_copy, predictions_of(run_copy), how))
@@ -68,6 +69,7 @@ def test_a_network_kept_at_its_best_test_epoch_is_caught(run_copy):
     assert failed(audited(rewrite(run_copy, predictions))) == {"networks fitted again (all folds)"}
 
 
+@pytest.mark.slow
 def test_adaptation_on_test_infants_that_the_settings_deny_is_caught(finished_run, tmp_path):
     home = tmp_path / "home"
     shutil.copytree(finished_run / "cohorts", home / "cohorts")

@@ -18,6 +18,7 @@ from connectome_tl.training.fitted_models import Arrays, NetworkModel
 from connectome_tl.workflows.release.bundle import BundleOptions, bundle_run
 
 
+@pytest.mark.slow
 def test_the_self_test_builds_each_network_once_in_a_large_bundle_and_predicts_one_subject_at_a_time_in_a_small_one(
     home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -259,6 +259,7 @@ def test_no_count_under_ten_follows_from_what_is_said() -> None:
         assert {score.value for score in found} == {0.86}
 
 
+@pytest.mark.slow
 def test_a_study_full_of_secrets_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
     """Names from cohort.yaml, study.yaml and the tables reach a bundle in many places: all are listed together."""
     cohorts = study_cohorts()

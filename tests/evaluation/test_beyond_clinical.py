@@ -86,6 +86,7 @@ def test_statistics_are_those_of_null_edges_written_out_and_fitted_by_scikit_lea
         assert ours[k] == pytest.approx((errors[1] - errors[0]) / errors[2], rel=1e-7)
 
 
+@pytest.mark.slow
 def test_a_square_that_edges_and_outcome_share_is_no_value_beyond_the_covariate():
     linear, full = [], []
     for seed in range(1000, 1012):

@@ -21,6 +21,7 @@ def coverage():
     return module
 
 
+@pytest.mark.slow
 def test_intervals_hold_the_truth_where_the_test_only_interval_does_not(coverage):
     cell = coverage.Cell(33, 16, 0.9, repeats=3, n_features=100, n_signal=20)
     tallies = coverage.run(cell, 300, seed=5)

@@ -73,6 +73,7 @@ def test_logistic_scores_equal_scikit_learn(rng, alpha):
         assert fit.predict_probability(x_test)[:, k] == pytest.approx(expected, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_approximate_leave_one_out_chooses_as_the_exact_one(rng):
     x, _, y = _rows(rng, n_train=24, n_edges=60, n_labellings=8)
     x[:, :10] += y[:, :1]

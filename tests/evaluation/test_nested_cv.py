@@ -148,12 +148,14 @@ def strong_settings(**changed: object) -> StudySettings:
     return small_settings(stages=stages, controls=("no_clinical",), baselines=("ridge",), **changed)
 
 
+@pytest.mark.slow
 def test_a_planted_signal_is_found_by_ridge_and_by_the_full_model() -> None:
     found = predictions_of(strong_settings(), small_cohorts(n_source=60, n_target=60, effect=2.0))
     for model in ("ridge", "full", "core", "network", "no_clinical"):
         assert auc_within_folds(found, model) > 0.75, model
 
 
+@pytest.mark.slow
 def test_where_the_connectome_says_nothing_ridge_and_the_model_are_at_chance() -> None:
     models = ("ridge", *ALWAYS)
     tuned = FineTune(training=Training(steps=20, learning_rate=5e-3), ensemble=Ensemble(networks=2))

@@ -39,6 +39,7 @@ def test_ridge_fitted_in_training_folds_has_the_asked_r2_on_new_subjects():
     assert 1 - error / base == pytest.approx(0.3, abs=0.02)
 
 
+@pytest.mark.slow
 def test_planned_gains_are_those_asked_for(monkeypatch):
     """The mean difference of simulated studies is the true gain (large cohorts, where the sampling error is small)."""
     seen = []
@@ -58,6 +59,7 @@ def test_planned_gains_are_those_asked_for(monkeypatch):
     assert np.mean(seen) == pytest.approx(0.15, abs=0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("few", "many"), [((9, 24), (60, 140))])
 def test_widths_shrink_and_chances_grow_with_the_size_and_the_truth(few, many):
     for small, large in (

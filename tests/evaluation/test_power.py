@@ -59,6 +59,7 @@ def test_aucs_of_many_studies_are_those_of_one_at_a_time():
     assert np.isinf(permuted_aucs(x[:1], np.ones((1, 1, 14)), everybody)).all()  # no pair
 
 
+@pytest.mark.slow
 def test_power_grows_with_the_signal_and_the_infants_and_few_have_little():
     few, many = auc_power("motor", 9, 24), auc_power("motor", 24, 48)
     assert few is not None

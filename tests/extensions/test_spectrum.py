@@ -78,6 +78,7 @@ def test_a_study_with_it_runs_to_a_report_that_says_so(
     assert unknown_to_the_package("kind: spectrum")
 
 
+@pytest.mark.slow
 def test_its_fits_are_carried_stored_and_equal_in_other_processes(tmp_path) -> None:  # type: ignore[no-untyped-def]
     cohorts = small_cohorts()
     study = small_settings(model=ModelSettings.model_validate({"encoder": {"kind": "spectrum"}}))

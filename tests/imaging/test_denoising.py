@@ -23,6 +23,7 @@ def scan(**options: bool) -> Dwi:
     return Dwi(head.dwi, head.affine, head.bvals, head.directions, head.mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["mppca", "patch2self", "dwidenoise"])
 def test_denoising_brings_the_data_nearer_to_the_truth(method: str) -> None:
     if method == "dwidenoise" and shutil.which(method) is None:

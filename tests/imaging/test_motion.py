@@ -28,6 +28,7 @@ FEW = ((0.0, 3), (400.0, 4), (1000.0, 8))  # shells of a short scan
 HALF = replace(SMALL, shells=((0.0, 4), (400.0, 6), (1000.0, 16), (2600.0, 18)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0.0, 2.0])
 def test_known_motion_is_undone_to_less_than_half_a_voxel_and_vectors_turn_back(size: float) -> None:
     anatomy = make_anatomy(HALF)

@@ -62,6 +62,7 @@ def test_any_rotation_is_within_32_degrees_of_a_start(monkeypatch: pytest.Monkey
     assert np.median(away) < 22
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("vector", [(0, 0, 42), (65, 0, 0), (40, 40, 40)])
 def test_a_tilted_head_is_found_and_not_taken_for_a_mirror_image(
     vector: tuple[float, ...], monkeypatch: pytest.MonkeyPatch
@@ -110,6 +111,7 @@ def test_a_head_as_its_header_says_costs_two_starts(monkeypatch: pytest.MonkeyPa
     assert [round(np.linalg.det(turn)) for turn in starts] == [1, -1]
 
 
+@pytest.mark.slow
 def test_labels_of_a_turned_head_lie_where_they_belong(monkeypatch: pytest.MonkeyPatch) -> None:
     turn = np.diag([-1.0, -1.0, 1.0])
     monkeypatch.setattr(orientation, "all_turns", lambda: [np.eye(3), turn])

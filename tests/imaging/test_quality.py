@@ -276,6 +276,7 @@ def ball(directions: np.ndarray, anisotropy: float, seed: int, at: np.ndarray, g
     return Dwi(data.astype(np.float32), np.eye(4), bvals, directions, mask)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["move", "dropout", "gain"])
 def test_correct_tables_of_moving_heads_and_of_lost_signal_are_not_refused(fault: str) -> None:
     anisotropy = {"move": 0.4e-3, "dropout": 0.2e-3, "gain": 0.0}[fault]

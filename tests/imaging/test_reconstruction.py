@@ -125,6 +125,7 @@ def test_orientation_densities_point_along_the_fibres(scanned: tuple[Anatomy, He
         deconvolve(replace(dwi, bvals=dwi.bvals * 2), response, settings)
 
 
+@pytest.mark.slow
 @pytest.mark.mrtrix
 @pytest.mark.parametrize("tissues", ["one", "two"])
 def test_densities_resemble_those_of_dwi2fod(tissues: str, scanned: tuple[Anatomy, Head, Dwi], tmp_path: Path) -> None:
@@ -160,6 +161,7 @@ def test_densities_resemble_those_of_dwi2fod(tissues: str, scanned: tuple[Anatom
     assert np.median(r) > 0.97
 
 
+@pytest.mark.slow
 def test_every_true_bundle_is_found_and_threads_change_nothing(scanned: tuple[Anatomy, Head, Dwi]) -> None:
     anatomy, head, dwi = scanned
     settings = ReconstructionSettings(response_voxels=60)

@@ -62,6 +62,7 @@ def test_a_mask_larger_than_the_fibres_changes_no_streamline_much() -> None:
     assert share_end_to_end(whole, 40.0) > 0.8
 
 
+@pytest.mark.slow
 @pytest.mark.mrtrix
 @pytest.mark.parametrize(("ours", "theirs"), [("probabilistic", "iFOD2"), ("deterministic", "SD_STREAM")])
 @pytest.mark.parametrize("radius", [20.0, 45.0])

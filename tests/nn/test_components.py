@@ -37,6 +37,7 @@ def test_the_components_are_those_of_scikit_learn_of_unit_variance(n: int) -> No
     np.testing.assert_allclose(found, signs * expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_of_many_rows_some_in_even_steps_are_used() -> None:
     batch = make_batch(n=4001).connectome
     one, two = (started(3, rows).components for rows in (batch, batch.rows(torch.arange(0, 4001, 2))))

@@ -222,6 +222,7 @@ def read_as_connectome(path: Path, kind: str) -> None:
     assert len(set(connectome.regions)) == connectome.n_regions
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", range(4))
 def test_damaged_files_give_a_typed_error_or_a_usable_result(tmp_path: Path, part: int) -> None:
     rng = np.random.default_rng([20, part])

@@ -29,6 +29,7 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle_run(run_of(folder), folder / "bundle", BundleOptions(model="network"))
 
 
+@pytest.mark.slow
 def test_mutants_are_refused_or_are_consistent_bundles(bundle: Path, tmp_path: Path) -> None:
     open_bundle(bundle)  # import what is imported on first use
     found = [judged(bundle, seed, tmp_path / "mutant") for seed in range(EACH * len(MUTATIONS))]

@@ -36,6 +36,7 @@ def test_each_mutation_alone_is_read_right_or_refused(change, tmp_path: Path) ->
     assert verdict.word in (("right",) if change.__name__ in mutations.HARMLESS else ("right", "refused")), verdict
 
 
+@pytest.mark.slow
 def test_mutants_are_right_or_refused(tmp_path: Path) -> None:
     pytest.importorskip("openpyxl")
     verdicts = [mutations.judged(seed, tmp_path / str(seed)) for seed in range(FIRST, FIRST + N)]

@@ -74,6 +74,7 @@ def fits(replay: Replay) -> dict[str, FitResult]:
     return audit_replay._fit(replay, replay.on_fold(replay.everything), replay.cohorts, None)
 
 
+@pytest.mark.slow
 def test_rounding_is_no_leak_and_no_edit(run: Path) -> None:
     found = audit_run(run)
     assert [one.what for one in found.findings if one.status == "failed"] == []

@@ -51,6 +51,7 @@ def test_the_same_plan_gives_the_same_bytes_and_another_seed_others(model: Model
     assert all_bytes(one(plan_of(FOLDS[0], study, seed=1))) != first
 
 
+@pytest.mark.slow
 def test_a_fit_depends_neither_on_its_company_nor_on_the_number_of_processes() -> None:
     schemes = ("full", "scratch", "no_clinical", "core_permuted_source")
     plans = [plan_of(fold, scheme=scheme) for fold in FOLDS[:2] for scheme in schemes]

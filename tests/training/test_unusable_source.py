@@ -119,6 +119,7 @@ def test_the_test_is_that_of_a_correlation() -> None:
         assert usable == (found.pvalue <= stats.t.sf(3, 48))
 
 
+@pytest.mark.slow
 def test_noise_is_rarely_taken_for_a_signal_and_a_signal_rarely_for_noise() -> None:
     noise = [random_fit(60, 0.0, seed)[1][0] for seed in range(40)]
     signal = [random_fit(100, 0.6, seed)[1][0] for seed in range(20)]

@@ -50,6 +50,7 @@ ALONE: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_encoder_rate_and_augmentation_are_chosen_without_the_tested_subjects(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -102,6 +103,7 @@ def test_how_volumes_are_read_cannot_be_tuned() -> None:
     parse_settings(f"{head}image.augment.noise: {{low: 0.0, high: 0.5}}", StudySettings)
 
 
+@pytest.mark.slow
 def test_a_search_from_a_weight_file_belongs_to_its_study_and_to_its_moved_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pandas as pd
+import pytest
 import yaml
 from small_study import last_stage, small_settings
 
@@ -33,6 +34,7 @@ preprocessing: {denoise: none, motion: none}
 STAMP = "susceptibility, eddy currents and motion were not corrected"  # not even between volumes
 
 
+@pytest.mark.slow
 def test_the_stamp_of_raw_scans_reaches_the_report_of_a_run(tmp_path: Path) -> None:
     bids = write_phantom(tmp_path / "bids", n_subjects=4, n_sessions=1, settings=TINY)
     (bids / "config.yaml").write_text(CONFIG)

@@ -88,6 +88,7 @@ def test_a_study_of_volumes_runs_to_a_report_that_says_what_was_done(run: StudyR
         assert said in page, said
 
 
+@pytest.mark.slow
 def test_the_audit_of_a_study_of_volumes_finds_nothing(run: StudyRun) -> None:
     assert audit_run(run.folder).accused is False
 
@@ -137,6 +138,7 @@ def test_a_poisoned_test_volume_moves_nothing_that_is_fitted(study: Path, tmp_pa
     assert chain(settings, train, BY_NAME["full"], fold, ("injury",), seed=0).key != plan.key
 
 
+@pytest.mark.slow
 def test_a_run_that_was_killed_resumes_to_the_same_bytes(run: StudyRun, study: Path) -> None:
     folder = study.parent / "killed"
     command = [sys.executable, "-m", "connectome_tl.cli", "run", str(study), "--out", str(folder)]

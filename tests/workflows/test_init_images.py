@@ -95,6 +95,7 @@ def test_images_that_are_given_as_matrices_are_told_the_option(lab: Path, tmp_pa
         init_study(lab / "sheet.csv", lab / "images", tmp_path / "study")
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_page_lead_from_images_to_a_prediction(
     lab: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -49,6 +49,7 @@ def release(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]
     return root, truth.data
 
 
+@pytest.mark.slow
 def test_they_are_carried_in_rigidly_and_fit(release: tuple[Path, np.ndarray], tmp_path: Path) -> None:
     root, truth = release
     (tmp_path / "c.yaml").write_text("tracking: {n_streamlines: 300}\nreconstruction: {response_voxels: 60}\n")

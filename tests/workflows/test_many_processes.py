@@ -204,6 +204,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_an_interrupt_of_the_terminal_reaches_the_main_process_only(tmp_path: Path) -> None:
     (tmp_path / "main.py").write_text(_INTERRUPTED)
     command = [sys.executable, "main.py"]

@@ -22,6 +22,7 @@ def _few_studies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(planning, "N_STUDIES", 20)
 
 
+@pytest.mark.slow
 def test_every_outcome_of_a_cohort_has_a_plan_at_its_own_size(tmp_path: Path) -> None:
     target = small_cohorts().target
     path = write_cohort(target, tmp_path / "target")

@@ -202,6 +202,7 @@ def test_an_outcome_that_the_study_lacks_is_refused(run_dir: Path) -> None:
         prune_run(run_dir, task="injury")
 
 
+@pytest.mark.slow
 def test_a_call_that_is_killed_at_its_writes_resumes_to_the_same_files(run_dir: Path) -> None:
     """SIGKILL before the weights, the sidecar, weights beside a finished network, and the page."""
     out = run_dir / "pruning"
@@ -233,6 +234,7 @@ def _kill_after(writes: int) -> None:
     os.replace = replace  # type: ignore[assignment]
 
 
+@pytest.mark.slow
 def test_an_interrupted_call_resumes_and_a_finished_one_prunes_nothing(
     run_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,6 +63,7 @@ def test_all_48_orders_of_an_image_become_one(shape: tuple[int, ...]) -> None:
         np.testing.assert_allclose(found.affine, usual.affine, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_a_connectome_does_not_depend_on_the_order_of_storage(tmp_path: Path) -> None:
     anatomy = make_anatomy(SIZE)
     head = make_head(anatomy, seed=1)

@@ -88,6 +88,7 @@ NETS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NETS)
 def test_a_shrunk_network_equals_the_masked_one(name: str) -> None:
     net = NETS[name]()

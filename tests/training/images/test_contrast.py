@@ -48,6 +48,7 @@ def test_the_network_that_segments_is_the_same_with_and_without_contrast() -> No
         assert torch.allclose(a, b, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_it_segments_new_subjects_better_than_the_commonest_class() -> None:
     rows = rows_of(simulated())
     settings = Segmentation(width=8, descent=Descent(steps=60, batch_size=4, learning_rate=1e-2))

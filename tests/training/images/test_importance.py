@@ -70,6 +70,7 @@ def test_the_map_finds_the_planted_region_in_new_subjects(fitted: NoiseMapper) -
     assert planted_auc(fitted.population(volumes_of(6, seed=1)), SIDES[0], BRAIN) > 0.95
 
 
+@pytest.mark.slow
 def test_a_region_on_a_random_side_is_in_the_subjects_maps_and_not_in_the_mean() -> None:
     side = np.arange(96) % 2
     volumes = volumes_of(96)

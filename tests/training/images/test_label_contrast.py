@@ -78,6 +78,7 @@ def adapted(settings: StudySettings, cohorts: StudyCohorts) -> dict[str, np.ndar
     return arrays
 
 
+@pytest.mark.slow
 def test_a_study_adapts_by_the_labels_of_the_pool(cohorts: StudyCohorts, tmp_path: Path) -> None:
     by_label, pool = study(classes="labels"), pool_of(cohorts)
     found = adapted(by_label, with_grids(by_label, cohorts, tmp_path))
