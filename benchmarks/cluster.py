@@ -63,7 +63,7 @@ def main() -> None:
     processes += [dask("worker", address, "--nthreads", "1", "--no-nanny", "--no-dashboard") for _ in range(2)]
     killed: list[int] = []
 
-    def kill(done: int, total: int) -> None:
+    def kill(done: int, total: int, _: float | None = None) -> None:
         if done >= total // 2 and not killed:
             os.kill(processes[1].pid, signal.SIGKILL)
             killed.append(done)

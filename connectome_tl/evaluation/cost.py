@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectome_tl.cohort.labelled import labelled_plan
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.instability import study_instability
@@ -19,7 +20,7 @@ from connectome_tl.evaluation.nested_cv import PlannedFold, plan_folds
 from connectome_tl.evaluation.permutation.baselines import baseline_statistics
 from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics
-from connectome_tl.evaluation.permutation.tests import exchangeable_permutations
+from connectome_tl.evaluation.permutation.tests import can_be_permuted, exchangeable_permutations
 from connectome_tl.settings.model_table import FULL
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
@@ -29,6 +30,7 @@ from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.timing import FitCost, Kind, cost_of, measure
 
+RESAMPLED, PERMUTED = "resampled", "permuted"  # folders of further fits in that of the fits of a run
 _FEW, _MORE = 4, 24  # permutations, twice timed
 _REFITS, _SHORT_REFITS = (2, 12), (5, 50)  # linear refits, twice timed; of studies in which few take under a second
 _LONG = 10.0  # CPU s; a step of one fold that takes longer is not timed on two further folds
@@ -123,52 +125,112 @@ def measured(
 
 
 @dataclass(frozen=True)
+class Finished:
+    """Stored fits of an interrupted run.
+
+    Attributes:
+        keys: of the outer folds and the learning curve.
+        resampled, permuted: numbers of fits of resampled subjects, and of permuted outcomes.
+    """
+
+    keys: frozenset[str] = frozenset()
+    resampled: int = 0
+    permuted: int = 0
+
+    @staticmethod
+    def of(models: Path) -> Finished:
+        """The fits in the folder `models` of a run, which may not exist."""
+        counts = (len(list((models / name).glob("*.json"))) for name in (RESAMPLED, PERMUTED))
+        return Finished(frozenset(file.stem for file in models.glob("*.json")), *counts)
+
+
+@dataclass(frozen=True)
 class Cost:
     """Predicted cost of a study in CPU seconds.
 
     Attributes:
-        fits: plan and seconds of each distinct fit of the outer folds. steps: seconds by name of the other steps.
+        fits: plan and seconds of each distinct fit of the outer folds, 0 if it is finished.
+        steps: seconds by name of the other steps.
+        divided: seconds of all unfinished fits, those of other steps included, which are divided among processes.
     """
 
     fits: tuple[tuple[FitPlan, float], ...]
     steps: dict[str, float]
+    divided: float
 
-    def total(self, done: frozenset[str] = frozenset()) -> float:
-        """CPU seconds, excluding the fits with these keys."""
-        return sum(seconds for plan, seconds in self.fits if plan.key not in done) + sum(self.steps.values())
+    @property
+    def total(self) -> float:
+        """CPU seconds."""
+        return sum(seconds for _, seconds in self.fits) + sum(self.steps.values())
 
 
 def predicted(
-    study: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, tasks: Sequence[Task], known: Measured
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    known: Measured,
+    finished: Finished | None = None,
 ) -> Cost:
     """Predicted cost from measurements of this study, or of one that differs only in its numbers of repeats."""
+    done = finished or Finished()
     planned = plan_folds(study, cohorts, splits, tasks)
     unique = unique_plans(plan for item in planned for plan in item.plans)
-    fits = tuple((plan, cost_of(plan, known.fits)) for plan in unique.values())
+    fits = tuple((plan, 0.0 if key in done.keys else cost_of(plan, known.fits)) for key, plan in unique.items())
     n_folds, n_first = sum(map(len, splits.repeats)), len(splits.repeats[0])
-    last = _last_stages(planned, known)
-    steps = {
+    full = _last_stages(planned)
+
+    def refitted(n_refits: int, n_done: int) -> float:
+        """Seconds of refits of the last stages of the full model in every fold of the first repeat."""
+        left = n_first * n_refits - n_done / len(full)
+        return max(left, 0.0) * sum(cost_of(plan, known.fits) for plan in full)
+
+    can_permute = can_be_permuted(cohorts.target)
+    networks = study.network_permutations if can_permute else 0
+    refits = {
+        "bootstrap refits": refitted(study.refits.network, done.resampled),
+        "permutations of the full model": refitted(networks + 1, done.permuted) if networks else 0.0,
+        "learning curve": _curve_fits(study, cohorts, splits, tasks, known, done.keys | unique.keys()),
+    }
+    others = {
         "baselines": known.baselines.of(n_folds),
         "recalibration": known.baselines.of(n_folds * study.splits.inner),
-        "bootstrap refits": n_first * (known.refits.of(study.refits.linear) + study.refits.network * last["full"]),
-        "permutations of the core": n_first * known.permutations.of(study.permutations),
-        "permutations of the full model": n_first * study.network_permutations * last["full"],
-        "permutations of the baselines": n_first * known.baseline_permutations.of(study.baseline_permutations),
+        "bootstrap refits": n_first * known.refits.of(study.refits.linear),
+        "permutations of the core": n_first * known.permutations.of(study.permutations if can_permute else 0),
+        "permutations of the full model": 0.0,
+        "permutations of the baselines": n_first
+        * known.baseline_permutations.of(study.baseline_permutations if can_permute else 0),
         "value beyond clinical covariates": known.beyond.of(n_first if study.permutations else 0),
-        "learning curve": len(study.learning_curve) * (last["all"] + known.baselines.of(n_folds)),
+        "learning curve": len(study.learning_curve) * known.baselines.of(n_folds),
     }
     n_models = len({item.model for item in planned}) + len(study.baselines)
-    steps["scores, comparisons, report"] = _JUDGED + _PER_SCORE * n_models * len(tasks) * len(splits.repeats)
-    return Cost(fits, {name: seconds for name, seconds in steps.items() if seconds})
+    others["scores, comparisons, report"] = _JUDGED + _PER_SCORE * n_models * len(tasks) * len(splits.repeats)
+    steps = {name: seconds + refits.get(name, 0.0) for name, seconds in others.items()}
+    divided = sum(seconds for _, seconds in fits) + sum(refits.values())
+    return Cost(fits, {name: seconds for name, seconds in steps.items() if seconds}, divided)
 
 
-def _last_stages(planned: Sequence[PlannedFold], known: Measured) -> dict[str, float]:
-    """CPU seconds of the fits on outcomes of the target: full model on one fold, and all models on all folds."""
-    own = unique_plans(plan for item in planned for plan in item.plans)
-    late = {key: cost_of(plan, known.fits) for key, plan in own.items() if plan.train.cohort == "target"}
+def _last_stages(planned: Sequence[PlannedFold]) -> list[FitPlan]:
+    """The fits of one seed of the full model on one fold that use outcomes of the target."""
     first = next(item for item in planned if item.model == FULL)
-    full = {member.key for member in first.plans[0].lineage() if member.key in late}
-    return {"full": sum(late[key] for key in full), "all": sum(late.values())}
+    return [plan for plan in first.plans[0].lineage() if plan.train.cohort == "target"]
+
+
+def _curve_fits(
+    study: StudySettings,
+    cohorts: StudyCohorts,
+    splits: SplitPlan,
+    tasks: Sequence[Task],
+    known: Measured,
+    without: frozenset[str],
+) -> float:
+    """CPU seconds of the fits of a learning curve, excluding those with the given keys."""
+    seconds, names = 0.0, [task.name for task in tasks]
+    for size in study.learning_curve:
+        some = labelled_plan(cohorts.target, splits, study.splits, size, names)
+        plans = unique_plans(plan for item in plan_folds(study, cohorts, some, tasks) for plan in item.plans)
+        seconds += sum(cost_of(plan, known.fits) for key, plan in plans.items() if key not in without)
+    return seconds
 
 
 def _seconds(run: Callable[[], object]) -> float:

@@ -41,14 +41,25 @@ def learning_curve(
     Subjects outside a draw are excluded from the fit entirely.
     """
     found: list[LearningPoint] = []
-    for size in study.learning_curve:
+    for number, size in enumerate(study.learning_curve):
         plan = labelled_plan(cohorts.target, splits, study.splits, size, [task.name for task in tasks])
-        validation = cross_validate(study, cohorts, plan, store=store, progress=progress)
+        one = None if progress is None else _part_of(progress, number, len(study.learning_curve))
+        validation = cross_validate(study, cohorts, plan, store=store, progress=one)
         tables = [validation.predictions, baseline_predictions(study, cohorts, plan, tasks)]
         table = pd.concat([one for one in tables if len(one)], ignore_index=True)
         made = points(scores(table, tasks, cohorts.target.families, n_labelled=size), tasks, size)
         found += [taught_point(point, cohorts.target, plan) for point in made]
     return found
+
+
+def _part_of(progress: Progress, number: int, n_parts: int) -> Progress:
+    """Progress of one of several parts of equal length, as a part of the whole."""
+
+    def told(done: int, total: int, share: float | None = None, /) -> None:
+        own = done / max(total, 1) if share is None else share
+        progress(number * total + done, n_parts * total, (number + own) / n_parts)
+
+    return told
 
 
 def taught_point(point: LearningPoint, target: Cohort, plan: SplitPlan) -> LearningPoint:

@@ -90,9 +90,9 @@ class SplitSettings(Settings):
 class Recalibration(Settings):
     """Recalibration of risks and choice of a threshold on inner folds.
 
-    With `splits.inner` of 2 or more, the full model and the baselines need `repeats * outer * inner * n_seeds`
-    additional fits; with 0 there is no recalibration. Platt scaling changes intercept and slope of the logits,
-    temperature scaling only the slope.
+    With `splits.inner` of 2 or more, each baseline needs `repeats * outer * inner` additional fits; the full model
+    needs none, since the held-out predictions of its own fits are used. With 0 there is no recalibration. Platt
+    scaling changes intercept and slope of the logits, temperature scaling only the slope.
     """
 
     method: Literal["platt", "temperature"] = "platt"

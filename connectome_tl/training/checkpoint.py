@@ -48,9 +48,18 @@ class FitResult:
 
 @dataclass(frozen=True)
 class FitStore:
-    """Finished fits in one folder, by key; a fit is the unit of resume."""
+    """Finished fits in one folder, by key; a fit is the unit of resume.
+
+    Attributes:
+        below: another store that fits are also read from, and not written to.
+    """
 
     folder: Path
+    below: FitStore | None = None
+
+    def has(self, key: str) -> bool:
+        """Whether there is a fit of that key."""
+        return (self.folder / f"{key}.json").is_file() or (self.below is not None and self.below.has(key))
 
     def load(self, key: str, *, state: bool) -> FitResult | None:
         """The stored fit of that key, or None. `state=False` leaves the arrays on disk.
@@ -58,6 +67,10 @@ class FitStore:
         Raises:
             OutputError: the files are damaged, edited or of another fit.
         """
+        found = self._own(key, state=state)
+        return self.below.load(key, state=state) if found is None and self.below is not None else found
+
+    def _own(self, key: str, *, state: bool) -> FitResult | None:
         record_file = self.folder / f"{key}.json"
         if not record_file.is_file():
             return None
@@ -102,17 +115,6 @@ class FitStore:
             "tensors": tensors,
         }
         write_json(self.folder / f"{result.key}.json", {**record, "content": content_hash(record)})
-
-
-@dataclass(frozen=True)
-class LayeredStore(FitStore):
-    """A store on top of another one: fits are read from both and written to the upper one only."""
-
-    below: FitStore
-
-    def load(self, key: str, *, state: bool) -> FitResult | None:
-        own = super().load(key, state=state)
-        return self.below.load(key, state=state) if own is None else own
 
 
 def _result(record: dict[str, Any]) -> FitResult:

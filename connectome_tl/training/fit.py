@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
@@ -32,8 +32,8 @@ from connectome_tl.training.networks.setting import diverged
 from connectome_tl.training.networks.supervised import fit_supervised
 from connectome_tl.training.plans import RANDOM, FitPlan, code_version
 from connectome_tl.training.threads import one_thread
+from connectome_tl.training.work import work_of
 
-Progress = Callable[[int, int], None]
 Fitter = Callable[[FitPlan, Context], FitResult]
 
 FITTERS: dict[str, Fitter] = {
@@ -45,6 +45,17 @@ FITTERS: dict[str, Fitter] = {
     "mixture": fit_mixture,
 }
 _LARGEST_CHUNK = 16
+
+
+class Progress(Protocol):
+    """Function that is told how much of a step is done.
+
+    Args:
+        done, total: numbers of finished items, and of all.
+        share: share of the time of this call that is spent, where items differ in length or were finished before.
+    """
+
+    def __call__(self, done: int, total: int, share: float | None = None, /) -> None: ...
 
 
 def fit(
@@ -63,7 +74,7 @@ def fit(
         cohorts: the cohorts by the role that row sets name.
         store: store of finished fits, which are reused.
         n_jobs: number of processes with one thread each; the results do not depend on it.
-        progress: called with (number of finished fits, total number).
+        progress: called with the number of finished fits, stored ones included, and the total number.
         hook: called after every optimiser step (only with n_jobs=1).
         check: called at each checkpoint of the first network of an ensemble. Fits are then made one after another in
             this process, so that its decisions do not depend on the number of processes. It is not called for
@@ -74,12 +85,17 @@ def fit(
     """
     unique = unique_plans(plans)
     results: dict[str, FitResult] = {}
+    left = {key: work_of(plan) for key, plan in unique.items() if store is None or not store.has(key)}
+    whole, kept = sum(left.values()), len(unique) - len(left)
+    if progress is not None and kept:
+        progress(kept, len(unique), 0.0)
     for depth in range(1 + max((plan.depth for plan in unique.values()), default=-1)):
         level = [plan for plan in unique.values() if plan.depth == depth]
         for batch in _run(level, cohorts, results, store, n_jobs, hook, check):
             results.update({result.key: result for result in batch})
-            if progress is not None:
-                progress(len(results), len(unique))
+            made = [left[key] for key in results if key in left]
+            if progress is not None and made:
+                progress(kept + len(made), len(unique), sum(made) / whole)
     return results
 
 

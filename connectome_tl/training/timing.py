@@ -19,6 +19,7 @@ from connectome_tl.training.context import Context
 from connectome_tl.training.fit import FITTERS, unique_plans
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.threads import one_thread
+from connectome_tl.training.work import steps_of
 
 Kind = tuple[str, tuple[str, ...], int, bool]
 _SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
@@ -46,13 +47,6 @@ class FitCost:
 def kind_of(plan: FitPlan) -> Kind:
     """Kind of fits of equal cost: stage, modalities, number of outcomes, whether they start from another fit."""
     return plan.stage, plan.modalities, len(plan.tasks), bool(plan.parents)
-
-
-def steps_of(plan: FitPlan) -> int:
-    """Optimiser steps of a network's plan; 0 for other fits."""
-    if plan.training is None:
-        return 0
-    return plan.training.steps_for(len(plan.train.ids) - min(map(len, plan.inner), default=0))
 
 
 def cost_of(plan: FitPlan, costs: Mapping[Kind, FitCost]) -> float:

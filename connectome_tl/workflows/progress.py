@@ -6,8 +6,10 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.progress import (
@@ -19,10 +21,12 @@ from rich.progress import (
     Task,
     TextColumn,
     TimeElapsedColumn,
-    TimeRemainingColumn,
     track,
 )
 from rich.text import Text
+
+if TYPE_CHECKING:  # what fits imports torch
+    from connectome_tl.training.fit import Progress as Told
 
 _ENOUGH_FOR_A_BAR = 200
 
@@ -81,12 +85,18 @@ class _Rate(ProgressColumn):
         return Text(f"{rate:.1f}/s" if rate >= 1 else f"{1 / rate:.1f} s each", style="progress.data.speed")
 
 
-class _Left(TimeRemainingColumn):
+class _Left(ProgressColumn):
     """Remaining time of an unfinished step with a count."""
 
     def render(self, task: Task) -> Text:
         counted = task.total is not None and task.total > 1 and not task.finished
-        return super().render(task) if counted else Text("")
+        left = _seconds_left(task.elapsed or 0.0, task.fields.get("share", 0.0)) if counted else None
+        return Text("" if left is None else f"{timedelta(seconds=round(left))} left", style="progress.remaining")
+
+
+def _seconds_left(spent: float, share: float) -> float | None:
+    """Seconds until the end of a step of which `share` took the seconds `spent`; None before anything is done."""
+    return spent * (1.0 - share) / share if share > 0 else None
 
 
 class Steps:
@@ -128,19 +138,21 @@ class Steps:
             yield
 
     @contextmanager
-    def counted(self, name: str) -> Iterator[Callable[[int, int], None]]:
-        """A step with a bar; yields a function to be called with (done, total)."""
+    def counted(self, name: str) -> Iterator[Told]:
+        """A step with a bar; yields a function to be called with (done, total), and a share if it is another one."""
         task, started, said = self._progress.add_task(name, total=None), time.monotonic(), [0]
         self._say(f"{name} ...")
 
-        def update(done: int, total: int) -> None:
-            self._progress.update(task, completed=done, total=total)
+        def update(done: int, total: int, share: float | None = None, /) -> None:
+            part = done / max(total, 1) if share is None else share
+            self._progress.update(task, completed=done, total=total, share=part)
             tenth = 10 * done // max(total, 1)
             if said[0] < tenth < 10:
                 said[0] = tenth
                 spent = time.monotonic() - started
-                left = f", about {spent * (total - done) / done:.0f} s left" if done else ""
-                self._say(f"{name}: {done} of {total}, {spent:.0f} s{left}")
+                left = _seconds_left(spent, part)
+                about = "" if left is None else f", about {left:.0f} s left"
+                self._say(f"{name}: {done} of {total}, {spent:.0f} s{about}")
 
         yield update
         done = self._progress.tasks[task].completed

@@ -198,7 +198,7 @@ def test_some_stored_fits_are_made_again_andcompared(tmp_path):
     predicted = dict.fromkeys(FIT.predictions, "0")
     for key, stage in (("f", "core"), ("m", "mixture"), ("k", "core")):
         FitStore(tmp_path).save(replace(FIT, key=key, stage=stage, predicted=predicted), keep_state=False)
-    store = SpotCheckedFits(tmp_path, frozenset("k"))
+    store = SpotCheckedFits(tmp_path, known=frozenset("k"))
     assert store.chosen == {"f", "m"}
     assert store.load("f", state=False) is None
     assert store.load("m", state=False) is None

@@ -87,7 +87,12 @@ def test_points_are_the_scores_of_a_study_of_that_size_and_stages_are_shared(
         return made
 
     monkeypatch.setattr(module, "cross_validate", spied)
-    found = learning_curve(study, COHORTS, splits, tasks, store=FitStore(tmp_path))
+    told: list[tuple[int, int, float | None]] = []
+    store = FitStore(tmp_path)
+    found = learning_curve(study, COHORTS, splits, tasks, store=store, progress=lambda *one: told.append(one))
+    counts = [(done, share or 0.0) for done, _, share in told]
+    assert counts == sorted(counts)
+    assert told[-1] == (told[-1][1], told[-1][1], 1.0)
     for stage in ("source", "pretrain", "adapt"):
         assert keys[0][stage] == keys[1][stage]
     assert not keys[0]["finetune"] & keys[1]["finetune"]

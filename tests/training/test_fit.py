@@ -18,6 +18,7 @@ from connectome_tl.training import fit as fitting
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
 from connectome_tl.training.plans import FitPlan
+from connectome_tl.training.work import work_of
 
 COHORTS = small_cohorts()
 FOLDS = make_split_plan(COHORTS.target, SplitSettings(repeats=1, outer=3, stratum="cognitive")).repeats[0]
@@ -144,10 +145,29 @@ def test_the_world_is_left_as_it_was_found() -> None:
 def test_progress_counts_fits_to_the_end() -> None:
     counted: list[tuple[int, int]] = []
     plans = [plan_of(FOLDS[0]), plan_of(FOLDS[0], scheme="network_scratch")]
-    fit(plans, COHORTS.by_name(), progress=lambda done, n: counted.append((done, n)))
+    fit(plans, COHORTS.by_name(), progress=lambda done, n, _: counted.append((done, n)))
     assert [done for done, _ in counted] == sorted({done for done, _ in counted})
     assert counted[-1] == (N_FITS + 1, N_FITS + 1)
     assert {n for _, n in counted} == {N_FITS + 1}
+
+
+def test_the_share_of_progress_is_of_the_work_of_this_call(tmp_path: Path) -> None:
+    """Fits with more steps are a larger part of it, and stored fits no part."""
+    told: list[tuple[int, int, float | None]] = []
+    plan = plan_of(FOLDS[0])
+    (_, core), (_, network) = plan.parents
+    stage = network.parent("stage")
+    assert stage is not None
+    kept = {one.key for one in (*core.lineage(), *stage.lineage())}
+    fit([replace(core, keep=True), stage], COHORTS.by_name(), store=FitStore(tmp_path))
+    left = [one for one in plan.lineage() if one.key not in kept]
+    fit([plan], COHORTS.by_name(), store=FitStore(tmp_path), progress=lambda *one: told.append(one))
+    shares = np.cumsum([work_of(one) for one in left]) / sum(map(work_of, left))
+    assert told == [
+        (len(kept), N_FITS, 0.0),
+        *((len(kept) + n, N_FITS, pytest.approx(share)) for n, share in enumerate(shares, 1)),
+    ]
+    assert work_of(retrained(network, steps=300)) > 10 * work_of(core)
 
 
 def test_held_out_predictions_are_of_every_training_row() -> None:

@@ -15,13 +15,21 @@ from connectome_tl.cli.entry import app
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
-from connectome_tl.evaluation.nested_cv import cross_validate
+from connectome_tl.errors import UsageError
+from connectome_tl.evaluation.cost import PERMUTED, RESAMPLED, Finished, Line, Measured, predicted
+from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds
+from connectome_tl.evaluation.permutation.tests import can_be_permuted
+from connectome_tl.provenance import read_json
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult, FitStore
+from connectome_tl.training.fit import FITTERS
 from connectome_tl.training.plans import FitPlan
-from connectome_tl.training.timing import FitCost, cost_of, kind_of, steps_of
+from connectome_tl.training.timing import FitCost, cost_of, kind_of
+from connectome_tl.training.work import steps_of
+from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study import forecast as forecast_module
+from connectome_tl.workflows.study.fitting import fit_study
 from connectome_tl.workflows.study.forecast import Forecast, forecast, is_long
 from connectome_tl.workflows.study.run import run_study
 
@@ -188,3 +196,89 @@ def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line
     run_study(tmp_path / "study.yaml", tmp_path / "run", check=True, tell=said.append)
     assert len(said) == 1
     assert said[0].startswith("0 of 6 fits to make")
+
+
+FURTHER = small_settings(
+    controls=("scratch",),
+    baselines=("ridge",),
+    steps=2,
+    refits=Refits(linear=0, network=1),
+    network_permutations=2,
+    learning_curve=(8, 12),
+).model_copy(update={"splits": SplitSettings(repeats=1, outer=2, stratum="cognitive")})
+
+
+@pytest.fixture(scope="module")
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a study with all of its fits: of resampled subjects, permuted outcomes, a learning curve."""
+    folder = tmp_path_factory.mktemp("fitted")
+    with Steps(shown=False) as steps:
+        fit_study(folder, FURTHER, COHORTS, make_split_plan(COHORTS.target, FURTHER.splits), TARGET_TASKS, steps)
+    return folder
+
+
+def test_resampled_and_permuted_networks_use_the_earlier_stages_of_the_run(fitted: Path) -> None:
+    for name in (RESAMPLED, PERMUTED):
+        stages = {read_json(file)["stage"] for file in (fitted / "models" / name).glob("*.json")}
+        assert stages == {"core", "finetune", "mixture"}
+
+
+def test_the_forecast_of_an_interrupted_run_excludes_the_fits_of_every_step(fitted: Path, tmp_path: Path) -> None:
+    splits = make_split_plan(COHORTS.target, FURTHER.splits)
+    known = Measured({(stage, (), 0, False): FitCost(1.0) for stage in FITTERS}, Line(), Line(), Line(), Line(), Line())
+
+    def left(folder: Path) -> float:
+        return predicted(FURTHER, COHORTS, splits, TARGET_TASKS, known, Finished.of(folder / "models")).divided
+
+    networks = FURTHER.stages.finetune.ensemble.networks
+    made = [read_json(file) for file in (fitted / "models").rglob("*.json")]
+    seconds = sum(networks if one["stage"] == "finetune" else 1 for one in made)
+    assert left(tmp_path) == pytest.approx(seconds)
+    assert left(fitted) == 0
+    (tmp_path / "models" / PERMUTED).mkdir(parents=True)
+    some = sorted((fitted / "models" / PERMUTED).glob("*.json"))
+    for file in some[: len(some) // 2]:
+        (tmp_path / "models" / PERMUTED / file.name).touch()
+    n_full = 1 + 1 + 2 * networks  # mixture, core, networks with and without earlier stages
+    n_fits = 4
+    assert left(tmp_path) == pytest.approx(seconds - len(some) // 2 * n_full / n_fits)
+
+
+def test_no_time_is_predicted_for_permutations_that_are_left_out() -> None:
+    study = FURTHER.model_copy(update={"permutations": 9, "baseline_permutations": 9})
+    target = COHORTS.target
+    alone = replace(target, site=np.array([f"site {i}" for i in range(target.n_subjects)], dtype=object))
+    assert not can_be_permuted(alone)
+    line = Line(1.0, 1.0)
+    for cohort in (target, alone):
+        known = Measured({}, line, line, line, line, line)
+        splits = make_split_plan(cohort, study.splits)
+        steps = predicted(study, COHORTS.with_role("target", cohort), splits, TARGET_TASKS, known).steps
+        tests = [name for name in steps if name.startswith("permutations")]
+        assert len(tests) == (2 if cohort is target else 0)
+
+
+def test_changes_that_another_setting_rules_out_are_not_suggested(before: Forecast, tmp_path: Path) -> None:
+    study = STUDY.with_settings({"splits.inner": 2, "recalibration.method": "temperature", "permutations": 0})
+    with pytest.raises(UsageError):
+        study.with_settings({"splits.inner": 0})
+    found = forecast(study, COHORTS, make_split_plan(COHORTS.target, study.splits), TARGET_TASKS, tmp_path)
+    assert "recalibration" in dict(found.steps)
+    assert {saving.change for saving in found.savings}.isdisjoint({"splits.inner=0"})
+    assert found.savings
+
+
+def test_no_change_is_suggested_for_a_run_that_has_begun(before: Forecast, tmp_path: Path) -> None:
+    plan = next(iter(plan_folds(STUDY, COHORTS, SPLITS, TARGET_TASKS))).plans[0].lineage()[0]
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / f"{plan.key}.json").touch()
+    found = forecast(STUDY, COHORTS, SPLITS, TARGET_TASKS, tmp_path)
+    assert sum(count.n_done for count in found.fits) == 1
+    assert before.savings
+    assert not found.savings
+
+
+def test_the_fits_of_all_steps_are_divided_among_the_processes() -> None:
+    many = Forecast(steps=(("learning curve", 100.0), ("scores", 20.0)), divided=80.0, n_jobs=4)
+    assert many.seconds == 120
+    assert f"{80 / 4 + 40:.0f} s with 4 processes" in many.line

@@ -30,6 +30,24 @@ def test_without_a_terminal_each_step_and_each_tenth_is_a_line(capsys: pytest.Ca
     assert lines[-1] == "fitting: done, 0 s"
 
 
+def test_the_time_left_follows_the_share_of_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Six of ten fits are short, or were stored: a tenth of the time after 10 s leaves 90 s, not 7 s."""
+    clock = [0.0]
+    monkeypatch.setattr("connectome_tl.workflows.progress.time.monotonic", lambda: clock[0])
+    with Steps(shown=True) as steps, steps.counted("fitting") as progress:
+        progress(3, 10, 0.0)
+        clock[0] = 10.0
+        progress(6, 10, 0.1)
+        clock[0] = 50.0
+        progress(8, 10)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == "fitting: 3 of 10, 0 s"
+    assert lines[2] == "fitting: 6 of 10, 10 s, about 90 s left"
+    assert lines[3] == "fitting: 8 of 10, 50 s, about 12 s left"
+
+
 def test_nothing_is_said_when_nothing_is_to_be_shown(capsys: pytest.CaptureFixture[str]) -> None:
     with Steps(shown=False) as steps, steps.step("reading"):
         pass

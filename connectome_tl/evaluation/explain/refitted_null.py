@@ -23,7 +23,7 @@ from connectome_tl.evaluation.permutation.relabelled import relabelled_plan
 from connectome_tl.settings.records.explanations import Method
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.tasks import Task
-from connectome_tl.training.checkpoint import FitResult, FitStore, LayeredStore
+from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import fitted_model, stored_model
 from connectome_tl.training.interface import FittedModel
@@ -67,7 +67,7 @@ def refitted_null_maps(
         return _pooled([unit for fits in folds for unit in maps_of_folds(fits, 0, target, items, shown)], items)
 
     labellings = [maps(partial(stored_model, store))]
-    kept = LayeredStore(scratch, store)
+    kept = FitStore(scratch, below=store)
     total = len(first) * len(permutations)
     for done, row in enumerate(permutations):
         plans = {

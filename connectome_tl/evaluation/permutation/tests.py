@@ -94,6 +94,11 @@ def families_and_sites(cohort: Cohort) -> tuple[dict[str, str], dict[str, str] |
     return families, sites
 
 
+def can_be_permuted(cohort: Cohort) -> bool:
+    """Whether enough arrangements of the outcomes are possible for a permutation test."""
+    return n_arrangements(cohort.ids, *families_and_sites(cohort)) >= FEWEST_ARRANGEMENTS
+
+
 def _blocks(
     subjects: Sequence[str], families: Mapping[str, str], sites: Mapping[str, str]
 ) -> list[tuple[list[np.ndarray], bool]]:

@@ -79,7 +79,7 @@ def judged_findings(
         replay.splits,
         replay.tasks,
         steps,
-        store_of=lambda place: SpotCheckedFits(place, frozenset(fits), replay.exactly),
+        store_of=lambda place: SpotCheckedFits(place, known=frozenset(fits), exactly=replay.exactly),
         validation=replace(validation, predictions=predictions[predictions["model"].isin(set(own["model"]))]),
     )
     found = replace(found, predictions=predictions)

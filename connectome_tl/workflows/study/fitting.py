@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.clinical.missing_outcomes import missingness_predictions
 from connectome_tl.evaluation.clinical.recalibration import RecalibratedStudy, recalibrate_study
 from connectome_tl.evaluation.clinical.site_only import site_predictions
+from connectome_tl.evaluation.cost import PERMUTED, RESAMPLED
 from connectome_tl.evaluation.images.age_gaps import AgeGaps, age_gaps
 from connectome_tl.evaluation.instability import study_instability
 from connectome_tl.evaluation.learning_curve import learning_curve
@@ -26,6 +27,7 @@ from connectome_tl.evaluation.permutation.beyond_clinical import BeyondClinical,
 from connectome_tl.evaluation.permutation.labels import core_statistics, network_statistics
 from connectome_tl.evaluation.permutation.tests import (
     FEWEST_ARRANGEMENTS,
+    can_be_permuted,
     exchangeable_permutations,
     families_and_sites,
     n_arrangements,
@@ -102,7 +104,7 @@ def fit_study(
         with steps.step("recalibration"):
             recalibrated = recalibrate_study(settings, cohorts, splits, predictions, validation)
     with steps.counted("bootstrap refits") as progress:
-        refits = store_of(models / "resampled")
+        refits = replace(store_of(models / RESAMPLED), below=store_of(models))
         refitted = study_instability(settings, cohorts, splits, tasks, store=refits, progress=progress)
     permuted = _permute(settings, cohorts, splits, tasks, models, steps.counted, store_of)
     curve: list[LearningPoint] = []
@@ -149,7 +151,9 @@ def _permute(
         if n_permutations:
             moves = label_moves(settings, cohorts.target, n_permutations)
             with counted(f"permutations of the {model} model") as progress:
-                store = store_of(models if model == "core" else models / "permuted")
+                store = store_of(models)
+                if model == "full":
+                    store = replace(store_of(models / PERMUTED), below=store)
                 found[model] = statistics(settings, cohorts, splits, tasks, moves, store=store, progress=progress)
     return found
 
@@ -171,11 +175,6 @@ def _permute_baselines(
 def label_moves(settings: StudySettings, target: Cohort, n_permutations: int) -> np.ndarray:
     """Permutations of outcome rows within families and sites, (n_permutations, n_subjects)."""
     return exchangeable_permutations(target.ids, n_permutations, settings.seed, *families_and_sites(target))
-
-
-def can_be_permuted(target: Cohort) -> bool:
-    """Whether enough arrangements of the outcomes are possible for a permutation test."""
-    return n_arrangements(target.ids, *families_and_sites(target)) >= FEWEST_ARRANGEMENTS
 
 
 def permutation_notes(settings: StudySettings, target: Cohort, tasks: Sequence[Task]) -> tuple[str, ...]:

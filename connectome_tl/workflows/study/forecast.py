@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import resource
+import shlex
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +17,7 @@ from rich.text import Text
 
 from connectome_tl.cohort.splits import SplitPlan, make_split_plan
 from connectome_tl.config import load_settings
+from connectome_tl.errors import UsageError
 from connectome_tl.settings.base import Record
 from connectome_tl.settings.study import StudySettings
 from connectome_tl.settings_lines import names_lines
@@ -27,7 +30,6 @@ if TYPE_CHECKING:  # what fits imports torch
     from connectome_tl.training.schemes import StudyCohorts
 
 WORTH_SAYING = 60.0  # CPU seconds; no forecast is printed for shorter studies
-_STEP, _CORE = 0.001, 0.02  # CPU s of a step of one small network, early stopping included, and of a closed-form fit
 _SAVES = 0.02  # smallest fraction of the total cost that a suggested change must save
 
 
@@ -53,7 +55,9 @@ class Forecast(Record):
 
     Attributes:
         fits: fits by model and stage; shared fits are listed under the first model. steps: CPU seconds of other steps.
-        n_jobs: number of processes. memory: peak memory of all processes, in bytes. savings: largest first.
+        n_jobs: number of processes. divided: CPU seconds of fits, those of the steps included, divided among them.
+        memory: peak memory of all processes, in bytes. savings: largest first; none if the run has begun, since its
+            settings cannot be changed.
         scans: lines on scans to be processed first; if there are any, the rest is not predicted.
         notes: permutation tests that will be left out, or that have too few permutations.
         omitted: controls of the settings that are not fitted, with the reason.
@@ -62,6 +66,7 @@ class Forecast(Record):
     fits: tuple[FitCount, ...] = ()
     steps: tuple[tuple[str, float], ...] = ()
     n_jobs: int = 1
+    divided: float = 0.0
     memory: float = 0.0
     savings: tuple[Saving, ...] = ()
     scans: tuple[str, ...] = ()
@@ -79,8 +84,7 @@ class Forecast(Record):
         if self.scans:
             return "The fits are predicted after the connectomes are computed."
         n_left = sum(count.n_fits - count.n_done for count in self.fits)
-        fits = sum(count.seconds for count in self.fits)
-        wall = fits / self.n_jobs + self.seconds - fits
+        wall = self.divided / self.n_jobs + self.seconds - self.divided
         at_once = f", {_time(wall)} with {self.n_jobs} processes" if self.n_jobs > 1 else ""
         return (
             f"{n_left} of {sum(count.n_fits for count in self.fits)} fits to make: roughly {_time(self.seconds)} of "
@@ -130,8 +134,10 @@ def forecast_study(
         check_embedded(cohorts.target, splits)
         check_inputs(settings, cohorts, splits)
         check_bins(settings, cohorts.target, splits)
+        started = time.process_time()
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
-        return forecast(settings, cohorts, splits, tasks, folder)
+        resampling = 0.0 if made.is_dir() else time.process_time() - started
+        return forecast(settings, cohorts, splits, tasks, folder, resampling=resampling)
 
 
 def forecast(
@@ -142,34 +148,40 @@ def forecast(
     folder: Path,
     *,
     brief: bool = False,
+    resampling: float = 0.0,
 ) -> Forecast:
     """Forecast of a study from its cohorts; fits in its folder count as finished.
 
     Args:
+        resampling: CPU seconds to resample its volumes.
         brief: less accurate timing without suggestions, sufficient for the summary line.
     """
-    from connectome_tl.evaluation.cost import measured, predicted
+    from connectome_tl.evaluation.cost import Finished, measured, predicted
     from connectome_tl.evaluation.nested_cv import plan_folds
     from connectome_tl.training.fit import unique_plans
     from connectome_tl.workflows.study.fitting import permutation_notes
 
     planned = plan_folds(settings, cohorts, splits, tasks)
     unique = unique_plans(plan for item in planned for plan in item.plans)
-    done = frozenset(key for key in unique if (folder / "models" / f"{key}.json").is_file())
-    left = [plan for key, plan in unique.items() if key not in done]
+    done = Finished.of(folder / "models")
+    left = [plan for key, plan in unique.items() if key not in done.keys]
+    fitted_later = settings.refits.network or settings.network_permutations or settings.learning_curve
+    timed = list(unique.values()) if fitted_later else left
     with tempfile.TemporaryDirectory() as scratch:
-        known = measured(settings, cohorts, splits, tasks, left, Path(scratch), brief=brief)
-    cost = predicted(settings, cohorts, splits, tasks, known)
+        known = measured(settings, cohorts, splits, tasks, timed, Path(scratch), brief=brief)
+    cost = predicted(settings, cohorts, splits, tasks, known, done)
+    volumes = (("volumes", resampling),) if resampling else ()
     n_jobs = settings.n_jobs
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     return Forecast(
-        fits=_counts(cost, done),
-        steps=tuple(cost.steps.items()),
+        fits=_counts(cost, done.keys),
+        steps=(*volumes, *cost.steps.items()),
         n_jobs=n_jobs,
+        divided=cost.divided,
         memory=peak * (1 + n_jobs if n_jobs > 1 and len(left) > 1 else 1),
         notes=permutation_notes(settings, cohorts.target, tasks),
         omitted=_omitted(settings, cohorts, tasks),
-        savings=() if brief else _savings(settings, cohorts, tasks, known, cost, done),
+        savings=() if brief or done.keys else _savings(settings, cohorts, tasks, known, cost),
     )
 
 
@@ -177,12 +189,11 @@ def is_long(settings: StudySettings, cohorts: StudyCohorts, splits: SplitPlan, t
     """Whether a study may take long enough for a forecast, estimated without timing."""
     from connectome_tl.evaluation.nested_cv import plan_folds
     from connectome_tl.training.fit import unique_plans
-    from connectome_tl.training.timing import steps_of
+    from connectome_tl.training.work import work_of
 
     planned = plan_folds(settings, cohorts, splits, tasks)
     plans = unique_plans(plan for item in planned for plan in item.plans).values()
-    least = sum(_STEP * steps_of(plan) * max(len(plan.inner), 1) + _CORE for plan in plans)
-    return least > WORTH_SAYING
+    return sum(map(work_of, plans)) > WORTH_SAYING
 
 
 def _counts(cost: Cost, done: frozenset[str]) -> tuple[FitCount, ...]:
@@ -195,7 +206,7 @@ def _counts(cost: Cost, done: frozenset[str]) -> tuple[FitCount, ...]:
             stage=stage,
             n_fits=len(rows),
             n_done=sum(is_done for is_done, _ in rows),
-            seconds=sum(seconds for is_done, seconds in rows if not is_done),
+            seconds=sum(seconds for _, seconds in rows),
         )
         for (model, stage), rows in found.items()
     )
@@ -217,17 +228,19 @@ def _savings(
     tasks: Sequence[Task],
     known: Measured,
     cost: Cost,
-    done: frozenset[str],
 ) -> tuple[Saving, ...]:
-    """Savings of several changes, each on its own."""
+    """Savings of several changes, each on its own, without those that another setting of the study rules out."""
     from connectome_tl.evaluation.cost import predicted
 
-    whole, found = cost.total(done), []
+    found = []
     for change, key, value in _changes(settings):
-        other = settings.with_settings({key: value})
+        try:
+            other = settings.with_settings({key: value})
+        except UsageError:  # for example, `recalibration` needs inner folds
+            continue
         splits = make_split_plan(cohorts.target, other.splits)
-        saved = whole - predicted(other, cohorts, splits, tasks, known).total(done)
-        if saved > _SAVES * whole:
+        saved = cost.total - predicted(other, cohorts, splits, tasks, known).total
+        if saved > _SAVES * cost.total:
             found.append(Saving(change=change, seconds=saved))
     return tuple(sorted(found, key=lambda saving: -saving.seconds))
 
@@ -278,4 +291,4 @@ def print_forecast(found: Forecast, console: Console | None = None) -> None:
     if found.savings:
         screen.print(Text("Each of these changes alone reduces the cost:"))
     for saving in found.savings:
-        screen.print(Text(f"  --set {saving.change}: {_time(saving.seconds)} less"))
+        screen.print(Text(f"  --set {shlex.quote(saving.change)}: {_time(saving.seconds)} less"))

@@ -118,7 +118,10 @@ def tune_study(
             membership.join()
             with on_scheduler(scheduler), steps.counted("trials") as progress:
                 total = len(searches) * _tune(settings).trials
-                _search(searches, lambda done: progress(min(done, total), total))
+                kept = min(sum(search.n_complete() for search in searches), total)
+                _search(
+                    searches, lambda n: progress(min(n, total), total, (min(n, total) - kept) / max(total - kept, 1))
+                )
             found = write_tuned(folder, settings, cohorts, splits, searches)
             log.info("done: %s", identity)
     return found
