@@ -166,10 +166,10 @@ def run(
     if dry_run:
         from connectome_tl.workflows.study.forecast import forecast_study, print_forecast
 
-        idle = [f"--{name}" for name, given in (("check", check), ("tuned", tuned), ("scheduler", scheduler)) if given]
+        idle = [f"--{name}" for name, given in (("check", check), ("scheduler", scheduler)) if given]
         if idle:
             raise UsageError(f"{', '.join(idle)} has no effect with --dry-run", remedy="Leave it out.")
-        found = forecast_study(study, out, overrides=tuple(set_ or ()))
+        found = forecast_study(study, out, overrides=tuple(set_ or ()), tuned=tuned)
         terminal.answer(forecast={**found.model_dump(), "seconds": found.seconds})
         print_forecast(found, terminal.console())
         terminal.say(found.line)

@@ -86,15 +86,15 @@ def fit(
     unique = unique_plans(plans)
     results: dict[str, FitResult] = {}
     left = {key: work_of(plan) for key, plan in unique.items() if store is None or not store.has(key)}
-    whole, kept = sum(left.values()), len(unique) - len(left)
+    whole, kept, made = sum(left.values()), len(unique) - len(left), list[float]()
     if progress is not None and kept:
         progress(kept, len(unique), 0.0)
     for depth in range(1 + max((plan.depth for plan in unique.values()), default=-1)):
         level = [plan for plan in unique.values() if plan.depth == depth]
         for batch in _run(level, cohorts, results, store, n_jobs, hook, check):
             results.update({result.key: result for result in batch})
-            made = [left[key] for key in results if key in left]
-            if progress is not None and made:
+            made += [left[result.key] for result in batch if result.key in left]
+            if progress is not None and any(result.key in left for result in batch):
                 progress(kept + len(made), len(unique), sum(made) / whole)
     return results
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from connectome_tl.cohort.cohort import Cohort
+from connectome_tl.provenance import content_hash
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult
 from connectome_tl.training.context import Context
@@ -21,9 +22,10 @@ from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.threads import one_thread
 from connectome_tl.training.work import steps_of
 
-Kind = tuple[str, tuple[str, ...], int, bool]
+Kind = tuple[str, tuple[str, ...], int, bool, str]
 _SHORT, _LONG = 4, 16  # optimiser steps of the two fits that are timed
 _COSTLY, _FEW = 15.0, (2, 4)  # CPU seconds of a fit of one step above which fewer steps are timed
+_COSTLY_IN_BRIEF = 3.0
 _WHOLE = 12.0  # CPU seconds; ensembles up to this time are trained completely, to find the step where they stop
 _STOPPED = 0.6  # assumed fraction of the steps of an ensemble if it was not measured
 
@@ -45,8 +47,10 @@ class FitCost:
 
 
 def kind_of(plan: FitPlan) -> Kind:
-    """Kind of fits of equal cost: stage, modalities, number of outcomes, whether they start from another fit."""
-    return plan.stage, plan.modalities, len(plan.tasks), bool(plan.parents)
+    """Kind of fits of equal cost per step: stage, modalities, number of outcomes, whether they start from another fit,
+    and the network, which tuned settings may change between folds."""
+    training = None if plan.training is None else plan.training.model_copy(update={"steps": "auto"})
+    return plan.stage, plan.modalities, len(plan.tasks), bool(plan.parents), content_hash(plan.model, training)
 
 
 def cost_of(plan: FitPlan, costs: Mapping[Kind, FitCost]) -> float:
@@ -68,22 +72,23 @@ def measure(plans: Iterable[FitPlan], cohorts: Mapping[str, Cohort], *, brief: b
         if not brief or all(stage != plan.stage for stage, *_ in chosen):
             chosen.setdefault(kind_of(plan), plan)
     with one_thread():  # as fits are made
-        return _measured(chosen, cohorts, longest=0.0 if brief else _WHOLE)
+        return _measured(chosen, cohorts, brief=brief)
 
 
-def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort], *, longest: float) -> dict[Kind, FitCost]:
+def _measured(chosen: Mapping[Kind, FitPlan], cohorts: Mapping[str, Cohort], *, brief: bool) -> dict[Kind, FitCost]:
     done: dict[str, FitResult] = {}
     context = Context(cohorts, done)
     found: dict[Kind, FitCost] = {}
     warm: set[tuple[str, ...]] = set()
     few, many = _SHORT, _LONG
+    costly, longest = (_COSTLY_IN_BRIEF, 0.0) if brief else (_COSTLY, _WHOLE)
     for kind, plan in sorted(chosen.items(), key=lambda item: item[1].depth):
         for parent in plan.lineage()[:-1]:
             _timed(_shortened(parent, few), context, done)
         context.features(plan, context.cohort(plan.train.cohort))  # shared by the fits of the same rows
         if plan.training is not None and plan.modalities not in warm:
             # Libraries are loaded in the first fit, which hides the steps.
-            if _timed(_shortened(plan, 1), context, done) > _COSTLY:
+            if _timed(_shortened(plan, 1), context, done) > costly:
                 few, many = _FEW
             warm.add(plan.modalities)
         short = _shortened(plan, few)

@@ -24,6 +24,7 @@ from connectome_tl.report.labels import signed
 from connectome_tl.settings.study import SplitSettings, StudySettings
 from connectome_tl.settings.tuning import Tuned
 from connectome_tl.workflows.audit.audit import audit_run
+from connectome_tl.workflows.study.forecast import forecast_study
 from connectome_tl.workflows.study.tune import tune_study
 from connectome_tl.workflows.study.tuned import read_tuned, tuned_from
 
@@ -125,6 +126,17 @@ def test_a_tuned_run_uses_what_was_found_and_says_how_optimistic_it_was(home: Pa
     assert by_check["tuned settings belong to this study"].status == "passed"
     assert by_check["networks fitted again (all folds)"].status == "passed"
     assert by_check["poisoned test fold"].status == "passed"
+
+
+def test_a_forecast_of_a_tuned_run_counts_the_fits_that_it_makes(home: Path, tmp_path: Path) -> None:
+    before = forecast_study(home / "study.yaml", tmp_path / "run", tuned=home / "tuned")
+    run = run_study(home / "study.yaml", tmp_path / "run", tuned=home / "tuned")
+    assert sum(count.n_fits for count in before.fits) == len(list((run.folder / "models").glob("*.json")))
+    after = forecast_study(home / "study.yaml", tmp_path / "run", tuned=home / "tuned")
+    assert [count.n_done for count in after.fits] == [count.n_fits for count in before.fits]
+    searched_again = {"splits", "stages", "n_seeds"}
+    assert searched_again.isdisjoint(saving.change.split(".")[0] for saving in before.savings)
+    assert sum(count.n_done for count in forecast_study(home / "study.yaml", run.folder).fits) == 0
 
 
 def test_an_untuned_run_beside_it_is_another_configuration(home: Path) -> None:

@@ -20,17 +20,20 @@ from connectome_tl.evaluation.cost import PERMUTED, RESAMPLED, Finished, Line, M
 from connectome_tl.evaluation.nested_cv import cross_validate, plan_folds
 from connectome_tl.evaluation.permutation.tests import can_be_permuted
 from connectome_tl.provenance import read_json
+from connectome_tl.settings.features import FeatureSettings
+from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder
+from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
 from connectome_tl.settings.training import Training
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import FITTERS
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.timing import FitCost, cost_of, kind_of
-from connectome_tl.training.work import steps_of
+from connectome_tl.training.work import steps_of, work_of
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study import forecast as forecast_module
 from connectome_tl.workflows.study.fitting import fit_study
-from connectome_tl.workflows.study.forecast import Forecast, forecast, is_long
+from connectome_tl.workflows.study.forecast import WORTH_SAYING, Forecast, forecast, is_long
 from connectome_tl.workflows.study.run import run_study
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -168,6 +171,29 @@ def test_a_study_of_the_first_hour_is_not_timed_before_it_runs() -> None:
     assert is_long(full, COHORTS, make_split_plan(COHORTS.target, full.splits), TARGET_TASKS)
 
 
+def test_networks_that_differ_between_folds_are_timed_separately_and_numbers_of_steps_are_not() -> None:
+    from small_study import FLAT, plan_of, retrained
+
+    plan = next(one for one in plan_of(SPLITS.repeats[0][0]).lineage() if one.stage == "finetune")
+    assert kind_of(replace(plan, model=FLAT)) != kind_of(plan)
+    assert kind_of(retrained(plan, batch_size=2)) != kind_of(plan)
+    assert kind_of(retrained(plan, steps=77)) == kind_of(plan)
+
+
+def test_networks_on_volumes_are_long() -> None:
+    """A step takes as long as a thousand steps on connectomes; one fit of 320 steps is a long study."""
+    from small_study import plan_of, retrained
+
+    small = next(one for one in plan_of(SPLITS.repeats[0][0]).lineage() if one.stage == "finetune")
+    small = retrained(small, steps=320)
+    model = ModelSettings(encoder=ResNetEncoder())
+    grids = [FeatureSettings(image=ImageSettings(size=size)) for size in (32, 64)]
+    on_volumes = [replace(small, modalities=("image",), model=model, features=grid) for grid in grids]
+    assert work_of(small) < 1
+    assert work_of(on_volumes[1]) > WORTH_SAYING
+    assert 6 < work_of(on_volumes[1]) / work_of(on_volumes[0]) < 8
+
+
 def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -225,7 +251,9 @@ def test_resampled_and_permuted_networks_use_the_earlier_stages_of_the_run(fitte
 
 def test_the_forecast_of_an_interrupted_run_excludes_the_fits_of_every_step(fitted: Path, tmp_path: Path) -> None:
     splits = make_split_plan(COHORTS.target, FURTHER.splits)
-    known = Measured({(stage, (), 0, False): FitCost(1.0) for stage in FITTERS}, Line(), Line(), Line(), Line(), Line())
+    known = Measured(
+        {(stage, (), 0, False, ""): FitCost(1.0) for stage in FITTERS}, Line(), Line(), Line(), Line(), Line()
+    )
 
     def left(folder: Path) -> float:
         return predicted(FURTHER, COHORTS, splits, TARGET_TASKS, known, Finished.of(folder / "models")).divided

@@ -24,6 +24,7 @@ from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.scans.forecast import duration
 from connectome_tl.workflows.scans.study import forecast_of, scan_cohorts, with_connectomes
+from connectome_tl.workflows.study.tuned import check_tuned, read_tuned, tuned_from
 
 if TYPE_CHECKING:  # what fits imports torch
     from connectome_tl.evaluation.cost import Cost, Measured
@@ -99,6 +100,7 @@ def forecast_study(
     *,
     overrides: Sequence[str] = (),
     base: str | Path | None = None,
+    tuned: str | Path | None = None,
 ) -> Forecast:
     """Predict the cost of `run_study` with the same arguments, without writing to its folder.
 
@@ -113,6 +115,8 @@ def forecast_study(
         settings, home = study, Path(base) if base is not None else Path()
     else:
         settings, home = load_settings(study, StudySettings, overrides=overrides), Path(study).parent
+    if tuned is not None:
+        settings = settings.model_copy(update={"tuned": read_tuned(tuned)})
     from_scans = scan_cohorts(settings, home, folder)
     if not all(one.file.is_file() for one in from_scans):
         return Forecast(n_jobs=settings.n_jobs, scans=tuple(forecast_of(one, settings.n_jobs) for one in from_scans))
@@ -131,6 +135,7 @@ def forecast_study(
         tasks = tasks_of(settings, cohorts)
         check_brain_age(settings, cohorts.target, tasks, cohorts.source)
         splits = make_learnable_plan(settings, home, cohorts)
+        check_tuned(settings, cohorts, splits, any_code=False)
         check_embedded(cohorts.target, splits)
         check_inputs(settings, cohorts, splits)
         check_bins(settings, cohorts.target, splits)
@@ -237,6 +242,8 @@ def _savings(
         try:
             other = settings.with_settings({key: value})
         except UsageError:  # for example, `recalibration` needs inner folds
+            continue
+        if settings.tuned is not None and tuned_from(other) != tuned_from(settings):
             continue
         splits = make_split_plan(cohorts.target, other.splits)
         saved = cost.total - predicted(other, cohorts, splits, tasks, known).total
