@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -29,6 +30,7 @@ if TYPE_CHECKING:  # what fits imports torch
     from connectome_tl.training.fit import Progress as Told
 
 _ENOUGH_FOR_A_BAR = 200
+_LOG = logging.getLogger("connectome_tl")  # to the log of a run, whose duration is that until its last line
 
 
 def draws(console: Console) -> bool:
@@ -142,6 +144,7 @@ class Steps:
         """A step with a bar; yields a function to be called with (done, total), and a share if it is another one."""
         task, started, said = self._progress.add_task(name, total=None), time.monotonic(), [0]
         self._say(f"{name} ...")
+        _LOG.info(name)
 
         def update(done: int, total: int, share: float | None = None, /) -> None:
             part = done / max(total, 1) if share is None else share
@@ -153,6 +156,7 @@ class Steps:
                 left = _seconds_left(spent, part)
                 about = "" if left is None else f", about {left:.0f} s left"
                 self._say(f"{name}: {done} of {total}, {spent:.0f} s{about}")
+                _LOG.info("%s: %d of %d", name, done, total)
 
         yield update
         done = self._progress.tasks[task].completed

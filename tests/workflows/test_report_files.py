@@ -14,6 +14,8 @@ from report_example import example_record
 from connectome_tl.provenance import write_json, write_text
 from connectome_tl.report.tables.downloads import slug
 from connectome_tl.report.text.standards import checklists
+from connectome_tl.workflows.folder import open_log
+from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study.report import draw_report, timing_of
 
 LOG = "2026-01-02 03:0{}:00,123 INFO connectome-tl: {}\n"
@@ -56,6 +58,24 @@ def test_figures_and_tables_are_those_of_the_page_and_the_same_every_time(folder
     draw_report(folder, figures=kind, tables=True)  # type: ignore[arg-type]
     changed = {file.name for file, data in before.items() if file.read_bytes() != data}
     assert not changed
+
+
+def test_the_fits_of_a_killed_process_count_in_the_duration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A killed process writes no last line; the lines of its steps say until when it worked."""
+    now = [1_800_000_000.0]
+    (tmp_path / "log").mkdir()
+    monkeypatch.setattr("logging.time.time", lambda: now[0])
+    killed = open_log(tmp_path, "study")
+    killed.__enter__()
+    with Steps(shown=False) as steps, steps.counted("fitting models") as progress:
+        for done in range(1, 10):
+            now[0] += 600
+            progress(done, 10)
+        (log,) = (tmp_path / "log").glob("*.txt")
+        text = log.read_text()
+        killed.__exit__(None, None, None)
+    log.write_text(text)
+    assert timing_of(tmp_path)[1] == ("Duration", "1 h 30 min")
 
 
 def test_the_page_says_when_the_run_ended_and_how_long_it_worked(folder: Path) -> None:

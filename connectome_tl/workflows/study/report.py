@@ -58,7 +58,8 @@ def draw_report(run_dir: Path, *, figures: FigureKind | None = None, tables: boo
 def timing_of(run_dir: Path) -> list[tuple[str, str]]:
     """Date and duration of a run from its logs; empty without logs.
 
-    A resumed run has a log per start; the time between them is not counted.
+    A resumed run has a log per start; the time between them is not counted. That of a killed process is counted until
+    its last line, one of which is written per tenth of a step.
     """
     worked, last = 0.0, None
     for file in sorted((run_dir / "log").glob("*.txt")):
