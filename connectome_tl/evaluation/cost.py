@@ -16,7 +16,7 @@ from connectome_tl.cohort.labelled import labelled_plan
 from connectome_tl.cohort.splits import SplitPlan
 from connectome_tl.evaluation.baselines.fixed import baseline_predictions
 from connectome_tl.evaluation.instability import study_instability
-from connectome_tl.evaluation.nested_cv import PlannedFold, plan_folds
+from connectome_tl.evaluation.nested_cv import plan_folds
 from connectome_tl.evaluation.permutation.baselines import baseline_statistics
 from connectome_tl.evaluation.permutation.beyond_clinical import beyond_clinical
 from connectome_tl.evaluation.permutation.labels import core_statistics
@@ -29,6 +29,7 @@ from connectome_tl.training.fit import unique_plans
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.timing import FitCost, Kind, cost_of, measure
+from connectome_tl.training.work import last_stages
 
 RESAMPLED, PERMUTED = "resampled", "permuted"  # folders of further fits in that of the fits of a run
 _FEW, _MORE = 4, 24  # permutations, twice timed
@@ -178,7 +179,7 @@ def predicted(
     unique = unique_plans(plan for item in planned for plan in item.plans)
     fits = tuple((plan, 0.0 if key in done.keys else cost_of(plan, known.fits)) for key, plan in unique.items())
     n_folds, n_first = sum(map(len, splits.repeats)), len(splits.repeats[0])
-    full = _last_stages(planned)
+    full = last_stages(next(item for item in planned if item.model == FULL).plans[0])
 
     def refitted(n_refits: int, n_done: int) -> float:
         """Seconds of refits of the last stages of the full model in every fold of the first repeat."""
@@ -208,12 +209,6 @@ def predicted(
     steps = {name: seconds + refits.get(name, 0.0) for name, seconds in others.items()}
     divided = sum(seconds for _, seconds in fits) + sum(refits.values())
     return Cost(fits, {name: seconds for name, seconds in steps.items() if seconds}, divided)
-
-
-def _last_stages(planned: Sequence[PlannedFold]) -> list[FitPlan]:
-    """The fits of one seed of the full model on one fold that use outcomes of the target."""
-    first = next(item for item in planned if item.model == FULL)
-    return [plan for plan in first.plans[0].lineage() if plan.train.cohort == "target"]
 
 
 def _curve_fits(

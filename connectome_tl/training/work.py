@@ -20,6 +20,11 @@ def steps_of(plan: FitPlan) -> int:
     return 0 if plan.training is None else plan.training.steps_for(n_trained(plan))
 
 
+def last_stages(plan: FitPlan) -> tuple[FitPlan, ...]:
+    """The plan and its ancestors that use outcomes of the target: what is fitted again if these are permuted."""
+    return tuple(one for one in plan.lineage() if one.train.cohort == "target")
+
+
 def work_of(plan: FitPlan) -> float:
     """CPU seconds of a fit of a small model; larger models take longer, in similar proportions."""
     if plan.training is None:

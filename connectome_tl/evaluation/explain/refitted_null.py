@@ -30,6 +30,7 @@ from connectome_tl.training.interface import FittedModel
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.schemes import StudyCohorts
 from connectome_tl.training.timing import cost_of, measure
+from connectome_tl.training.work import last_stages
 
 FEWEST_REFITTED, FEWEST_AT_ALL = 49, 19  # permutations with which a corrected p of 0.02, of 0.05 can be seen
 LONGEST = 300.0  # seconds of permuted fits and their maps that are spent without being asked for
@@ -101,7 +102,8 @@ def affordable(planned: Sequence[PlannedFold], cohorts: StudyCohorts, map_second
     """
     plans = [item.plans[0] for item in planned if item.repeat == 0]
     costs = measure(plans[:1], cohorts.by_name(), brief=True)
-    each = len(plans) * map_seconds + sum(cost_of(plan, costs) for plan in plans) / n_jobs
+    fits = sum(cost_of(one, costs) for plan in plans for one in last_stages(plan))
+    each = len(plans) * map_seconds + fits / n_jobs
     return next((n for n in (FEWEST_REFITTED, FEWEST_AT_ALL) if n * each <= LONGEST), 0)
 
 

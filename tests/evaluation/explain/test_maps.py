@@ -21,7 +21,7 @@ from connectome_tl.evaluation.explain.items import Items, Places, with_regions
 from connectome_tl.evaluation.explain.models import explained, features_of
 from connectome_tl.evaluation.explain.null import beyond_largest, core_values, null_maps
 from connectome_tl.evaluation.explain.plain import PlainColumns
-from connectome_tl.evaluation.explain.refitted_null import n_refits, refitted_null_maps
+from connectome_tl.evaluation.explain.refitted_null import affordable, n_refits, refitted_null_maps
 from connectome_tl.evaluation.explain.stability import overlap, rank_correlation, stabilities, top_of
 from connectome_tl.evaluation.explain.study import items_of, not_above_chance
 from connectome_tl.evaluation.explain.summary import summaries
@@ -37,6 +37,7 @@ from connectome_tl.training.closed_form.fitted_core import QuadraticPart, Radial
 from connectome_tl.training.core_stage import CoreModel
 from connectome_tl.training.fit import fit
 from connectome_tl.training.fitted_models import stored_model
+from connectome_tl.training.timing import FitCost
 
 COHORTS = small_cohorts(n_target=40, n_regions=12)
 TARGET = COHORTS.target
@@ -184,6 +185,24 @@ def test_a_model_fitted_again_on_its_own_outcomes_has_the_maps_of_the_run(
             np.testing.assert_array_equal(values[:, 1], stored[kind])
         assert not np.allclose(by_kind["region"][:, 2], by_kind["region"][:, 0])
     assert n_refits(planned, 49) == 49 * 3
+
+
+@pytest.mark.parametrize(
+    ("model", "seconds", "n"), [("full", 0.3, 49), ("full", 0.8, 19), ("full", 1.2, 0), ("network", 1.2, 19)]
+)
+def test_permutations_are_affordable_by_all_fits_that_they_repeat(
+    study: StudySettings, splits: SplitPlan, monkeypatch: pytest.MonkeyPatch, model: str, seconds: float, n: int
+) -> None:
+    """In each of three folds: a core, and two networks with as many from random weights."""
+    planned = planned_folds(study, COHORTS, splits, [TARGET.task("cognitive")], model)
+    costs = {
+        (stage, (), 0, False, ""): FitCost(seconds) for stage in ("core", "finetune", "pretrain", "adapt", "source")
+    }
+    monkeypatch.setattr(refitted_null, "measure", lambda *_, **__: costs)
+    fits = 3 * seconds * (4 + (model == "full"))
+    assert affordable(planned, COHORTS, 0.0, n_jobs=1) == n
+    assert n == next((k for k in (49, 19) if k * fits <= refitted_null.LONGEST), 0)
+    assert affordable(planned, COHORTS, 100.0, n_jobs=1) == 0
 
 
 def test_a_permutation_whose_training_diverges_counts_against_the_finding(
