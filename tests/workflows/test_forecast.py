@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from small_study import TASKS, last_stage, small_cohorts, small_settings
 from typer.testing import CliRunner
 
 from connectome_tl.cli.entry import app
+from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.cohort.splits import make_split_plan
 from connectome_tl.cohort.writing import write_cohort
 from connectome_tl.config import dump_settings
@@ -25,15 +27,18 @@ from connectome_tl.settings.images.volumes import ImageSettings, ResNetEncoder
 from connectome_tl.settings.model import ModelSettings
 from connectome_tl.settings.study import CohortUse, Refits, SplitSettings
 from connectome_tl.settings.training import Training
+from connectome_tl.simulation.volume_cohorts import write_volume_cohort
+from connectome_tl.simulation.volumes import VolumeSettings
 from connectome_tl.training.checkpoint import FitResult, FitStore
 from connectome_tl.training.fit import FITTERS
 from connectome_tl.training.plans import FitPlan
 from connectome_tl.training.timing import FitCost, cost_of, kind_of
 from connectome_tl.training.work import steps_of, work_of
+from connectome_tl.workflows.images.grids import CACHE, made_grids
 from connectome_tl.workflows.progress import Steps
 from connectome_tl.workflows.study import forecast as forecast_module
 from connectome_tl.workflows.study.fitting import fit_study
-from connectome_tl.workflows.study.forecast import WORTH_SAYING, Forecast, forecast, is_long
+from connectome_tl.workflows.study.forecast import WORTH_SAYING, Forecast, forecast, forecast_study, is_long
 from connectome_tl.workflows.study.run import run_study
 
 pytestmark = pytest.mark.usefixtures("without_figures")
@@ -310,3 +315,19 @@ def test_the_fits_of_all_steps_are_divided_among_the_processes() -> None:
     many = Forecast(steps=(("learning curve", 100.0), ("scores", 20.0)), divided=80.0, n_jobs=4)
     assert many.seconds == 120
     assert f"{80 / 4 + 40:.0f} s with 4 processes" in many.line
+
+
+def test_the_volumes_of_a_study_are_resampled_at_a_cost_until_they_are_there(tmp_path: Path) -> None:
+    from voxel_study import STUDY as ON_VOLUMES
+
+    write_volume_cohort(16, VolumeSettings(size=16), tmp_path / "target", name="target", seed=3)
+    study = {key: value for key, value in ON_VOLUMES.items() if key not in ("source", "pool")}
+    study |= {"splits": {"repeats": 1, "outer": 2}, "controls": [], "baselines": ["prevalence"]}
+    study["stages"] = {"finetune": ON_VOLUMES["stages"]["finetune"]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    before = dict(forecast_study(tmp_path / "study.yaml", tmp_path / "run").steps)
+    assert not (tmp_path / "run").exists()
+    made_grids([read_cohort(tmp_path / "target" / "cohort.yaml")], ImageSettings(), tmp_path / "run" / CACHE)
+    after = dict(forecast_study(tmp_path / "study.yaml", tmp_path / "run").steps)
+    assert before["volumes"] > 0
+    assert "volumes" not in after

@@ -108,6 +108,7 @@ def audit_run(
             with steps.counted("fitting again") as progress:
                 replay = Replay(settings, cohorts, splits, tasks, repeat, fold)
                 fits = replay.refitted(progress)
+            with steps.counted("comparing, and fitting a fold with corrupted test rows") as progress:
                 findings += replay_findings(replay, fits, predictions, calibrated, progress)
             if all(finding.status == "passed" for finding in placed):
                 findings += judged_findings(folder, replay, fits, predictions, results, steps)
