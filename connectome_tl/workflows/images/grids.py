@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +29,6 @@ from connectome_tl.settings.study import StudySettings
 from connectome_tl.workflows.images.labels import check_contrast_of, made_labels, with_used_labels
 
 if TYPE_CHECKING:
-    from connectome_tl.training.fit import Progress
     from connectome_tl.training.schemes import StudyCohorts
 
 CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
@@ -49,7 +48,7 @@ def with_grids(
     folder: Path,
     *,
     fixed_by: str = "",
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> StudyCohorts:
     """The cohorts with their volumes as grids under `folder`; unchanged if the study has no volumes.
 
@@ -82,7 +81,7 @@ def made_grids(
     folder: Path,
     *,
     fixed_by: str = "",
-    progress: Progress | None = None,
+    progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, StoredGrid]:
     """The grid of every volume of these cohorts, by image; missing grids are computed under `folder`.
 
