@@ -132,7 +132,9 @@ def test_a_forecast_of_a_tuned_run_counts_the_fits_that_it_makes(home: Path, tmp
     before = forecast_study(home / "study.yaml", tmp_path / "run", tuned=home / "tuned")
     run = run_study(home / "study.yaml", tmp_path / "run", tuned=home / "tuned")
     assert sum(count.n_fits for count in before.fits) == len(list((run.folder / "models").glob("*.json")))
-    after = forecast_study(home / "study.yaml", tmp_path / "run", tuned=home / "tuned")
+    assert forecast_study(home / "study.yaml", run.folder, tuned=home / "tuned").finished
+    (run.folder / "log" / "finished.json").unlink()
+    after = forecast_study(home / "study.yaml", run.folder, tuned=home / "tuned")
     assert [count.n_done for count in after.fits] == [count.n_fits for count in before.fits]
     searched_again = {"splits", "stages", "n_seeds"}
     assert searched_again.isdisjoint(saving.change.split(".")[0] for saving in before.savings)

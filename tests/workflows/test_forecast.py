@@ -223,6 +223,8 @@ def test_the_command_tells_and_writes_nothing_and_a_long_run_says_it_in_one_line
     said: list[str] = []
     run_study(tmp_path / "study.yaml", tmp_path / "run", tell=said.append)
     assert not said
+    found = CliRunner().invoke(app, ["run", str(tmp_path / "study.yaml"), "--out", str(tmp_path / "run"), "--dry-run"])
+    assert found.output == "The run is finished: nothing is to be computed.\n"
     monkeypatch.setattr(forecast_module, "WORTH_SAYING", 0.001)
     run_study(tmp_path / "study.yaml", tmp_path / "run", check=True, tell=said.append)
     assert len(said) == 1

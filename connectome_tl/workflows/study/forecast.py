@@ -24,6 +24,7 @@ from connectome_tl.settings_lines import names_lines
 from connectome_tl.tasks import Task
 from connectome_tl.workflows.scans.forecast import duration
 from connectome_tl.workflows.scans.study import forecast_of, scan_cohorts, with_connectomes
+from connectome_tl.workflows.study.finished import is_finished
 from connectome_tl.workflows.study.tuned import check_tuned, read_tuned, tuned_from
 
 if TYPE_CHECKING:  # what fits imports torch
@@ -62,6 +63,7 @@ class Forecast(Record):
         scans: lines on scans to be processed first; if there are any, the rest is not predicted.
         notes: permutation tests that will be left out, or that have too few permutations.
         omitted: controls of the settings that are not fitted, with the reason.
+        finished: whether the run is finished, so that nothing is computed.
     """
 
     fits: tuple[FitCount, ...] = ()
@@ -73,6 +75,7 @@ class Forecast(Record):
     scans: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     omitted: tuple[str, ...] = ()
+    finished: bool = False
 
     @property
     def seconds(self) -> float:
@@ -82,6 +85,8 @@ class Forecast(Record):
     @property
     def line(self) -> str:
         """Summary in one line."""
+        if self.finished:
+            return "The run is finished: nothing is to be computed."
         if self.scans:
             return "The fits are predicted after the connectomes are computed."
         n_left = sum(count.n_fits - count.n_done for count in self.fits)
@@ -125,11 +130,13 @@ def forecast_study(
     from connectome_tl.evaluation.nested_cv import tasks_of
     from connectome_tl.training.checks import check_bins, check_embedded, check_inputs, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
-    from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohorts
+    from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohorts, seen_from
 
     with tempfile.TemporaryDirectory() as scratch:
         made = folder / CACHE
         settings = settled(settings, home, Path(scratch) if not folder.is_dir() else folder)
+        if is_finished(folder, seen_from(folder, settings, home)):
+            return Forecast(n_jobs=settings.n_jobs, finished=True)
         cohorts = read_cohorts(settings, home)
         check_names(settings, cohorts)
         tasks = tasks_of(settings, cohorts)
@@ -280,7 +287,7 @@ def print_forecast(found: Forecast, console: Console | None = None) -> None:
     screen = console or Console()
     for line in found.scans:
         screen.print(Text(line))
-    if found.scans:
+    if found.scans or found.finished:
         return
     table = Table(title="Fits", title_justify="left")
     for heading in ("model", "stage", "fits", "done", "CPU time left"):
