@@ -6,11 +6,11 @@ import itertools
 import os
 from pathlib import Path
 
-from connectome_tl.cohort.columns.guesses import guess_columns
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import read_volume
 from connectome_tl.imaging.volumes.checks import CONTRASTS, named_contrast
-from connectome_tl.workflows.init.look import Choose, Seen, cells_of, files_of, patterns_in
+from connectome_tl.workflows.init.look import Choose, Seen, cells_of, files_of
+from connectome_tl.workflows.init.matched import matched_rows
 
 _NO_IMAGES = ("dseg", "probseg", "mask", "aseg", "label")  # words in names of files that are not grey levels
 _TRIED = 5  # files of a pattern, until one can be read
@@ -27,7 +27,8 @@ def look_at_images(table: Path, images: Path, folder: Path, choose: Choose) -> S
             names, or no file is a three-dimensional image.
     """
     cells = cells_of(table)
-    ids, patterns = patterns_in(images, table, cells)
+    rows = matched_rows(images, table, cells)
+    cells, ids, patterns = rows.cells, rows.ids, rows.patterns
     problems = {one: _problem([*itertools.islice(files_of(images, cells, ids, one), _TRIED)]) for one, _ in patterns}
     n_rows = {one: n for one, n in patterns if problems[one] is None}
     if not n_rows:
@@ -51,8 +52,10 @@ def look_at_images(table: Path, images: Path, folder: Path, choose: Choose) -> S
         (),
         True,
         "none",
-        guess_columns(cells, [ids]),
+        rows.columns,
         images=True,
+        events=rows.events,
+        scan_ids=rows.scan_ids,
     )
 
 

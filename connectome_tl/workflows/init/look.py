@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,8 +20,6 @@ from connectome_tl.cohort.columns.guesses import (
     FORMS,
     ColumnGuess,
     guess_columns,
-    id_pattern,
-    ids_written_differently,
     numbers_of,
 )
 from connectome_tl.cohort.columns.ids import bare
@@ -31,10 +29,11 @@ from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.rows import atlases_that_know
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
-from connectome_tl.files import is_hidden
+from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
+from connectome_tl.workflows.init.events import Events
+from connectome_tl.workflows.init.matched import matched_rows
 
 _MOST_FILES = 200_000
 _STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
@@ -58,6 +57,8 @@ class Seen:
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
         rows: table or list with the ids in the order of one file of all matrices. key: its array, if it has several.
         images: whether the files are images, not matrices; `measure` is then their contrast.
+        events: the events that the rows of the table are; `cells` then has one row per subject.
+        scan_ids: columns of subject and session, if rows are scans; `ids` is then a column that joins them.
     """
 
     table: Path
@@ -77,6 +78,8 @@ class Seen:
     rows: str = ""
     key: str = ""
     images: bool = False
+    events: Events | None = None
+    scan_ids: tuple[str, ...] = ()
 
     @property
     def is_stack(self) -> bool:
@@ -99,9 +102,10 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
     cells = cells_of(table)
     if matrices.is_file():
         return _stack(table, cells, matrices, folder, choose)
-    ids, patterns = patterns_in(matrices, table, cells)
-    read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in patterns}
-    readable = {one: n for one, n in patterns if not isinstance(read[one], ConnectomeTLError)}
+    rows = matched_rows(matrices, table, cells)
+    cells, ids = rows.cells, rows.ids
+    read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in rows.patterns}
+    readable = {one: n for one, n in rows.patterns if not isinstance(read[one], ConnectomeTLError)}
     if not readable:
         raise next(error for error in read.values() if isinstance(error, ConnectomeTLError))
     chosen = choose("pattern", tuple(readable)) if len(readable) > 1 else next(iter(readable))
@@ -129,7 +133,9 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         fits,
         names is not None,
         _transform(matrix.values),
-        guess_columns(cells, [ids]),
+        rows.columns,
+        events=rows.events,
+        scan_ids=rows.scan_ids,
     )
 
 
@@ -143,19 +149,6 @@ def cells_of(table: Path) -> pd.DataFrame:
     if (line := row_for_header(cells)) is not None:
         raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
     return cells
-
-
-def patterns_in(folder: Path, table: Path, cells: pd.DataFrame) -> tuple[str, tuple[tuple[str, int], ...]]:
-    """The id column, and the patterns of the files in a folder with their numbers of rows, see `id_pattern`.
-
-    Raises:
-        MissingInputError: no folder, or an empty one. DataError: no column has ids that occur in file names.
-    """
-    files = _files(folder, table)
-    found = id_pattern(cells, files)
-    if found is None:
-        raise _no_ids(cells, files, table)
-    return found
 
 
 def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choose: Choose) -> Seen:
@@ -248,47 +241,6 @@ def _id_lists(matrices: Path, table: Path, n_rows: int, n_matrices: int) -> list
 def atlases_of_size(row_counts: Collection[int]) -> tuple[str, ...]:
     """Atlases with one of these numbers of regions."""
     return tuple(name for name in atlas_names() if load_atlas(name).n_regions in row_counts)
-
-
-def _files(matrices: Path, table: Path) -> list[str]:
-    """Names of the files in a folder and below it, without hidden ones and the table.
-
-    Raises:
-        MissingInputError: no such folder, or nothing in it. DataError: too many files.
-    """
-    if not matrices.is_dir():
-        raise MissingInputError("folder not found", file=matrices)
-    names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
-    shown = [name.as_posix() for name in names if not any(map(is_hidden, name.parts))]
-    files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
-    if not files:
-        raise MissingInputError("there is no file in this folder", expected="one file per subject", file=matrices)
-    if len(files) > _MOST_FILES:
-        got = counted(len(files), "file")
-        raise DataError("too many files to look through", expected=f"at most {_MOST_FILES}", got=got, file=matrices)
-    return files
-
-
-def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError:
-    """Why no file has a subject: ids that are written in another way, or none at all."""
-    alike = ids_written_differently(cells, files)
-    if alike is not None:
-        column, cell, file = alike
-        return DataError(
-            f"the ids in column {column!r} are written differently in the names of the files",
-            file=table,
-            got=f"{cell!r} in the table, {file} among the files",
-            remedy="Leading zeros, capital letters, blanks or hyphens differ. Write the ids as in the names of the "
-            "files (in a spreadsheet: import the column as text), or rename the files.",
-        )
-    return DataError(
-        "no column of the table holds ids that occur in the names of the files",
-        file=table,
-        expected=f"a column with the ids of names such as {files[0]}",
-        got=f"columns {', '.join(map(str, cells.columns[:12]))}",
-        remedy="Add a column with the id as in the file names, or rename the files. If one file has the matrices of "
-        "all subjects: --matrices FILE.",
-    )
 
 
 def _transform(values: np.ndarray) -> Transform:

@@ -1,0 +1,120 @@
+"""Match the rows of a table with the files of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns, id_pattern, ids_written_differently
+from connectome_tl.cohort.columns.ids import whole_ids
+from connectome_tl.cohort.tables.cells import texts
+from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.errors import DataError, MissingInputError
+from connectome_tl.files import is_hidden
+from connectome_tl.plurals import counted
+from connectome_tl.workflows.init.events import Events, events_of, id_and_event, without_later_ages
+
+_MOST_FILES = 200_000
+
+
+@dataclass(frozen=True)
+class MatchedRows:
+    """Rows of a table, and the files of their subjects.
+
+    Attributes:
+        cells: one row per subject or scan. ids: the column of the ids in the names of the files.
+        patterns: patterns of the files with `{id}`, each with its number of rows, see `id_pattern`.
+        events: the events that the rows of the table are, if they are.
+        scan_ids: columns of subject and session, if rows are scans; `ids` joins them.
+    """
+
+    cells: pd.DataFrame
+    ids: str
+    patterns: tuple[tuple[str, int], ...]
+    events: Events | None = None
+    scan_ids: tuple[str, ...] = ()
+
+    @property
+    def columns(self) -> tuple[ColumnGuess, ...]:
+        """Guesses on all columns but those of the ids."""
+        return without_later_ages(self.events, guess_columns(self.cells, [self.ids, *self.scan_ids]))
+
+
+def matched_rows(folder: Path, table: Path, cells: pd.DataFrame) -> MatchedRows:
+    """The rows with the files of a folder. Of a subject with several rows, either each row has its own files (scans),
+    or the rows are events that are joined.
+
+    Raises:
+        MissingInputError: no folder, or an empty one. DataError: no column has ids that occur in file names, or
+            subjects have several rows for an unknown reason.
+    """
+    files = _files(folder, table)
+    found = id_pattern(cells, files)
+    if found is not None and not doubled(texts(cells[found[0]])):
+        return MatchedRows(cells, *found)
+    keys = id_and_event(cells)
+    if keys is not None:
+        joined = " and ".join(keys)
+        scans = cells.assign(**{joined: whole_ids(cells, keys)})
+        of_scans = id_pattern(scans[[joined]], files)
+        if of_scans is not None:
+            return MatchedRows(scans, *of_scans, scan_ids=keys)
+        events = events_of(cells, *keys)
+        of_subjects = id_pattern(events.table, files)
+        if of_subjects is not None:
+            return MatchedRows(events.table, *of_subjects, events=events)
+    if found is not None:
+        return MatchedRows(cells, *found)
+    raise _no_ids(cells, files, table)
+
+
+def _files(matrices: Path, table: Path) -> list[str]:
+    """Names of the files in a folder and below it, without hidden ones and the table.
+
+    Raises:
+        MissingInputError: no such folder, or nothing in it. DataError: too many files.
+    """
+    if not matrices.is_dir():
+        raise MissingInputError("folder not found", file=matrices)
+    names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
+    shown = [name.as_posix() for name in names if not any(map(is_hidden, name.parts))]
+    files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
+    if not files:
+        raise MissingInputError("there is no file in this folder", expected="one file per subject", file=matrices)
+    if len(files) > _MOST_FILES:
+        got = counted(len(files), "file")
+        raise DataError("too many files to look through", expected=f"at most {_MOST_FILES}", got=got, file=matrices)
+    return files
+
+
+def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError:
+    """Why no file has a subject: several rows of each, ids that are written in another way, or none at all."""
+    for name in map(str, cells.columns):
+        if id_pattern(cells[[name]].drop_duplicates(), files) is not None:
+            return DataError(
+                "subjects have several rows, and no column distinguishes them",
+                file=table,
+                got=f"{doubled(texts(cells[name]))[0]!r} in several rows of column {name!r}",
+                remedy="Keep one row per subject; or add a column `visit` with another value in each row of a subject.",
+            )
+    alike = ids_written_differently(cells, files)
+    if alike is not None:
+        column, cell, file = alike
+        return DataError(
+            f"the ids in column {column!r} are written differently in the names of the files",
+            file=table,
+            got=f"{cell!r} in the table, {file} among the files",
+            remedy="Leading zeros, capital letters, blanks or hyphens differ. Write the ids as in the names of the "
+            "files (in a spreadsheet: import the column as text), or rename the files.",
+        )
+    return DataError(
+        "no column of the table holds ids that occur in the names of the files",
+        file=table,
+        expected=f"a column with the ids of names such as {files[0]}",
+        got=f"columns {', '.join(map(str, cells.columns[:12]))}",
+        remedy="Add a column with the id as in the file names, or rename the files. If one file has the matrices of "
+        "all subjects: --matrices FILE.",
+    )
