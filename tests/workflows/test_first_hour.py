@@ -53,7 +53,9 @@ def lab(tmp_path: Path) -> Path:
 
 
 def _start(lab: Path, answers: dict[str, str] | None = None, **more: str) -> Path:
-    start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers=answers or {"atlas": "aal90"}, ask=None, **more)
+    start_from(
+        [lab / "sheet.csv"], lab / "mats", lab / "study", answers=answers or {"atlas": "aal90"}, ask=None, **more
+    )
     return lab / "study" / "cohort.yaml"
 
 
@@ -102,7 +104,7 @@ def test_what_the_files_leave_open_is_asked_and_never_guessed(lab: Path) -> None
             return str(question.default)
         return {"age_unit": "weeks", "age_reference": "postmenstrual", "positive:group2 outcome": "alpha"}[question.key]
 
-    start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers={"atlas": "aal90"}, ask=ask)
+    start_from([lab / "sheet.csv"], lab / "mats", lab / "study", answers={"atlas": "aal90"}, ask=ask)
     assert asked == ["outcomes", "age", "age_unit", "age_reference", "positive:group2 outcome"]
     assert 'levels: ["beta", "alpha"]' in (lab / "study" / "cohort.yaml").read_text()
 
@@ -135,7 +137,7 @@ def test_files_of_other_people_are_refused_with_an_example(lab: Path) -> None:
     with pytest.raises(DataError, match="no column of the table holds ids"):
         _start(lab)
     with pytest.raises(MissingInputError):
-        start_from(lab / "sheet.csv", lab / "nothing", lab, answers={}, ask=None)
+        start_from([lab / "sheet.csv"], lab / "nothing", lab, answers={}, ask=None)
 
 
 def test_the_command_writes_checks_and_names_the_next_step(lab: Path) -> None:

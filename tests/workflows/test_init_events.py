@@ -8,7 +8,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from typer.testing import CliRunner
 
+from connectome_tl.cli.entry import app
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError
 from connectome_tl.workflows.init.from_files import init_study, start_from
@@ -75,7 +77,7 @@ def test_of_an_outcome_at_several_events_the_last_one_is_taken(lab: Path) -> Non
 def test_an_age_at_the_event_of_an_outcome_is_not_taken_as_that_at_the_scan(lab: Path) -> None:
     export = pd.read_csv(lab / "redcap.csv").drop(columns="pma_weeks")
     export.to_csv(lab / "redcap.csv", index=False)
-    seen, written = start_from(lab / "redcap.csv", lab / "mats", lab / "a", answers=ATLAS, ask=None)
+    seen, written = start_from([lab / "redcap.csv"], lab / "mats", lab / "a", answers=ATLAS, ask=None)
     assert read_cohort(written[0]).age_unit == ""
     assert any("--answer 'age=age'" in note for note in notes_on(seen))
     answers = {**ATLAS, "age": "age", "age_unit": "months"}
@@ -117,3 +119,40 @@ def test_several_rows_for_an_unknown_reason_are_refused_with_a_remedy_that_works
         init_study(lab / "redcap.csv", lab / "mats", lab / "study", answers=ATLAS)
     export.rename(columns={"arm": "visit"}).to_csv(lab / "redcap.csv", index=False)
     assert read_cohort(init_study(lab / "redcap.csv", lab / "mats", lab / "study", answers=ATLAS)[0]).n_subjects == N
+
+
+def test_tables_are_joined_by_ids_in_columns_of_any_name(lab: Path) -> None:
+    """Demography, and follow-up with other names, another order, an age of its own, and a column that is known."""
+    rng = np.random.default_rng(2)
+    birth = pd.DataFrame({"Study ID": IDS, "GA": rng.uniform(24, 32, N).round(1), "sex": rng.choice(["M", "F"], N)})
+    birth.to_csv(lab / "birth.csv", index=False)
+    later = pd.DataFrame({"nr": range(N), "child": [f"sub-{one}" for one in IDS], "age": 24, "sex": "unknown"})
+    later = later.assign(bayley_language=rng.normal(90, 14, N).round()).sample(frac=1, random_state=0).iloc[:-3]
+    later.to_csv(lab / "later.csv", sep=";", index=False)
+    written = init_study([lab / "birth.csv", lab / "later.csv"], lab / "mats", lab / "study", answers=ATLAS)
+    assert "{file: ../later.csv, id: child, columns: [nr, age, bayley_language]}" in written[0].read_text()
+    cohort = read_cohort(written[0])
+    known = later.set_index("child")["bayley_language"].reindex([f"sub-{one}" for one in IDS])
+    np.testing.assert_array_equal(cohort.targets["bayley_language"], known)
+    assert list(cohort.covariates["sex"]) == list(birth["sex"])
+    assert cohort.age_unit == ""
+
+
+def test_a_further_table_may_have_events_and_one_without_the_ids_is_refused(lab: Path) -> None:
+    pd.DataFrame({"id": IDS, "sex": ["M", "F"] * (N // 2)}).to_csv(lab / "birth.csv", index=False)
+    written = init_study([lab / "birth.csv", lab / "redcap.csv"], lab / "mats", lab / "study", answers=ATLAS)
+    cohort = read_cohort(written[0])
+    assert np.isfinite(cohort.targets["bayley_cognitive"]).sum() == N - 2
+    assert cohort.age_reference == "postmenstrual"
+    pd.DataFrame({"id": ["x", "y"], "bayley_motor": [90, 100]}).to_csv(lab / "strangers.csv", index=False)
+    with pytest.raises(DataError, match=r"no column of the further table holds the ids.*expected ids such as NEO000"):
+        init_study([lab / "birth.csv", lab / "strangers.csv"], lab / "mats", lab / "other", answers=ATLAS)
+    assert not (lab / "other").exists()
+
+
+def test_several_tables_are_given_on_the_command_line(lab: Path) -> None:
+    pd.DataFrame({"id": IDS, "sex": ["M", "F"] * (N // 2)}).to_csv(lab / "birth.csv", index=False)
+    command = ["init", str(lab / "s"), "--from", str(lab / "birth.csv"), "--from", str(lab / "redcap.csv")]
+    done = CliRunner().invoke(app, [*command, "--matrices", str(lab / "mats"), "--answer", "atlas=aal90"])
+    assert done.exit_code == 0, done.output
+    assert (lab / "s" / "study.yaml").is_file()

@@ -1,24 +1,36 @@
-"""Tables with one row per event or visit of a subject, such as exports of REDCap."""
+"""Tables with several rows per subject (events, visits), and tables that are joined by id."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pandas as pd
 
 from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns
 from connectome_tl.cohort.columns.ids import condition, event_columns
 from connectome_tl.cohort.tables.cells import is_missing, texts
+from connectome_tl.connectome.names.labels import doubled
+from connectome_tl.errors import DataError
+
+SEVERAL_ROWS = "Keep one row per subject; or add a column `visit` with another value in each row of a subject."
 
 
 @dataclass(frozen=True)
-class FurtherEvent:
-    """An event whose rows are joined: the condition that keeps them, and the columns that are taken from it."""
+class Joined:
+    """Rows that are joined to those of the participants.
 
-    select: str
+    Attributes:
+        columns: the columns that are taken. select: condition that keeps the rows; "" for all.
+        file: another table; None for that of the participants. ids: its id column, "" if it has the same name.
+    """
+
     columns: tuple[str, ...]
+    select: str = ""
+    file: Path | None = None
+    ids: str = ""
 
 
 @dataclass(frozen=True)
@@ -28,14 +40,14 @@ class Events:
     Attributes:
         table: cells, one row per subject. ids: the id column.
         select: condition that keeps the rows of the participants, the event of most subjects.
-        more: the other events. several: columns with values at several events, each with the event that is used.
+        joined: the other events. several: columns with values at several events, each with the event that is used.
         n_without: number of subjects without a row of that event.
     """
 
     table: pd.DataFrame
     ids: str
     select: str
-    more: tuple[FurtherEvent, ...]
+    joined: tuple[Joined, ...]
     several: tuple[tuple[str, str], ...]
     n_without: int
 
@@ -61,24 +73,6 @@ def _ids_beside(cells: pd.DataFrame, event: str) -> str | None:
     return max(found, key=lambda name: found[name], default=None)
 
 
-def without_later_ages(events: Events | None, columns: Sequence[ColumnGuess]) -> tuple[ColumnGuess, ...]:
-    """The guesses; an age from the event of an outcome may be that at follow-up and is no age at scan."""
-    if events is None:
-        return tuple(columns)
-    further = {column: one.select for one in events.more for column in one.columns}
-    late = {further.get(one.column, events.select) for one in columns if one.meaning == "outcome"}
-    return tuple(
-        replace(one, meaning="other")
-        if one.meaning == "age" and further.get(one.column, events.select) in late
-        else one
-        for one in columns
-    )
-
-
-def _guessed(column: pd.Series) -> ColumnGuess:
-    return guess_columns(column.to_frame(), [])[0]
-
-
 def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
     """Join the rows of each subject.
 
@@ -88,31 +82,120 @@ def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
     Args:
         cells: cells as text. ids, event: columns that identify a row together.
     """
-    names = texts(cells[event])
-    order = list(dict.fromkeys(name for name in names if not is_missing(name)))
-    counts = Counter(names)
-    base = max(order, key=lambda name: counts[name])
-    rows = {name: cells[[one == name for one in names]].set_index(ids) for name in order}
+    rows = _rows_by_event(cells, ids, event)
+    counts = Counter(texts(cells[event]))
+    base = max(rows, key=lambda name: counts[name])
+    used, several = _used(rows, base)
     wide = rows[base].copy()
-    taken: dict[str, list[str]] = {}
-    several: list[tuple[str, str]] = []
-    for column in (str(name) for name in wide.columns if name != event):
-        known = [name for name in order if not all(map(is_missing, rows[name][column]))]
-        if not known:
-            continue
-        used = base if base in known else known[0]
-        if used != base and len(known) > 1 and _guessed(rows[known[-1]][column]).meaning == "outcome":
-            used = known[-1]
-        if used != base:
-            taken.setdefault(used, []).append(column)
-            wide[column] = rows[used][column].reindex(wide.index).fillna("")
-        if len(known) > 1:
-            several.append((column, used))
+    for column, name in used.items():
+        wide[column] = rows[name][column].reindex(wide.index).fillna("")
     return Events(
-        table=wide.drop(columns=event).reset_index(),
+        table=wide.reset_index(),
         ids=ids,
         select=condition(event, base),
-        more=tuple(FurtherEvent(condition(event, name), tuple(taken[name])) for name in order if name in taken),
-        several=tuple(several),
+        joined=tuple(
+            Joined(tuple(column for column in used if used[column] == name), condition(event, name))
+            for name in rows
+            if name != base and name in used.values()
+        ),
+        several=several,
         n_without=len(set(cells[ids])) - len(wide),
+    )
+
+
+def _rows_by_event(cells: pd.DataFrame, ids: str, event: str) -> dict[str, pd.DataFrame]:
+    """The rows of each event, by id, in the order of the table."""
+    names = texts(cells[event])
+    order = dict.fromkeys(name for name in names if not is_missing(name))
+    return {name: cells[[one == name for one in names]].set_index(ids).drop(columns=event) for name in order}
+
+
+def _used(rows: Mapping[str, pd.DataFrame], base: str | None) -> tuple[dict[str, str], tuple[tuple[str, str], ...]]:
+    """The event that each column with values is taken from, and those with values at several events."""
+    used: dict[str, str] = {}
+    several: list[tuple[str, str]] = []
+    for column in map(str, next(iter(rows.values())).columns):
+        known = [name for name, cells in rows.items() if not all(map(is_missing, cells[column]))]
+        if not known:
+            continue
+        is_outcome = len(known) > 1 and _meaning(rows[known[-1]][column]) == "outcome"
+        used[column] = base if base in known and base is not None else known[-1 if is_outcome else 0]
+        if len(known) > 1:
+            several.append((column, used[column]))
+    return used, tuple(several)
+
+
+def _meaning(column: pd.Series) -> str:
+    return guess_columns(column.to_frame(), [])[0].meaning
+
+
+def with_further(
+    cells: pd.DataFrame, keys: Sequence[str], file: Path, further: pd.DataFrame
+) -> tuple[pd.DataFrame, tuple[Joined, ...]]:
+    """The cells with the new columns of a further table, and how they are joined.
+
+    Args:
+        cells: one row per subject. keys: its columns with ids of subjects (or scans), one of which the table has.
+        further: cells of the table.
+
+    Raises:
+        DataError: no column has ids of the subjects, or subjects have several rows for an unknown reason.
+    """
+    key, ids = _shared_ids(cells, keys, file, further)
+    own = [_bare(one) for one in texts(cells[key])]
+    if doubled(texts(further[ids])):
+        found = id_and_event(further)
+        if found is None or found[0] != ids:
+            got = f"{doubled(texts(further[ids]))[0]!r} in several rows of column {ids!r}"
+            raise DataError("subjects have several rows", got=got, file=file, remedy=SEVERAL_ROWS)
+        rows = {condition(found[1], name): part for name, part in _rows_by_event(further, *found).items()}
+    else:
+        rows = {"": further.set_index(ids)}
+    used, _ = _used(rows, None)
+    used = {column: select for column, select in used.items() if column not in cells.columns}
+    wide = cells.copy()
+    for column, select in used.items():
+        values = rows[select][column]
+        wide[column] = values.set_axis([_bare(str(one)) for one in values.index]).reindex(own).fillna("").to_numpy()
+    named = "" if ids == keys[-1] else ids
+    joined = (
+        Joined(tuple(column for column in used if used[column] == select), select, file, named) for select in rows
+    )
+    return wide, tuple(one for one in joined if one.columns)
+
+
+def _shared_ids(cells: pd.DataFrame, keys: Sequence[str], file: Path, further: pd.DataFrame) -> tuple[str, str]:
+    """The id column of the subjects, and that of a further table with the most of these ids."""
+    hits: dict[tuple[str, str], int] = {}
+    for key in keys:
+        own = {_bare(one) for one in texts(cells[key]) if one}
+        for name in map(str, further.columns):
+            hits[key, name] = len(own & {_bare(one) for one in texts(further[name])})
+    best = max(hits, key=lambda pair: hits[pair])
+    if hits[best] < min(2, len(cells)):
+        raise DataError(
+            "no column of the further table holds the ids of the subjects",
+            file=file,
+            expected=f"ids such as {texts(cells[keys[0]])[0]}",
+            got=f"columns {', '.join(map(str, further.columns[:12]))}",
+            remedy="Write the ids as in the first table.",
+        )
+    return best
+
+
+def _bare(one: str) -> str:
+    return one.removeprefix("sub-")
+
+
+def without_later_ages(
+    joined: Sequence[Joined], events: Events | None, columns: Sequence[ColumnGuess]
+) -> tuple[ColumnGuess, ...]:
+    """The guesses; an age from the same event or further table as an outcome may be that at follow-up, and is not taken
+    as that at scan."""
+    part = {column: one for one in joined for column in one.columns}
+    late = {part.get(one.column) for one in columns if one.meaning == "outcome"}
+    late -= {None} if events is None else set()
+    return tuple(
+        replace(one, meaning="other") if one.meaning == "age" and part.get(one.column) in late else one
+        for one in columns
     )

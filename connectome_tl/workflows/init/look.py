@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from connectome_tl.cohort.columns.guesses import (
 )
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.tables.cells import texts, whole
-from connectome_tl.cohort.tables.saved import NAME_COLUMNS, read_table, row_for_header
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.labels import listed
@@ -32,8 +32,8 @@ from connectome_tl.connectome.names.rows import atlases_that_know
 from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
-from connectome_tl.workflows.init.events import Events
-from connectome_tl.workflows.init.matched import matched_rows
+from connectome_tl.workflows.init.events import Events, Joined
+from connectome_tl.workflows.init.matched import cells_of, matched_rows
 
 _MOST_FILES = 200_000
 _STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
@@ -59,6 +59,7 @@ class Seen:
         images: whether the files are images, not matrices; `measure` is then their contrast.
         events: the events that the rows of the table are; `cells` then has one row per subject.
         scan_ids: columns of subject and session, if rows are scans; `ids` is then a column that joins them.
+        joined: events and further tables whose columns are among `cells`.
     """
 
     table: Path
@@ -80,6 +81,7 @@ class Seen:
     images: bool = False
     events: Events | None = None
     scan_ids: tuple[str, ...] = ()
+    joined: tuple[Joined, ...] = ()
 
     @property
     def is_stack(self) -> bool:
@@ -87,11 +89,11 @@ class Seen:
         return "{id}" not in self.pattern
 
 
-def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
+def look(tables: Sequence[Path], matrices: Path, folder: Path, choose: Choose) -> Seen:
     """Find the id column and the names of the files, and inspect the first readable matrix.
 
     Args:
-        matrices: folder of the matrices, or one file with all of them.
+        tables: the table of the participants, and further ones. matrices: folder of the matrices, or one file with all.
         choose: chooses among several patterns of files, among the atlases or variables of a file, and among its
             measures.
 
@@ -99,10 +101,12 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
             names, or no file is a matrix.
     """
-    cells = cells_of(table)
+    table = tables[0]
     if matrices.is_file():
-        return _stack(table, cells, matrices, folder, choose)
-    rows = matched_rows(matrices, table, cells)
+        if len(tables) > 1:
+            raise UsageError("with one file of all matrices, --from names one table", got=str(tables[1]))
+        return _stack(table, cells_of(table), matrices, folder, choose)
+    rows = matched_rows(matrices, tables)
     cells, ids = rows.cells, rows.ids
     read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in rows.patterns}
     readable = {one: n for one, n in rows.patterns if not isinstance(read[one], ConnectomeTLError)}
@@ -136,19 +140,8 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         rows.columns,
         events=rows.events,
         scan_ids=rows.scan_ids,
+        joined=rows.joined,
     )
-
-
-def cells_of(table: Path) -> pd.DataFrame:
-    """The cells of a table as text.
-
-    Raises:
-        MissingInputError: no table. DataError: no header.
-    """
-    cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
-    if (line := row_for_header(cells)) is not None:
-        raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
-    return cells
 
 
 def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choose: Choose) -> Seen:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -11,11 +11,20 @@ import pandas as pd
 from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns, id_pattern, ids_written_differently
 from connectome_tl.cohort.columns.ids import whole_ids
 from connectome_tl.cohort.tables.cells import texts
+from connectome_tl.cohort.tables.saved import NAME_COLUMNS, read_table, row_for_header
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.files import is_hidden
 from connectome_tl.plurals import counted
-from connectome_tl.workflows.init.events import Events, events_of, id_and_event, without_later_ages
+from connectome_tl.workflows.init.events import (
+    SEVERAL_ROWS,
+    Events,
+    Joined,
+    events_of,
+    id_and_event,
+    with_further,
+    without_later_ages,
+)
 
 _MOST_FILES = 200_000
 
@@ -27,7 +36,7 @@ class MatchedRows:
     Attributes:
         cells: one row per subject or scan. ids: the column of the ids in the names of the files.
         patterns: patterns of the files with `{id}`, each with its number of rows, see `id_pattern`.
-        events: the events that the rows of the table are, if they are.
+        events: the events that the rows of the table are, if they are. joined: what is joined to the rows.
         scan_ids: columns of subject and session, if rows are scans; `ids` joins them.
     """
 
@@ -36,22 +45,45 @@ class MatchedRows:
     patterns: tuple[tuple[str, int], ...]
     events: Events | None = None
     scan_ids: tuple[str, ...] = ()
+    joined: tuple[Joined, ...] = ()
 
     @property
     def columns(self) -> tuple[ColumnGuess, ...]:
         """Guesses on all columns but those of the ids."""
-        return without_later_ages(self.events, guess_columns(self.cells, [self.ids, *self.scan_ids]))
+        return without_later_ages(self.joined, self.events, guess_columns(self.cells, [self.ids, *self.scan_ids]))
 
 
-def matched_rows(folder: Path, table: Path, cells: pd.DataFrame) -> MatchedRows:
+def matched_rows(folder: Path, tables: Sequence[Path]) -> MatchedRows:
     """The rows with the files of a folder. Of a subject with several rows, either each row has its own files (scans),
     or the rows are events that are joined.
 
+    Args:
+        tables: the table of the participants, and further ones that are joined by id.
+
     Raises:
-        MissingInputError: no folder, or an empty one. DataError: no column has ids that occur in file names, or
-            subjects have several rows for an unknown reason.
+        MissingInputError: no table, no folder, or an empty one. DataError: no column has ids that occur in file names,
+            a table without these ids, or subjects have several rows for an unknown reason.
     """
-    files = _files(folder, table)
+    rows = _with_files(_files(folder, tables), tables[0], cells_of(tables[0]))
+    for file in tables[1:]:
+        cells, joined = with_further(rows.cells, [rows.ids, *rows.scan_ids[:1]], file, cells_of(file))
+        rows = replace(rows, cells=cells, joined=(*rows.joined, *joined))
+    return rows
+
+
+def cells_of(table: Path) -> pd.DataFrame:
+    """The cells of a table as text.
+
+    Raises:
+        MissingInputError: no table. DataError: no header.
+    """
+    cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
+    if (line := row_for_header(cells)) is not None:
+        raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
+    return cells
+
+
+def _with_files(files: list[str], table: Path, cells: pd.DataFrame) -> MatchedRows:
     found = id_pattern(cells, files)
     if found is not None and not doubled(texts(cells[found[0]])):
         return MatchedRows(cells, *found)
@@ -65,14 +97,14 @@ def matched_rows(folder: Path, table: Path, cells: pd.DataFrame) -> MatchedRows:
         events = events_of(cells, *keys)
         of_subjects = id_pattern(events.table, files)
         if of_subjects is not None:
-            return MatchedRows(events.table, *of_subjects, events=events)
+            return MatchedRows(events.table, *of_subjects, events=events, joined=events.joined)
     if found is not None:
         return MatchedRows(cells, *found)
     raise _no_ids(cells, files, table)
 
 
-def _files(matrices: Path, table: Path) -> list[str]:
-    """Names of the files in a folder and below it, without hidden ones and the table.
+def _files(matrices: Path, tables: Sequence[Path]) -> list[str]:
+    """Names of the files in a folder and below it, without hidden ones and the tables.
 
     Raises:
         MissingInputError: no such folder, or nothing in it. DataError: too many files.
@@ -80,8 +112,9 @@ def _files(matrices: Path, table: Path) -> list[str]:
     if not matrices.is_dir():
         raise MissingInputError("folder not found", file=matrices)
     names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
+    own = {table.resolve() for table in tables}
     shown = [name.as_posix() for name in names if not any(map(is_hidden, name.parts))]
-    files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
+    files = [name for name in shown if (matrices / name).resolve() not in own]
     if not files:
         raise MissingInputError("there is no file in this folder", expected="one file per subject", file=matrices)
     if len(files) > _MOST_FILES:
@@ -98,7 +131,7 @@ def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError
                 "subjects have several rows, and no column distinguishes them",
                 file=table,
                 got=f"{doubled(texts(cells[name]))[0]!r} in several rows of column {name!r}",
-                remedy="Keep one row per subject; or add a column `visit` with another value in each row of a subject.",
+                remedy=SEVERAL_ROWS,
             )
     alike = ids_written_differently(cells, files)
     if alike is not None:
