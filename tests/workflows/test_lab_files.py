@@ -16,7 +16,7 @@ from connectome_tl.cli.entry import app
 from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.workflows.init.from_files import start_from
+from connectome_tl.workflows.init.from_files import init_study, start_from
 
 N, REGIONS = 12, 10
 ANSWERS = {"atlas": "numbered"}
@@ -287,3 +287,21 @@ def test_numbered_rows_are_called_so_whatever_the_files_are_called(tmp_path: Pat
     lay(tmp_path, [f"{one}_atlas-aal90.csv" for one in IDS])
     done = init(tmp_path)
     assert "10 regions (numbered)" in done.output
+
+
+def test_time_series_are_asked_about_and_the_answer_works(tmp_path: Path) -> None:
+    """Tables that are not square may be cut off: they are never taken as time series without an answer."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "series").mkdir()
+    ids = [f"S{i:02d}" for i in range(12)]
+    for one in ids:
+        frames = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 90))
+        np.savetxt(tmp_path / "series" / f"{one}_bold.csv", frames, "%.4f", ",")
+    table = pd.DataFrame({"id": ids, "bayley_motor": rng.normal(90, 14, 12).round()})
+    table.to_csv(tmp_path / "sheet.csv", index=False)
+    files = (tmp_path / "sheet.csv", tmp_path / "series", tmp_path / "study")
+    with pytest.raises(UsageError, match=r"are they time series.*--answer 'format=\.\.\.'"):
+        init_study(*files, answers={"atlas": "aal90"})
+    cohort = read_cohort(init_study(*files, answers={"atlas": "aal90", "format": "series"})[0])
+    assert cohort.measures == ("correlation",)
+    assert cohort.edge_transforms == ("fisher_z",)

@@ -37,6 +37,7 @@ from connectome_tl.workflows.init.matched import cells_of, matched_rows
 
 _MOST_FILES = 200_000
 _STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+SERIES = "series"  # the format of time series
 _TRIED = 5  # files of a pattern, until one can be read
 
 Choose = Callable[[str, tuple[str, ...]], str]  # chooses a `pattern`, `format` or `measure`
@@ -264,6 +265,8 @@ def _first_matrix(
                 return matrix
             wrong.append(DataError("not a matrix of regions", expected="at least 2 rows", got="1", file=file))
         except (DataError, UsageError) as error:
+            if format == "auto" and _is_series(file):
+                return (SERIES,)
             wrong.append(error)
     first = wrong[0].problems[0]
     return DataError(
@@ -273,6 +276,14 @@ def _first_matrix(
         file=first.file,
         remedy=first.remedy,
     )
+
+
+def _is_series(file: Path) -> bool:
+    """Whether a file that is no matrix can be read as time series."""
+    try:
+        return read_matrix(file, format=SERIES).n_rows > 1
+    except (DataError, UsageError):
+        return False
 
 
 def files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Iterator[Path]:
