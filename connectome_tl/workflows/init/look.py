@@ -37,7 +37,7 @@ from connectome_tl.workflows.init.matched import cells_of, matched_rows
 
 _MOST_FILES = 200_000
 _STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
-SERIES = "series"  # the format of time series
+SERIES, _FEWEST_REGIONS = "series", 10  # the format of time series, and their smallest number
 _TRIED = 5  # files of a pattern, until one can be read
 
 Choose = Callable[[str, tuple[str, ...]], str]  # chooses a `pattern`, `format` or `measure`
@@ -279,9 +279,9 @@ def _first_matrix(
 
 
 def _is_series(file: Path) -> bool:
-    """Whether a file that is no matrix can be read as time series."""
+    """Whether a file that is no matrix can be read as time series of enough regions for a connectome."""
     try:
-        return read_matrix(file, format=SERIES).n_rows > 1
+        return read_matrix(file, format=SERIES).n_rows >= _FEWEST_REGIONS
     except (DataError, UsageError):
         return False
 
@@ -297,7 +297,9 @@ def files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Ite
 def _measure_in(pattern: str, matrix: MatrixFile) -> str:
     """The measure that the names of the files state as `meas-NAME`, unless the file states another one."""
     found = re.search(r"(?:^|[_/])meas-([A-Za-z0-9]+)", pattern)
-    return found[1] if found and matrix.measures in ((), (found[1],)) else ""
+    if found and matrix.measures in ((), (found[1],)):
+        return found[1]
+    return matrix.measures[0] if matrix.n_frames else ""  # that of time series
 
 
 def span_of(seen: Seen, column: ColumnGuess) -> str:
