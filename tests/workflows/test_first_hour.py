@@ -209,6 +209,16 @@ def test_levels_that_pandas_wrote_as_numbers_are_those_of_the_sheet(lab: Path) -
     assert not [note for note in cohort.notes if "other spellings" in note]
 
 
+def test_a_score_with_a_code_for_missing_has_its_class_too(lab: Path) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";")
+    sheet.loc[[0, 7], "Bayley3 cognitive"] = -99
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    cohort = read_cohort(_start(lab))
+    below = cohort.targets["Bayley3_cognitive_below_85"]
+    assert np.isnan(below).sum() == 2
+    assert "# " + f"{int(np.nansum(below))} of {N - 2}" in (lab / "study" / "cohort.yaml").read_text()
+
+
 def test_without_a_known_outcome_the_columns_and_the_option_are_named_and_work(lab: Path) -> None:
     sheet = pd.read_csv(lab / "sheet.csv", sep=";")
     sheet = sheet[["Record ID", "Sex", "Notes"]].assign(haemorrhage=sheet["CP"].map({"no": 0.0, "yes": 1.0}))

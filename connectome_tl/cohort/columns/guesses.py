@@ -16,11 +16,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from connectome_tl.cohort.columns.codes import CODES
+from connectome_tl.cohort.columns.codes import CODES, without_codes
 from connectome_tl.cohort.columns.dates import are_dates_in_digits, is_date
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.columns.numeric import weeks_and_days
 from connectome_tl.cohort.columns.status import status_word
+from connectome_tl.cohort.findings import Findings
 from connectome_tl.cohort.tables.cells import fold, texts, whole
 
 Meaning = Literal["age", "gestational_age", "site", "family", "session", "covariate", "outcome", "status", "other"]
@@ -392,6 +393,7 @@ def negative_level(levels: Sequence[str]) -> str | None:
 
 
 def numbers_of(column: pd.Series) -> np.ndarray:
-    """Its known numbers, for a first look; other cells are left out."""
+    """Its known numbers, for a first look; codes of missing values and other cells are left out."""
     values = np.array([_number(cell) for cell in texts(column) if cell], dtype=float)
+    values = without_codes(values, str(column.name), Findings())
     return values[np.isfinite(values)]
