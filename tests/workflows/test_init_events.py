@@ -156,3 +156,24 @@ def test_several_tables_are_given_on_the_command_line(lab: Path) -> None:
     done = CliRunner().invoke(app, [*command, "--matrices", str(lab / "mats"), "--answer", "atlas=aal90"])
     assert done.exit_code == 0, done.output
     assert (lab / "s" / "study.yaml").is_file()
+
+
+def test_labels_of_sessions_may_differ_between_subjects(tmp_path: Path) -> None:
+    """As in the dHCP; of a subject with two sessions, the table has to tell which row is which."""
+    sessions = {f"CC{i:03d}": 1000 + 7 * i for i in range(12)}
+    table = pd.DataFrame({"participant_id": list(sessions), "bayley_motor": np.linspace(70, 120, 12).round()})
+    table.to_csv(tmp_path / "children.tsv", sep="\t", index=False)
+    matrices(tmp_path / "mats", [f"sub-{one}_ses-{label} [conn]" for one, label in sessions.items()])
+    written = init_study(tmp_path / "children.tsv", tmp_path / "mats", tmp_path / "study", answers=ATLAS)
+    assert "../mats/sub-{id}_ses-* [conn]_fbc.csv" in written[0].read_text()
+    assert read_cohort(written[0]).node_mask.any(axis=1).all()
+    second = tmp_path / "mats" / "sub-CC003_ses-9 [conn]_fbc.csv"
+    second.write_bytes((tmp_path / "mats" / "sub-CC004_ses-1028 [conn]_fbc.csv").read_bytes())
+    with pytest.raises(DataError, match=r"several sessions; got several files of CC003.*a column `session_id`"):
+        init_study(tmp_path / "children.tsv", tmp_path / "mats", tmp_path / "other", answers=ATLAS)
+    rows = [(one, label) for one, label in [*sessions.items(), ("CC003", 9)]]
+    scans = pd.DataFrame(rows, columns=["participant_id", "session_id"]).merge(table, on="participant_id")
+    scans.to_csv(tmp_path / "scans.tsv", sep="\t", index=False)
+    cohort = read_cohort(init_study(tmp_path / "scans.tsv", tmp_path / "mats", tmp_path / "other", answers=ATLAS)[0])
+    assert cohort.n_subjects == 13
+    assert cohort.node_mask.any(axis=1).all()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -290,8 +291,9 @@ def files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Ite
     """The files of a pattern that are there, in the order of the rows."""
     for one in cells[ids]:
         bare = str(one).removeprefix("sub-")
-        spelled = (matrices / pattern.replace("{id}", unicodedata.normalize(form, bare)) for form in FORMS)
-        yield from itertools.islice((path for path in spelled if path.is_file()), 1)
+        spelled = (glob.escape(pattern.replace("{id}", unicodedata.normalize(form, bare))) for form in FORMS)
+        paths = (path for name in spelled for path in sorted(matrices.glob(name.replace("[*]", "*"))))
+        yield from itertools.islice((path for path in paths if path.is_file()), 1)
 
 
 def _measure_in(pattern: str, matrix: MatrixFile) -> str:

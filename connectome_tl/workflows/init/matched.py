@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -27,6 +29,7 @@ from connectome_tl.workflows.init.events import (
 )
 
 _MOST_FILES = 200_000
+_SESSION = re.compile(r"(?<=ses-)[A-Za-z0-9]+")
 
 
 @dataclass(frozen=True)
@@ -84,9 +87,6 @@ def cells_of(table: Path) -> pd.DataFrame:
 
 
 def _with_files(files: list[str], table: Path, cells: pd.DataFrame) -> MatchedRows:
-    found = id_pattern(cells, files)
-    if found is not None and not doubled(texts(cells[found[0]])):
-        return MatchedRows(cells, *found)
     keys = id_and_event(cells)
     if keys is not None:
         joined = " and ".join(keys)
@@ -94,13 +94,38 @@ def _with_files(files: list[str], table: Path, cells: pd.DataFrame) -> MatchedRo
         of_scans = id_pattern(scans[[joined]], files)
         if of_scans is not None:
             return MatchedRows(scans, *of_scans, scan_ids=keys)
+    found = _patterns(cells, files, table)
+    if keys is not None and (found is None or doubled(texts(cells[found[0]]))):
         events = events_of(cells, *keys)
-        of_subjects = id_pattern(events.table, files)
+        of_subjects = _patterns(events.table, files, table)
         if of_subjects is not None:
             return MatchedRows(events.table, *of_subjects, events=events, joined=events.joined)
-    if found is not None:
-        return MatchedRows(cells, *found)
-    raise _no_ids(cells, files, table)
+    if found is None:
+        raise _no_ids(cells, files, table)
+    return MatchedRows(cells, *found)
+
+
+def _patterns(cells: pd.DataFrame, files: list[str], table: Path) -> tuple[str, tuple[tuple[str, int], ...]] | None:
+    """As `id_pattern`, with `ses-*` in the patterns if the label of the session differs between subjects.
+
+    Raises:
+        DataError: subjects have files of several sessions.
+    """
+    found = id_pattern(cells, files)
+    names = Counter(_SESSION.sub("*", file) for file in files)
+    general = id_pattern(cells, list(names))
+    if general is None or (found is not None and found[1][0][1] >= general[1][0][1]):
+        return found
+    ids = [one.removeprefix("sub-") for one in texts(cells[general[0]])]
+    several = next((one for one in ids if names[general[1][0][0].replace("{id}", one)] > 1), None)
+    if several is not None:
+        raise DataError(
+            "subjects have files of several sessions",
+            file=table,
+            got=f"several files of {several}",
+            remedy="Add a column `session_id`, with one row per session; or keep the files of one session only.",
+        )
+    return general
 
 
 def _files(matrices: Path, tables: Sequence[Path]) -> list[str]:
