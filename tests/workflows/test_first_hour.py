@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from connectome_tl.cli.entry import app
-from connectome_tl.cohort.columns.guesses import guess_columns, id_pattern, negative_level
+from connectome_tl.cohort.columns.file_ids import id_pattern
+from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError, OutputError, UsageError

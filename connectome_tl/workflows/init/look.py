@@ -17,8 +17,8 @@ import pandas as pd
 from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.arrays.stack import open_stack
 from connectome_tl.cohort.arrays.stack_rows import listed_ids, own_ids
+from connectome_tl.cohort.columns.file_ids import FORMS
 from connectome_tl.cohort.columns.guesses import (
-    FORMS,
     ColumnGuess,
     guess_columns,
     numbers_of,

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns, id_pattern, ids_written_differently
+from connectome_tl.cohort.columns.file_ids import id_pattern, ids_written_differently
+from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns
 from connectome_tl.cohort.columns.ids import whole_ids
 from connectome_tl.cohort.tables.cells import texts
 from connectome_tl.cohort.tables.saved import NAME_COLUMNS, read_table, row_for_header
