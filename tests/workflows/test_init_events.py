@@ -177,3 +177,27 @@ def test_labels_of_sessions_may_differ_between_subjects(tmp_path: Path) -> None:
     cohort = read_cohort(init_study(tmp_path / "scans.tsv", tmp_path / "mats", tmp_path / "other", answers=ATLAS)[0])
     assert cohort.n_subjects == 13
     assert cohort.node_mask.any(axis=1).all()
+
+
+def test_repeated_instruments_are_left_out_where_an_event_has_some(lab: Path) -> None:
+    export = pd.read_csv(lab / "redcap.csv")
+    export.insert(2, "redcap_repeat_instrument", "")
+    scans = pd.DataFrame({"record_id": IDS, "redcap_event_name": "mri_arm_1", "redcap_repeat_instrument": "mri"})
+    pd.concat([export, scans]).sort_values("record_id", kind="stable").to_csv(lab / "redcap.csv", index=False)
+    written = init_study(lab / "redcap.csv", lab / "mats", lab / "study", answers=ATLAS)
+    assert "redcap_event_name == 'mri_arm_1' and redcap_repeat_instrument == ''\"" in written[0].read_text()
+    cohort = read_cohort(written[0])
+    assert cohort.n_subjects == N
+    assert np.isfinite(cohort.age).all()
+
+
+def test_the_ids_of_sessions_are_those_in_the_names_of_files(tmp_path: Path) -> None:
+    """Where labels of sessions are unique, each repeated column identifies a row together with them."""
+    rows = [(f"CC{i:03d}", 7000 + 10 * i + k, f"{60 + 7 * i + k}") for i in range(10) for k in range(1 + i % 2)]
+    table = pd.DataFrame(rows, columns=["participant_id", "session_id", "bayley_motor"])
+    table = table.assign(birth_weight=[900, 901, 902] * 5)
+    table[["birth_weight", "participant_id", "session_id", "bayley_motor"]].to_csv(tmp_path / "t.csv", index=False)
+    matrices(tmp_path / "mats", [f"sub-{child}_ses-{session}" for child, session, _ in rows])
+    written = init_study(tmp_path / "t.csv", tmp_path / "mats", tmp_path / "study", answers=ATLAS)
+    assert "id: [participant_id, session_id]" in written[0].read_text()
+    assert read_cohort(written[0]).n_subjects == 15

@@ -148,6 +148,11 @@ def event_columns(table: pd.DataFrame) -> list[str]:
     return [named[name] for name in _EVENTS if name in named]
 
 
+def repeat_column(table: pd.DataFrame) -> str:
+    """The column of REDCap's repeated instruments, "" without one."""
+    return next((name for name in event_columns(table) if "repeat" in name.casefold()), "")
+
+
 def condition(column: str, value: str) -> str:
     """The condition, for `select`, that a column holds a value."""
     return f"{column if column.isidentifier() else f'`{column}`'} == {value!r}"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns
-from connectome_tl.cohort.columns.ids import condition, event_columns
+from connectome_tl.cohort.columns.ids import condition, event_columns, repeat_column
 from connectome_tl.cohort.tables.cells import is_missing, texts
 from connectome_tl.connectome.names.labels import doubled
 from connectome_tl.errors import DataError
@@ -52,25 +52,36 @@ class Events:
     n_without: int
 
 
-def id_and_event(cells: pd.DataFrame) -> tuple[str, str] | None:
-    """The columns of subjects with several rows and of the event, session or visit of each row; None without them."""
+def ids_and_events(cells: pd.DataFrame) -> list[tuple[str, str]]:
+    """Pairs of columns that may be those of subjects with several rows and of the event, session or visit of each row:
+    together they identify a row. Repeated instruments of REDCap are left out."""
+    cells = _unrepeated(cells)
+    pairs = []
     for event in event_columns(cells):
-        ids = _ids_beside(cells, event)
-        if ids is not None:
-            return ids, event
-    return None
+        events = texts(cells[event])
+        for name in (str(one) for one in cells.columns if str(one) != event):
+            values = texts(cells[name])
+            repeated = all(values) and 1 < len(set(values)) < len(values)
+            if repeated and len(set(zip(values, events, strict=True))) == len(values):
+                pairs.append((name, event))
+    return pairs
 
 
-def _ids_beside(cells: pd.DataFrame, event: str) -> str | None:
-    """The column that, together with the event, identifies each row; of several the one with most values."""
-    events = texts(cells[event])
-    found: dict[str, int] = {}
-    for name in map(str, cells.columns):
-        values = texts(cells[name])
-        repeated = name != event and all(values) and 1 < len(set(values)) < len(values)
-        if repeated and len(set(zip(values, events, strict=True))) == len(values):
-            found[name] = len(set(values))
-    return max(found, key=lambda name: found[name], default=None)
+def _repeats(cells: pd.DataFrame) -> tuple[str, np.ndarray]:
+    """The column of repeated instruments, "" without one, and whether each row is of one, (n_rows,)."""
+    name = repeat_column(cells)
+    return name, np.array([bool(name) and not is_missing(one) for one in texts(cells[name or cells.columns[0]])])
+
+
+def _unrepeated(cells: pd.DataFrame) -> pd.DataFrame:
+    return cells[~_repeats(cells)[1]]
+
+
+def _condition(cells: pd.DataFrame, event: str, name: str) -> str:
+    """The condition that keeps the rows of an event, without repeated instruments."""
+    repeat, rows = _repeats(cells)
+    here = np.array([one == name for one in texts(cells[event])])
+    return condition(event, name) + (f" and {condition(repeat, '')}" if (rows & here).any() else "")
 
 
 def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
@@ -83,7 +94,7 @@ def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
         cells: cells as text. ids, event: columns that identify a row together.
     """
     rows = _rows_by_event(cells, ids, event)
-    counts = Counter(texts(cells[event]))
+    counts = {name: len(part) for name, part in rows.items()}
     base = max(rows, key=lambda name: counts[name])
     used, several = _used(rows, base)
     wide = rows[base].copy()
@@ -92,9 +103,9 @@ def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
     return Events(
         table=wide.reset_index(),
         ids=ids,
-        select=condition(event, base),
+        select=_condition(cells, event, base),
         joined=tuple(
-            Joined(tuple(column for column in used if used[column] == name), condition(event, name))
+            Joined(tuple(column for column in used if used[column] == name), _condition(cells, event, name))
             for name in rows
             if name != base and name in used.values()
         ),
@@ -105,6 +116,7 @@ def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
 
 def _rows_by_event(cells: pd.DataFrame, ids: str, event: str) -> dict[str, pd.DataFrame]:
     """The rows of each event, by id, in the order of the table."""
+    cells = _unrepeated(cells)
     names = texts(cells[event])
     order = dict.fromkeys(name for name in names if not is_missing(name))
     return {name: cells[[one == name for one in names]].set_index(ids).drop(columns=event) for name in order}
@@ -144,11 +156,11 @@ def with_further(
     key, ids = _shared_ids(cells, keys, file, further)
     own = [_bare(one) for one in texts(cells[key])]
     if doubled(texts(further[ids])):
-        found = id_and_event(further)
-        if found is None or found[0] != ids:
+        found = next((pair for pair in ids_and_events(further) if pair[0] == ids), None)
+        if found is None:
             got = f"{doubled(texts(further[ids]))[0]!r} in several rows of column {ids!r}"
             raise DataError("subjects have several rows", got=got, file=file, remedy=SEVERAL_ROWS)
-        rows = {condition(found[1], name): part for name, part in _rows_by_event(further, *found).items()}
+        rows = {_condition(further, found[1], name): part for name, part in _rows_by_event(further, *found).items()}
     else:
         rows = {"": further.set_index(ids)}
     used, _ = _used(rows, None)

@@ -24,7 +24,7 @@ from connectome_tl.workflows.init.events import (
     Events,
     Joined,
     events_of,
-    id_and_event,
+    ids_and_events,
     with_further,
     without_later_ages,
 )
@@ -88,18 +88,21 @@ def cells_of(table: Path) -> pd.DataFrame:
 
 
 def _with_files(files: list[str], table: Path, cells: pd.DataFrame) -> MatchedRows:
-    keys = id_and_event(cells)
-    if keys is not None:
+    pairs = ids_and_events(cells)
+    for keys in pairs:
         joined = " and ".join(keys)
         scans = cells.assign(**{joined: whole_ids(cells, keys)})
         of_scans = id_pattern(scans[[joined]], files)
         if of_scans is not None:
             return MatchedRows(scans, *of_scans, scan_ids=keys)
     found = _patterns(cells, files, table)
-    if keys is not None and (found is None or doubled(texts(cells[found[0]]))):
-        events = events_of(cells, *keys)
-        of_subjects = _patterns(events.table, files, table)
+    if found is not None and not doubled(texts(cells[found[0]])):
+        return MatchedRows(cells, *found)
+    for keys in pairs:
+        subjects = cells[[keys[0]]].drop_duplicates()
+        of_subjects = _patterns(subjects, files, table)
         if of_subjects is not None:
+            events = events_of(cells, *keys)
             return MatchedRows(events.table, *of_subjects, events=events, joined=events.joined)
     if found is None:
         raise _no_ids(cells, files, table)
