@@ -201,3 +201,17 @@ def test_the_ids_of_sessions_are_those_in_the_names_of_files(tmp_path: Path) -> 
     written = init_study(tmp_path / "t.csv", tmp_path / "mats", tmp_path / "study", answers=ATLAS)
     assert "id: [participant_id, session_id]" in written[0].read_text()
     assert read_cohort(written[0]).n_subjects == 15
+
+
+def test_events_and_tables_are_joined_where_one_file_has_all_matrices(lab: Path) -> None:
+    stack = np.stack([np.loadtxt(lab / "mats" / f"{one}_fbc.csv", delimiter=",") for one in IDS])
+    np.save(lab / "all.npy", stack)
+    (lab / "order.txt").write_text("\n".join(IDS) + "\n")
+    pd.DataFrame({"id": IDS, "bayley_motor": range(80, 80 + N)}).to_csv(lab / "motor.csv", index=False)
+    tables = [lab / "redcap.csv", lab / "motor.csv"]
+    written = init_study(tables, lab / "all.npy", lab / "study", answers={**ATLAS, "rows": "order.txt"})
+    cohort = read_cohort(written[0])
+    assert cohort.n_subjects == N
+    numbers = [int(one.removeprefix("sub-").removeprefix("NEO")) for one in cohort.ids]
+    np.testing.assert_array_equal(cohort.targets["bayley_motor"], 80 + np.array(numbers))
+    assert np.isfinite(cohort.targets["bayley_cognitive"]).sum() == N - 2

@@ -20,7 +20,6 @@ from connectome_tl.cohort.arrays.stack_rows import listed_ids, own_ids
 from connectome_tl.cohort.columns.file_ids import FORMS
 from connectome_tl.cohort.columns.guesses import (
     ColumnGuess,
-    guess_columns,
     numbers_of,
 )
 from connectome_tl.cohort.columns.ids import bare
@@ -34,7 +33,7 @@ from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
 from connectome_tl.workflows.init.events import Events, Joined
-from connectome_tl.workflows.init.matched import cells_of, matched_rows
+from connectome_tl.workflows.init.matched import cells_of, matched_rows, rows_of
 
 _MOST_FILES = 200_000
 _STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
@@ -103,11 +102,9 @@ def look(tables: Sequence[Path], matrices: Path, folder: Path, choose: Choose) -
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
             names, or no file is a matrix.
     """
-    table = tables[0]
     if matrices.is_file():
-        if len(tables) > 1:
-            raise UsageError("with one file of all matrices, --from names one table", got=str(tables[1]))
-        return _stack(table, cells_of(table), matrices, folder, choose)
+        return _stack(tables, matrices, folder, choose)
+    table = tables[0]
     rows = matched_rows(matrices, tables)
     cells, ids = rows.cells, rows.ids
     read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in rows.patterns}
@@ -146,8 +143,9 @@ def look(tables: Sequence[Path], matrices: Path, folder: Path, choose: Choose) -
     )
 
 
-def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choose: Choose) -> Seen:
+def _stack(tables: Sequence[Path], matrices: Path, folder: Path, choose: Choose) -> Seen:
     """Inspect one file with the matrices of all subjects, and find the list of their ids."""
+    table, cells = tables[0], cells_of(tables[0])
     if matrices.suffix.lower() not in _STACKS:
         raise UsageError(
             "--matrices names a folder with one matrix per subject, or one file with the matrices of all subjects",
@@ -186,16 +184,17 @@ def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choos
         got = f"columns {', '.join(map(str, cells.columns[:12]))}"
         expected = f"ids such as {owners[0]}" if owners else "a column with another value in each row"
         raise DataError("no column of the table holds the ids of the matrices", expected=expected, got=got, file=table)
+    found = rows_of(cells, ids, tables[1:])
     names = small.get("regions")
     names = None if names is None or len(names) != n_regions else names
     known_by = atlases_that_know(tuple(names)) if names is not None else atlases_of_size({n_regions})
     return Seen(
         table,
-        cells,
+        found.cells,
         ids,
         Path(os.path.relpath(matrices, folder)).as_posix(),
         hits[ids] if owners else len(cells),
-        len(cells),
+        len(found.cells),
         (),
         "auto",
         "",
@@ -203,9 +202,11 @@ def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choos
         known_by,
         names is not None,
         _transform(next(arrays[key].blocks())[0].astype(float)),
-        guess_columns(cells, [ids]),
+        found.columns,
         Path(os.path.relpath(matrices.parent / rows, folder)).as_posix() if rows else "",
         key if len(large) > 1 else "",
+        events=found.events,
+        joined=found.joined,
     )
 
 

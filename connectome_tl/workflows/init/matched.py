@@ -68,8 +68,25 @@ def matched_rows(folder: Path, tables: Sequence[Path]) -> MatchedRows:
         MissingInputError: no table, no folder, or an empty one. DataError: no column has ids that occur in file names,
             a table without these ids, or subjects have several rows for an unknown reason.
     """
-    rows = _with_files(_files(folder, tables), tables[0], cells_of(tables[0]))
-    for file in tables[1:]:
+    return _with_tables(_with_files(_files(folder, tables), tables[0], cells_of(tables[0])), tables[1:])
+
+
+def rows_of(cells: pd.DataFrame, ids: str, further: Sequence[Path]) -> MatchedRows:
+    """The rows of subjects whose id column is known; events are joined, and further tables.
+
+    Raises:
+        MissingInputError: no table. DataError: a table without these ids, or with several rows for an unknown reason.
+    """
+    rows = MatchedRows(cells, ids, ())
+    keys = next((pair for pair in ids_and_events(cells) if pair[0] == ids), None)
+    if keys is not None:
+        events = events_of(cells, *keys)
+        rows = replace(rows, cells=events.table, events=events, joined=events.joined)
+    return _with_tables(rows, further)
+
+
+def _with_tables(rows: MatchedRows, further: Sequence[Path]) -> MatchedRows:
+    for file in further:
         cells, joined = with_further(rows.cells, [rows.ids, *rows.scan_ids[:1]], file, cells_of(file))
         rows = replace(rows, cells=cells, joined=(*rows.joined, *joined))
     return rows
