@@ -28,6 +28,7 @@ from connectome_tl.settings.records.bundles import (
 )
 
 _MORE_MISSING = 0.1  # share of the regions that all subjects of a cohort may lack beyond the training subjects
+_STRANGERS = "Check its unit and processing; if they are right, the model is not for such subjects."
 
 
 def limits_of(cohort: Cohort, needed: Sequence[str], *, site_names: bool, grid: ImageSettings | None = None) -> Limits:
@@ -119,7 +120,16 @@ def fitted_to(inputs: Inputs, limits: Limits, cohort: Cohort) -> Cohort:
             remedy = "Convert the column if necessary, and give this type and unit in cohort.yaml."
             what = f"covariate {wanted.column!r} is defined differently"
             problems.append(Problem(what, expected=said, got=got, remedy=remedy))
-    if limits.age is not None and cohort.age_unit and cohort.age_reference != limits.age_reference:
+    if limits.age is not None and not cohort.age_unit:
+        unit, since = limits.age_unit, limits.age_reference
+        problems.append(
+            Problem(
+                "the model needs the age at scan",
+                expected=f"{limits.age.low:g} to {limits.age.high:g} {unit}, reference {since}",
+                remedy=f"Add `age: {{column: COLUMN, unit: {unit}, reference: {since}}}` to cohort.yaml.",
+            )
+        )
+    elif limits.age is not None and cohort.age_reference != limits.age_reference:
         problems.append(
             Problem(
                 "ages have another reference",
@@ -246,7 +256,7 @@ def refuse_strangers(facts: BundleFacts, cohort: Cohort) -> None:
         DataError: names the limit; edges, voxels or covariates may have another unit, or subjects another age.
     """
     problems = [
-        Problem(f"no subject is within the limits of {one.what}", expected=one.limit, got=one.here)
+        Problem(f"no subject is within the limits of {one.what}", expected=one.limit, got=one.here, remedy=_STRANGERS)
         for one in flags(facts, cohort)
         if one.decides and one.outside.all() and cohort.n_subjects
     ]

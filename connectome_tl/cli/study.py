@@ -55,7 +55,10 @@ def demo(
 @command(app)
 def init(
     folder: Annotated[Path, typer.Argument(help="Output folder.")] = Path("."),
-    table: Annotated[Path | None, typer.Option("--from", help="Your table (.tsv, .csv, .xlsx, .dta, .sav).")] = None,
+    tables: Annotated[
+        list[Path] | None,
+        typer.Option("--from", help="Your table (.tsv, .csv, .xlsx, .dta, .sav). Repeat it to join tables by id."),
+    ] = None,
     matrices: Annotated[
         Path | None, typer.Option("--matrices", help="Folder with your matrices, or one file with all of them.")
     ] = None,
@@ -78,16 +81,16 @@ def init(
     files = images if matrices is None else matrices
     if images is not None and atlas is not None:
         raise typer.BadParameter("--atlas names the rows of matrices: leave it out with --images")
-    if table is None and files is None:
+    if not tables and files is None:
         if atlas or pattern or answer:
             raise typer.BadParameter("--atlas, --pattern and --answer need --from TABLE and --matrices (or --images)")
         from connectome_tl.workflows.init.examples import write_examples
 
         _wrote(write_examples(folder))
         return
-    if table is None or files is None:
+    if not tables or files is None:
         raise typer.BadParameter("give both --from TABLE and --matrices FOLDER, or --from TABLE and --images FOLDER")
-    _start(folder, table, files, atlas, pattern, answer or [], images=images is not None)
+    _start(folder, tables, files, atlas, pattern, answer or [], images=images is not None)
 
 
 def _wrote(paths: Sequence[Path]) -> None:
@@ -103,7 +106,7 @@ def _shell(*words: str | Path) -> str:
 
 def _start(
     folder: Path,
-    table: Path,
+    tables: Sequence[Path],
     files: Path,
     atlas: str | None,
     pattern: str | None,
@@ -122,7 +125,7 @@ def _start(
 
     answers = dict(one.partition("=")[::2] for one in given)
     seen, made = start_from(
-        table,
+        tables,
         files,
         folder,
         answers=answers,

@@ -59,8 +59,9 @@ def ranked(w: np.ndarray, rng: np.random.Generator, regions: tuple[str, ...]) ->
 
 
 def standardised_with_noise(w: np.ndarray, rng: np.random.Generator, regions: tuple[str, ...]) -> np.ndarray:
+    """Shifted, since weights of the measure are never negative."""
     w = noisy(w, rng, regions)
-    return (w - _edges(w).mean()) / _edges(w).std() * (1 - np.eye(len(w)))
+    return (w - _edges(w).min()) / _edges(w).std() * (1 - np.eye(len(w)))
 
 
 def noisy(w: np.ndarray, rng: np.random.Generator, regions: tuple[str, ...]) -> np.ndarray:

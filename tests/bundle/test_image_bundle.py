@@ -128,6 +128,18 @@ def test_other_contrasts_are_refused_and_other_images_flagged(home: Home, tmp_pa
     assert list(seen) == [bool(file) for file in read_cohort(fine).volumes]
 
 
+def test_an_image_under_two_ids_is_noted_by_predict_and_validate(home: Home, tmp_path: Path) -> None:
+    cohort = read_cohort(home.others)
+    first, second = [i for i, file in enumerate(cohort.volumes) if file][:2]
+    files = list(cohort.volumes)
+    files[second] = files[first]
+    twice = write_cohort(replace(cohort, volumes=tuple(files)), tmp_path / "twice")
+    said = f"{cohort.ids[first]} and {cohort.ids[second]} have the same image"
+    assert said in predict_cohort(home.bundle, twice, tmp_path / "p.tsv").notes
+    assert said in validate_on(home.bundle, twice, tmp_path / "v").notes
+    assert said not in predict_cohort(home.bundle, home.others, tmp_path / "q.tsv").notes
+
+
 def test_stripped_brains_are_flagged_where_the_model_knows_heads_and_the_reverse(home: Home) -> None:
     """Eight volumes of sixteen are of the other kind; a model of both kinds flags none."""
     opened, cohort = open_bundle(home.bundle), read_cohort(home.others)

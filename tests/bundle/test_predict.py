@@ -168,6 +168,10 @@ def test_a_cohort_that_the_model_is_not_for_is_refused(home: Path, tmp_path: Pat
         "measure": (replace(cohort, measures=("fa",)), "edges are another measure"),
         "older": (replace(cohort, age=cohort.age + 7.5), "no subject is within the limits of"),
         "unit": (replace(cohort, weights=cohort.weights * 1000), "no subject is within the limits of mean fbc"),
+        "ageless": (
+            replace(cohort, age=np.full(len(cohort.ids), np.nan), age_unit=""),
+            "needs the age at scan; expected .* weeks, reference postmenstrual. Add `age: ",
+        ),
         "reference": (replace(cohort, age=cohort.age - 36, age_reference="birth"), "ages have another reference"),
         "covariate": (
             replace(cohort, covariates=cohort.covariates.drop(columns="ivh_grade"),

@@ -130,6 +130,7 @@ def test_a_bad_image_ends_in_one_message_with_subject_and_file(
     assert said in error
     assert "Traceback" not in error
     assert error.count("Error:") == 1
+    assert error.rstrip().endswith("."), "no remedy"
     assert not (study.parent / "run" / "models").exists()
 
 

@@ -440,3 +440,21 @@ def test_the_interval_of_a_macro_auc_has_a_length_where_the_influences_of_classe
     low, high = auc_interval(pairs, np.arange(3), TEST_ONLY)
     assert low < 0.5
     assert high > 0.9
+
+
+@pytest.mark.parametrize("repeats", [1, 2, 3])
+def test_a_decided_ranking_of_few_labels_has_an_interval_of_some_length(repeats: int) -> None:
+    """Influences may cancel between classes and between repeats."""
+    rng = np.random.default_rng(repeats)
+    n_decided = 0
+    for _ in range(200):
+        n = int(rng.integers(2, 6))
+        y, fold = rng.integers(0, 3, n).astype(float), rng.integers(-1, 2, (repeats, n))
+        macro = macro_pairs(y, rng.dirichlet(np.ones(3), (repeats, n)), fold)
+        binary = within_fold_pairs((y > 0) * 1.0, rng.integers(0, 3, (repeats, n)) / 2, fold)
+        for pairs in (macro, binary):
+            if pairs.classes and pairs.decided and np.isfinite(pairs.auc):
+                low, high = auc_interval(pairs, np.arange(n), TEST_ONLY, n_labelled=4)
+                assert high - low > 0.1
+                n_decided += 1
+    assert n_decided > 50

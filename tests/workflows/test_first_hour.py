@@ -11,7 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from connectome_tl.cli.entry import app
-from connectome_tl.cohort.columns.guesses import guess_columns, id_pattern, negative_level
+from connectome_tl.cohort.columns.file_ids import id_pattern
+from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.config import load_settings
 from connectome_tl.errors import DataError, MissingInputError, OutputError, UsageError
@@ -53,7 +54,9 @@ def lab(tmp_path: Path) -> Path:
 
 
 def _start(lab: Path, answers: dict[str, str] | None = None, **more: str) -> Path:
-    start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers=answers or {"atlas": "aal90"}, ask=None, **more)
+    start_from(
+        [lab / "sheet.csv"], lab / "mats", lab / "study", answers=answers or {"atlas": "aal90"}, ask=None, **more
+    )
     return lab / "study" / "cohort.yaml"
 
 
@@ -102,7 +105,7 @@ def test_what_the_files_leave_open_is_asked_and_never_guessed(lab: Path) -> None
             return str(question.default)
         return {"age_unit": "weeks", "age_reference": "postmenstrual", "positive:group2 outcome": "alpha"}[question.key]
 
-    start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers={"atlas": "aal90"}, ask=ask)
+    start_from([lab / "sheet.csv"], lab / "mats", lab / "study", answers={"atlas": "aal90"}, ask=ask)
     assert asked == ["outcomes", "age", "age_unit", "age_reference", "positive:group2 outcome"]
     assert 'levels: ["beta", "alpha"]' in (lab / "study" / "cohort.yaml").read_text()
 
@@ -135,7 +138,7 @@ def test_files_of_other_people_are_refused_with_an_example(lab: Path) -> None:
     with pytest.raises(DataError, match="no column of the table holds ids"):
         _start(lab)
     with pytest.raises(MissingInputError):
-        start_from(lab / "sheet.csv", lab / "nothing", lab, answers={}, ask=None)
+        start_from([lab / "sheet.csv"], lab / "nothing", lab, answers={}, ask=None)
 
 
 def test_the_command_writes_checks_and_names_the_next_step(lab: Path) -> None:
@@ -205,6 +208,16 @@ def test_levels_that_pandas_wrote_as_numbers_are_those_of_the_sheet(lab: Path) -
     known = sheet.set_index("Record ID").loc[[one.removeprefix("sub-") for one in cohort.ids], "CP"].to_numpy()
     np.testing.assert_array_equal(cohort.targets["CP"], known)
     assert not [note for note in cohort.notes if "other spellings" in note]
+
+
+def test_a_score_with_a_code_for_missing_has_its_class_too(lab: Path) -> None:
+    sheet = pd.read_csv(lab / "sheet.csv", sep=";")
+    sheet.loc[[0, 7], "Bayley3 cognitive"] = -99
+    sheet.to_csv(lab / "sheet.csv", sep=";", index=False)
+    cohort = read_cohort(_start(lab))
+    below = cohort.targets["Bayley3_cognitive_below_85"]
+    assert np.isnan(below).sum() == 2
+    assert "# " + f"{int(np.nansum(below))} of {N - 2}" in (lab / "study" / "cohort.yaml").read_text()
 
 
 def test_without_a_known_outcome_the_columns_and_the_option_are_named_and_work(lab: Path) -> None:

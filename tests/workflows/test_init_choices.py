@@ -39,7 +39,7 @@ def lab(tmp_path: Path) -> Path:
 
 
 def start(lab: Path, answers: dict[str, str], **more: object) -> Path:
-    start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers=answers, ask=None, **more)  # type: ignore[arg-type]
+    start_from([lab / "sheet.csv"], lab / "mats", lab / "study", answers=answers, ask=None, **more)  # type: ignore[arg-type]
     return lab / "study" / "cohort.yaml"
 
 
@@ -70,7 +70,7 @@ def test_at_a_terminal_files_atlas_and_measure_are_asked(lab: Path) -> None:
         asked.append((question.key, question.choices))
         return question.choices[-1] if question.key in ("format", "measure") else str(question.default)
 
-    start_from(lab / "sheet.csv", lab / "mats", lab / "study", answers={}, ask=ask)
+    start_from([lab / "sheet.csv"], lab / "mats", lab / "study", answers={}, ask=ask)
     assert asked[:3] == [
         ("pattern", ("sub-{id}_connectivity.mat", "sub-{id}_plain.mat")),
         ("format", ("qsirecon:One", "qsirecon:Two")),

@@ -16,7 +16,7 @@ from connectome_tl.cli.entry import app
 from connectome_tl.cohort.columns.guesses import guess_columns, negative_level
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import DataError, UsageError
-from connectome_tl.workflows.init.from_files import start_from
+from connectome_tl.workflows.init.from_files import init_study, start_from
 
 N, REGIONS = 12, 10
 ANSWERS = {"atlas": "numbered"}
@@ -56,7 +56,7 @@ def init(folder: Path, *more: str, mats: str = "mats", table: str = "sheet.csv")
 def start(folder: Path, **answers: str) -> str:
     """The written cohort file, without reading the cohort."""
     told = {"atlas": "numbered", **answers}
-    start_from(folder / "sheet.csv", folder / "mats", folder / "study", answers=told, ask=None)
+    start_from([folder / "sheet.csv"], folder / "mats", folder / "study", answers=told, ask=None)
     return (folder / "study" / "cohort.yaml").read_text("utf-8")
 
 
@@ -235,7 +235,7 @@ def test_a_file_that_holds_only_names_says_so(tmp_path: Path) -> None:
 def test_a_file_that_is_no_stack_and_a_folder_without_ids_are_told_apart(tmp_path: Path) -> None:
     lay(tmp_path, ["a.csv"])
     with pytest.raises(UsageError, match=r"one file with the matrices of all subjects.*\.npy, \.npz, \.mat"):
-        start_from(tmp_path / "sheet.csv", tmp_path / "mats" / "a.csv", tmp_path, answers={}, ask=None)
+        start_from([tmp_path / "sheet.csv"], tmp_path / "mats" / "a.csv", tmp_path, answers={}, ask=None)
     with pytest.raises(DataError, match=r"no column of the table.*--matrices FILE"):
         start(tmp_path)
 
@@ -271,7 +271,7 @@ def test_the_measure_in_bids_names_is_kept_and_a_pattern_may_be_copied_from_the_
     lay(tmp_path, names)
     said = init(tmp_path).output
     (other,) = re.findall(r"not (\S+); --pattern", " ".join(said.split()))
-    start_from(tmp_path / "sheet.csv", tmp_path / "mats", tmp_path / "more", answers=ANSWERS, ask=None, pattern=other)
+    start_from([tmp_path / "sheet.csv"], tmp_path / "mats", tmp_path / "more", answers=ANSWERS, ask=None, pattern=other)
     measures = {read_cohort(tmp_path / out / "cohort.yaml").measures for out in ("study", "more")}
     assert measures == {("abs",), ("corr",)}
 
@@ -280,10 +280,28 @@ def test_without_a_list_of_ids_the_order_of_a_stack_is_asked_for(tmp_path: Path)
     np.save(tmp_path / "all.npy", np.stack([square(i) for i in range(N - 1)]))
     sheet(IDS).to_csv(tmp_path / "sheet.csv", index=False)
     with pytest.raises(DataError, match="one id per line, in the order of the matrices"):
-        start_from(tmp_path / "sheet.csv", tmp_path / "all.npy", tmp_path / "study", answers={}, ask=None)
+        start_from([tmp_path / "sheet.csv"], tmp_path / "all.npy", tmp_path / "study", answers={}, ask=None)
 
 
 def test_numbered_rows_are_called_so_whatever_the_files_are_called(tmp_path: Path) -> None:
     lay(tmp_path, [f"{one}_atlas-aal90.csv" for one in IDS])
     done = init(tmp_path)
     assert "10 regions (numbered)" in done.output
+
+
+def test_time_series_are_asked_about_and_the_answer_works(tmp_path: Path) -> None:
+    """Tables that are not square may be cut off: they are never taken as time series without an answer."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "series").mkdir()
+    ids = [f"S{i:02d}" for i in range(12)]
+    for one in ids:
+        frames = rng.normal(size=(60, 4)) @ rng.normal(size=(4, 90))
+        np.savetxt(tmp_path / "series" / f"{one}_bold.csv", frames, "%.4f", ",")
+    table = pd.DataFrame({"id": ids, "bayley_motor": rng.normal(90, 14, 12).round()})
+    table.to_csv(tmp_path / "sheet.csv", index=False)
+    files = (tmp_path / "sheet.csv", tmp_path / "series", tmp_path / "study")
+    with pytest.raises(UsageError, match=r"are they time series.*--answer 'format=\.\.\.'"):
+        init_study(*files, answers={"atlas": "aal90"})
+    cohort = read_cohort(init_study(*files, answers={"atlas": "aal90", "format": "series"})[0])
+    assert cohort.measures == ("correlation",)
+    assert cohort.edge_transforms == ("fisher_z",)

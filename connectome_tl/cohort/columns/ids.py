@@ -131,8 +131,7 @@ def one_of_several(table: pd.DataFrame, ids: Sequence[str]) -> tuple[str, str, s
     """
     twice = set(doubled(ids))
     rows = [i for i, one in enumerate(ids) if one in twice]
-    named = {" ".join(fold(str(name)).replace("_", " ").split()): str(name) for name in table.columns}
-    columns = [named[name] for name in _EVENTS if name in named]
+    columns = event_columns(table)
     pairs = {name: [(ids[i], str(table[name].iloc[i])) for i in rows] for name in columns}
     differ = [name for name in columns if len(set(pairs[name])) > len(twice)]
     tells = next((name for name in differ if len(set(pairs[name])) == len(rows)), next(iter(differ), None))
@@ -140,7 +139,23 @@ def one_of_several(table: pd.DataFrame, ids: Sequence[str]) -> tuple[str, str, s
         return None
     values = list(dict.fromkeys("" if is_missing(value) else value for _, value in pairs[tells]))
     column = tells if tells.isidentifier() else f"`{tells}`"
-    return f"{column} == {values[0]!r}", column, ", ".join(value or "nothing" for value in values[:6])
+    return condition(tells, values[0]), column, ", ".join(value or "nothing" for value in values[:6])
+
+
+def event_columns(table: pd.DataFrame) -> list[str]:
+    """Columns of events or visits, by their names, those of REDCap first."""
+    named = {" ".join(fold(str(name)).replace("_", " ").split()): str(name) for name in table.columns}
+    return [named[name] for name in _EVENTS if name in named]
+
+
+def repeat_column(table: pd.DataFrame) -> str:
+    """The column of REDCap's repeated instruments, "" without one."""
+    return next((name for name in event_columns(table) if "repeat" in name.casefold()), "")
+
+
+def condition(column: str, value: str) -> str:
+    """The condition, for `select`, that a column holds a value."""
+    return f"{column if column.isidentifier() else f'`{column}`'} == {value!r}"
 
 
 def whole_ids(table: pd.DataFrame, columns: Sequence[str]) -> list[str]:

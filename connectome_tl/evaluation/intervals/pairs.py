@@ -41,6 +41,11 @@ class Pairs:
         total = self.met.sum()
         return float(self.won.sum() / total) if total else float("nan")
 
+    @property
+    def classes(self) -> tuple[Pairs, ...]:
+        """As of `MacroPairs`."""
+        return (self,)
+
     def influence(self, n_subjects: int) -> np.ndarray:
         """First-order influence of each tested subject on the AUC, (n_subjects,); sums to 0."""
         residual = self.won - self.auc * self.met
@@ -204,7 +209,8 @@ def auc_interval(
 
     Args:
         n_labelled: training subjects of each repeat of a few-label split. Repeats have other training subjects and so
-            other errors in the same pairs: their mean varies less, as the influences of the subjects show.
+            other errors in the same pairs: their mean varies less, as the influences of the subjects show, but not
+            less than if the repeats were independent.
     """
     if not np.isfinite(pairs.auc) or (pairs.decided and one_family(cluster)):
         return float("nan"), float("nan")
@@ -216,7 +222,8 @@ def auc_interval(
     share = design_effect(influence, cluster)
     if n_labelled is not None:
         single = pairs.variance(pairs.auc)
-        share *= min(1.0, float((influence**2).sum()) / single) if single > 0 else 1.0
+        independent = 1.0 / max(float(one.met.max()) for one in pairs.classes)
+        share *= float(np.clip((influence**2).sum() / single, independent, 1.0)) if single > 0 else 1.0
 
     def variance(auc: float) -> float:
         return share * (least + (factor - least) * 4.0 * auc * (1.0 - auc)) * pairs.variance(auc)

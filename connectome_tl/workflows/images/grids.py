@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from connectome_tl.training.schemes import StudyCohorts
 
 CACHE, WEIGHTS = "volumes", "weights"  # folders inside a run folder
-_LEAVE_OUT = "Fix the image, or leave the subject out (`select` in cohort.yaml)."  # where settings cannot be changed
+_LEAVE_OUT = "Fix the image, or leave the subject out (`select` in cohort.yaml)."  # where no setting accepts the image
 
 
 def needs_grids(settings: StudySettings, cohorts: StudyCohorts) -> bool:
@@ -69,7 +69,7 @@ def with_grids(
     roles = {}
     for role, cohort in cohorts.roles.items():
         if id(cohort) not in done:
-            notes = [*_notes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
+            notes = [*notes_on_volumes(cohort, grids), *_shared(cohort, cohorts.target, grids)]
             done[id(cohort)] = replace(cohort, volume_cache=str(folder), notes=(*cohort.notes, *notes))
         roles[role] = done[id(cohort)]
     return type(cohorts)(roles)
@@ -109,8 +109,8 @@ def made_grids(
                 progress(len(grids), total)
     only_missing = bool(kinds) and all(issubclass(kind, MissingInputError) for kind in kinds)
     fixed = f" (the image settings are those of {fixed_by} and cannot be changed)" if fixed_by else ""
-    if fixed_by:
-        problems = [replace(one, remedy=_LEAVE_OUT) if "image." in (one.remedy or "") else one for one in problems]
+    unusable = [not one.remedy or (fixed_by and "image." in one.remedy) for one in problems]
+    problems = [replace(one, remedy=_LEAVE_OUT) if no else one for one, no in zip(problems, unusable, strict=True)]
     raise_all(f"volumes cannot be used{fixed}", problems, MissingInputError if only_missing else DataError)
     _check_voxels(settings, every, grids)
     return grids
@@ -271,7 +271,8 @@ def _shared(cohort: Cohort, target: Cohort, grids: dict[str, StoredGrid]) -> lis
     ]
 
 
-def _notes(cohort: Cohort, grids: dict[str, StoredGrid]) -> Sequence[str]:
+def notes_on_volumes(cohort: Cohort, grids: Mapping[str, StoredGrid]) -> list[str]:
+    """What is noted on the volumes of a cohort: what was done to each, equal images, and those unlike the others."""
     known = [(i, p) for i, p in zip(cohort.ids, cohort.volumes, strict=False) if p]
     found = [f"volume of {subject}: {note}" for subject, path in known for note in grids[path].notes]
     pairs = same_images([who for who, _ in known], [grids[path] for _, path in known])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from connectome_tl.workflows.init.text import cohort_text, study_text
 
 @checked_arguments
 def init_study(
-    table: str | Path,
+    table: str | Path | Sequence[str | Path],
     matrices: str | Path,
     folder: str | Path,
     *,
@@ -31,7 +31,8 @@ def init_study(
     """Write a `cohort.yaml` and a `study.yaml` from a spreadsheet and matrices, like `connectome-tl init --from`.
 
     Args:
-        table: the spreadsheet. matrices: folder of the matrices. folder: where the settings are written.
+        table: the spreadsheet, or several that are joined by id, that of the participants first.
+        matrices: folder of the matrices. folder: where the settings are written.
         images: whether `matrices` is a folder of images, one volume per subject, as for `--images`.
         answers: what the files do not contain, as for `--answer`: `{"atlas": "aal90"}`.
         pattern: pattern of the matrices, if subjects have several.
@@ -44,14 +45,15 @@ def init_study(
         DataError: the ids of the table and the names of the files do not match. OutputError: a file exists already.
     """
     told = answers or {}
+    tables = [Path(table)] if isinstance(table, str | Path) else [Path(one) for one in table]
     _, made = start_from(
-        Path(table), Path(matrices), Path(folder), answers=told, ask=None, pattern=pattern, atlas=atlas, images=images
+        tables, Path(matrices), Path(folder), answers=told, ask=None, pattern=pattern, atlas=atlas, images=images
     )
     return tuple(made)
 
 
 def start_from(
-    table: Path,
+    tables: Sequence[Path],
     matrices: Path,
     folder: Path,
     *,
@@ -64,6 +66,7 @@ def start_from(
     """Inspect the files, ask questions, and write the settings.
 
     Args:
+        tables: that of the participants, and further ones.
         atlas: atlas of the rows if the files do not name them. pattern: of the files, if the subjects have several.
         images: whether `matrices` is a folder of images.
     """
@@ -72,7 +75,7 @@ def start_from(
         told["pattern"] = told["pattern"].removeprefix(f"{Path(os.path.relpath(matrices, folder)).as_posix()}/")
     answers = {key: value for key, value in answers.items() if key not in FILE_QUESTIONS}
     inspect = look_at_images if images else look
-    seen = inspect(table, matrices, folder, lambda key, choices: choice_of(key, choices, told, ask))
+    seen = inspect(tables, matrices, folder, lambda key, choices: choice_of(key, choices, told, ask))
     if atlas is not None:
         seen = replace(seen, atlases=(load_atlas(atlas).name,))
         answers = answers if seen.named else {"atlas": seen.atlases[0], **answers}

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
-from connectome_tl.cohort.columns.guesses import guess_columns
 from connectome_tl.errors import DataError, MissingInputError
 from connectome_tl.imaging.read.images import read_volume
 from connectome_tl.imaging.volumes.checks import CONTRASTS, named_contrast
-from connectome_tl.workflows.init.look import Choose, Seen, cells_of, files_of, patterns_in
+from connectome_tl.workflows.init.look import Choose, Seen, files_of
+from connectome_tl.workflows.init.matched import matched_rows
 
 _NO_IMAGES = ("dseg", "probseg", "mask", "aseg", "label")  # words in names of files that are not grey levels
 _TRIED = 5  # files of a pattern, until one can be read
 
 
-def look_at_images(table: Path, images: Path, folder: Path, choose: Choose) -> Seen:
+def look_at_images(tables: Sequence[Path], images: Path, folder: Path, choose: Choose) -> Seen:
     """Find the id column and the names of the images, and read the first readable one of each pattern.
 
     Args:
@@ -26,8 +27,8 @@ def look_at_images(table: Path, images: Path, folder: Path, choose: Choose) -> S
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
             names, or no file is a three-dimensional image.
     """
-    cells = cells_of(table)
-    ids, patterns = patterns_in(images, table, cells)
+    rows = matched_rows(images, tables)
+    cells, ids, patterns = rows.cells, rows.ids, rows.patterns
     problems = {one: _problem([*itertools.islice(files_of(images, cells, ids, one), _TRIED)]) for one, _ in patterns}
     n_rows = {one: n for one, n in patterns if problems[one] is None}
     if not n_rows:
@@ -38,7 +39,7 @@ def look_at_images(table: Path, images: Path, folder: Path, choose: Choose) -> S
         raise DataError("no images have this pattern", expected=f"one of {', '.join(ranked)}", got=chosen, file=images)
     place = Path(os.path.relpath(images, folder))
     return Seen(
-        table,
+        tables[0],
         cells,
         ids,
         (place / chosen).as_posix(),
@@ -51,8 +52,11 @@ def look_at_images(table: Path, images: Path, folder: Path, choose: Choose) -> S
         (),
         True,
         "none",
-        guess_columns(cells, [ids]),
+        rows.columns,
         images=True,
+        events=rows.events,
+        scan_ids=rows.scan_ids,
+        joined=rows.joined,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import itertools
 import os
 import re
@@ -16,28 +17,27 @@ import pandas as pd
 from connectome_tl.atlas import atlas_names, load_atlas
 from connectome_tl.cohort.arrays.stack import open_stack
 from connectome_tl.cohort.arrays.stack_rows import listed_ids, own_ids
+from connectome_tl.cohort.columns.file_ids import FORMS
 from connectome_tl.cohort.columns.guesses import (
-    FORMS,
     ColumnGuess,
-    guess_columns,
-    id_pattern,
-    ids_written_differently,
     numbers_of,
 )
 from connectome_tl.cohort.columns.ids import bare
 from connectome_tl.cohort.tables.cells import texts, whole
-from connectome_tl.cohort.tables.saved import NAME_COLUMNS, read_table, row_for_header
+from connectome_tl.cohort.tables.saved import read_table
 from connectome_tl.connectome.formats.table import formats_of, read_matrix
 from connectome_tl.connectome.matrix_file import MatrixFile
 from connectome_tl.connectome.names.labels import listed
 from connectome_tl.connectome.names.rows import atlases_that_know
-from connectome_tl.errors import ConnectomeTLError, DataError, MissingInputError, UsageError
-from connectome_tl.files import is_hidden
+from connectome_tl.errors import ConnectomeTLError, DataError, UsageError
 from connectome_tl.plurals import counted
 from connectome_tl.settings.cohort import Transform
+from connectome_tl.workflows.init.events import Events, Joined
+from connectome_tl.workflows.init.matched import cells_of, matched_rows, rows_of
 
 _MOST_FILES = 200_000
 _STACKS = (".npy", ".npz", ".mat", ".h5", ".hdf5")
+SERIES, _FEWEST_REGIONS = "series", 10  # the format of time series, and their smallest number
 _TRIED = 5  # files of a pattern, until one can be read
 
 Choose = Callable[[str, tuple[str, ...]], str]  # chooses a `pattern`, `format` or `measure`
@@ -58,6 +58,9 @@ class Seen:
         transform: transform suggested by its values. columns: probable meaning of each column of the table.
         rows: table or list with the ids in the order of one file of all matrices. key: its array, if it has several.
         images: whether the files are images, not matrices; `measure` is then their contrast.
+        events: the events that the rows of the table are; `cells` then has one row per subject.
+        scan_ids: columns of subject and session, if rows are scans; `ids` is then a column that joins them.
+        joined: events and further tables whose columns are among `cells`.
     """
 
     table: Path
@@ -77,6 +80,9 @@ class Seen:
     rows: str = ""
     key: str = ""
     images: bool = False
+    events: Events | None = None
+    scan_ids: tuple[str, ...] = ()
+    joined: tuple[Joined, ...] = ()
 
     @property
     def is_stack(self) -> bool:
@@ -84,11 +90,11 @@ class Seen:
         return "{id}" not in self.pattern
 
 
-def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
+def look(tables: Sequence[Path], matrices: Path, folder: Path, choose: Choose) -> Seen:
     """Find the id column and the names of the files, and inspect the first readable matrix.
 
     Args:
-        matrices: folder of the matrices, or one file with all of them.
+        tables: the table of the participants, and further ones. matrices: folder of the matrices, or one file with all.
         choose: chooses among several patterns of files, among the atlases or variables of a file, and among its
             measures.
 
@@ -96,12 +102,13 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         MissingInputError: no table, no folder, or an empty folder. DataError: no column has ids that occur in file
             names, or no file is a matrix.
     """
-    cells = cells_of(table)
     if matrices.is_file():
-        return _stack(table, cells, matrices, folder, choose)
-    ids, patterns = patterns_in(matrices, table, cells)
-    read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in patterns}
-    readable = {one: n for one, n in patterns if not isinstance(read[one], ConnectomeTLError)}
+        return _stack(tables, matrices, folder, choose)
+    table = tables[0]
+    rows = matched_rows(matrices, tables)
+    cells, ids = rows.cells, rows.ids
+    read = {one: _first_matrix(matrices, cells, ids, one) for one, _ in rows.patterns}
+    readable = {one: n for one, n in rows.patterns if not isinstance(read[one], ConnectomeTLError)}
     if not readable:
         raise next(error for error in read.values() if isinstance(error, ConnectomeTLError))
     chosen = choose("pattern", tuple(readable)) if len(readable) > 1 else next(iter(readable))
@@ -129,37 +136,16 @@ def look(table: Path, matrices: Path, folder: Path, choose: Choose) -> Seen:
         fits,
         names is not None,
         _transform(matrix.values),
-        guess_columns(cells, [ids]),
+        rows.columns,
+        events=rows.events,
+        scan_ids=rows.scan_ids,
+        joined=rows.joined,
     )
 
 
-def cells_of(table: Path) -> pd.DataFrame:
-    """The cells of a table as text.
-
-    Raises:
-        MissingInputError: no table. DataError: no header.
-    """
-    cells = read_table(table, notes=[])  # the cohort that is written notes the encoding
-    if (line := row_for_header(cells)) is not None:
-        raise DataError(f"the table has no header: its first line is {line}", file=table, remedy=NAME_COLUMNS)
-    return cells
-
-
-def patterns_in(folder: Path, table: Path, cells: pd.DataFrame) -> tuple[str, tuple[tuple[str, int], ...]]:
-    """The id column, and the patterns of the files in a folder with their numbers of rows, see `id_pattern`.
-
-    Raises:
-        MissingInputError: no folder, or an empty one. DataError: no column has ids that occur in file names.
-    """
-    files = _files(folder, table)
-    found = id_pattern(cells, files)
-    if found is None:
-        raise _no_ids(cells, files, table)
-    return found
-
-
-def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choose: Choose) -> Seen:
+def _stack(tables: Sequence[Path], matrices: Path, folder: Path, choose: Choose) -> Seen:
     """Inspect one file with the matrices of all subjects, and find the list of their ids."""
+    table, cells = tables[0], cells_of(tables[0])
     if matrices.suffix.lower() not in _STACKS:
         raise UsageError(
             "--matrices names a folder with one matrix per subject, or one file with the matrices of all subjects",
@@ -198,16 +184,17 @@ def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choos
         got = f"columns {', '.join(map(str, cells.columns[:12]))}"
         expected = f"ids such as {owners[0]}" if owners else "a column with another value in each row"
         raise DataError("no column of the table holds the ids of the matrices", expected=expected, got=got, file=table)
+    found = rows_of(cells, ids, tables[1:])
     names = small.get("regions")
     names = None if names is None or len(names) != n_regions else names
     known_by = atlases_that_know(tuple(names)) if names is not None else atlases_of_size({n_regions})
     return Seen(
         table,
-        cells,
+        found.cells,
         ids,
         Path(os.path.relpath(matrices, folder)).as_posix(),
         hits[ids] if owners else len(cells),
-        len(cells),
+        len(found.cells),
         (),
         "auto",
         "",
@@ -215,9 +202,11 @@ def _stack(table: Path, cells: pd.DataFrame, matrices: Path, folder: Path, choos
         known_by,
         names is not None,
         _transform(next(arrays[key].blocks())[0].astype(float)),
-        guess_columns(cells, [ids]),
+        found.columns,
         Path(os.path.relpath(matrices.parent / rows, folder)).as_posix() if rows else "",
         key if len(large) > 1 else "",
+        events=found.events,
+        joined=found.joined,
     )
 
 
@@ -250,47 +239,6 @@ def atlases_of_size(row_counts: Collection[int]) -> tuple[str, ...]:
     return tuple(name for name in atlas_names() if load_atlas(name).n_regions in row_counts)
 
 
-def _files(matrices: Path, table: Path) -> list[str]:
-    """Names of the files in a folder and below it, without hidden ones and the table.
-
-    Raises:
-        MissingInputError: no such folder, or nothing in it. DataError: too many files.
-    """
-    if not matrices.is_dir():
-        raise MissingInputError("folder not found", file=matrices)
-    names = [path.relative_to(matrices) for path in sorted(matrices.rglob("*")) if path.is_file()]
-    shown = [name.as_posix() for name in names if not any(map(is_hidden, name.parts))]
-    files = [name for name in shown if (matrices / name).resolve() != table.resolve()]
-    if not files:
-        raise MissingInputError("there is no file in this folder", expected="one file per subject", file=matrices)
-    if len(files) > _MOST_FILES:
-        got = counted(len(files), "file")
-        raise DataError("too many files to look through", expected=f"at most {_MOST_FILES}", got=got, file=matrices)
-    return files
-
-
-def _no_ids(cells: pd.DataFrame, files: Sequence[str], table: Path) -> DataError:
-    """Why no file has a subject: ids that are written in another way, or none at all."""
-    alike = ids_written_differently(cells, files)
-    if alike is not None:
-        column, cell, file = alike
-        return DataError(
-            f"the ids in column {column!r} are written differently in the names of the files",
-            file=table,
-            got=f"{cell!r} in the table, {file} among the files",
-            remedy="Leading zeros, capital letters, blanks or hyphens differ. Write the ids as in the names of the "
-            "files (in a spreadsheet: import the column as text), or rename the files.",
-        )
-    return DataError(
-        "no column of the table holds ids that occur in the names of the files",
-        file=table,
-        expected=f"a column with the ids of names such as {files[0]}",
-        got=f"columns {', '.join(map(str, cells.columns[:12]))}",
-        remedy="Add a column with the id as in the file names, or rename the files. If one file has the matrices of "
-        "all subjects: --matrices FILE.",
-    )
-
-
 def _transform(values: np.ndarray) -> Transform:
     """Suggest a transform: correlations have negative values within 1, counts are whole, weights have a long tail."""
     known = values[np.isfinite(values)]
@@ -319,6 +267,8 @@ def _first_matrix(
                 return matrix
             wrong.append(DataError("not a matrix of regions", expected="at least 2 rows", got="1", file=file))
         except (DataError, UsageError) as error:
+            if format == "auto" and _is_series(file):
+                return (SERIES,)
             wrong.append(error)
     first = wrong[0].problems[0]
     return DataError(
@@ -330,18 +280,29 @@ def _first_matrix(
     )
 
 
+def _is_series(file: Path) -> bool:
+    """Whether a file that is no matrix can be read as time series of enough regions for a connectome."""
+    try:
+        return read_matrix(file, format=SERIES).n_rows >= _FEWEST_REGIONS
+    except (DataError, UsageError):
+        return False
+
+
 def files_of(matrices: Path, cells: pd.DataFrame, ids: str, pattern: str) -> Iterator[Path]:
     """The files of a pattern that are there, in the order of the rows."""
     for one in cells[ids]:
         bare = str(one).removeprefix("sub-")
-        spelled = (matrices / pattern.replace("{id}", unicodedata.normalize(form, bare)) for form in FORMS)
-        yield from itertools.islice((path for path in spelled if path.is_file()), 1)
+        spelled = (glob.escape(pattern.replace("{id}", unicodedata.normalize(form, bare))) for form in FORMS)
+        paths = (path for name in spelled for path in sorted(matrices.glob(name.replace("[*]", "*"))))
+        yield from itertools.islice((path for path in paths if path.is_file()), 1)
 
 
 def _measure_in(pattern: str, matrix: MatrixFile) -> str:
     """The measure that the names of the files state as `meas-NAME`, unless the file states another one."""
     found = re.search(r"(?:^|[_/])meas-([A-Za-z0-9]+)", pattern)
-    return found[1] if found and matrix.measures in ((), (found[1],)) else ""
+    if found and matrix.measures in ((), (found[1],)):
+        return found[1]
+    return matrix.measures[0] if matrix.n_frames else ""  # that of time series
 
 
 def span_of(seen: Seen, column: ColumnGuess) -> str:

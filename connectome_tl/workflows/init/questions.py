@@ -11,7 +11,7 @@ from connectome_tl.cohort.tables.cells import nearest
 from connectome_tl.errors import Problem, UsageError, raise_all
 from connectome_tl.plurals import counted
 from connectome_tl.settings.columns import AgeUnit
-from connectome_tl.workflows.init.look import Seen, age_of, all_of, first_of, span_of
+from connectome_tl.workflows.init.look import SERIES, Seen, age_of, all_of, first_of, span_of
 
 _UNITS: tuple[AgeUnit, ...] = ("weeks", "months", "years", "days", "hours")
 _NONE = "none"
@@ -46,6 +46,8 @@ FILE_QUESTIONS = {
     "rows": "Which table or list has the ids of the matrices, in their order",
 }
 
+_ARE_SERIES = "The files are not square matrices: are they time series of regions, one column each"
+
 
 def choice_of(key: str, choices: tuple[str, ...], answers: Mapping[str, str], ask: Ask | None) -> str:
     """The answer to one of the questions on the files. Without one, the first pattern is taken.
@@ -53,7 +55,8 @@ def choice_of(key: str, choices: tuple[str, ...], answers: Mapping[str, str], as
     Raises:
         UsageError: an answer outside the choices; no answer on format or measure.
     """
-    question = Question(key, FILE_QUESTIONS[key], choices, choices[0] if key == "pattern" else None)
+    text = _ARE_SERIES if choices == (SERIES,) else FILE_QUESTIONS[key]
+    question = Question(key, text, choices, choices[0] if key == "pattern" else None)
     return _settled([question], {key: answers[key]} if key in answers else {}, ask)[key]
 
 

@@ -34,9 +34,10 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
         "# Check it with: connectome-tl cohort cohort.yaml",
         f"name: {_quoted(seen.table.stem)}",
         f"participants: {_quoted(os.path.relpath(seen.table, folder))}",
-        f"id: {_quoted(seen.ids)}                    # "
+        f"id: {_ids(seen)}                    # "
         + ("the ids of the matrices" if seen.is_stack else f"its values occur in the names of the {files_in(seen)}"),
     ]
+    lines += _joined_lines(seen, folder)
     age = age_of(seen, answers)
     if age is not None:
         unit = age.unit or answers["age_unit"]
@@ -57,6 +58,25 @@ def cohort_text(seen: Seen, answers: Mapping[str, str], folder: Path) -> str:
     lines += _covariate_lines(seen) + _outcome_lines(seen, answers) + _unused_lines(seen)
     lines += _volume_lines(seen) if seen.images else _connectome_lines(seen, answers)
     return "\n".join(lines) + "\n"
+
+
+def _ids(seen: Seen) -> str:
+    return f"[{', '.join(map(_quoted, seen.scan_ids))}]" if seen.scan_ids else _quoted(seen.ids)
+
+
+def _joined_lines(seen: Seen, folder: Path) -> list[str]:
+    """How rows of events become one row per subject, and which columns are joined to them."""
+    lines = [] if seen.events is None else [f"select: {_quoted(seen.events.select)}   # one row per subject"]
+    if seen.joined:
+        lines.append("tables:")
+    for one in seen.joined:
+        keys = {"file": os.path.relpath(one.file or seen.table, folder), "id": one.ids, "select": one.select}
+        given = [f"{key}: {_quoted(value)}" for key, value in keys.items() if value]
+        lines.append(f"  - {{{', '.join(given)}, columns: [{', '.join(map(_quoted, one.columns))}]}}")
+    if seen.events is not None and seen.events.several:
+        used = ", ".join(f"{column} ({event})" for column, event in seen.events.several)
+        lines.append(f"# values at several events, and the event that is used: {used}")
+    return lines
 
 
 def files_in(seen: Seen) -> str:
@@ -153,6 +173,17 @@ def notes_on(seen: Seen) -> list[str]:
             f"the subjects have several {files_in(seen)}: {seen.pattern} was taken, not {others}; --pattern chooses "
             "another"
         )
+    if seen.events is not None:
+        notes.append("the rows are events: check `select` and `tables` in cohort.yaml")
+        if seen.events.n_without:
+            notes.append(f"{counted(seen.events.n_without, 'subject')} without a row where {seen.events.select}")
+    if seen.joined:
+        notes += [
+            f"column {one.column!r} is in the same event or table as an outcome, and may be the age at follow-up; if it"
+            f" is the age at scan: --answer 'age={one.column}'"
+            for one in seen.columns
+            if one.meaning == "other" and one.numeric and one.looks_like_age
+        ]
     if first_of(seen, "age") is None:
         notes += [
             f"column {one.column!r} holds dates ({one.date}), not ages: add a column with the date of the scan minus "

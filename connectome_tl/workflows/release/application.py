@@ -15,7 +15,7 @@ from connectome_tl.bundle.overlap import refuse_training_cohort
 from connectome_tl.cohort.cohort import Cohort
 from connectome_tl.cohort.reading import read_cohort
 from connectome_tl.errors import UsageError
-from connectome_tl.workflows.images.grids import made_grids
+from connectome_tl.workflows.images.grids import made_grids, notes_on_volumes
 from connectome_tl.workflows.progress import Steps
 
 
@@ -33,7 +33,7 @@ def refuse_within(out: Path, bundle_dir: str | Path) -> None:
 def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) -> Iterator[tuple[Bundle, Cohort]]:
     """The bundle after its self-test, and the cohort with the inputs of the bundle.
 
-    A warning about the order of the rows is added to the notes of the cohort.
+    Notes on its volumes, and a warning about the order of the rows, are added to the notes of the cohort.
     Grids of volumes are stored in a temporary folder within the context.
 
     Raises:
@@ -48,8 +48,10 @@ def opened_for(bundle_dir: str | Path, cohort_file: str | Path, steps: Steps) ->
         image = bundle.facts.inputs.image
         if image is not None:
             with steps.counted("volumes") as progress:
-                made_grids([cohort], image.grid, Path(scratch), fixed_by="the bundle", progress=progress)
-            cohort = replace(cohort, volume_cache=scratch, volume_labels=())  # a bundle uses no label maps
+                grids = made_grids([cohort], image.grid, Path(scratch), fixed_by="the bundle", progress=progress)
+            notes = (*cohort.notes, *notes_on_volumes(cohort, grids))
+            # A bundle uses no label maps.
+            cohort = replace(cohort, volume_cache=scratch, volume_labels=(), notes=notes)
         refuse_strangers(bundle.facts, cohort)
         refuse_training_cohort(bundle.members, cohort, bundle.facts.n_train)
         if warning := note_on_order(bundle.members, cohort):
