@@ -144,6 +144,7 @@ def test_counts_under_ten_are_not_said(tmp_path: Path) -> None:
     assert all(round(s.value, 2) == s.value for s in one.expected if np.isfinite(s.value))
 
 
+@pytest.mark.slow
 def test_radial_kernels_are_left_out_and_the_linear_core_is_scored_again(tmp_path: Path) -> None:
     splits = SplitSettings(repeats=1, outer=2, stratum="cognitive", seed=3)
     run = run_of(tmp_path, core=CoreSettings(rbf_from=10), splits=splits)

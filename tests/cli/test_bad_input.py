@@ -175,6 +175,7 @@ def test_several_faults_are_told_at_once(command: Command, study: Path, tmp_path
     assert "small" in answer.err
 
 
+@pytest.mark.slow
 def test_settings_mended_after_a_refusal_run_in_the_same_folder(command: Command, study: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     assert command("run", study, "--out", out, "--set", "source.tasks=[iq]").code == 64

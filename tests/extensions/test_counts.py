@@ -113,6 +113,7 @@ def run(run_small: Callable) -> StudyRun:
     )
 
 
+@pytest.mark.slow
 def test_a_study_with_it_runs_to_a_report_that_says_so(
     run: StudyRun, unknown_to_the_package: Callable[[str], bool]
 ) -> None:

@@ -74,6 +74,7 @@ def test_a_tilted_head_is_found_and_not_taken_for_a_mirror_image(
     assert not found.is_mirrored
 
 
+@pytest.mark.slow
 def test_a_turned_head_is_found_and_said() -> None:
     turn = TURNS[2]
     template = brain(head()[0])

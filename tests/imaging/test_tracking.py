@@ -91,6 +91,7 @@ def test_more_streamlines_begin_with_the_fewer() -> None:
     assert all(np.array_equal(a, b) for a, b in zip(few, many[:100], strict=True))
 
 
+@pytest.mark.slow
 def test_with_tissues_both_ends_lie_in_grey_matter() -> None:
     along = np.arange(30)[:, None, None]
     coefficients = np.zeros((30, 30, 30, 45), dtype=np.float32)

@@ -38,6 +38,9 @@ from connectome_tl.workflows.study.study_run import StudyRun
 COHORTS = small_cohorts()
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     home = tmp_path_factory.mktemp("study")
@@ -54,6 +57,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     return run_study(settings, home / "out", base=home)
 
 
+@pytest.mark.slow
 def test_tables_summary_and_page_say_the_same(run: StudyRun, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
     monkeypatch.setattr(explaining, "is_core", lambda _, planned, __: planned[0].model == "core")
@@ -155,7 +159,10 @@ def test_a_model_at_chance_has_no_map_and_leaves_none_behind(run: StudyRun, monk
 def test_a_full_model_without_its_network_is_tested_as_the_core_and_another_as_time_allows(
     run: StudyRun, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By default there are 19 permutations if their three folds take five minutes by the forecast, and none if more."""
+    """By default there are 19 permutations if their three folds take five minutes by the forecast, and none if more.
+
+    In each fold the core, the network and their mixture are fitted again.
+    """
     monkeypatch.setattr(explaining, "not_above_chance", lambda task, *_: "" if task.name == "motor_score" else "chance")
     monkeypatch.setattr(refitted_null, "measure", lambda *_, **__: {})
     monkeypatch.setattr(explaining, "time", SimpleNamespace(perf_counter=lambda: 0.0))  # maps take no time
@@ -169,7 +176,7 @@ def test_a_full_model_without_its_network_is_tested_as_the_core_and_another_as_t
             return replace(fit, weights=dict.fromkeys(fit.weights, weight)) if changed else fit  # type: ignore[union-attr]
 
         monkeypatch.setattr(explaining, "stored_model", stored)
-        monkeypatch.setattr(refitted_null, "cost_of", lambda *_: seconds)
+        monkeypatch.setattr(refitted_null, "cost_of", lambda *_: seconds / 3)
         return {(one.model, one.method): one.null for one in explain_run(run.folder, n_permutations=9).maps}
 
     alone = found(1.0, 0.0)

@@ -265,6 +265,7 @@ def test_only_volumes_of_another_phase_direction_that_are_meant_for_the_data_cou
     assert found() == ["sub-01_ses-01_dir-PA_dwi.nii.gz"]
 
 
+@pytest.mark.slow
 def test_tissues_and_labels_of_a_program_are_used(folder: Path, tmp_path: Path) -> None:
     t2w = read_volume(folder / "sub-01/ses-01/anat/sub-01_ses-01_T2w.nii.gz")
     truth = nib.load(folder / "derivatives/truth/sub-01/ses-01/sub-01_ses-01_space-dwi_atlas-Phantom_dseg.nii.gz")

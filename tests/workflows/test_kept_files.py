@@ -76,6 +76,7 @@ def test_preprocessed_data_can_be_read_again(out: Path) -> None:
     assert [len(volumes) for _, volumes in dwi.shells()] == [12, 12]
 
 
+@pytest.mark.slow
 def test_densities_are_real_harmonics_of_degree_four_in_the_axes_of_the_world(out: Path) -> None:
     from dipy.reconst.shm import real_sh_tournier
 

@@ -32,6 +32,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["svg", "pdf"])
 def test_figures_and_tables_are_those_of_the_page_and_the_same_every_time(folder: Path, kind: str) -> None:
     if kind == "pdf":  # with fewer figures, since each takes a third of a second

@@ -47,6 +47,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> StudyRun:
     return run_study(settings, home / "out", base=home)
 
 
+@pytest.mark.slow
 def test_a_run_without_stages_has_neither_their_controls_nor_their_verdicts(run: StudyRun) -> None:
     models = set(run.predictions["model"])
     assert models >= {"full", "single_task", "no_clinical", "ridge", "prevalence"}

@@ -131,6 +131,7 @@ def forecast_study(
     from connectome_tl.training.checks import check_bins, check_embedded, check_inputs, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
     from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohorts, seen_from
+    from connectome_tl.workflows.study.run import refuse_another_run
 
     with tempfile.TemporaryDirectory() as scratch:
         made = folder / CACHE
@@ -146,6 +147,7 @@ def forecast_study(
         check_embedded(cohorts.target, splits)
         check_inputs(settings, cohorts, splits)
         check_bins(settings, cohorts.target, splits)
+        refuse_another_run(folder, seen_from(folder, settings, home), splits)
         started = time.process_time()
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
         resampling = 0.0 if made.is_dir() else time.process_time() - started

@@ -35,6 +35,7 @@ if TYPE_CHECKING:  # what fits imports torch, which a finished run does not need
     from connectome_tl.workflows.study.fitting import Found
     from connectome_tl.workflows.study.judge import Judgement
 
+_PLAN = "split_plan.json"
 _OTHER = "Give another --out, or delete the folder if that run is not needed."
 _SHOWN = 120  # characters of one changed setting
 
@@ -166,23 +167,31 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
     Raises:
         UsageError: the folder contains a run with other settings or splits.
     """
+    splits = make_split_plan(target, settings.splits)
+    refuse_another_run(folder, settings, splits)
+    write_text(folder / STUDY, written(folder, settings))
+    splits.save(folder / _PLAN)
+    return splits
+
+
+def refuse_another_run(folder: Path, settings: StudySettings, splits: SplitPlan) -> None:
+    """Check that a folder contains no run, or the one with these settings, whose paths are seen from the folder.
+
+    Raises:
+        UsageError: the folder contains a run with other settings or splits, or a search.
+    """
     if (folder / SEARCH).exists():
         raise UsageError("the folder contains a search by tune", file=folder, remedy="Give another --out.")
-    text = written(folder, settings)
-    settings_file, plan_file = folder / STUDY, folder / "split_plan.json"
-    splits = make_split_plan(target, settings.splits)
+    settings_file, plan_file = folder / STUDY, folder / _PLAN
     begun = any((folder / "models").rglob("*.json"))  # settings may change if the run failed before its first fit
     if begun and settings_file.is_file():
-        _refuse_other(settings_file, text)
+        _refuse_other(settings_file, written(folder, settings))
     if begun and plan_file.is_file() and SplitPlan.load(plan_file).hash != splits.hash:
         raise UsageError(
             "the folder contains a run with another split plan: the target cohort has changed",
             file=plan_file,
             remedy="Give another --out.",
         )
-    write_text(settings_file, text)
-    splits.save(plan_file)
-    return splits
 
 
 def _refuse_other(begun: Path, text: str) -> None:
