@@ -155,20 +155,23 @@ def with_further(
     """
     key, ids = _shared_ids(cells, keys, file, further)
     own = [_bare(one) for one in texts(cells[key])]
-    if doubled(texts(further[ids])):
+    further = further[[not is_missing(one) for one in texts(further[ids])]]
+    twice = doubled([_bare(one) for one in texts(further[ids])])
+    if twice:
         found = next((pair for pair in ids_and_events(further) if pair[0] == ids), None)
         if found is None:
-            got = f"{doubled(texts(further[ids]))[0]!r} in several rows of column {ids!r}"
+            got = f"{twice[0]!r} in several rows of column {ids!r}"
             raise DataError("subjects have several rows", got=got, file=file, remedy=SEVERAL_ROWS)
         rows = {_condition(further, found[1], name): part for name, part in _rows_by_event(further, *found).items()}
     else:
         rows = {"": further.set_index(ids)}
     used, _ = _used(rows, None)
     used = {column: select for column, select in used.items() if column not in cells.columns}
-    wide = cells.copy()
-    for column, select in used.items():
-        values = rows[select][column]
-        wide[column] = values.set_axis([_bare(str(one)) for one in values.index]).reindex(own).fillna("").to_numpy()
+    of_subjects = {
+        name: part.set_axis([_bare(str(one)) for one in part.index]).reindex(own) for name, part in rows.items()
+    }
+    new = {column: of_subjects[select][column].fillna("").to_numpy() for column, select in used.items()}
+    wide = pd.concat([cells, pd.DataFrame(new, index=cells.index)], axis=1)
     named = "" if ids == keys[-1] else ids
     joined = (
         Joined(tuple(column for column in used if used[column] == select), select, file, named) for select in rows
