@@ -43,6 +43,7 @@ def lab(tmp_path: Path) -> Path:
         if i > 1:
             late = {"age": 24.0, "bayley_cognitive": scores[i], "weight_g": 9000 + i}
             rows.append({**of, "redcap_event_name": "month24_arm_1", **late})
+    rows.append({"sex": "M, F: as in the birth record"})  # a remark below the table
     pd.DataFrame(rows).to_csv(tmp_path / "redcap.csv", index=False)
     matrices(tmp_path / "mats", IDS)
     return tmp_path

@@ -60,9 +60,9 @@ def ids_and_events(cells: pd.DataFrame) -> list[tuple[str, str]]:
     for event in event_columns(cells):
         events = texts(cells[event])
         for name in (str(one) for one in cells.columns if str(one) != event):
-            values = texts(cells[name])
-            repeated = all(values) and 1 < len(set(values)) < len(values)
-            if repeated and len(set(zip(values, events, strict=True))) == len(values):
+            rows = [row for row in zip(texts(cells[name]), events, strict=True) if not is_missing(row[0])]
+            n_values = len({value for value, _ in rows})
+            if 2 * len(rows) > len(cells) and 1 < n_values < len(rows) == len(set(rows)):
                 pairs.append((name, event))
     return pairs
 
@@ -110,13 +110,14 @@ def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
             if name != base and name in used.values()
         ),
         several=several,
-        n_without=len(set(cells[ids])) - len(wide),
+        n_without=len({one for part in rows.values() for one in part.index}) - len(wide),
     )
 
 
 def _rows_by_event(cells: pd.DataFrame, ids: str, event: str) -> dict[str, pd.DataFrame]:
-    """The rows of each event, by id, in the order of the table."""
+    """The rows of each event, by id, in the order of the table, without rows that lack an id."""
     cells = _unrepeated(cells)
+    cells = cells[[not is_missing(one) for one in texts(cells[ids])]]
     names = texts(cells[event])
     order = dict.fromkeys(name for name in names if not is_missing(name))
     return {name: cells[[one == name for one in names]].set_index(ids).drop(columns=event) for name in order}
