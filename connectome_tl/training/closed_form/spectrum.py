@@ -161,7 +161,8 @@ class Spectrum:
         weights = 1.0 / (self.values + penalties[:, None]) - 1.0 / penalties[:, None]
         rotated, rest = self.vectors.T @ y, self.design.project(y)
         turned = weights.T[:, :, None] * rotated[:, None]
-        solved = np.moveaxis((self.vectors @ turned.reshape(len(rotated), -1)).reshape(len(y), *turned.shape[1:]), 1, 0)
+        flat = turned.reshape(len(rotated), len(penalties) * y.shape[1])  # a kernel of rank 0 has no rows
+        solved = np.moveaxis((self.vectors @ flat).reshape(len(y), *turned.shape[1:]), 1, 0)
         solved += rest / penalties[:, None, None]
         blocks = [
             block / penalties[:, None, None, None] + self._weighted(stack, weights)

@@ -34,3 +34,12 @@ def test_the_penalty_has_the_least_error_on_families_that_were_left_out(
     assert intercept == pytest.approx(best.intercept_)
     if size == 1:
         np.testing.assert_allclose(slopes, RidgeCV(PENALTIES).fit(x, y).coef_, atol=1e-8)
+
+
+@pytest.mark.parametrize("n_columns", [1, 3])
+def test_columns_that_are_constant_predict_the_mean(n_columns: int) -> None:
+    """As the scores of a network that gives every subject the same embedding."""
+    y = np.array([1.0, 2.0, 4.0, 0.0])
+    slopes, intercept = fit_few_columns(np.full((4, n_columns), 0.3), y, list("abcd"), PENALTIES)
+    assert (slopes == 0).all()
+    assert intercept == pytest.approx(y.mean())
