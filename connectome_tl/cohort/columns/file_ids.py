@@ -34,7 +34,7 @@ def id_pattern(table: pd.DataFrame, files: Sequence[str]) -> tuple[str, tuple[tu
         if len(set(ids)) < max(2, len(ids) // 2):
             continue
         patterns = {pattern for one in ids[:20] for file in there for pattern in _patterns_of(file, one)}
-        counts = {p: sum(p.replace("{id}", _bare(one)) in there for one in set(ids)) for p in patterns}
+        counts = {p: sum(p.replace("{id}", without_prefix(one)) in there for one in set(ids)) for p in patterns}
         found = tuple(sorted(((p, n) for p, n in counts.items() if n > 1), key=lambda pair: (-pair[1], pair[0])))
         rank = (found[0][1] if found else 0) * 1000 - position
         if found and (best is None or rank > best[0]):
@@ -49,21 +49,24 @@ def _as_stored(pattern: str, ids: Sequence[str], real: Mapping[str, str]) -> str
     """A pattern with letters as the file system composes them."""
     if pattern.isascii():
         return pattern
-    one, file = next((one, real[name]) for one in ids if one and (name := pattern.replace("{id}", _bare(one))) in real)
+    one, file = next(
+        (one, real[name]) for one in ids if one and (name := pattern.replace("{id}", without_prefix(one))) in real
+    )
     spelled = [found for form in FORMS for found in _patterns_of(file, unicodedata.normalize(form, one))]
     return spelled[0] if spelled else pattern
 
 
 def _patterns_of(file: str, subject: str) -> list[str]:
     """The name of a file with `{id}` in place of the complete id; a leading `sub-` is kept."""
-    bare = _bare(subject)
+    bare = without_prefix(subject)
     if bare not in file:
         return []
     pattern = re.sub(rf"(?<![A-Za-z0-9]){re.escape(bare)}(?![A-Za-z0-9])", "{id}", file)
     return [pattern] if "{id}" in pattern else []
 
 
-def _bare(subject: str) -> str:
+def without_prefix(subject: str) -> str:
+    """The id without `sub-`, as patterns of files have it."""
     return subject.removeprefix("sub-")
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from connectome_tl.cohort.columns.file_ids import without_prefix
 from connectome_tl.cohort.columns.guesses import ColumnGuess, guess_columns
 from connectome_tl.cohort.columns.ids import condition, event_columns, repeat_column
 from connectome_tl.cohort.tables.cells import is_missing, texts
@@ -94,8 +95,7 @@ def events_of(cells: pd.DataFrame, ids: str, event: str) -> Events:
         cells: cells as text. ids, event: columns that identify a row together.
     """
     rows = _rows_by_event(cells, ids, event)
-    counts = {name: len(part) for name, part in rows.items()}
-    base = max(rows, key=lambda name: counts[name])
+    base = max(rows, key=lambda name: len(rows[name]))
     used, several = _used(rows, base)
     wide = rows[base].copy()
     for column, name in used.items():
@@ -155,9 +155,9 @@ def with_further(
         DataError: no column has ids of the subjects, or subjects have several rows for an unknown reason.
     """
     key, ids = _shared_ids(cells, keys, file, further)
-    own = [_bare(one) for one in texts(cells[key])]
+    own = [without_prefix(one) for one in texts(cells[key])]
     further = further[[not is_missing(one) for one in texts(further[ids])]]
-    twice = doubled([_bare(one) for one in texts(further[ids])])
+    twice = doubled([without_prefix(one) for one in texts(further[ids])])
     if twice:
         found = next((pair for pair in ids_and_events(further) if pair[0] == ids), None)
         if found is None:
@@ -169,7 +169,8 @@ def with_further(
     used, _ = _used(rows, None)
     used = {column: select for column, select in used.items() if column not in cells.columns}
     of_subjects = {
-        name: part.set_axis([_bare(str(one)) for one in part.index]).reindex(own) for name, part in rows.items()
+        name: part.set_axis([without_prefix(str(one)) for one in part.index]).reindex(own)
+        for name, part in rows.items()
     }
     new = {column: of_subjects[select][column].fillna("").to_numpy() for column, select in used.items()}
     wide = pd.concat([cells, pd.DataFrame(new, index=cells.index)], axis=1)
@@ -184,9 +185,9 @@ def _shared_ids(cells: pd.DataFrame, keys: Sequence[str], file: Path, further: p
     """The id column of the subjects, and that of a further table with the most of these ids."""
     hits: dict[tuple[str, str], int] = {}
     for key in keys:
-        own = {_bare(one) for one in texts(cells[key]) if one}
+        own = {without_prefix(one) for one in texts(cells[key]) if one}
         for name in map(str, further.columns):
-            hits[key, name] = len(own & {_bare(one) for one in texts(further[name])})
+            hits[key, name] = len(own & {without_prefix(one) for one in texts(further[name])})
     best = max(hits, key=lambda pair: hits[pair])
     if hits[best] < min(2, len(cells)):
         raise DataError(
@@ -197,10 +198,6 @@ def _shared_ids(cells: pd.DataFrame, keys: Sequence[str], file: Path, further: p
             remedy="Write the ids as in the first table.",
         )
     return best
-
-
-def _bare(one: str) -> str:
-    return one.removeprefix("sub-")
 
 
 def without_later_ages(
