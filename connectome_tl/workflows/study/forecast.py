@@ -113,7 +113,8 @@ def forecast_study(
     predicted; those of an earlier run are used.
 
     Raises:
-        UsageError, DataError, MissingInputError: as raised by `run_study` before any fit.
+        UsageError, DataError, MissingInputError: as raised by `run_study` before any fit, except for a folder with
+            another run.
     """
     folder = Path(out)
     if isinstance(study, StudySettings):
@@ -131,7 +132,6 @@ def forecast_study(
     from connectome_tl.training.checks import check_bins, check_embedded, check_inputs, check_names
     from connectome_tl.workflows.images.grids import CACHE, settled, with_grids
     from connectome_tl.workflows.study.inputs import make_learnable_plan, read_cohorts, seen_from
-    from connectome_tl.workflows.study.run import refuse_another_run
 
     with tempfile.TemporaryDirectory() as scratch:
         made = folder / CACHE
@@ -147,7 +147,6 @@ def forecast_study(
         check_embedded(cohorts.target, splits)
         check_inputs(settings, cohorts, splits)
         check_bins(settings, cohorts.target, splits)
-        refuse_another_run(folder, seen_from(folder, settings, home), splits)
         started = time.process_time()
         cohorts = with_grids(settings, cohorts, made if made.is_dir() else Path(scratch))
         resampling = 0.0 if made.is_dir() else time.process_time() - started

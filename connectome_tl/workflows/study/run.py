@@ -168,13 +168,13 @@ def _settle(folder: Path, settings: StudySettings, target: Cohort) -> SplitPlan:
         UsageError: the folder contains a run with other settings or splits.
     """
     splits = make_split_plan(target, settings.splits)
-    refuse_another_run(folder, settings, splits)
+    _refuse_another_run(folder, settings, splits)
     write_text(folder / STUDY, written(folder, settings))
     splits.save(folder / _PLAN)
     return splits
 
 
-def refuse_another_run(folder: Path, settings: StudySettings, splits: SplitPlan) -> None:
+def _refuse_another_run(folder: Path, settings: StudySettings, splits: SplitPlan) -> None:
     """Check that a folder contains no run, or the one with these settings, whose paths are seen from the folder.
 
     Raises:
